@@ -1,0 +1,214 @@
+"""The catalogue: a folder of Parquet tables that says all that is known (section 3.1).
+
+    catalogue.json                  format, where audio paths begin, the metadata fields
+    artists.parquet                 id, name, split, and one column per metadata field
+    tracks.parquet                  id, artist, title, path, popularity, and fields
+    plays.parquet                   kind, user, item, plays
+    relations.parquet               kind, a, b, source: undirected, a < b, no pair twice per source
+    features/NAME.KIND.parquet      id, vector
+
+``kind`` is what an id names: ``artist`` or ``track``. Only artists is required to have rows.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from undersong import embeddings
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError
+from undersong.files import read_json, replacing, write_json
+
+FORMAT = 1
+REMEDY = "make the catalogue again with `undersong import`"
+
+Kind = Literal["artist", "track"]
+FieldType = Literal["category", "tags", "number"]
+Role = Literal["", "genre", "region", "popularity"]
+
+KINDS: tuple[Kind, ...] = ("artist", "track")
+FIELD_TYPES: dict[str, pl.DataType] = {
+    "category": pl.String(),
+    "tags": pl.List(pl.String()),
+    "number": pl.Float64(),
+}
+ROLES: tuple[Role, ...] = ("", "genre", "region", "popularity")
+SPLITS = ("train", "validation", "test")
+
+ITEMS: dict[Kind, dict[str, pl.DataType]] = {
+    "artist": {"id": pl.String(), "name": pl.String(), "split": pl.String()},
+    "track": {
+        "id": pl.String(),
+        "artist": pl.String(),
+        "title": pl.String(),
+        "path": pl.String(),
+        "popularity": pl.Float64(),
+        "split": pl.String(),
+    },
+}
+PLAYS: dict[str, pl.DataType] = {
+    "kind": pl.String(),
+    "user": pl.String(),
+    "item": pl.String(),
+    "plays": pl.Float64(),
+}
+RELATIONS: dict[str, pl.DataType] = {
+    "kind": pl.String(),
+    "a": pl.String(),
+    "b": pl.String(),
+    "source": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One kind of metadata.
+
+    Parameters
+    ----------
+    name : str
+        Column of the table of ``kind``.
+    kind : "artist" or "track"
+    type : "category" (one word), "tags" (several words, the main one first) or "number"
+    role : "genre", "region", "popularity" or ""
+        The meaning that the meta-consistency relation R_P and Consistent@k ask for. Each role
+        is held by one field a kind at most.
+    withheld : bool
+        True keeps the field from every model, so that it can judge them.
+    """
+
+    name: str
+    kind: Kind
+    type: FieldType
+    role: Role = ""
+    withheld: bool = False
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All tables in memory, ids as the user gave them.
+
+    Every table has at least the columns listed in the module's docstring; nullable everywhere
+    but in ids. ``tracks``, ``plays`` and ``relations`` may have no row.
+    """
+
+    artists: pl.DataFrame
+    tracks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEMS["track"]))
+    plays: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PLAYS))
+    relations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RELATIONS))
+    fields: tuple[Field, ...] = ()
+    features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
+    audio_root: Path | None = None
+
+    def items(self, kind: Kind) -> pl.DataFrame:
+        """Table of one kind of item, one row each."""
+        return self.artists if kind == "artist" else self.tracks
+
+    def ids(self, kind: Kind) -> tuple[str, ...]:
+        """Ids of one kind, in the order of the table."""
+        return tuple(self.items(kind)["id"])
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """What people call each item; the id where no name is known."""
+        column = "name" if kind == "artist" else "title"
+        return tuple(self.items(kind).select(pl.col(column).fill_null(pl.col("id"))).to_series())
+
+    def fields_of(self, kind: Kind) -> tuple[Field, ...]:
+        """Metadata fields of one kind of item."""
+        return tuple(x for x in self.fields if x.kind == kind)
+
+    def role(self, kind: Kind, role: Role) -> Field | None:
+        """Field that holds a role, if any."""
+        return next((x for x in self.fields_of(kind) if x.role == role), None)
+
+    def pairs(self, kind: Kind) -> pl.DataFrame:
+        """Known relations of one kind of item: a, b, source."""
+        return self.relations.filter(pl.col("kind") == kind).drop("kind")
+
+
+def write(catalogue: Catalogue, folder: Path) -> None:
+    """Write a catalogue; ``catalogue.json`` comes last and makes the folder one.
+
+    The new tables stand in a folder of their own until they are whole, so a crash leaves the
+    old catalogue or the new one, never a mixture.
+    """
+    tables = {
+        "artists": catalogue.artists,
+        "tracks": catalogue.tracks,
+        "plays": catalogue.plays,
+        "relations": catalogue.relations,
+    }
+    generation = _next_generation(folder)
+    home = folder / generation
+    for name, table in tables.items():
+        with replacing(home / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    for (name, kind), features in catalogue.features.items():
+        features.write(home / "features" / f"{name}.{kind}.parquet")
+    write_json(
+        folder / "catalogue.json",
+        {
+            "format": FORMAT,
+            "tables": generation,
+            "audio_root": str(catalogue.audio_root) if catalogue.audio_root else None,
+            "fields": [asdict(x) for x in catalogue.fields],
+            "features": [list(key) for key in catalogue.features],
+        },
+    )
+    _remove_other_generations(folder, generation)
+
+
+def read(folder: Path) -> Catalogue:
+    """Read a catalogue.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is no catalogue, has another format, or a table is missing or damaged.
+    """
+    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    home = folder / about["tables"]
+    fields = tuple(Field(**x) for x in about["fields"])
+    columns = {
+        kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in fields if x.kind == kind}
+        for kind in KINDS
+    }
+    return Catalogue(
+        artists=_read_table(home / "artists.parquet", columns["artist"]),
+        tracks=_read_table(home / "tracks.parquet", columns["track"]),
+        plays=_read_table(home / "plays.parquet", PLAYS),
+        relations=_read_table(home / "relations.parquet", RELATIONS),
+        fields=fields,
+        features={
+            (name, kind): embeddings.read(home / "features" / f"{name}.{kind}.parquet")
+            for name, kind in about["features"]
+        },
+        audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
+    )
+
+
+def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+    for name, want in columns.items():
+        found = table.schema.get(name)
+        if found != want:
+            raise ArtifactError(f"{path}: column {name!r} is {found}, expected {want}; {REMEDY}")
+    return table
+
+
+def _next_generation(folder: Path) -> str:
+    last = max((int(x.name.split("-")[1]) for x in folder.glob("tables-*")), default=0)
+    return f"tables-{last + 1}"
+
+
+def _remove_other_generations(folder: Path, keep: str) -> None:
+    for other in folder.glob("tables-*"):
+        if other.name != keep:
+            shutil.rmtree(other)

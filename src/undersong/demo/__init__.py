@@ -1,0 +1,1 @@
+"""The generated catalogue that a new user tries everything on."""

@@ -1,0 +1,104 @@
+"""Ids and their vectors: the one type that every stage, model and answer exchanges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.errors import ArtifactError, DataError
+from undersong.files import replacing
+
+FORMAT = 1
+_KEY = "undersong.embeddings"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One vector per item. An item without a vector is simply absent.
+
+    Parameters
+    ----------
+    ids : (n,) str, unique
+    vectors : (n, d) float32, finite
+        Rows of length 1 when they come from a model; any scale when they are input features.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, an id stands twice, or a value is not finite (with the first such id).
+    """
+
+    ids: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.ids) != len(self.vectors):
+            raise DataError(
+                f"{len(self.ids)} ids but vectors of shape {self.vectors.shape}; expected (n, d)"
+            )
+        finite = np.isfinite(self.vectors).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise DataError(
+                f"vector of {self.ids[row]!r} (row {row}) holds a value that is not finite"
+            )
+        if len(self.index) != len(self.ids):
+            twice = next(x for row, x in enumerate(self.ids) if self.index[x] != row)
+            raise DataError(f"id {twice!r} has two vectors; keep one of them")
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each id."""
+        return {item: row for row, item in enumerate(self.ids)}
+
+    def align(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Put the vectors in the order of ``ids``: (n, d) with zeros where absent, (n,) missing."""
+        rows = np.array([self.index.get(item, -1) for item in ids], dtype=np.int64)
+        missing = rows < 0
+        aligned = np.zeros((len(rows), self.vectors.shape[1]), dtype=np.float32)
+        aligned[~missing] = self.vectors[rows[~missing]]
+        return aligned, missing
+
+    def write(self, path: Path) -> None:
+        """Write a Parquet file of ``id`` and ``vector`` that any data tool opens."""
+        width = self.vectors.shape[1]
+        table = pl.DataFrame(
+            {
+                "id": pl.Series(self.ids, dtype=pl.String),
+                "vector": pl.Series(
+                    np.ascontiguousarray(self.vectors), dtype=pl.Array(pl.Float32, width)
+                ),
+            }
+        )
+        with replacing(path) as temporary:
+            table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale every row to length 1; a row of zeros stays zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def read(path: Path) -> Embeddings:
+    """Read a file of embeddings.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is absent, is no Parquet file, or has another format.
+    """
+    try:
+        found = pl.read_parquet_metadata(path).get(_KEY)
+        if found == str(FORMAT):
+            table = pl.read_parquet(path)
+            return Embeddings(tuple(table["id"]), table["vector"].to_numpy())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} is no embedding file ({error}); train again") from error
+    raise ArtifactError(
+        f"{path}: embedding format {found}, but this version reads {FORMAT}; train again"
+    )

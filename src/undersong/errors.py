@@ -1,0 +1,36 @@
+"""Every error a caller can act on.
+
+A message says what is wrong, the value found, where, and what to do next. The command line
+prints it as one line and exits 1. Anything else that escapes is a bug in undersong and keeps
+its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UndersongError(Exception):
+    """Base of all errors a caller can act on."""
+
+
+class DataError(UndersongError):
+    """A file or table we were given is wrong."""
+
+
+class SettingsError(UndersongError):
+    """A setting is unknown, missing or out of range."""
+
+
+class ArtifactError(UndersongError):
+    """A run, checkpoint or embedding file does not fit what it is used with."""
+
+
+class UnknownItem(UndersongError):
+    """An id or name is not in the catalogue."""
+
+
+def nearest_known(word: str, known: Iterable[str]) -> str:
+    """Say which known word a mistyped one may have meant, as the end of an error message."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"

@@ -1,0 +1,74 @@
+"""Files on disk: whole or not at all, and never of an unknown format.
+
+Every file is written beside its place, flushed to the disk and renamed, so a crash at any
+moment leaves the old file or the new one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from undersong.errors import ArtifactError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; once written, it takes the place of ``path`` at once.
+
+    When the block raises, the temporary file goes away and ``path`` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, not only in the system's memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that a person can read and compare: sorted keys, two spaces, UTF-8."""
+    with replacing(path) as temporary:
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, *, form: int, remedy: str) -> dict[str, Any]:
+    """Read a JSON file whose key ``format`` must be ``form``.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is absent, is not JSON, or has another format; ``remedy`` says what to do.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing; {remedy}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not JSON ({error}); {remedy}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != form:
+        raise ArtifactError(f"{path}: format {found!r}, but this version reads {form}; {remedy}")
+    return dict(content)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file in blocks, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

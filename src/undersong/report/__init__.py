@@ -1,0 +1,1 @@
+"""A report of an evaluation, for the terminal and for files."""

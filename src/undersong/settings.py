@@ -1,0 +1,76 @@
+"""Settings: one TOML file, one table and one frozen dataclass per stage, no other source.
+
+Every setting has a default; its type is the type of that default. A default that is a dataclass
+itself is a table within the table: ``[general.loss]``.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from undersong.errors import SettingsError, nearest_known
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    SettingsError
+        If the file is absent, not UTF-8, or not TOML, with the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path} is missing; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def read(
+    path: Path | None, kinds: Mapping[str, type["DataclassInstance"]]
+) -> dict[str, "DataclassInstance"]:
+    """Build one dataclass per table of a TOML file; an absent file or table means the defaults.
+
+    Raises
+    ------
+    SettingsError
+        For text that is not TOML, an unknown table or key (with the closest known one), a
+        value of another type, or a value the dataclass refuses.
+    """
+    tables = read_toml(path) if path else {}
+    for table in tables:
+        if table not in kinds:
+            raise SettingsError(f"{path}: no table {table!r}; {nearest_known(table, kinds)}")
+    return {
+        stage: build(kinds[stage], tables.get(stage, {}), f"{path}: [{stage}]") for stage in kinds
+    }
+
+
+def build(
+    kind: type["DataclassInstance"], table: Mapping[str, Any], where: str
+) -> "DataclassInstance":
+    """Build one dataclass from one table; ``where`` begins every error message."""
+    known: dict[str, Any] = {field.name: field.default for field in fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise SettingsError(f"{where} has no {key!r}; {nearest_known(key, known)}")
+        default = known[key]
+        want = type(default)
+        if is_dataclass(want) and isinstance(value, dict):
+            values[key] = build(want, value, f"{where} {key}:")
+            continue
+        found = tuple(value) if isinstance(value, list) else value
+        if type(found) is not want and not (want is float and type(found) is int):
+            raise SettingsError(f"{where} {key} is {value!r}, expected {want.__name__}")
+        values[key] = want(found)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise SettingsError(f"{where} {error}") from error

@@ -1,0 +1,1 @@
+"""One file per outside format, each ending in a catalogue."""

@@ -89,7 +89,7 @@ def mixed_precision(schedule: Schedule, device: str) -> AbstractContextManager[A
 
 def _cpu_multiplies_bfloat16() -> bool:
     """Without AMX or AVX-512 BF16 instructions bfloat16 on a CPU is slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 and later
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 

@@ -1,0 +1,151 @@
+"""What GRM reads of each item: one source per field of metadata, E_C and E_U (section 2.3).
+
+The encoders learn words, weights and scales from the training items and are kept with the run,
+so a new item is read in the same way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.embeddings import Embeddings
+
+KNOTS = 12
+RARE = 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of knowledge about n items.
+
+    Parameters
+    ----------
+    name : str
+    values : (n, width) float32, dense or sparse
+        Rows of about unit length, zeros where missing.
+    missing : (n,) bool
+    """
+
+    name: str
+    values: NDArray[np.float32] | sparse.csr_matrix
+    missing: NDArray[np.bool_]
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.values.shape[1])
+
+
+@dataclass(frozen=True)
+class Words:
+    """Reads a category or tags: inverse document frequency, rows of length 1."""
+
+    name: str
+    words: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Reads a number: its place among ``knots`` (quantiles of the training items).
+
+    A value between two knots is shared between them, so that close numbers read alike and the
+    network can bend the scale as it likes.
+    """
+
+    name: str
+    knots: tuple[float, ...]
+
+
+Encoder = Words | Scale
+
+
+def fit(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> tuple[Encoder, ...]:
+    """Learn one encoder per metadata field that is not withheld, from the items in ``train``.
+
+    Words that fewer than 2 training items have are left out; a field that says nothing about
+    the training items gets no encoder.
+    """
+    table = catalogue.items(kind).filter(train)
+    encoders: list[Encoder] = []
+    for field in catalogue.fields_of(kind):
+        if field.withheld:
+            continue
+        if field.type == "number":
+            known = table[field.name].drop_nulls().to_numpy()
+            knots = np.unique(np.quantile(known, np.linspace(0, 1, KNOTS))) if len(known) else known
+            if len(knots) > 1:
+                encoders.append(Scale(field.name, tuple(float(x) for x in knots)))
+            continue
+        column = table[field.name]
+        each = column.list.explode(empty_as_null=True) if field.type == "tags" else column
+        counts = each.drop_nulls().value_counts().filter(pl.col("count") >= RARE).sort(field.name)
+        if len(counts):
+            weights = np.log(len(table) / counts["count"].to_numpy()) + 1
+            words = tuple(counts[field.name])
+            encoders.append(Words(field.name, words, tuple(float(x) for x in weights)))
+    return tuple(encoders)
+
+
+def read(
+    catalogue: Catalogue,
+    kind: Kind,
+    encoders: Sequence[Encoder],
+    embeddings: dict[str, Embeddings],
+) -> tuple[Source, ...]:
+    """Read every item's sources: given embeddings (E_C, E_U) first, then the metadata fields."""
+    ids = catalogue.ids(kind)
+    sources = [Source(name, *found.align(ids)) for name, found in embeddings.items()]
+    for encoder in encoders:
+        column = catalogue.items(kind)[encoder.name]
+        read_column = _read_words if isinstance(encoder, Words) else _read_scale
+        sources.append(Source(encoder.name, *read_column(column, encoder)))  # type: ignore[arg-type]
+    return tuple(sources)
+
+
+def to_json(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
+    """Encoders as plain JSON."""
+    return [asdict(x) for x in encoders]
+
+
+def from_json(content: Sequence[dict[str, Any]]) -> tuple[Encoder, ...]:
+    """Encoders from what ``to_json`` gave."""
+    return tuple(
+        Words(x["name"], tuple(x["words"]), tuple(x["weights"]))
+        if "words" in x
+        else Scale(x["name"], tuple(x["knots"]))
+        for x in content
+    )
+
+
+def _read_words(column: pl.Series, encoder: Words) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
+    number = {word: index for index, word in enumerate(encoder.words)}
+    lists = column if column.dtype == pl.List(pl.String) else column.reshape((-1, 1)).to_list()
+    rows, columns = [], []
+    for row, words in enumerate(lists):
+        found = {number[word] for word in words if word in number} if words is not None else ()
+        rows += [row] * len(found)
+        columns += sorted(found)
+    weights = np.array(encoder.weights, dtype=np.float32)[columns]
+    shape = (len(column), len(encoder.words))
+    values = sparse.csr_matrix((weights, (rows, columns)), shape=shape)
+    length = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)).ravel())
+    scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    return (sparse.diags(scale) @ values).tocsr().astype(np.float32), length == 0
+
+
+def _read_scale(column: pl.Series, encoder: Scale) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    value = column.cast(pl.Float64).to_numpy()
+    missing = ~np.isfinite(value)
+    place = np.interp(np.where(missing, 0, value), encoder.knots, np.arange(len(encoder.knots)))
+    distance = np.abs(place[:, None] - np.arange(len(encoder.knots)))
+    values = np.clip(1 - distance, 0, None).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    values[missing] = 0
+    return values, missing

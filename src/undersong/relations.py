@@ -1,0 +1,168 @@
+"""Which items are similar: R_C, R_U, R_A and R_P as pairwise relations (sections 2.1 to 2.4).
+
+Every relation is a symmetric matrix of pairs, never a class label: "similar artist" is not
+transitive, and one connected component would hold almost every artist. An item is never related
+to itself. What a matrix does not hold is unrelated or unknown; each function says which.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong.catalogue.tables import Catalogue, Field, Kind, Role
+
+META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
+QUANTILES = 5
+
+
+def known(
+    catalogue: Catalogue, kind: Kind, visible: NDArray[np.bool_] | None = None
+) -> sparse.csr_matrix:
+    """R_A: the reliable relations between visible items, (n, n) bool, symmetric.
+
+    A relation is left out as soon as one of its two items is not ``visible``; so validation and
+    test items never enter training. Without ``visible`` all relations are given.
+    """
+    row = {item: index for index, item in enumerate(catalogue.ids(kind))}
+    pairs = catalogue.pairs(kind)
+    a = np.array([row[x] for x in pairs["a"]], dtype=np.int64)
+    b = np.array([row[x] for x in pairs["b"]], dtype=np.int64)
+    if visible is not None:
+        kept = visible[a] & visible[b]
+        a, b = a[kept], b[kept]
+    return _symmetric(a, b, len(row))
+
+
+def same_or_similar_artist(
+    artist: NDArray[np.int64], similar: sparse.csr_matrix
+) -> sparse.csr_matrix:
+    """R_C: tracks of the same artist or of two similar artists, (n, n) bool.
+
+    Parameters
+    ----------
+    artist : (n,) int
+        Row of each track's artist.
+    similar : (artists, artists) bool
+        Visible relations R_A of artists. An artist without any still relates its own tracks:
+        that is how the long tail is trained "without labels" (section 2.1).
+    """
+    n = len(artist)
+    membership = sparse.csr_matrix(
+        (np.ones(n, dtype=np.float32), (np.arange(n), artist)), shape=(n, similar.shape[0])
+    )
+    reach = similar.astype(np.float32) + sparse.identity(similar.shape[0], dtype=np.float32)
+    related = (membership @ reach @ membership.T).tocoo()
+    return _symmetric(related.row, related.col, n)
+
+
+def listeners(catalogue: Catalogue, kind: Kind) -> sparse.csr_matrix:
+    """Who plays what: (users, n) float32, plays of every user and item."""
+    row = pl.DataFrame({"item": catalogue.ids(kind)}).with_row_index("column")
+    plays = catalogue.plays.filter(pl.col("kind") == kind, pl.col("plays") > 0)
+    users = plays.select(pl.col("user").unique().sort()).with_row_index("row")
+    cells = plays.join(row, on="item").join(users, on="user")
+    shape = (len(users), len(row))
+    values = cells["plays"].to_numpy().astype(np.float32)
+    return sparse.csr_matrix((values, (cells["row"], cells["column"])), shape=shape)
+
+
+def shared_listeners(
+    plays: sparse.csr_matrix, *, threshold: int, top: int, block: int = 1024
+) -> sparse.csr_matrix:
+    """R_U: items that many users have in common, (n, n) bool (section 2.2).
+
+    The paper's three ways: ``top=0`` relates all items that share at least ``threshold`` users;
+    ``threshold=1`` with ``top`` above 0 relates each item to the ``top`` items with which it
+    shares most; both together ask for both. "Most" is by shared users over the root of the
+    product of the two items' numbers of users, so that the best known are not everybody's
+    neighbours; the paper does not say. Symmetric by union. Memory is bounded by ``block`` rows.
+    """
+    heard = (plays > 0).astype(np.float32).tocsc()
+    users = np.asarray(heard.sum(axis=0)).ravel()
+    scale = 1 / np.sqrt(np.maximum(users, 1))
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    for start in range(0, heard.shape[1], block):
+        shared = (heard[:, start : start + block].T @ heard).tocsr()
+        for offset in range(shared.shape[0]):
+            span = slice(shared.indptr[offset], shared.indptr[offset + 1])
+            item, count = shared.indices[span].astype(np.int64), shared.data[span]
+            kept = (count >= threshold) & (item != start + offset)
+            item, weight = item[kept], count[kept] * scale[item[kept]]
+            if top and len(item) > top:
+                item = item[np.lexsort((item, -weight))[:top]]
+            rows.append(np.full(len(item), start + offset, dtype=np.int64))
+            columns.append(item)
+    empty = np.empty(0, dtype=np.int64)
+    return _symmetric(
+        np.concatenate([empty, *rows]), np.concatenate([empty, *columns]), heard.shape[1]
+    )
+
+
+def meta_codes(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Code genre, region and popularity of each item, (n, fields) int32, -1 where missing.
+
+    Only roles that the catalogue has get a column. Genre is the first of several tags;
+    popularity is cut in fifths whose borders come from the items in ``train`` (n,) bool.
+    """
+    fields = [f for role in META_ROLES if (f := catalogue.role(kind, role))]
+    columns = [codes(catalogue.items(kind), field, train) for field in fields]
+    if not columns:
+        return np.empty((len(catalogue.items(kind)), 0), dtype=np.int32)
+    return np.stack(columns, axis=1)
+
+
+def codes(table: pl.DataFrame, field: Field, train: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Code one field of each item as a small whole number, -1 where missing."""
+    column = table[field.name]
+    if field.type == "number":
+        values = column.to_numpy().astype(np.float64)
+        seen = values[train & np.isfinite(values)]
+        if not len(seen):
+            return np.full(len(values), -1, dtype=np.int32)
+        borders = np.quantile(seen, np.linspace(0, 1, QUANTILES + 1)[1:-1])
+        cut = np.searchsorted(borders, values, side="right").astype(np.int32)
+        return np.where(np.isfinite(values), cut, -1).astype(np.int32)
+    words = column.list.first() if field.type == "tags" else column
+    number = {word: code for code, word in enumerate(words.drop_nulls().unique().sort())}
+    return np.array([number.get(word, -1) for word in words], dtype=np.int32)
+
+
+def meta_consistent(
+    codes: NDArray[np.int32],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """R_P among n items: pairs that agree in every field, and pairs known to differ in one.
+
+    Both are (n, n) bool. A missing field leaves a pair unknown, neither consistent nor not,
+    unless another field differs. Without any field every pair is unknown. The diagonal is False.
+    """
+    n = len(codes)
+    missing = codes < 0
+    unknown = np.zeros((n, n), dtype=bool)
+    differ = np.zeros((n, n), dtype=bool)
+    for column, absent in zip(codes.T, missing.T, strict=True):
+        either = absent[:, None] | absent[None, :]
+        unknown |= either
+        differ |= (column[:, None] != column[None, :]) & ~either
+    agree = ~unknown & ~differ if codes.shape[1] else np.zeros((n, n), dtype=bool)
+    np.fill_diagonal(agree, False)
+    return agree, differ
+
+
+def block(matrix: sparse.csr_matrix, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pairs among some items as a dense matrix, (len(rows), len(rows)) bool."""
+    return np.asarray(matrix[rows][:, rows].toarray(), dtype=bool)
+
+
+def _symmetric(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> sparse.csr_matrix:
+    apart = a != b
+    a, b = a[apart], b[apart]
+    ones = np.ones(2 * len(a), dtype=bool)
+    both = (np.concatenate([a, b]), np.concatenate([b, a]))
+    matrix = sparse.csr_matrix((ones, both), shape=(n, n))
+    matrix.sum_duplicates()
+    matrix.data[:] = True
+    return matrix

@@ -1,0 +1,154 @@
+"""Answers: which item was meant, and what is nearest to it. No torch needed."""
+
+import difflib
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.embeddings import Embeddings
+from undersong.errors import DataError, UnknownItem
+from undersong.files import replacing
+from undersong.progress import Progress, silent
+
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Match:
+    """The item that a query was taken for, and the others it could have meant."""
+
+    id: str
+    name: str
+    others: tuple[str, ...]
+
+
+def fold(text: str) -> str:
+    """Reduce a name to what people type: no accents, no case, no punctuation, single spaces."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    words = "".join(c if c.isalnum() else " " for c in bare.casefold()).split()
+    return " ".join(words) or text.casefold().strip()
+
+
+def find(items: pl.DataFrame, query: str) -> Match:
+    """Find the item that an id or a name means.
+
+    An exact id wins, then the exact name, then the name without regard to accents, case and
+    punctuation; of several the one with the highest popularity, then the most relations. The
+    others are named in the answer.
+
+    Parameters
+    ----------
+    items : table of id, name, relations, popularity
+
+    Raises
+    ------
+    UnknownItem
+        If nothing fits, with the names that look most like the query.
+    """
+    names, ids = items["name"].to_list(), items["id"].to_list()
+    folded = fold(query)
+    same = [row for row, item in enumerate(ids) if item == query]
+    same = same or [row for row, name in enumerate(names) if name == query]
+    keys = [fold(name) for name in names] if not same else []
+    same = same or [row for row, key in enumerate(keys) if key == folded]
+    if not same:
+        near = difflib.get_close_matches(folded, keys, n=3, cutoff=0.6)
+        likely = [names[keys.index(key)] for key in near]
+        hint = f"did you mean {', '.join(map(repr, likely))}?" if likely else "no name is like it"
+        raise UnknownItem(f"no item {query!r} among {len(ids)}; {hint}")
+    popularity, relations = items["popularity"].to_list(), items["relations"].to_list()
+    same.sort(key=lambda row: (popularity[row] is None, -(popularity[row] or 0), -relations[row]))
+    taken, *others = same
+    return Match(ids[taken], names[taken], tuple(ids[row] for row in others))
+
+
+def nearest(
+    embeddings: Embeddings, queries: NDArray[np.int64], *, among: NDArray[np.int64], k: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+    """List the k nearest of ``among`` to each query, exactly, in blocks of queries.
+
+    Parameters
+    ----------
+    embeddings : unit vectors
+    queries, among : rows of ``embeddings``
+
+    Yields
+    ------
+    rows (q,), neighbours (q, k) rows, scores (q, k) cosine
+        Best first; of equal scores the earlier row first. The query itself is left out; where
+        fewer than k are left the neighbour is -1.
+    """
+    candidates = embeddings.vectors[among]
+    width = min(k, len(among))
+    for start in range(0, len(queries), BLOCK):
+        rows = queries[start : start + BLOCK]
+        scores = embeddings.vectors[rows] @ candidates.T
+        scores[rows[:, None] == among[None, :]] = -np.inf
+        best = _best(scores, width)
+        found = np.take_along_axis(scores, best, axis=1)
+        yield rows, np.where(np.isfinite(found), among[best], -1), found
+
+
+def write_neighbours(
+    embeddings: Embeddings,
+    out: Path,
+    *,
+    queries: NDArray[np.int64],
+    among: NDArray[np.int64],
+    k: int,
+    progress: Progress = silent,
+) -> int:
+    """Write the answers of many items as one table: item, rank from 1, neighbour, score.
+
+    Each block goes to a file of its own and they are joined by streaming, so memory is bounded
+    by a block. Returns the number of rows. ``out`` appears whole or not at all.
+    """
+    if k < 1:
+        raise DataError(f"k is {k}; ask for 1 neighbour or more")
+    ids = np.array(embeddings.ids, dtype=object)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
+        for block, found in enumerate(nearest(embeddings, queries, among=among, k=k)):
+            table = _table(ids, *found)
+            table.write_parquet(Path(folder) / f"{block:08}.parquet")
+            done += len(found[0])
+            progress("neighbours", done, len(queries))
+        with replacing(out) as temporary:
+            blocks = pl.scan_parquet(Path(folder) / "*.parquet")
+            blocks.sink_parquet(temporary)
+            return int(pl.scan_parquet(temporary).select(pl.len()).collect().item())
+
+
+def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Columns of the k highest of each row, best first, ties by column."""
+    if k < scores.shape[1]:
+        best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        best = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1).astype(np.int64)
+
+
+def _table(
+    ids: NDArray[np.object_],
+    rows: NDArray[np.int64],
+    neighbours: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> pl.DataFrame:
+    kept = neighbours >= 0
+    rank = np.broadcast_to(np.arange(1, neighbours.shape[1] + 1, dtype=np.int32), kept.shape)
+    return pl.DataFrame(
+        {
+            "item": pl.Series(ids[np.repeat(rows, kept.sum(axis=1))], dtype=pl.String),
+            "rank": rank[kept],
+            "neighbour": pl.Series(ids[neighbours[kept]], dtype=pl.String),
+            "score": scores[kept],
+        }
+    )

@@ -4,7 +4,7 @@ The encoders learn words, weights and scales from the training items and are kep
 so a new item is read in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,18 +94,22 @@ def fit(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> tuple[Enc
 
 
 def read(
-    catalogue: Catalogue,
-    kind: Kind,
-    encoders: Sequence[Encoder],
-    embeddings: dict[str, Embeddings],
+    table: pl.DataFrame, encoders: Sequence[Encoder], embeddings: Mapping[str, Embeddings]
 ) -> tuple[Source, ...]:
-    """Read every item's sources: given embeddings (E_C, E_U) first, then the metadata fields."""
-    ids = catalogue.ids(kind)
+    """Read the sources of n items: given embeddings (E_C, E_U) first, then the metadata fields.
+
+    ``table`` has a row per item with ``id`` and a column per encoder; an absent column is a
+    source that misses everywhere.
+    """
+    ids = tuple(table["id"])
     sources = [Source(name, *found.align(ids)) for name, found in embeddings.items()]
     for encoder in encoders:
-        column = catalogue.items(kind)[encoder.name]
-        read_column = _read_words if isinstance(encoder, Words) else _read_scale
-        sources.append(Source(encoder.name, *read_column(column, encoder)))  # type: ignore[arg-type]
+        absent = pl.Series([None] * len(ids))
+        column = table[encoder.name] if encoder.name in table.columns else absent
+        if isinstance(encoder, Words):
+            sources.append(Source(encoder.name, *_read_words(column, encoder)))
+        else:
+            sources.append(Source(encoder.name, *_read_scale(column, encoder)))
     return tuple(sources)
 
 
@@ -126,7 +130,8 @@ def from_json(content: Sequence[dict[str, Any]]) -> tuple[Encoder, ...]:
 
 def _read_words(column: pl.Series, encoder: Words) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
     number = {word: index for index, word in enumerate(encoder.words)}
-    lists = column if column.dtype == pl.List(pl.String) else column.reshape((-1, 1)).to_list()
+    tags = column.dtype == pl.List(pl.String)
+    lists = column if tags else ([word] if word is not None else None for word in column)
     rows, columns = [], []
     for row, words in enumerate(lists):
         found = {number[word] for word in words if word in number} if words is not None else ()

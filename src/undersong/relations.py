@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Field, Kind, Role
+from undersong.errors import DataError
 
 META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
 QUANTILES = 5
@@ -34,6 +35,30 @@ def known(
         kept = visible[a] & visible[b]
         a, b = a[kept], b[kept]
     return _symmetric(a, b, len(row))
+
+
+def held_out(
+    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
+    """Questions that validation asks: its linked items, and their relations as the answers.
+
+    Returns rows of the validation items with relations, (q,), and those relations, (n, n) bool.
+    Relations to test items are no answers here: the test split is read by evaluation alone.
+
+    Raises
+    ------
+    DataError
+        If no validation item has a relation, so that nothing says when to stop.
+    """
+    truth = known(catalogue, kind, parts != "test")
+    queries = np.flatnonzero((parts == "validation") & (truth.getnnz(axis=1) > 0))
+    if not len(queries):
+        raise DataError(
+            f"none of the {(parts == 'validation').sum()} validation {kind}s has a relation to a "
+            "training or validation item, so nothing can say when to stop training; give more "
+            "relations, or a `split` column that puts linked items into validation"
+        )
+    return queries, truth
 
 
 def same_or_similar_artist(

@@ -1,0 +1,38 @@
+"""Batches that contain related items: chance alone would put next to none together."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+
+def anchors_with_partners(
+    generator: np.random.Generator,
+    related: sparse.csr_matrix,
+    *,
+    anchors: int,
+    partners: int,
+    others: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Draw items that have relations, some related items of each, and some others.
+
+    Parameters
+    ----------
+    related : (n, n) bool, symmetric
+        Relations that training may see. Only items that have one are anchors, each as likely.
+    anchors, partners : number of anchors, and of random related items drawn for each
+        Of fewer items with relations, all are taken.
+    others : rows to add as they are, such as a draw of the long tail
+
+    Returns
+    -------
+    (m,) rows, ascending, each once; m is at most anchors * (1 + partners) + len(others)
+    """
+    degree = np.diff(related.indptr)
+    linked = np.flatnonzero(degree)
+    chosen = generator.choice(linked, size=min(anchors, len(linked)), replace=False)
+    place = related.indptr[chosen, None] + (
+        generator.random((len(chosen), partners)) * degree[chosen, None]
+    ).astype(np.int64)
+    drawn = related.indices[place].ravel()
+    extra = np.empty(0, dtype=np.int64) if others is None else others
+    return np.unique(np.concatenate([chosen, drawn, extra]).astype(np.int64))

@@ -1,0 +1,87 @@
+"""What evaluation judges: anything that scores all items for some queries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong.embeddings import Embeddings, unit
+
+Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find similar items.
+
+    Parameters
+    ----------
+    name : str
+    scores : from rows of queries, (q,) int, to the scores of all n items, (q, n) float
+        Higher is more similar; -inf for what cannot be scored, never NaN. Equal scores are
+        ordered by chance, so a row of zeros means "no idea".
+    sees_edges : bool
+        Whether it reads relations of the very items that ask. Such a method only takes part in
+        the protocol ``linked``.
+    note : str
+        What a reader of the table should know, in a few words.
+    """
+
+    name: str
+    scores: Scorer
+    sees_edges: bool = False
+    note: str = ""
+
+
+def from_embeddings(
+    name: str,
+    embeddings: Embeddings,
+    ids: tuple[str, ...],
+    *,
+    sees_edges: bool = False,
+    note: str = "",
+) -> Method:
+    """Find neighbours by cosine. For items without a vector see ``from_vectors``."""
+    vectors, missing = embeddings.align(ids)
+    return from_vectors(name, vectors, missing=missing, sees_edges=sees_edges, note=note)
+
+
+def from_vectors(
+    name: str,
+    vectors: NDArray[np.float32] | sparse.csr_matrix,
+    *,
+    missing: NDArray[np.bool_],
+    sees_edges: bool = False,
+    note: str = "",
+) -> Method:
+    """Find neighbours by cosine of dense or sparse vectors of any length, (n, d).
+
+    An item without a vector (``missing``, or all zeros) comes last in every other item's
+    answers, and its own answers are in random order: it has no idea, and it is nobody's.
+    """
+    units = _unit_rows(vectors)
+    empty = missing | (np.asarray(abs(units).sum(axis=1)).ravel() == 0)
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        asked = units[rows]
+        if sparse.issparse(units):
+            found = np.ascontiguousarray((units @ asked.T.toarray()).T)
+        else:
+            found = asked @ units.T
+        found[:, empty] = -np.inf
+        found[empty[rows]] = 0
+        return np.asarray(found, dtype=np.float32)
+
+    return Method(name, scores, sees_edges=sees_edges, note=note)
+
+
+def _unit_rows(
+    vectors: NDArray[np.float32] | sparse.csr_matrix,
+) -> NDArray[np.float32] | sparse.csr_matrix:
+    if not sparse.issparse(vectors):
+        return unit(np.asarray(vectors, dtype=np.float32))
+    length = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
+    scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    return (sparse.diags(scale) @ vectors).tocsr().astype(np.float32)

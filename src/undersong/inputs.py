@@ -113,6 +113,12 @@ def read(
     return tuple(sources)
 
 
+def dense(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Take some items of a source, (len(rows), width)."""
+    values = source.values[rows]
+    return values.toarray() if isinstance(values, sparse.csr_matrix) else values
+
+
 def to_json(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
     """Encoders as plain JSON."""
     return [asdict(x) for x in encoders]

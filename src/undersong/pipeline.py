@@ -1,0 +1,367 @@
+"""From a catalogue to a published run: content, interaction, general, in this order (figure 2)."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from undersong import inputs, relations, runs
+from undersong import settings as settings_file
+from undersong.catalogue import splits, tables
+from undersong.catalogue.splits import SplitSettings
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError, SettingsError
+from undersong.files import read_json, replacing, sha256, write_json
+from undersong.inputs import Encoder, Source
+from undersong.models.content import ContentSettings
+from undersong.models.general import GeneralModel, GeneralSettings
+from undersong.models.interaction import InteractionSettings
+from undersong.progress import Progress, silent
+from undersong.runs import Run
+from undersong.stages import content, general, interaction
+from undersong.training import Outcome
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FORMAT = 1
+CONTENT, INTERACTION = "content", general.INTERACTION
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is about.
+
+    Parameters
+    ----------
+    kind : "artist" or "track"
+        Items whose relations train GRM. With "artist", tracks are embedded too, by the same
+        model, each as an artist of one track.
+    seed : of splits, initial weights, batches and dropout
+    device : "auto", "cpu", "cuda", "cuda:1", ...
+    """
+
+    kind: str = "artist"
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.kind not in tables.KINDS:
+            raise ValueError(f"kind {self.kind!r} must be 'artist' or 'track'")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} must be 0 or more")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a training run, one table of the TOML file each."""
+
+    run: RunSettings = field(default=RunSettings())
+    split: SplitSettings = field(default=SplitSettings())
+    content: ContentSettings = field(default=ContentSettings())
+    interaction: InteractionSettings = field(default=InteractionSettings())
+    general: GeneralSettings = field(default=GeneralSettings())
+
+
+STAGES: Mapping[str, type["DataclassInstance"]] = {
+    "run": RunSettings,
+    "split": SplitSettings,
+    "content": ContentSettings,
+    "interaction": InteractionSettings,
+    "general": GeneralSettings,
+}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """All that training leaves, before it is written."""
+
+    kind: Kind
+    parts: NDArray[np.str_]
+    embeddings: Mapping[tuple[Kind, str], Embeddings]
+    encoders: tuple[Encoder, ...]
+    coverage: Mapping[str, float]
+    model: GeneralModel
+    content: content.Content | None
+    outcomes: Mapping[str, Outcome]
+    seconds: Mapping[str, float]
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Read a settings file; without one, the defaults.
+
+    Raises
+    ------
+    SettingsError
+        For a mistake in the file, with its place and the nearest known word.
+    """
+    return Settings(**cast(dict[str, Any], settings_file.read(path, STAGES)))
+
+
+def train_run(
+    catalogue_folder: Path,
+    folder: Path,
+    *,
+    settings: Settings,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> tuple[Run, bool]:
+    """Train every stage on a catalogue and publish the run; say whether anything was to do.
+
+    A run of the same catalogue and settings is left as it is unless ``fresh``. An interrupted
+    one goes on from its last checkpoint.
+
+    Raises
+    ------
+    UndersongError
+        For a catalogue that cannot be trained on; whatever was published before stays.
+    """
+    catalogue = tables.read(catalogue_folder)
+    about = {
+        "settings": asdict(settings),
+        "catalogue": _fingerprint(catalogue_folder),
+        "catalogue_folder": str(catalogue_folder.resolve()),
+    }
+    found = None if fresh else _published(folder, about)
+    if found:
+        return found, False
+    work = _resume_or_start(folder, about, fresh=fresh)
+    learned = learn(catalogue, settings, work=work, progress=progress)
+    about |= {
+        "kind": learned.kind,
+        "sources": dict(learned.coverage),
+        "training": {name: asdict(outcome) for name, outcome in learned.outcomes.items()},
+        "seconds": dict(learned.seconds),
+    }
+    with runs.publishing(folder, about) as home:
+        _write(learned, catalogue, home)
+    shutil.rmtree(work)
+    return runs.read(folder), True
+
+
+def learn(
+    catalogue: Catalogue, settings: Settings, *, work: Path, progress: Progress = silent
+) -> Learned:
+    """Train CbRM, UiRM and GRM, and embed every item; ``work`` keeps the checkpoints."""
+    kind = cast(Kind, settings.run.kind)
+    seed, device = settings.run.seed, find_device(settings.run.device)
+    parts = splits.split(catalogue, kind, settings.split, seed=seed)
+    artist_parts = (
+        parts if kind == "artist" else splits.split(catalogue, "artist", settings.split, seed=seed)
+    )
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
+    heard = content.embed_content(
+        catalogue,
+        artist_parts,
+        settings=settings.content,
+        seed=seed,
+        device=device,
+        work=work,
+        progress=progress,
+    )
+    seconds["content"] = time.monotonic() - started
+    played = interaction.embed_interaction(
+        catalogue,
+        kind,
+        parts,
+        settings=settings.interaction,
+        seed=seed,
+        device=device,
+        work=work,
+        progress=progress,
+    )
+    seconds["interaction"] = time.monotonic() - started - sum(seconds.values())
+    embeddings: dict[tuple[Kind, str], Embeddings] = {}
+    if heard:
+        embeddings |= {("artist", CONTENT): heard.artists, ("track", CONTENT): heard.tracks}
+    if played:
+        embeddings[(kind, INTERACTION)] = played.embeddings
+    encoders = inputs.fit(catalogue, kind, parts == "train")
+    sources = read_sources(catalogue, kind, encoders, embeddings)
+    model, outcome = general.train_general(
+        catalogue,
+        kind,
+        parts,
+        sources,
+        settings=settings.general,
+        seed=seed,
+        device=device,
+        work=work,
+        progress=progress,
+    )
+    embeddings |= _general_embeddings(
+        catalogue, kind, encoders, embeddings=embeddings, model=model, device=device
+    )
+    seconds["general"] = time.monotonic() - started - sum(seconds.values())
+    outcomes = {
+        name: result.outcome for name, result in ((CONTENT, heard), (INTERACTION, played)) if result
+    }
+    return Learned(
+        kind=kind,
+        parts=parts,
+        embeddings=embeddings,
+        encoders=encoders,
+        coverage={x.name: 1 - float(x.missing.mean()) for x in sources},
+        model=model,
+        content=heard,
+        outcomes=outcomes | {"general": outcome},
+        seconds=seconds,
+    )
+
+
+def read_sources(
+    catalogue: Catalogue,
+    kind: Kind,
+    encoders: tuple[Encoder, ...],
+    embeddings: Mapping[tuple[Kind, str], Embeddings],
+) -> tuple[Source, ...]:
+    """Read what GRM knows of every item of one kind: E_C, E_U, then the metadata fields.
+
+    A track has the metadata of its artist where it has none of its own.
+    """
+    table = catalogue.artists if kind == "artist" else with_artist_fields(catalogue)
+    given = {
+        name: embeddings.get((kind, name), _none_like(embeddings, name))
+        for name in (CONTENT, INTERACTION)
+        if any(known == name for _, known in embeddings)
+    }
+    return inputs.read(table, encoders, given)
+
+
+def with_artist_fields(catalogue: Catalogue) -> pl.DataFrame:
+    """Tracks with the metadata of their artists in the columns that they lack."""
+    columns = [x.name for x in catalogue.fields_of("artist")]
+    lacking = [name for name in columns if name not in catalogue.tracks.columns]
+    of_artist = catalogue.artists.select(pl.col("id").alias("artist"), *lacking)
+    return catalogue.tracks.join(of_artist, on="artist", how="left", maintain_order="left")
+
+
+def find_device(asked: str) -> str:
+    """Choose the device: what is asked for, or with "auto" a GPU if there is one.
+
+    Raises
+    ------
+    SettingsError
+        If PyTorch does not know the device or has none of it.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device {asked!r} cannot be used ({reason}); try 'cpu'") from error
+    return asked
+
+
+def _none_like(embeddings: Mapping[tuple[Kind, str], Embeddings], name: str) -> Embeddings:
+    """No vector at all, of the width of a source that only the other kind of item has."""
+    width = next(x.vectors.shape[1] for (_, known), x in embeddings.items() if known == name)
+    return Embeddings((), np.empty((0, width), dtype=np.float32))
+
+
+def _general_embeddings(
+    catalogue: Catalogue,
+    kind: Kind,
+    encoders: tuple[Encoder, ...],
+    *,
+    embeddings: Mapping[tuple[Kind, str], Embeddings],
+    model: GeneralModel,
+    device: str,
+) -> dict[tuple[Kind, str], Embeddings]:
+    """E_G of every item about which anything is known; of an artist run also of its tracks."""
+    kinds: tuple[Kind, ...] = ("track",) if kind == "track" else ("artist", "track")
+    found: dict[tuple[Kind, str], Embeddings] = {}
+    for one in kinds:
+        if not len(catalogue.items(one)):
+            continue
+        sources = read_sources(catalogue, one, encoders, embeddings)
+        vectors = general.embed(model, sources, device=device)
+        known = ~np.all([x.missing for x in sources], axis=0)
+        ids = tuple(x for x, kept in zip(catalogue.ids(one), known, strict=True) if kept)
+        found[(one, "general")] = Embeddings(ids, vectors[known])
+    return found
+
+
+def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
+    for (kind, name), embeddings in learned.embeddings.items():
+        embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
+    general.save(learned.model, home / "weights" / "general.safetensors")
+    if learned.content:
+        content.save_content(learned.content.model, home / "weights" / "content.safetensors")
+    encoders = inputs.to_json(learned.encoders)
+    write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
+    items = [
+        _items(catalogue, kind, learned.parts if kind == learned.kind else None)
+        for kind in tables.KINDS
+    ]
+    with replacing(home / "items.parquet") as temporary:
+        pl.concat(items).write_parquet(temporary)
+
+
+def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> pl.DataFrame:
+    """What answers need to know of each item: name, part, number of relations, popularity."""
+    table = catalogue.items(kind)
+    role = catalogue.role(kind, "popularity")
+    column = role.name if role else "popularity"
+    known = table[column] if column in table.columns else pl.Series([None] * len(table))
+    return pl.DataFrame(
+        {
+            "kind": pl.repeat(kind, len(table), dtype=pl.String, eager=True),
+            "id": table["id"],
+            "name": pl.Series(catalogue.names(kind), dtype=pl.String),
+            "part": pl.Series(parts if parts is not None else [None] * len(table), dtype=pl.String),
+            "relations": pl.Series(relations.known(catalogue, kind).getnnz(axis=1)).cast(pl.Int64),
+            "popularity": known.cast(pl.Float64),
+        }
+    )
+
+
+def _fingerprint(catalogue_folder: Path) -> str:
+    """Hash all of a catalogue, so that a run knows what it was trained on."""
+    about = read_json(catalogue_folder / "catalogue.json", form=tables.FORMAT, remedy=tables.REMEDY)
+    home = catalogue_folder / about["tables"]
+    digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
+    for path in sorted(home.rglob("*.parquet")):
+        digest.update(f"{path.relative_to(home).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:
+    """Open what was published, if it was made of the same catalogue and settings."""
+    if not (folder / "current.json").exists():
+        return None
+    run = runs.read(folder)
+    return run if _same(run.manifest, about) else None
+
+
+def _resume_or_start(folder: Path, about: Mapping[str, Any], *, fresh: bool) -> Path:
+    """Give the folder of checkpoints; one that another catalogue or settings left is emptied."""
+    work = folder / "work"
+    started = work / "started.json"
+    if started.exists() and not fresh:
+        try:
+            if _same(read_json(started, form=FORMAT, remedy="train again"), about):
+                return work
+        except ArtifactError:
+            pass  # left by another version: begin anew
+    if work.exists():
+        shutil.rmtree(work)
+    write_json(started, {"format": FORMAT, **about})
+    return work
+
+
+def _same(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    plain = json.loads(json.dumps(about))
+    return all(manifest.get(key) == plain[key] for key in ("settings", "catalogue"))

@@ -1,0 +1,215 @@
+"""From E_C, E_U and metadata to E_G: the model that answers (sections 2.3 and 2.4)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy import sparse
+from torch import Tensor, nn
+
+from undersong import relations
+from undersong import settings as settings_file
+from undersong.batches import anchors_with_partners
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.errors import ArtifactError, DataError
+from undersong.files import replacing
+from undersong.inputs import Source, dense
+from undersong.losses import cosine, multi_relationship
+from undersong.metrics import cold_ndcg
+from undersong.models.general import GeneralModel, GeneralSettings
+from undersong.progress import Progress, silent
+from undersong.training import Outcome, mixed_precision, train
+
+FORMAT = 1
+BLOCK = 2048
+INTERACTION = "interaction"
+
+
+def train_general(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    sources: Sequence[Source],
+    *,
+    settings: GeneralSettings,
+    seed: int,
+    device: str,
+    work: Path,
+    progress: Progress = silent,
+) -> tuple[GeneralModel, Outcome]:
+    """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
+
+    Raises
+    ------
+    DataError
+        If no source says anything, too few relations are left to train on, or no validation
+        item has a relation.
+    """
+    is_train = parts == "train"
+    related = relations.known(catalogue, kind, is_train)
+    if not sources:
+        raise DataError(
+            f"the catalogue knows nothing about its {kind}s but relations; give metadata fields, "
+            "plays, features or audio files in the mapping"
+        )
+    if related.nnz < 4:
+        raise DataError(
+            f"{related.nnz // 2} relation between training {kind}s: too few to learn from; add a "
+            "[[relations]] table to the mapping, or a `split` column that leaves more to train on"
+        )
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    codes = relations.meta_codes(catalogue, kind, is_train)
+    unlinked = related.getnnz(axis=1) == 0
+    tail = np.flatnonzero(is_train & unlinked)
+    torch.manual_seed(seed)
+    model = GeneralModel([x.width for x in sources], settings).to(device)
+
+    def loss(generator: np.random.Generator) -> Tensor:
+        rows = _batch(generator, related, tail, settings)
+        missing = _hide(generator, missing_of(sources, rows), sources, settings)
+        with mixed_precision(settings.training, device):
+            embedded = model(*_tensors(sources, rows, missing, device))
+        pairs = _pairs(rows, related, codes, unlinked, settings)
+        masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
+        return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
+
+    def validate(now: nn.Module) -> float:
+        return cold_ndcg(embed(now, sources, device=device), queries, truth)
+
+    outcome = train(
+        model,
+        loss=loss,
+        validate=validate,
+        schedule=settings.training,
+        seed=seed,
+        checkpoint=work / f"general.{kind}.safetensors",
+        stage="GRM",
+        progress=progress,
+    )
+    return model, outcome
+
+
+@torch.no_grad()
+def embed(model: nn.Module, sources: Sequence[Source], *, device: str) -> NDArray[np.float32]:
+    """Compute E_G of every item, in blocks and in float32, (n, out)."""
+    n = len(sources[0].missing)
+    parts = []
+    for start in range(0, n, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, n))
+        embedded = model(*_tensors(sources, rows, missing_of(sources, rows), device))
+        parts.append(embedded.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def missing_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which sources are missing of some items, (len(rows), s)."""
+    return np.stack([x.missing[rows] for x in sources], axis=1)
+
+
+def save(model: GeneralModel, path: Path) -> None:
+    """Write weights, sizes and settings as safetensors."""
+    about = {
+        "format": str(FORMAT),
+        "settings": json.dumps(asdict(model.settings)),
+        "widths": json.dumps([x.in_features for x in model.project]),
+    }
+    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=about)
+
+
+def load(path: Path) -> GeneralModel:
+    """Read what ``save`` wrote, ready to embed.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or has another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
+    if about.get("format") != str(FORMAT):
+        raise ArtifactError(
+            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
+        )
+    table = json.loads(about["settings"])
+    settings = settings_file.build(GeneralSettings, table, f"{path}:")
+    assert isinstance(settings, GeneralSettings)
+    model = GeneralModel(json.loads(about["widths"]), settings)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _batch(
+    generator: np.random.Generator,
+    related: sparse.csr_matrix,
+    tail: NDArray[np.int64],
+    settings: GeneralSettings,
+) -> NDArray[np.int64]:
+    return anchors_with_partners(
+        generator,
+        related,
+        anchors=settings.anchors,
+        partners=settings.partners,
+        others=generator.choice(tail, size=min(settings.tail, len(tail)), replace=False),
+    )
+
+
+def _hide(
+    generator: np.random.Generator,
+    missing: NDArray[np.bool_],
+    sources: Sequence[Source],
+    settings: GeneralSettings,
+) -> NDArray[np.bool_]:
+    """Modality dropout: hide some sources of each item, but never the last one it has."""
+    chance = [
+        settings.hide_interaction if x.name == INTERACTION else settings.hide_source
+        for x in sources
+    ]
+    hidden = missing | (generator.random(missing.shape) < np.array(chance))
+    bare = hidden.all(axis=1)
+    hidden[bare] = missing[bare]
+    return hidden
+
+
+def _tensors(
+    sources: Sequence[Source], rows: NDArray[np.int64], missing: NDArray[np.bool_], device: str
+) -> tuple[list[Tensor], Tensor]:
+    values = [torch.from_numpy(dense(x, rows)).to(device) for x in sources]
+    return values, torch.from_numpy(missing).to(device)
+
+
+def _pairs(
+    rows: NDArray[np.int64],
+    related: sparse.csr_matrix,
+    codes: NDArray[np.int32],
+    unlinked: NDArray[np.bool_],
+    settings: GeneralSettings,
+) -> dict[str, NDArray[np.bool_]]:
+    """R_A and R_P among the items of a batch, (n, n) bool each.
+
+    A pair without a relation is unrelated, unless one of the two has no relation at all and they
+    have the same meta label: then nobody can tell (decision 5).
+    """
+    positive = relations.block(related, rows)
+    consistent, inconsistent = relations.meta_consistent(codes[rows])
+    unrelated = ~positive
+    if not settings.tail_is_negative:
+        loose = unlinked[rows]
+        unrelated &= ~(consistent & (loose[:, None] | loose[None, :]))
+    return {
+        "related": positive,
+        "unrelated": unrelated,
+        "consistent": consistent,
+        "inconsistent": inconsistent,
+    }

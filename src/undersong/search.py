@@ -3,7 +3,7 @@
 import difflib
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.embeddings import Embeddings
-from undersong.errors import DataError, UnknownItem
+from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.files import replacing
 from undersong.progress import Progress, silent
 
@@ -66,6 +66,66 @@ def find(items: pl.DataFrame, query: str) -> Match:
     same.sort(key=lambda row: (popularity[row] is None, -(popularity[row] or 0), -relations[row]))
     taken, *others = same
     return Match(ids[taken], names[taken], tuple(ids[row] for row in others))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of the items that were asked for, and how many of them have no embedding."""
+
+    rows: NDArray[np.int64]
+    without: int
+
+
+def select(embeddings: Embeddings, items: pl.DataFrame, ids: Sequence[str] | None) -> Selection:
+    """Find the rows of some items, in their order, each once; of all items without ``ids``.
+
+    An item that is known but has no embedding, since nothing but its name is known, is counted.
+
+    Raises
+    ------
+    UnknownItem
+        For ids that are not in the table ``items``, with the first of them and their number.
+    """
+    asked = list(dict.fromkeys(items["id"].to_list() if ids is None else ids))
+    known = set(items["id"])
+    strange = [item for item in asked if item not in known]
+    if strange:
+        near = nearest_known(strange[0], known)
+        raise UnknownItem(
+            f"{len(strange)} of {len(asked)} ids are not in the catalogue, first {strange[0]!r}; "
+            f"{near}"
+        )
+    rows = [embeddings.index[item] for item in asked if item in embeddings.index]
+    return Selection(np.array(rows, dtype=np.int64), len(asked) - len(rows))
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read ids from a file: one a line, or the column ``id`` of a CSV or Parquet table.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has no such column, or holds no id.
+    """
+    try:
+        if path.suffix == ".parquet":
+            ids = _column(path, pl.read_parquet(path))
+        elif path.suffix == ".csv":
+            ids = _column(path, pl.read_csv(path, infer_schema=False))
+        else:
+            ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read as a list of ids: {error}") from error
+    given = [item for item in ids if item]
+    if not given:
+        raise DataError(f"{path} holds no id; write one a line")
+    return given
+
+
+def _column(path: Path, table: pl.DataFrame) -> list[str]:
+    if "id" not in table.columns:
+        raise DataError(f"{path} has no column 'id'; it has {', '.join(table.columns)}")
+    return table["id"].cast(pl.String).drop_nulls().to_list()
 
 
 def nearest(

@@ -1,0 +1,277 @@
+"""Command line. A command reads files, calls one library function, writes one result."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from undersong.errors import DataError, UndersongError
+
+if TYPE_CHECKING:
+    from undersong.embeddings import Embeddings
+    from undersong.runs import Run
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
+
+
+class _Group(click.Group):
+    """Print an UndersongError as one line and exit 1. Anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UndersongError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="undersong")
+def cli() -> None:
+    """Learn one embedding for every artist and track, and answer what is similar.
+
+    Also for those that nobody has linked yet. Begin with `undersong demo`, or with your own
+    tables: `undersong import tables`, `train`, `evaluate`, `similar`.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="undersong")
+
+
+@cli.group(name="import", cls=_Group)
+def import_() -> None:
+    """Make a catalogue from data that you have."""
+
+
+@import_.command()
+@click.argument("mapping", type=FILE)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--data", type=FOLDER, help="Where the tables lie; else beside MAPPING.")
+def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
+    """Make CATALOGUE from CSV or Parquet tables; the TOML file MAPPING says which column is what.
+
+    Refuses data with faults and lists them; nothing is written then.
+
+    \b
+    Example:
+        undersong import tables examples/lieder.toml my/catalogue --data ../shared/data/lieder
+    """
+    from undersong.catalogue import tables as catalogue_tables
+    from undersong.sources.tables import import_tables
+
+    made, summary = import_tables(mapping, data=data)
+    catalogue_tables.write(made, catalogue)
+    click.echo(f"{catalogue}: {summary}")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--data", type=FOLDER, help="Where the tables of a mapping lie; else beside it.")
+def check(path: Path, data: Path | None) -> None:
+    """List every fault of a mapping's tables, or of a catalogue, with its place and remedy.
+
+    \b
+    Example:
+        undersong check mapping.toml
+    """
+    from undersong.catalogue.check import check_catalogue
+    from undersong.sources.tables import check_tables
+
+    faults = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
+    for fault in faults:
+        click.echo(str(fault))
+    if faults:
+        raise DataError(f"{path}: {len(faults)} faults")
+    click.echo(f"{path}: no faults")
+
+
+@cli.command()
+@click.argument("catalogue", type=FOLDER)
+@click.option("--plot", type=FILE, help="Also draw it: a PNG or SVG file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
+    """Show what a catalogue knows: counts, coverage, relations, the long tail (figure 1).
+
+    \b
+    Example:
+        undersong describe my/catalogue --plot figure-1.png
+    """
+    from dataclasses import asdict
+
+    from undersong.catalogue import describe as description
+    from undersong.catalogue import tables as catalogue_tables
+
+    found = description.describe(catalogue_tables.read(catalogue))
+    click.echo(json.dumps(asdict(found)) if as_json else description.text(found))
+    if plot:
+        description.plot(found, plot)
+        click.echo(f"drawn in {plot}", err=True)
+
+
+@cli.command()
+@click.argument("catalogue", type=FOLDER)
+@click.argument("run", type=FOLDER)
+@click.option("--settings", type=FILE, help="A TOML file; docs/choices.md lists what it may say.")
+@click.option("--fresh", is_flag=True, help="Begin anew, even if nothing changed.")
+def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> None:
+    """Learn all embeddings of CATALOGUE and publish them in the folder RUN.
+
+    Interrupt it when you like: the same command goes on from the last checkpoint. When the
+    catalogue and the settings are those of RUN already, there is nothing to do.
+
+    \b
+    Example:
+        undersong train my/catalogue my/run
+    """
+    from undersong.pipeline import read_settings, train_run
+    from undersong.terminal import ProgressDisplay
+
+    chosen = read_settings(settings)
+    with ProgressDisplay() as progress:
+        found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
+    training = found.manifest["training"]["general"]
+    spent = sum(found.manifest["seconds"].values())
+    click.echo(
+        f"{run}: generation {found.generation} {'trained' if new else 'is up to date'}; validation "
+        f"NDCG@200 {training['best_score']:.3f} at step {training['best_step']}, {spent:.0f} s"
+    )
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option(
+    "--split",
+    "part",
+    default="test",
+    show_default=True,
+    type=click.Choice(["test", "validation"]),
+    help="Whose items ask.",
+)
+@click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
+def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> None:
+    """Say how good the answers of RUN are, with intervals, beside random and the baselines.
+
+    Writes report.json and report.md into RUN.
+
+    \b
+    Example:
+        undersong evaluate my/run
+    """
+    from undersong import runs
+    from undersong.examination import examine
+    from undersong.report import files, terminal
+    from undersong.terminal import ProgressDisplay
+
+    opened = runs.read(run)
+    with ProgressDisplay() as progress:
+        report = examine(opened, part=part, catalogue_folder=catalogue, progress=progress)
+    files.write(report, run)
+    click.echo((run / "report.json").read_text() if as_json else terminal.render(report))
+    click.echo(f"written to {run / 'report.md'} and {run / 'report.json'}", err=True)
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.argument("query")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many to list.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@TRACKS
+def similar(run: Path, query: str, k: int, as_json: bool, tracks: bool) -> None:
+    """List the K items most similar to QUERY, an id or a name, best first.
+
+    Accents, case and punctuation of a name do not matter. Where several fit, the best known is
+    taken and stderr names the others.
+
+    \b
+    Example:
+        undersong similar my/run "Clara Schumann" -k 5
+    """
+    import numpy as np
+
+    from undersong import runs, search
+
+    opened = runs.read(run)
+    kind = "track" if tracks else "artist"
+    items = opened.items(kind)
+    match = search.find(items, query)
+    embeddings = _general(opened, kind)
+    if match.id not in embeddings.index:
+        raise DataError(
+            f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays or "
+            "metadata; add some to the catalogue and train again"
+        )
+    if match.others:
+        click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
+    row = np.array([embeddings.index[match.id]])
+    found = search.nearest(embeddings, row, among=np.arange(len(embeddings.ids)), k=k)
+    _, neighbours, scores = next(found)
+    about = {x: (name, count) for x, name, count in items.select("id", "name", "relations").rows()}
+    if not as_json:
+        click.echo(f"{match.name} ({match.id}), {_linked(about[match.id][1])}")
+    for rank, (other, score) in enumerate(zip(neighbours[0], scores[0], strict=True), start=1):
+        if other < 0:
+            break
+        item = embeddings.ids[other]
+        name, count = about[item]
+        line = {"rank": rank, "item": item, "name": name, "score": round(float(score), 4)}
+        text = f"{rank:4}  {score:6.3f}  {name}  ({item}){'' if count else '  long tail'}"
+        click.echo(json.dumps(line | {"relations": count}, ensure_ascii=False) if as_json else text)
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--items", type=FILE, help="Whose neighbours: a file of ids; else all items.")
+@click.option("--among", type=FILE, help="Which items may be answers: a file of ids; else all.")
+@click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
+@click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
+@TRACKS
+def neighbours(
+    run: Path, items: Path | None, among: Path | None, k: int, out: Path, tracks: bool
+) -> None:
+    """Write the K nearest neighbours of many items as one table.
+
+    The columns are item, rank (from 1), neighbour and score (cosine). A file of ids is plain
+    text with one id a line, or a CSV or Parquet table with a column `id`.
+
+    \b
+    Example:
+        undersong neighbours my/run -k 50 --out neighbours.parquet
+    """
+    from undersong import runs, search
+    from undersong.terminal import ProgressDisplay
+
+    opened = runs.read(run)
+    embeddings = _general(opened, "track" if tracks else "artist")
+    asked = search.rows_of(embeddings, items, opened.items("track" if tracks else "artist"))
+    answers = search.rows_of(embeddings, among, opened.items("track" if tracks else "artist"))
+    with ProgressDisplay() as progress:
+        written = search.write_neighbours(
+            embeddings, out, queries=asked.rows, among=answers.rows, k=k, progress=progress
+        )
+    for unknown in (asked, answers):
+        if unknown.without:
+            click.echo(f"left out: {unknown.without} items of which nothing is known", err=True)
+    click.echo(f"{out}: {written} rows, {len(asked.rows)} items, {len(answers.rows)} candidates")
+
+
+def _general(run: "Run", kind: str) -> "Embeddings":
+    name = "track" if kind == "track" else "artist"
+    if not run.has_embeddings(name, "general"):
+        raise DataError(
+            f"{run.folder} holds no embedding of {name}s; train on a catalogue with them"
+        )
+    return run.embeddings(name, "general")
+
+
+def _linked(count: int) -> str:
+    return f"{count} known relations" if count else "long tail: no known relation"

@@ -1,0 +1,142 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from undersong import relations
+from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
+from undersong.errors import DataError
+
+
+def catalogue(*, pairs=(), plays=(), **fields):
+    ids = "abcdefg"
+    columns = {"id": list(ids), "name": [None] * 7, "split": [None] * 7}
+    schema = dict(ITEMS["artist"])
+    known = []
+    for name, (kind, role, values) in fields.items():
+        columns[name] = values
+        schema[name] = {
+            "category": pl.String(),
+            "tags": pl.List(pl.String()),
+            "number": pl.Float64(),
+        }[kind]
+        known.append(Field(name, "artist", kind, role))
+    return Catalogue(
+        artists=pl.DataFrame(columns, schema=schema),
+        relations=pl.DataFrame(
+            [("artist", a, b, "s") for a, b in pairs], schema=RELATIONS, orient="row"
+        ),
+        plays=pl.DataFrame([("artist", *x) for x in plays], schema=PLAYS, orient="row"),
+        fields=tuple(known),
+    )
+
+
+def test_known_relations_are_symmetric_and_not_closed():
+    found = relations.known(catalogue(pairs=["ab", "bc"]), "artist").toarray()
+    expected = np.zeros((7, 7), bool)
+    for i, j in [(0, 1), (1, 2)]:
+        expected[i, j] = expected[j, i] = True
+    assert (found == expected).all()  # a and c are not related
+
+
+def test_a_relation_with_one_hidden_end_is_hidden():
+    visible = np.array([True, True, False, True, True, True, True])
+    found = relations.known(catalogue(pairs=["ab", "bc", "cd"]), "artist", visible)
+    assert found.nnz == 2
+    assert found[0, 1]
+    assert found[1, 0]
+
+
+def test_relations_to_test_items_are_no_answers_of_validation():
+    parts = np.array(["train", "validation", "test", "validation", "train", "train", "test"])
+    queries, truth = relations.held_out(catalogue(pairs=["ab", "bc", "cd"]), "artist", parts)
+    assert queries.tolist() == [1]
+    assert np.argwhere(truth.toarray()).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_validation_split_without_relations_is_named():
+    parts = np.array(["train"] * 5 + ["validation"] * 2)
+    with pytest.raises(DataError, match="none of the 2 validation artists has a relation"):
+        relations.held_out(catalogue(pairs=["ab"]), "artist", parts)
+
+
+def test_tracks_relate_within_an_artist_and_among_similar_artists():
+    similar = relations.known(catalogue(pairs=["ab"]), "artist")
+    artist = np.array([0, 0, 1, 2, 2])  # c, long tail, has tracks 3 and 4
+    found = relations.same_or_similar_artist(artist, similar).toarray()
+    for i in range(5):
+        for j in range(5):
+            same = artist[i] == artist[j] or {artist[i], artist[j]} == {0, 1}
+            assert found[i, j] == (same and i != j)
+
+
+# shared users: a-b 3, a-c 2, b-c 2, a-d 1, b-d 1, c-d 1
+PLAYS_OF = [("1", "a", 2.0), ("1", "b", 1.0), ("1", "c", 5.0), ("1", "d", 1.0)]
+PLAYS_OF += [("2", "a", 1.0), ("2", "b", 1.0), ("2", "c", 1.0), ("3", "a", 9.0), ("3", "b", 9.0)]
+
+
+def related_pairs(matrix):
+    return {"abcdefg"[i] + "abcdefg"[j] for i, j in np.argwhere(matrix.toarray()) if i < j}
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("threshold", "top", "expected"),
+    [
+        (2, 0, {"ab", "ac", "bc"}),  # by threshold
+        (3, 0, {"ab"}),
+        (1, 1, {"ab", "ac", "cd"}),  # by top K: d takes c, which fewer users know; union
+        (2, 1, {"ab", "ac"}),  # both: d shares too few users with anybody
+    ],
+)
+def test_users_define_similarity_in_three_ways(threshold, top, expected, block):
+    plays = relations.listeners(catalogue(plays=PLAYS_OF), "artist")
+    found = relations.shared_listeners(plays, threshold=threshold, top=top, block=block)
+    assert related_pairs(found) == expected
+    assert (found != found.T).nnz == 0
+
+
+def test_an_item_that_nobody_plays_has_no_listeners():
+    plays = relations.listeners(catalogue(plays=PLAYS_OF), "artist")
+    assert plays.shape == (3, 7)
+    assert plays.getnnz(axis=0).tolist() == [3, 3, 2, 1, 0, 0, 0]
+    assert plays[0].toarray().ravel().tolist() == [2, 1, 5, 1, 0, 0, 0]
+
+
+def test_popularity_is_cut_at_quantiles_of_the_training_items():
+    train = np.array([True] * 5 + [False] * 2)
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 500.0, None]
+    c = catalogue(fame=("number", "popularity", values))
+    assert relations.meta_codes(c, "artist", train).ravel().tolist() == [0, 1, 2, 3, 4, 4, -1]
+
+
+def test_the_first_tag_is_the_genre():
+    tags = [["x", "y"], ["x"], ["y", "x"], [], None, ["z"], ["y"]]
+    c = catalogue(tags=("tags", "genre", tags))
+    codes = relations.meta_codes(c, "artist", np.ones(7, bool)).ravel()
+    assert codes.tolist() == [0, 0, 1, -1, -1, 2, 1]
+
+
+def test_meta_consistency_equals_pair_by_pair():
+    generator = np.random.default_rng(3)
+    codes = generator.integers(-1, 2, size=(17, 3)).astype(np.int32)
+    agree, differ = relations.meta_consistent(codes)
+    for i in range(17):
+        for j in range(17):
+            fields = list(zip(codes[i], codes[j], strict=True))
+            known = [a == b for a, b in fields if a >= 0 and b >= 0]
+            assert agree[i, j] == (i != j and len(known) == 3 and all(known))
+            assert differ[i, j] == (not all(known))
+
+
+def test_without_metadata_every_pair_is_unknown():
+    codes = relations.meta_codes(catalogue(), "artist", np.ones(7, bool))
+    agree, differ = relations.meta_consistent(codes)
+    assert codes.shape == (7, 0)
+    assert not agree.any()
+    assert not differ.any()
+
+
+def test_a_block_takes_rows_in_the_asked_order():
+    matrix = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool))
+    assert relations.block(matrix, [2, 1]).tolist() == [[False, True], [True, False]]

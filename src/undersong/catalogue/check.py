@@ -1,0 +1,308 @@
+"""Every fault of a catalogue's tables, whether just read from a user's files or written long ago.
+
+Each check takes typed rows and knows nothing of where they come from. An item without any
+source is no fault: models answer for it with what they learned about missing sources.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue.faults import ROW, Findings, Sheet, find, shown, whole
+from undersong.catalogue.tables import (
+    FIELD_TYPES,
+    FORMAT,
+    ITEMS,
+    KINDS,
+    PLAYS,
+    RELATIONS,
+    REMEDY,
+    ROLES,
+    SPLITS,
+    Field,
+    Kind,
+)
+from undersong.files import read_json
+
+
+def check_catalogue(folder: Path) -> tuple[Findings, ...]:
+    """List every fault of a written catalogue.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is no catalogue, or has another format.
+    """
+    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    home = folder / about["tables"]
+    fields = tuple(Field(**x) for x in about["fields"])
+    root = Path(about["audio_root"]) if about["audio_root"] else None
+    findings = role_faults(fields, file="catalogue.json")
+    known: dict[str, pl.Series] = {}
+    for kind in KINDS:
+        own = [x for x in fields if x.kind == kind]
+        columns = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in own}
+        sheet, broken = _written(home / f"{kind}s.parquet", columns)
+        findings += broken
+        if sheet is None:
+            continue
+        known[kind] = sheet.rows["id"]
+        if kind == "artist" and sheet.rows.is_empty():
+            findings += empty_table(sheet.file)
+        findings += id_faults(sheet) + split_faults(sheet)
+        for number in [x.name for x in own if x.type == "number"]:
+            findings += number_faults(sheet, number)
+        if kind == "track" and "artist" in known:
+            findings += member_faults(sheet, "artist", known["artist"], kind="artist")
+            findings += path_faults(sheet, root) + number_faults(sheet, "popularity")
+    findings += _written_pairs(home, known)
+    return tuple(findings + _written_features(home, known, about["features"]))
+
+
+def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | None, list[Findings]]:
+    """Read one table of a catalogue, or say why it cannot be read."""
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        what = f"cannot be read ({str(error).splitlines()[0]})"
+        return None, whole(path.name, what, sort="unreadable table", remedy=REMEDY)
+    for name, want in columns.items():
+        if table.schema.get(name) != want:
+            what = f"column {name!r} is {table.schema.get(name)}, expected {want}"
+            return None, whole(path.name, what, sort="another column type", remedy=REMEDY)
+    return Sheet(path.name, table.with_row_index(ROW, offset=1)), []
+
+
+def _written_pairs(home: Path, known: Mapping[str, pl.Series]) -> list[Findings]:
+    relations, findings = _written(home / "relations.parquet", RELATIONS)
+    plays, broken = _written(home / "plays.parquet", PLAYS)
+    findings += broken
+    for kind in KINDS:
+        if kind not in known:
+            continue
+        if relations is not None:
+            pairs = Sheet(relations.file, relations.rows.filter(pl.col("kind") == kind))
+            for end in ("a", "b"):
+                findings += member_faults(pairs, end, known[kind], kind=kind)
+            findings += relation_faults(pairs) + order_faults(pairs)
+        if plays is not None:
+            played = Sheet(plays.file, plays.rows.filter(pl.col("kind") == kind))
+            findings += member_faults(played, "item", known[kind], kind=kind)
+            findings += play_faults(played)
+    return findings
+
+
+def _written_features(
+    home: Path, known: Mapping[str, pl.Series], features: Sequence[tuple[str, Kind]]
+) -> list[Findings]:
+    findings: list[Findings] = []
+    widths: dict[tuple[str, Kind], int] = {}
+    for name, kind in features:
+        path = home / "features" / f"{name}.{kind}.parquet"
+        try:
+            shape = pl.read_parquet_schema(path).get("vector")
+        except (OSError, pl.exceptions.PolarsError):
+            shape = None
+        width = shape.shape[0] if isinstance(shape, pl.Array) else 0
+        sheet, broken = _written(path, {"id": pl.String(), "vector": pl.Array(pl.Float32, width)})
+        findings += broken
+        if sheet is not None and kind in known:
+            widths[name, kind] = width
+            findings += id_faults(sheet) + vector_faults(sheet)
+            findings += member_faults(sheet, "id", known[kind], kind=kind)
+    return findings + width_faults(widths, file="catalogue.json")
+
+
+def empty_table(file: str) -> list[Findings]:
+    """Say that a table has no row."""
+    return whole(
+        file,
+        "has no row below its header",
+        sort="empty table",
+        remedy="fill it, or take the table out of the mapping",
+    )
+
+
+def id_faults(sheet: Sheet) -> list[Findings]:
+    """List ids that are empty or stand twice."""
+    again = pl.col("id").is_duplicated() & ~pl.col("id").is_first_distinct()
+    where = Sheet(
+        sheet.file, sheet.rows.with_columns(pl.col(ROW).first().over("id").alias("(first)"))
+    )
+    return empty_faults(sheet, "id") + find(
+        where,
+        again & pl.col("id").is_not_null() & (pl.col("id") != ""),
+        sort="id given twice",
+        what=lambda row: f"id {shown(row['id'])} stands in {row['(first)']} already",
+        remedy="keep one of the rows, or give each its own id",
+    )
+
+
+def empty_faults(sheet: Sheet, column: str) -> list[Findings]:
+    """List rows without a value where one is needed."""
+    return find(
+        sheet,
+        pl.col(column).is_null() | (pl.col(column).cast(pl.String) == ""),
+        sort=f"empty {column}",
+        what=lambda row: f"has no {column}",
+        remedy=f"fill in the {column}, or remove the row",
+    )
+
+
+def member_faults(sheet: Sheet, column: str, known: pl.Series, *, kind: Kind) -> list[Findings]:
+    """List ids that are no item of ``kind``, each with the nearest known one."""
+    unknown = ~pl.col(column).is_in(known.unique().implode())
+    return find(
+        sheet,
+        unknown & pl.col(column).is_not_null() & (pl.col(column) != ""),
+        sort=f"unknown {kind}",
+        what=lambda row: f"{column} {shown(row[column])} is no {kind}{near(row[column], known)}",
+        remedy=f"correct the id, add the {kind}, or remove the row "
+        '(unknown = "leave out" in the mapping removes such rows)',
+    )
+
+
+def near(word: str, known: pl.Series) -> str:
+    """Guess which known id was meant, among those that begin or sound the same, as a question.
+
+    Only ids equal but for case and spaces around, or alike in their first two letters and their
+    length, are compared, so that a guess among a million ids stays cheap.
+    """
+    low = known.str.to_lowercase()
+    length = known.str.len_chars().cast(pl.Int64)
+    alike = low.str.starts_with(word[:2].lower()) & ((length - len(word)).abs() <= 3)
+    same = low == word.strip().lower()
+    guesses = list(known.filter(same).head(1)) or difflib.get_close_matches(
+        word, list(known.filter(alike).head(2000)), n=1, cutoff=0.75
+    )
+    return f"; did you mean {shown(guesses[0])}?" if guesses else ""
+
+
+def split_faults(sheet: Sheet) -> list[Findings]:
+    """List splits other than train, validation and test."""
+    return find(
+        sheet,
+        pl.col("split").is_not_null() & ~pl.col("split").is_in(SPLITS),
+        sort="unknown split",
+        what=lambda row: f"split {shown(row['split'])} is none of {', '.join(SPLITS)}",
+        remedy="correct it, leave it empty, or say what it means under split_values",
+    )
+
+
+def number_faults(sheet: Sheet, column: str) -> list[Findings]:
+    """List numbers that are infinite."""
+    return find(
+        sheet,
+        pl.col(column).is_infinite() | pl.col(column).is_nan(),
+        sort=f"{column} not finite",
+        what=lambda row: f"{column} is {row[column]}",
+        remedy="leave the value empty where it is not known",
+    )
+
+
+def play_faults(sheet: Sheet) -> list[Findings]:
+    """List plays without a user, or whose number is missing, negative or infinite."""
+    return (
+        empty_faults(sheet, "user")
+        + empty_faults(sheet, "item")
+        + empty_faults(sheet, "plays")
+        + number_faults(sheet, "plays")
+        + find(
+            sheet,
+            pl.col("plays") < 0,
+            sort="negative plays",
+            what=lambda row: f"plays is {row['plays']:g}",
+            remedy="plays count from 0 up; remove the row, or correct it",
+        )
+    )
+
+
+def relation_faults(sheet: Sheet) -> list[Findings]:
+    """List relations with an empty end or source, of an item to itself, or of one item only."""
+    findings = [x for column in ("a", "b", "source") for x in empty_faults(sheet, column)]
+    findings += find(
+        sheet,
+        pl.col("a") == pl.col("b"),
+        sort="relation of an item to itself",
+        what=lambda row: f"{shown(row['a'])} is related to itself",
+        remedy="remove the row",
+    )
+    named = pl.concat([sheet.rows["a"], sheet.rows["b"]]).drop_nulls()
+    if named.n_unique() == 1:
+        findings += whole(
+            sheet.file,
+            f"relates nothing but {shown(named[0])}",
+            sort="relations of one item only",
+            remedy="a relation joins two items; check which columns are a and b",
+        )
+    return findings
+
+
+def order_faults(sheet: Sheet) -> list[Findings]:
+    """List pairs of a written catalogue that are not a < b, or stand twice for one source."""
+    return find(
+        sheet,
+        (pl.col("a") > pl.col("b")) | ~pl.struct("a", "b", "source").is_first_distinct(),
+        sort="pair out of order or twice",
+        what=lambda row: f"{shown(row['a'])}, {shown(row['b'])} from {shown(row['source'])}",
+        remedy=REMEDY,
+    )
+
+
+def path_faults(sheet: Sheet, root: Path | None) -> list[Findings]:
+    """List audio files that do not exist; relative paths begin at ``root``."""
+    home = root or Path()
+    given = sheet.rows.filter(pl.col("path").is_not_null())
+    absent = pl.Series("(absent)", [not (home / x).is_file() for x in given["path"]], pl.Boolean)
+    return find(
+        Sheet(sheet.file, given.with_columns(absent)),
+        pl.col("(absent)"),
+        sort="no such audio file",
+        what=lambda row: f"path {shown(row['path'])} is no file in {home}",
+        remedy="correct the path, say where paths begin with audio_root, or leave it empty",
+    )
+
+
+def vector_faults(sheet: Sheet) -> list[Findings]:
+    """List vectors with a value that is no finite number; they are arrays of equal width."""
+    finite = pl.col("vector").arr.to_list().list.eval(pl.element().is_finite()).list.all()
+    return find(
+        sheet,
+        ~finite.fill_null(value=False) | pl.col("vector").is_null(),
+        sort="feature not finite",
+        what=lambda row: f"vector of {shown(row['id'])} holds a value that is not finite",
+        remedy="leave the item out, or compute its features again",
+    )
+
+
+def width_faults(widths: Mapping[tuple[str, Kind], int], *, file: str) -> list[Findings]:
+    """List features whose artist and track vectors differ in width: they are one space."""
+    return [
+        x
+        for (name, kind), width in widths.items()
+        if kind == "artist" and widths.get((name, "track"), width) != width
+        for x in whole(
+            file,
+            f"features {name!r}: {width} values an artist, {widths[name, 'track']} a track",
+            sort="features of two widths",
+            remedy="give both the same columns in the same order, or two names",
+        )
+    ]
+
+
+def role_faults(fields: Sequence[Field], *, file: str) -> list[Findings]:
+    """List roles that two fields of one kind hold."""
+    findings: list[Findings] = []
+    for kind in KINDS:
+        for role in ROLES[1:]:
+            holders = [x.name for x in fields if x.kind == kind and x.role == role]
+            if len(holders) > 1:
+                findings += whole(
+                    file,
+                    f"{' and '.join(holders)} both have the role {role!r} of a {kind}",
+                    sort="role held twice",
+                    remedy="a role is held by one field; take it from the others",
+                )
+    return findings

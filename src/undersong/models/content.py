@@ -1,0 +1,200 @@
+"""Content-based representation model, CbRM: what a track sounds like -> E_C (section 2.1).
+
+Two encoders end in the same unit vectors: one hears log-mel chunks, one reads feature vectors
+that somebody else has computed. Equation 1 makes artists of tracks.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from undersong.audio.logmel import BANDS
+from undersong.embeddings import unit
+from undersong.losses import MultiSimilarity
+from undersong.training import Schedule
+
+# Seven blocks as in Won et al. (2020), of which the first halves the picture by its stride: the
+# full picture would take two thirds of the time. (channels, kernel, stride, pooling in (m, t))
+BLOCKS = (
+    (24, 5, 2, (1, 2)),
+    (32, 3, 1, (2, 2)),
+    (48, 3, 1, (2, 2)),
+    (64, 3, 1, (2, 2)),
+    (96, 3, 1, (2, 2)),
+    (128, 3, 1, (2, 2)),
+    (128, 3, 1, (1, 1)),
+)
+BANDS_LEFT = BANDS // 2**6  # after the stride and five poolings
+HIDDEN = 256  # width of the encoder of feature vectors
+EXTREME = 5.0  # standard deviations at which a feature is cut off
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What a user may choose. The paper gives none of these; see docs/choices.md.
+
+    Parameters
+    ----------
+    input : "auto", "audio", "none" or the name of a feature matrix
+        "auto" takes the only feature matrix, else the audio files, else nothing.
+    width : of E_C
+    top : K of equation 1, the most popular tracks that make an artist
+    artists, tracks : artists in a batch at most, and tracks of each
+    similar : share of those artists that are drawn as pairs of similar artists
+    frames : of a chunk that one training step hears, at a random place, 23 ms each, 64 to 172
+    mask : bands, and frames, hidden at random places of a chunk while training; 0 for none
+    noise : standard deviations of noise on feature vectors while training
+    dropout : share of the last layer's inputs left out while training, in [0, 1)
+    workers : processes that decode audio; 0 for as many as there are processors
+    """
+
+    input: str = "auto"
+    width: int = 128
+    top: int = 5
+    artists: int = 32
+    tracks: int = 4
+    similar: float = 0.5
+    frames: int = 128
+    mask: int = 16
+    noise: float = 0.1
+    dropout: float = 0.1
+    workers: int = 0
+    loss: MultiSimilarity = field(default=MultiSimilarity(alpha=4, beta=15, gamma=0.3, margin=0.5))
+    training: Schedule = field(default=Schedule(steps=400, average=0.98))
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.top, self.tracks) < 1 or self.artists < 4:
+            raise ValueError("width, top and tracks must be 1 or more, artists 4 or more")
+        if not (0 <= self.similar <= 1 and 0 <= self.dropout < 1):
+            raise ValueError("similar must be in [0, 1], dropout in [0, 1)")
+        if not 64 <= self.frames <= 172:
+            raise ValueError(f"frames {self.frames} must be 64 to 172")
+        if self.noise < 0 or self.workers < 0 or not 0 <= self.mask < self.frames:
+            raise ValueError("noise, workers and mask must be 0 or more, mask below frames")
+
+
+class AudioEncoder(nn.Module):
+    """Hears log-mel chunks: 7 blocks of convolution, then the mean and maximum over time."""
+
+    def __init__(self, settings: ContentSettings):
+        super().__init__()
+        self.settings = settings
+        self.level = nn.BatchNorm1d(BANDS, affine=False)  # each band at its usual loudness
+        channels, blocks = 1, []
+        for out, kernel, stride, pool in BLOCKS:
+            blocks += [_block(channels, out, kernel, stride=stride, pool=pool)]
+            channels = out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(
+            nn.Dropout(settings.dropout), nn.Linear(2 * channels * BANDS_LEFT, settings.width)
+        )
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
+        picture = self.level(log_mel)[:, None].contiguous(memory_format=torch.channels_last)
+        heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 64)
+        summary = torch.cat([heard.mean(dim=2), heard.amax(dim=2)], dim=1)
+        return F.normalize(self.head(summary).float(), dim=1)
+
+
+class VectorEncoder(nn.Module):
+    """Reads given feature vectors: standardised, then a linear map plus a small network."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, source: str, width: int, settings: ContentSettings):
+        """``source`` names the feature matrix, ``width`` counts its columns."""
+        super().__init__()
+        self.source, self.settings = source, settings
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.linear = nn.Linear(width, settings.width)
+        self.network = nn.Sequential(
+            nn.Linear(width, HIDDEN),
+            nn.PReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.PReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(HIDDEN, settings.width),
+        )
+
+    def standardise(self, features: Tensor) -> None:
+        """Learn mean and spread of each column from the training items, (n, width)."""
+        self.mean.copy_(features.mean(dim=0))
+        spread = features.std(dim=0, correction=0)
+        self.scale.copy_(torch.where(spread > 0, spread, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed vectors, (n, columns) -> (n, width), length 1."""
+        usual = ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)
+        if self.training:
+            usual = usual + self.settings.noise * torch.randn_like(usual)
+        return F.normalize((self.linear(usual) + self.network(usual)).float(), dim=1)
+
+
+ContentModel = AudioEncoder | VectorEncoder
+
+
+def of_track(chunks: Tensor) -> Tensor:
+    """E_C of one track: the mean of its chunks' unit vectors, (chunks, width) -> (width,)."""
+    return F.normalize(chunks.mean(dim=0), dim=0)
+
+
+def artist_embedding(
+    tracks: NDArray[np.float32],
+    artist: NDArray[np.int64],
+    *,
+    popularity: NDArray[np.float64],
+    top: int,
+    artists: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """E_C of artists: the mean over the ``top`` most popular tracks of each (equation 1).
+
+    Parameters
+    ----------
+    tracks : (n, width) float32
+    artist : (n,) int, row of each track's artist
+    popularity : (n,) float, NaN where unknown
+        Unknown comes after known; equal ones keep the order of the tracks.
+    artists : number of artists
+
+    Returns
+    -------
+    (artists, width) float32, (artists,) bool
+        Vectors of length 1 (zeros without a track), and who has no track. Of fewer tracks than
+        ``top`` all count. The paper does not scale its mean to length 1; cosine, the similarity of
+        all its losses, is the same either way.
+    """
+    order = np.lexsort((-popularity, artist))  # NaN sorts last; lexsort is stable
+    row = artist[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = order[rank < top]
+    total = np.zeros((artists, tracks.shape[1]), dtype=np.float32)
+    np.add.at(total, artist[kept], tracks[kept])
+    missing = np.ones(artists, dtype=bool)
+    missing[kept_rows := artist[kept]] = False
+    count = np.maximum(np.bincount(kept_rows, minlength=artists), 1)
+    return unit((total / count[:, None]).astype(np.float32)), missing
+
+
+def _convolution(channels: int, out: int, kernel: int, stride: int) -> nn.Conv2d:
+    """A convolution whose weights lie as the pictures do: channels last, twice as fast."""
+    made = nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, bias=False)
+    made.weight.data = made.weight.data.contiguous(memory_format=torch.channels_last)
+    return made
+
+
+def _block(
+    channels: int, out: int, kernel: int, *, stride: int, pool: tuple[int, int]
+) -> nn.Sequential:
+    return nn.Sequential(
+        _convolution(channels, out, kernel, stride),
+        nn.BatchNorm2d(out),
+        nn.ReLU(),
+        nn.MaxPool2d(pool),
+    )

@@ -1,0 +1,144 @@
+"""What CbRM reads of a catalogue: log-mel chunks of files, or rows of a feature matrix (2.1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from undersong.audio.extract import LogMels, extract
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.models.content import ContentSettings, VectorEncoder, of_track
+from undersong.progress import Progress
+
+TRACKS_BLOCK = 16  # of up to 8 chunks, embedded at a time
+VECTOR_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the encoder reads: one piece per track, and one per artist with a vector of its own.
+
+    Parameters
+    ----------
+    track : (n,) int, row of the track, -1 for an artist's own vector
+    artist : (n,) int, row of the artist
+    draw : pieces as one training step sees them: (m,) rows -> (m, ...)
+    embed : E_C of pieces: (m,) rows -> (m, width)
+    repeats : whether a piece drawn twice is seen in two ways
+    """
+
+    track: NDArray[np.int64]
+    artist: NDArray[np.int64]
+    draw: Callable[[NDArray[np.int64], np.random.Generator], Tensor]
+    embed: Callable[[nn.Module, NDArray[np.int64]], NDArray[np.float32]]
+    repeats: bool
+
+
+def of_audio(
+    catalogue: Catalogue,
+    settings: ContentSettings,
+    *,
+    work: Path,
+    device: str,
+    progress: Progress,
+) -> tuple[Pieces, pl.DataFrame]:
+    """Extract all audio, and read it back chunk by chunk."""
+    found = extract(
+        catalogue, work / "log-mel", workers=settings.workers or None, progress=progress
+    )
+    mels = found.done
+    track = _rows(catalogue.ids("track"), mels.ids)
+    artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]
+
+    def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        chunks = augment(mels.read_one_each(rows, generator), generator, settings)
+        return torch.from_numpy(chunks).to(device)
+
+    def embed(model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        blocks = range(0, len(rows), TRACKS_BLOCK)
+        vectors = [_embed_tracks(model, mels, rows[x : x + TRACKS_BLOCK], device) for x in blocks]
+        return torch.cat(vectors).cpu().numpy()
+
+    return Pieces(track, artist, draw, embed, repeats=True), found.failed
+
+
+def augment(
+    chunks: NDArray[np.float16], generator: np.random.Generator, settings: ContentSettings
+) -> NDArray[np.float32]:
+    """Cut each chunk at a random place and hide some bands and frames, (n, m, t) -> (n, m, frames).
+
+    Source
+    ------
+    Park et al., SpecAugment (2019), with one mask a side.
+    """
+    n, bands, frames = chunks.shape
+    begin = generator.integers(frames - settings.frames + 1, size=n)
+    cut = np.stack([x[:, b : b + settings.frames] for x, b in zip(chunks, begin, strict=True)])
+    cut = cut.astype(np.float32)
+    for size, axis in ((bands, 1), (settings.frames, 2)) if settings.mask else ():
+        width = generator.integers(settings.mask + 1, size=(n, 1))
+        first = generator.integers(size - width + 1)  # (n, 1)
+        place = np.arange(size) - first  # (n, size)
+        hidden = (place >= 0) & (place < width)
+        mean = cut.mean(axis=axis, keepdims=True)
+        cut = np.where(np.expand_dims(hidden, 3 - axis), mean, cut)
+    return cut
+
+
+def of_vectors(
+    catalogue: Catalogue,
+    name: str,
+    parts: NDArray[np.str_],
+    *,
+    model: VectorEncoder,
+    device: str,
+) -> Pieces:
+    """Features of tracks, then those of artists; the model learns the scale of training ones."""
+    width = len(model.mean)
+    track, track_values = _features(catalogue, (name, "track"), width)
+    own, own_values = _features(catalogue, (name, "artist"), width)
+    artist_of = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))
+    artist = np.concatenate([artist_of[track], own])
+    values = torch.from_numpy(np.concatenate([track_values, own_values])).to(device)
+    is_train = torch.from_numpy(parts[artist] == "train").to(device)
+    if is_train.any():
+        model.standardise(values[is_train])
+
+    def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        return values[torch.from_numpy(rows).to(device)]
+
+    def embed(now: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        blocks = torch.split(torch.from_numpy(rows).to(device), VECTOR_BLOCK)
+        return torch.cat([now(values[block]) for block in blocks]).cpu().numpy()
+
+    return Pieces(
+        np.concatenate([track, np.full(len(own), -1)]), artist, draw, embed, repeats=False
+    )
+
+
+def _embed_tracks(model: nn.Module, mels: LogMels, rows: NDArray[np.int64], device: str) -> Tensor:
+    """E_C of a few tracks, from all chunks of each."""
+    chunks = [mels.read(row) for row in rows]
+    heard = model(torch.from_numpy(np.concatenate(chunks)).to(device).float())
+    return torch.stack([of_track(x) for x in torch.split(heard, [len(x) for x in chunks])])
+
+
+def _features(
+    catalogue: Catalogue, key: tuple[str, Kind], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of the items of one kind that have features, and those, (n,) and (n, width)."""
+    found = catalogue.features.get(key)
+    if found is None:
+        return np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32)
+    values, missing = found.align(catalogue.ids(key[1]))
+    return np.flatnonzero(~missing), values[~missing]
+
+
+def _rows(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
+    row = {item: index for index, item in enumerate(ids)}
+    return np.array([row[x] for x in wanted], dtype=np.int64)

@@ -1,0 +1,265 @@
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+
+from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
+from undersong.errors import ArtifactError, DataError
+from undersong.inputs import Source
+from undersong.losses import MultiRelationship, MultiSimilarity
+from undersong.models.general import GeneralModel, GeneralSettings
+from undersong.stages import general
+from undersong.training import Schedule
+
+# n = 11, sources of 9 and 5, width 24 = 4 fields of 6, 3 heads, out 7: a swapped axis cannot pass.
+SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0)
+
+
+def small(**changed):
+    torch.manual_seed(0)
+    return GeneralModel((9, 5), dataclasses.replace(SMALL, **changed)).eval()
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_missing_source_does_not_change_the_embedding(skip):
+    model, content = small(skip=skip), torch.randn(11, 9)
+    missing = torch.tensor([[False, True]] * 11)
+    a = model([content, torch.randn(11, 5)], missing)
+    b = model([content, torch.randn(11, 5)], missing)
+    assert a.shape == (11, 7)
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+    torch.testing.assert_close(a.norm(dim=1), torch.ones(11))
+
+
+def test_an_item_does_not_depend_on_its_neighbours_in_the_batch():
+    model, missing = small(), torch.zeros(11, 2, dtype=torch.bool)
+    sources = [torch.randn(11, 9), torch.randn(11, 5)]
+    whole = model(sources, missing)
+    alone = model([x[3:4] for x in sources], missing[3:4])
+    torch.testing.assert_close(whole[3:4], alone)
+
+
+def test_every_source_and_every_part_has_a_say():
+    model = small()
+    sources = [torch.randn(11, 9, requires_grad=True), torch.randn(11, 5, requires_grad=True)]
+    out = model(sources, torch.zeros(11, 2, dtype=torch.bool))
+    (out * torch.randn(11, 7)).sum().backward()
+    assert all((x.grad.abs().sum(dim=1) > 0).all() for x in sources)
+    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    assert silent == []
+
+
+def test_feature_crossing_multiplies_every_pair_of_fields():
+    seen = {}
+    model = small()
+    model.weigh.register_forward_hook(lambda m, i, out: seen.__setitem__("fields", out))
+    model.head[0].register_forward_hook(lambda m, i, out: seen.__setitem__("head", i[0]))
+    model([torch.randn(11, 9), torch.randn(11, 5)], torch.zeros(11, 2, dtype=torch.bool))
+    fields, head = seen["fields"], seen["head"]
+    assert fields.shape == (11, 4, 6)
+    crossed = [fields[:, i] * fields[:, j] for i in range(4) for j in range(i + 1, 4)]
+    expected = torch.cat([fields.flatten(1), torch.cat(crossed, dim=1)], dim=1)
+    torch.testing.assert_close(head, expected)
+
+
+def sources_of(vectors, tags):
+    never = np.zeros(len(vectors), bool)
+    return (
+        Source("content", vectors.astype(np.float32), never),
+        Source("tags", sparse.csr_matrix(tags.astype(np.float32)), ~tags.any(axis=1)),
+    )
+
+
+def planted(*, groups=6, size=35):
+    """Items of a group share a direction, hidden under louder noise; two in three are linked."""
+    generator = np.random.default_rng(5)
+    n = groups * size
+    label = np.arange(n) % groups
+    signal = generator.normal(size=(groups, 8))[label] + 0.4 * generator.normal(size=(n, 8))
+    vectors = np.concatenate([signal, 1.5 * generator.normal(size=(n, 13))], axis=1)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    tags = (generator.random((n, groups + 3)) < 0.15).astype(float)
+    linked = generator.random(n) < 0.67
+    pairs = [
+        (f"i{a:03}", f"i{b:03}")
+        for a in range(n)
+        for b in range(a + 1, n)
+        if label[a] == label[b] and linked[a] and linked[b] and generator.random() < 0.3
+    ]
+    parts = generator.choice(["train", "validation", "test"], size=n, p=[0.7, 0.15, 0.15])
+    catalogue = Catalogue(
+        artists=pl.DataFrame(
+            {
+                "id": [f"i{x:03}" for x in range(n)],
+                "name": [None] * n,
+                "split": [None] * n,
+                "genre": [f"g{x}" if x % 5 else None for x in label],
+            },
+            schema=ITEMS["artist"] | {"genre": pl.String},
+        ),
+        relations=pl.DataFrame(
+            [("artist", a, b, "s") for a, b in pairs], schema=RELATIONS, orient="row"
+        ),
+        fields=(Field("genre", "artist", "category", "genre"),),
+    )
+    return catalogue, parts.astype("<U10"), sources_of(vectors, tags), label
+
+
+QUICK = GeneralSettings(
+    width=32,
+    fields=4,
+    heads=2,
+    out=12,
+    anchors=40,
+    tail=16,
+    loss=MultiRelationship(known=MultiSimilarity(alpha=4, beta=15, gamma=0.3, margin=0.5)),
+    training=Schedule(steps=12, validate_every=4, learning_rate=3e-3, precision="float32"),
+)
+LONG = dataclasses.replace(
+    QUICK,
+    hide_source=0.0,  # the tags are noise: without its vector an item could not be placed at all
+    training=Schedule(
+        steps=200, validate_every=25, learning_rate=1e-3, weight_decay=0.1, precision="float32"
+    ),
+)
+
+
+def fit(tmp_path, settings=QUICK, seed=0):
+    catalogue, parts, sources, label = planted()
+    model, outcome = general.train_general(
+        catalogue,
+        "artist",
+        parts,
+        sources,
+        settings=settings,
+        seed=seed,
+        device="cpu",
+        work=tmp_path,
+    )
+    return general.embed(model, sources, device="cpu"), outcome, label, parts, model
+
+
+def same_group(vectors, label, rows):
+    scores = vectors[rows] @ vectors.T
+    scores[np.arange(len(rows)), rows] = -np.inf
+    best = np.argsort(-scores, axis=1)[:, :5]
+    return (label[best] == label[rows][:, None]).mean()
+
+
+def test_planted_groups_are_found_for_items_that_nobody_linked(tmp_path):
+    vectors, outcome, label, parts, _ = fit(tmp_path, LONG)
+    unseen = np.flatnonzero(parts != "train")
+    before = same_group(planted()[2][0].values, label, unseen)
+    after = same_group(vectors, label, unseen)
+    assert after > before + 0.1
+    assert outcome.best_score > outcome.scores[0][1] + 0.05
+
+
+def test_the_same_seed_gives_the_same_embeddings(tmp_path):
+    first, *_ = fit(tmp_path / "a")
+    second, *_ = fit(tmp_path / "b")
+    other, *_ = fit(tmp_path / "c", seed=1)
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - other).max() > 0.1
+
+
+def test_a_saved_model_embeds_alike(tmp_path):
+    vectors, _, _, _, model = fit(tmp_path)
+    general.save(model, tmp_path / "g.safetensors")
+    loaded = general.load(tmp_path / "g.safetensors")
+    again = general.embed(loaded, planted()[2], device="cpu")
+    np.testing.assert_array_equal(vectors, again)
+    assert loaded.settings == QUICK
+
+
+def test_a_model_file_of_another_format_is_refused(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(general, "FORMAT", 7)
+    general.save(small(), tmp_path / "g.safetensors")
+    monkeypatch.undo()
+    with pytest.raises(ArtifactError, match="format 7, but this version reads 1; train again"):
+        general.load(tmp_path / "g.safetensors")
+
+
+def test_hiding_never_takes_the_last_source_of_an_item():
+    missing = np.array([[False, True], [True, False], [False, False]] * 50)
+    sources = sources_of(np.ones((150, 3)), np.ones((150, 2)))
+    settings = dataclasses.replace(SMALL, hide_source=0.9)
+    hidden = general._hide(np.random.default_rng(0), missing, sources, settings)
+    assert not hidden.all(axis=1).any()
+    assert (hidden >= missing).all()
+    assert hidden.mean() > missing.mean()
+
+
+def test_an_unlinked_item_is_not_pushed_from_an_anchor_of_its_meta_label():
+    related = sparse.csr_matrix(([True, True], ([0, 1], [1, 0])), shape=(4, 4))
+    codes = np.array([[0], [0], [0], [1]], dtype=np.int32)  # 2 and 3 are unlinked, 2 is like 0
+    unlinked = np.array([False, False, True, True])
+    pairs = general._pairs(np.arange(4), related, codes, unlinked, SMALL)
+    assert not pairs["unrelated"][0, 2]
+    assert pairs["unrelated"][0, 3]
+    assert not pairs["unrelated"][0, 1]
+    strict = dataclasses.replace(SMALL, tail_is_negative=True)
+    assert general._pairs(np.arange(4), related, codes, unlinked, strict)["unrelated"][0, 2]
+
+
+def test_no_relation_of_validation_or_test_is_trained_on(tmp_path, monkeypatch):
+    catalogue, parts, sources, _ = planted()
+    rows_seen, masks_seen = [], []
+    true_pairs = general._pairs
+
+    def record(rows, *rest):
+        found = true_pairs(rows, *rest)
+        rows_seen.append(rows)
+        masks_seen.append(found["related"])
+        return found
+
+    monkeypatch.setattr(general, "_pairs", record)
+    general.train_general(
+        catalogue, "artist", parts, sources, settings=QUICK, seed=0, device="cpu", work=tmp_path
+    )
+    hidden = parts != "train"
+    for rows, related in zip(rows_seen, masks_seen, strict=True):
+        assert not related[hidden[rows]].any()
+        assert related.any()
+
+
+def test_a_relation_table_with_one_relation_is_too_few(tmp_path):
+    catalogue, parts, sources, _ = planted()
+    train = [x for x, part in zip(catalogue.ids("artist"), parts, strict=True) if part == "train"]
+    one = pl.DataFrame([("artist", train[0], train[1], "s")], schema=RELATIONS, orient="row")
+    with pytest.raises(DataError, match="1 relation between training artists: too few"):
+        general.train_general(
+            dataclasses.replace(catalogue, relations=one),
+            "artist",
+            parts,
+            sources,
+            settings=QUICK,
+            seed=0,
+            device="cpu",
+            work=tmp_path,
+        )
+
+
+def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
+    catalogue, parts, _, _ = planted()
+    with pytest.raises(DataError, match="knows nothing about its artists but relations"):
+        general.train_general(
+            catalogue, "artist", parts, (), settings=QUICK, seed=0, device="cpu", work=tmp_path
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 25}, "width 25 must divide into 4 fields and 3 heads"),
+        ({"dropout": 1.0}, r"dropout 1.0 must be in \[0, 1\)"),
+        ({"anchors": 0}, "anchors and partners must be 1 or more"),
+    ],
+)
+def test_refuses_settings_out_of_range(changed, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **changed)

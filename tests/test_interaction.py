@@ -1,0 +1,102 @@
+import numpy as np
+import polars as pl
+import torch
+
+from undersong import relations
+from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
+from undersong.models.interaction import InteractionModel, InteractionSettings, factorise
+from undersong.stages.interaction import embed_interaction
+from undersong.training import Schedule
+
+
+def world(*, groups=4, size=9, users=60):
+    """Users of a taste play items of one group; the last item is played by nobody."""
+    generator = np.random.default_rng(2)
+    n = groups * size
+    plays = [
+        ("artist", f"u{user}", f"i{item}", float(1 + generator.integers(9)))
+        for user in range(users)
+        for item in range(n - 1)
+        if generator.random() < (0.5 if item % groups == user % groups else 0.06)
+    ]
+    pairs = [
+        ("artist", f"i{a}", f"i{b}", "s")
+        for a in range(n)
+        for b in range(a + 1, n)
+        if a % groups == b % groups and generator.random() < 0.5
+    ]
+    schema = ITEMS["artist"]
+    artists = pl.DataFrame(
+        {"id": [f"i{x}" for x in range(n)], "name": [None] * n, "split": [None] * n}, schema=schema
+    )
+    catalogue = Catalogue(
+        artists,
+        plays=pl.DataFrame(plays, schema=PLAYS, orient="row"),
+        relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
+    )
+    parts = np.array(["train", "validation", "train", "train", "test"] * n)[:n].astype("<U10")
+    return catalogue, parts, np.arange(n) % groups
+
+
+def test_factors_reproduce_the_cosine_of_listeners():
+    catalogue, _, _ = world()
+    plays = relations.listeners(catalogue, "artist")[:, :35]
+    factors = factorise(plays, 34, seed=0)
+    weight = plays.toarray()
+    weight = np.log1p(weight) / np.linalg.norm(np.log1p(weight), axis=1, keepdims=True)
+    weight /= np.linalg.norm(weight, axis=0, keepdims=True)
+    error = np.abs(factors @ factors.T - weight.T @ weight)
+    assert factors.shape == (35, 34)
+    assert error.mean() < 0.01
+
+
+def test_it_begins_as_the_plain_factorisation():
+    factors = np.random.default_rng(0).normal(size=(13, 6)).astype(np.float32)
+    model = InteractionModel(factors)
+    rows = torch.tensor([4, 0, 11])
+    expected = factors[[4, 0, 11]] / np.linalg.norm(factors[[4, 0, 11]], axis=1, keepdims=True)
+    np.testing.assert_allclose(model(rows).detach().numpy(), expected, atol=1e-6)
+
+
+def embed(tmp_path, **settings):
+    catalogue, parts, label = world()
+    quick = Schedule(steps=40, validate_every=10, learning_rate=3e-3, precision="float32")
+    made = embed_interaction(
+        catalogue,
+        "artist",
+        parts,
+        settings=InteractionSettings(width=11, threshold=2, training=quick, **settings),
+        seed=0,
+        device="cpu",
+        work=tmp_path,
+    )
+    return made, label
+
+
+def test_items_of_one_taste_end_together(tmp_path):
+    made, label = embed(tmp_path, top=6)
+    vectors = made.embeddings.vectors
+    rows = [int(x[1:]) for x in made.embeddings.ids]
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -1)
+    assert (label[rows][similarity.argmax(axis=1)] == label[rows]).mean() > 0.9
+
+
+def test_an_item_that_nobody_plays_has_no_vector(tmp_path):
+    made, label = embed(tmp_path)
+    assert "i35" not in made.embeddings.index
+    assert len(made.embeddings.ids) == len(label) - 1
+
+
+def test_without_plays_there_is_no_embedding(tmp_path):
+    catalogue, parts, _ = world()
+    made = embed_interaction(
+        Catalogue(catalogue.artists, relations=catalogue.relations),
+        "artist",
+        parts,
+        settings=InteractionSettings(),
+        seed=0,
+        device="cpu",
+        work=tmp_path,
+    )
+    assert made is None

@@ -37,9 +37,7 @@ ARTISTS = '[artists]\nfile = "artists.csv"\nname = "name"\n'
 
 
 def test_ids_stay_text_and_names_are_composed(write):
-    mapping = write(
-        mapping_toml=ARTISTS, artists_csv="id,name\n007,Bjo\u0308rk\n1.0,Ärzte\n 7,\n"
-    )
+    mapping = write(mapping_toml=ARTISTS, artists_csv="id,name\n007,Bjo\u0308rk\n1.0,Ärzte\n 7,\n")
     catalogue = imported(mapping)
     assert catalogue.ids("artist") == ("007", "1.0", " 7")
     assert catalogue.names("artist") == ("Björk", "Ärzte", " 7")
@@ -48,7 +46,7 @@ def test_ids_stay_text_and_names_are_composed(write):
 @pytest.mark.parametrize(
     "content",
     [
-        "\ufeffid,name\na,Ann\nb,\"Bob, the \"\"Great\"\"\"\n",
+        '\ufeffid,name\na,Ann\nb,"Bob, the ""Great"""\n',
         'id;name\na;Ann\nb;"Bob, the ""Great"""\n',
         'id\tname\r\na\tAnn\r\nb\tBob, the "Great"\r\n',
         'id,name\n\na,Ann\n\nb,"Bob, the ""Great"""',
@@ -279,7 +277,9 @@ def test_a_mapping_at_fault_names_the_nearest_known_word(write, text, message):
 
 
 def test_import_names_the_first_faults_and_how_to_see_all(write):
-    mapping = write(mapping_toml=FIELDS, artists_csv="id,name,genre,tags,year\na,A,x,y,inf\n,B,,,\n")
+    mapping = write(
+        mapping_toml=FIELDS, artists_csv="id,name,genre,tags,year\na,A,x,y,inf\n,B,,,\n"
+    )
     with pytest.raises(DataError, match="year is inf.*\n.*line 3: has no id"):
         tables.import_tables(mapping)
 

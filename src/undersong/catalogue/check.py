@@ -301,7 +301,7 @@ def role_faults(fields: Sequence[Field], *, file: str) -> list[Findings]:
             if len(holders) > 1:
                 findings += whole(
                     file,
-                    f"{' and '.join(holders)} both have the role {role!r} of a {kind}",
+                    f"{' and '.join(holders)} both have the role {role!r} of {kind}s",
                     sort="role held twice",
                     remedy="a role is held by one field; take it from the others",
                 )

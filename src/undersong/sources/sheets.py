@@ -8,6 +8,7 @@ an id such as 007 stays as it is; numbers are made from it later.
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -44,7 +45,13 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
         except (OSError, pl.exceptions.PolarsError) as error:
             what = f"is no Parquet file ({str(error).splitlines()[0]})"
             return [], whole(file, what, sort="unreadable file", remedy="write it again")
-    names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1] or []
+    try:
+        names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1] or []
+        if path.suffix == ".gz":
+            _count_lines(path)  # which reads all of it, for a download may have ended early
+    except (OSError, EOFError, zlib.error) as error:
+        what = f"cannot be read ({error})"
+        return [], whole(file, what, sort="unreadable file", remedy="get or write it again")
     if any("\ufffd" in name for name in names):
         return [], _undecodable(path, file)
     return names, [] if names else empty_table(file)

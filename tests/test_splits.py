@@ -1,0 +1,104 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from undersong.catalogue.splits import SplitSettings, linked, split
+from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
+from undersong.errors import DataError
+
+
+def made(given: list[str | None], pairs: list[tuple[int, int]], tracks_each: int = 0) -> Catalogue:
+    ids = [f"a{x:03}" for x in range(len(given))]
+    artists = pl.DataFrame({"id": ids, "name": None, "split": given}, schema=ITEMS["artist"])
+    rows = [("artist", ids[a], ids[b], "s") for a, b in pairs]
+    tracks = [{"id": f"{x}-{y}", "artist": x} for x in ids for y in range(tracks_each)]
+    return Catalogue(
+        artists,
+        tracks=pl.DataFrame(tracks, schema=ITEMS["track"]),
+        relations=pl.DataFrame(rows, schema=RELATIONS, orient="row"),
+    )
+
+
+def chain(count: int) -> list[tuple[int, int]]:
+    return [(x, x + 1) for x in range(count - 1)]
+
+
+def shares(parts: np.ndarray) -> dict[str, int]:
+    return {
+        str(name): int(n) for name, n in zip(*np.unique(parts, return_counts=True), strict=True)
+    }
+
+
+def test_the_long_tail_is_the_items_in_no_pair():
+    assert linked(made([None] * 5, [(0, 3), (3, 1)]), "artist").tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_linked_and_long_tail_items_are_shared_out_apart():
+    catalogue = made([None] * 90, chain(60))
+    parts = split(catalogue, "artist", SplitSettings(0.1, 0.2), seed=7)
+    assert shares(parts[:60]) == {"test": 12, "train": 42, "validation": 6}
+    assert shares(parts[60:]) == {"test": 6, "train": 21, "validation": 3}
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another():
+    catalogue = made([None] * 90, chain(60))
+    first, again, other = (
+        split(catalogue, "artist", SplitSettings(), seed=seed) for seed in (3, 3, 4)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_a_given_split_is_kept_and_only_the_long_tail_is_shared_out():
+    given = ["test", "validation", "train", *([None] * 7), *([None] * 40), "test"]
+    parts = split(made(given, chain(10)), "artist", SplitSettings(), seed=1)
+    assert parts[:10].tolist() == ["test", "validation", *(["train"] * 8)]
+    assert shares(parts[10:50]) == {"test": 4, "train": 32, "validation": 4}
+    assert parts[50] == "test"
+
+
+def test_a_tenth_of_a_few_is_one():
+    parts = split(made([None] * 12, chain(8)), "artist", SplitSettings(), seed=2)
+    assert shares(parts[8:]) == {"test": 1, "train": 2, "validation": 1}
+
+
+def test_tracks_follow_their_artist():
+    catalogue = made([None] * 30, chain(20), tracks_each=3)
+    parts = split(catalogue, "artist", SplitSettings(), seed=5)
+    of_tracks = split(catalogue, "track", SplitSettings(), seed=5)
+    assert of_tracks.tolist() == np.repeat(parts, 3).tolist()
+
+
+def test_a_split_given_to_a_track_is_its_own():
+    catalogue = made([None] * 30, chain(20), tracks_each=1)
+    given = catalogue.tracks.with_columns(split=pl.lit("test"))
+    parts = split(
+        Catalogue(catalogue.artists, tracks=pl.concat([catalogue.tracks[1:], given[:1]])),
+        "track",
+        SplitSettings(),
+        seed=5,
+    )
+    assert parts[-1] == "test"
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [(["train", "test"], "validation"), (["train", "validation"], "test"), (["test"], "train")],
+)
+def test_an_empty_part_is_refused(given, part):
+    catalogue = made(given, chain(len(given)))
+    message = f"the {part} split of {len(given)} artists is empty; give a `split` column"
+    with pytest.raises(DataError, match=message):
+        split(catalogue, "artist", SplitSettings(), seed=0)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.0, 0.1), (0.1, -0.1), (0.4, 0.6)])
+def test_shares_that_leave_nothing_are_refused(validation, test):
+    with pytest.raises(ValueError, match="leave a share to train on"):
+        SplitSettings(validation, test)

@@ -32,7 +32,9 @@ def bootstrap(values: NDArray[np.float64], *, resamples: int, seed: int) -> NDAr
     return np.concatenate(means)
 
 
-def percentile_interval(means: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def percentile_interval(
+    means: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bounds that hold the middle 95 % of the resamples, (resamples, ...) -> two of (...)."""
     low, high = np.quantile(means, (0.025, 0.975), axis=0)
     return low, high

@@ -65,11 +65,10 @@ def from_vectors(
     empty = missing | (np.asarray(abs(units).sum(axis=1)).ravel() == 0)
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        asked = units[rows]
-        if sparse.issparse(units):
-            found = np.ascontiguousarray((units @ asked.T.toarray()).T)
+        if isinstance(units, np.ndarray):
+            found = units[rows] @ units.T
         else:
-            found = asked @ units.T
+            found = np.ascontiguousarray((units @ units[rows].T.toarray()).T)
         found[:, empty] = -np.inf
         found[empty[rows]] = 0
         return np.asarray(found, dtype=np.float32)
@@ -80,8 +79,8 @@ def from_vectors(
 def _unit_rows(
     vectors: NDArray[np.float32] | sparse.csr_matrix,
 ) -> NDArray[np.float32] | sparse.csr_matrix:
-    if not sparse.issparse(vectors):
-        return unit(np.asarray(vectors, dtype=np.float32))
+    if isinstance(vectors, np.ndarray):
+        return unit(vectors)
     length = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())
     scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
     return (sparse.diags(scale) @ vectors).tocsr().astype(np.float32)

@@ -113,13 +113,16 @@ def _keys(
     ties: Ties,
 ) -> NDArray[np.uint64]:
     """One whole number per cell that sorts by score, then by the order among ties; 0 is out."""
-    # Adding 0 turns -0 into 0. A float's bits sort like whole numbers once those of the
-    # negative ones are flipped and those of the others get the top bit.
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)
-    negative = bits >> np.uint32(31) != 0
-    ordered = np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-    order = (ties.place[candidates][None, :] + ties.turn[rows][:, None]) % len(ties.place)
-    keys: NDArray[np.uint64] = (ordered << np.uint64(32)) | order.astype(np.uint64)
+    # Adding 0 turns -0 into 0. A float's bits sort like whole numbers once all bits of the
+    # negative ones and the sign of the others are flipped.
+    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)
+    ordered = (bits ^ ((bits >> 31) | np.int32(-(1 << 31)))).view(np.uint32)
+    keys = ordered.astype(np.uint64)
+    keys <<= np.uint64(32)
+    n = np.uint32(len(ties.place))
+    order = ties.place[candidates].astype(np.uint32) + ties.turn[rows, None].astype(np.uint32)
+    np.subtract(order, n, out=order, where=order >= n)
+    keys |= order
     keys[groups[rows][:, None] == groups[candidates][None, :]] = 0
     return keys
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from undersong.baselines.untrained import side_by_side
+from undersong.batches import anchors_with_partners
 from undersong.errors import DataError
 from undersong.inputs import Source
 from undersong.methods import Method, from_vectors
@@ -33,14 +34,16 @@ class NetworkSettings:
     hidden, width : neurons of the first and of the second layer
     dropout : share of the inputs and of the hidden neurons left out in training, in [0, 1)
     temperature : of InfoNCE, cosine
-    anchors : training items a step; each brings one related item
+    anchors, partners : training items a step, and related items that each brings
     """
 
+    scale: float = 1.0
     hidden: int = 512
     width: int = 128
     dropout: float = 0.3
     temperature: float = 0.07
     anchors: int = 512
+    partners: int = 1
     schedule: Schedule = Schedule(steps=400, validate_every=25, average=0.98)
 
 
@@ -49,6 +52,9 @@ class Network(nn.Module):
 
     def __init__(self, inputs: int, settings: NetworkSettings) -> None:
         super().__init__()
+        # Rows hold a few numbers and many zeros, of length about the root of the number of
+        # sources; without this the first layer would start with next to nothing but its bias.
+        self.scale = settings.scale
         self.layers = nn.Sequential(
             nn.Dropout(settings.dropout),
             nn.Linear(inputs, settings.hidden),
@@ -59,7 +65,7 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Embed items, (b, inputs) -> (b, width)."""
-        return F.normalize(self.layers(inputs).float(), dim=1)
+        return F.normalize(self.layers(inputs * self.scale).float(), dim=1)
 
 
 def info_nce(vectors: Tensor, related: Tensor, *, temperature: float) -> Tensor:
@@ -91,7 +97,7 @@ def mlp(
     sources: Sequence[Source],
     relations: sparse.csr_matrix,
     *,
-    parts: NDArray[np.str_],
+    queries: NDArray[np.int64],
     truth: sparse.csr_matrix,
     seed: int,
     settings: NetworkSettings = NetworkSettings(),
@@ -104,8 +110,8 @@ def mlp(
     ----------
     sources : what the models read, too
     relations : (n, n) bool, visible in training: between items in ``train`` only
-    parts : (n,) "train", "validation" or "test"
-    truth : (n, n) bool, all known relations; early stopping reads those of validation items
+    queries : (q,) rows of the validation items that decide when to stop, by cold ndcg@200
+    truth : (n, n) bool, their relations (see ``relations.held_out``)
 
     Raises
     ------
@@ -113,22 +119,22 @@ def mlp(
         Without a source, or if no training item has a relation.
     """
     inputs = side_by_side(sources)
-    linked = np.flatnonzero(np.diff(relations.indptr))
-    if not len(linked):
+    if relations.nnz == 0:
         raise DataError("no training item has a relation, so the network has nothing to learn")
     torch.manual_seed(seed)
     network = Network(inputs.shape[1], settings).to(device)
-    validation = np.flatnonzero(parts == "validation")
 
     def loss(generator: np.random.Generator) -> Tensor:
-        rows = draw(relations, linked, settings.anchors, generator)
+        rows = anchors_with_partners(
+            generator, relations, anchors=settings.anchors, partners=settings.partners
+        )
         with mixed_precision(settings.schedule, device):
             vectors = network(_dense(inputs[rows], device))
         related = torch.from_numpy(block(relations, rows)).to(device)
         return info_nce(vectors, related, temperature=settings.temperature)
 
     def validate(model: nn.Module) -> float:
-        return cold_ndcg(_encode(model, inputs, device), validation, truth)
+        return cold_ndcg(_encode(model, inputs, device), queries, truth)
 
     with tempfile.TemporaryDirectory() as folder:
         train(
@@ -144,19 +150,6 @@ def mlp(
     vectors = _encode(network, inputs, device)
     missing = np.diff(inputs.indptr) == 0
     return from_vectors("MLP", vectors, missing=missing, note="two layers, InfoNCE")
-
-
-def draw(
-    relations: sparse.csr_matrix,
-    linked: NDArray[np.int64],
-    anchors: int,
-    generator: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Draw items that have relations, and one related item of each; rows, ascending, unique."""
-    chosen = generator.choice(linked, size=min(anchors, len(linked)), replace=False)
-    start, stop = relations.indptr[chosen], relations.indptr[chosen + 1]
-    partners = relations.indices[generator.integers(start, stop)]
-    return np.unique(np.concatenate([chosen, partners])).astype(np.int64)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import numpy as np
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
@@ -52,6 +51,7 @@ def als(
     Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008.
     """
     from implicit.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     plays = _plays(catalogue, kind)
     plays.data = (confidence * np.log1p(plays.data)).astype(np.float32)

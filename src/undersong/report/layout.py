@@ -1,0 +1,157 @@
+"""Which number stands in which table, whatever the tables are written in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from undersong.results import Interval, Number, Protocol, Report, Slice
+
+ACCURACY = ("hit", "recall", "map", "ndcg")
+CONSISTENCY = ("consistent", "strict_consistent", "withheld_consistent")
+BEYOND = ("coverage", "gini", "long-tail share", "popularity", "hubness", "nobody's neighbour")
+LEAD = {"cold": "ndcg@200", "paper": "recall@", "linked": "ndcg@200"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; the first column names the method."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def digits(value: float) -> str:
+    """Three decimals without the leading zero, as tables of metrics print them."""
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def plus_minus(found: Interval) -> str:
+    """Value and half of its 95 % interval."""
+    if found.low is None or found.high is None:
+        return digits(found.value)
+    return f"{digits(found.value)} ±{digits((found.high - found.low) / 2)}"
+
+
+def bounds(found: Interval) -> str:
+    """Value and the bounds of its 95 % interval."""
+    if found.low is None or found.high is None:
+        return digits(found.value)
+    return f"{digits(found.value)} [{digits(found.low)}, {digits(found.high)}]"
+
+
+def lead(protocol: Protocol, report: Report) -> str:
+    """Name the metric that speaks for a protocol."""
+    name = LEAD[protocol.name.split(",")[0]]
+    return f"{name}{report.k}" if name.endswith("@") else name
+
+
+def count_line(protocol: Protocol, report: Report) -> str:
+    """Say how many ask, how many are skipped, and among how many they look."""
+    asking = protocol.slices[0]
+    return (
+        f"{asking.queries:,} {report.kind}s ask; accuracy is over the {asking.answerable:,} with "
+        f"a relevant candidate ({protocol.skipped:,} skipped). {protocol.candidates:,} candidates."
+    )
+
+
+def accuracy(
+    protocol: Protocol, report: Report, names: Sequence[str], show: Callable[[Interval], str]
+) -> Table:
+    """Metrics against known relations, over all queries."""
+    columns = [(name, protocol.slices[0], name) for name in names]
+    return _table("Accuracy", report, columns, show)
+
+
+def differences(protocol: Protocol, report: Report, names: Sequence[str]) -> Table:
+    """How far each method is above the reference, paired."""
+    numbers = protocol.slices[0].numbers
+    rows = tuple(
+        (method, *(_difference(numbers[method].get(name)) for name in names))
+        for method, _ in report.methods
+        if method in numbers and method != report.reference
+    )
+    return Table(f"Difference to {report.reference}", ("", *names), rows)
+
+
+def consistency(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
+    """Agreement of metadata, over all queries and over those of the long tail."""
+    whole, tail = protocol.slices[:2]
+    columns = [
+        (f"{name.replace('_consistent', '')} {part.name}", part, name)
+        for name in metric_names(whole, CONSISTENCY)
+        for part in (whole, tail)
+    ]
+    title = f"Consistency in {protocol.name} (all {whole.queries:,}, long tail {tail.queries:,})"
+    return _table(title, report, columns, show)
+
+
+def beyond_accuracy(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
+    """Who is shown, over all queries."""
+    whole = protocol.slices[0]
+    columns = [(name, whole, name) for name in metric_names(whole, BEYOND)]
+    return _table(f"Beyond accuracy in {protocol.name}", report, columns, show)
+
+
+def by_slice(
+    protocol: Protocol, report: Report, name: str, show: Callable[[Interval], str]
+) -> Table:
+    """One metric for each slice that has an answerable query."""
+    columns = [
+        (f"{x.name} ({x.answerable:,})", x, name) for x in protocol.slices[2:] if x.answerable
+    ]
+    return _table(f"{name} in {protocol.name}", report, columns, show)
+
+
+def metric_names(part: Slice, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Metrics of some kinds that a slice has: by kind, the whole ranking before the short list."""
+    found = next(iter(part.numbers.values()), {})
+    some = [name for name in found if name.split("@")[0] in kinds]
+    return tuple(sorted(some, key=lambda x: (kinds.index(x.split("@")[0]), len(x), x)))
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """What a reader must know to read the tables."""
+    hubs = {x.hub_queries for x in report.protocols if x.hub_queries < x.candidates}
+    lines = [
+        f"95 % intervals: bootstrap over queries, {report.resamples:,} resamples, seed "
+        f"{report.seed}, paired between methods; jackknife for coverage, Gini and hubness.",
+        f"consistent@{report.k}: share of equal fields among {', '.join(report.fields) or 'none'}"
+        "; models read these. "
+        + (
+            f"withheld: {', '.join(report.withheld)}, which no model reads."
+            if report.withheld
+            else "No field is withheld from the models."
+        )
+        + " The row `random` is the chance level.",
+        f"popularity: mean percentile of the answers, {report.popularity}.",
+    ]
+    if hubs:
+        lines.append(f"Hubness is measured on {min(hubs):,} random queries.")
+    return tuple(lines)
+
+
+def _table(
+    title: str,
+    report: Report,
+    columns: Sequence[tuple[str, Slice, str]],
+    show: Callable[[Interval], str],
+) -> Table:
+    """A row per method that takes part; columns are header, slice and metric."""
+    rows = tuple(
+        (
+            method,
+            *(_cell(part.numbers.get(method, {}).get(name), show) for _, part, name in columns),
+        )
+        for method, _ in report.methods
+        if any(method in part.numbers for _, part, _ in columns)
+    )
+    return Table(title, ("", *(header for header, _, _ in columns)), rows)
+
+
+def _cell(number: Number | None, show: Callable[[Interval], str]) -> str:
+    return show(number.mean) if number else "-"
+
+
+def _difference(number: Number | None) -> str:
+    return bounds(number.difference) if number and number.difference else "-"

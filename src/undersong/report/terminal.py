@@ -1,0 +1,68 @@
+"""A report as text for a terminal of 110 columns."""
+
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from undersong.report import layout
+from undersong.report.layout import Table
+from undersong.results import Protocol, Report
+
+WIDTH = 110
+
+
+def render(report: Report) -> str:
+    """Write a report as plain text, no line longer than ``WIDTH``.
+
+    Accuracy by protocol first, then by number of relations, then agreement of metadata and who
+    is shown. ``report.files.write`` has every number.
+    """
+    out = StringIO()
+    console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
+    for protocol in report.protocols:
+        console.print(Text(f"Protocol {protocol.name}"))
+        console.print(Padding(Text(protocol.meaning), (0, 2)))
+        console.print(Padding(Text(layout.count_line(protocol, report)), (0, 2)))
+        _print_accuracy(console, protocol, report)
+    for protocol in report.protocols:
+        if protocol.name in ("cold", "paper"):
+            _print(console, layout.consistency(protocol, report, layout.plus_minus))
+    for protocol in report.protocols:
+        if protocol.name == "cold":
+            _print(console, layout.beyond_accuracy(protocol, report, layout.plus_minus))
+    for line in layout.notes(report):
+        console.print(Text(line))
+    return out.getvalue()
+
+
+def _print_accuracy(console: Console, protocol: Protocol, report: Report) -> None:
+    names = layout.metric_names(protocol.slices[0], layout.ACCURACY)
+    if not names:
+        console.print(Padding(Text("Nobody has a relevant candidate: no accuracy."), (1, 2)))
+        return
+    lead = layout.lead(protocol, report)
+    shown = [x for x in names if x != f"map@{report.k}"]
+    main = layout.accuracy(protocol, report, shown, layout.plus_minus)
+    apart = dict((row[0], row[1]) for row in layout.differences(protocol, report, [lead]).rows)
+    rows = tuple((*row, apart.get(row[0], "reference")) for row in main.rows)
+    header = (*main.header, f"{lead} - {report.reference}")
+    _print(console, Table("", header, rows))
+    if any(x.answerable for x in protocol.slices[2:]):
+        _print(console, layout.by_slice(protocol, report, lead, layout.plus_minus))
+
+
+def _print(console: Console, table: Table) -> None:
+    if len(table.header) < 2:
+        return
+    rich_table = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for place, name in enumerate(table.header):
+        rich_table.add_column(Text(name), justify="right" if place else "left", vertical="bottom")
+    for row in table.rows:
+        rich_table.add_row(*(Text(cell) for cell in row))
+    if table.title:
+        console.print(Text(table.title))
+    console.print(Padding(rich_table, (0, 2)))

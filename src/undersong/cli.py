@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from undersong.errors import DataError, UndersongError
 
 if TYPE_CHECKING:
+    from undersong.catalogue.tables import Kind
     from undersong.embeddings import Embeddings
     from undersong.runs import Run
 
@@ -66,11 +68,11 @@ def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
         undersong import tables examples/lieder.toml my/catalogue --data ../shared/data/lieder
     """
     from undersong.catalogue import tables as catalogue_tables
-    from undersong.sources.tables import import_tables
+    from undersong.sources.tables import import_tables, text
 
     made, summary = import_tables(mapping, data=data)
     catalogue_tables.write(made, catalogue)
-    click.echo(f"{catalogue}: {summary}")
+    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
 
 
 @cli.command()
@@ -83,15 +85,14 @@ def check(path: Path, data: Path | None) -> None:
     Example:
         undersong check mapping.toml
     """
-    from undersong.catalogue.check import check_catalogue
+    from undersong.catalogue import check as catalogue_check
+    from undersong.catalogue.faults import text
     from undersong.sources.tables import check_tables
 
-    faults = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
-    for fault in faults:
-        click.echo(str(fault))
-    if faults:
-        raise DataError(f"{path}: {len(faults)} faults")
-    click.echo(f"{path}: no faults")
+    found = catalogue_check.faults(path) if path.is_dir() else check_tables(path, data=data)
+    click.echo(text(found))
+    if found:
+        raise SystemExit(1)
 
 
 @cli.command()
@@ -105,8 +106,6 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     Example:
         undersong describe my/catalogue --plot figure-1.png
     """
-    from dataclasses import asdict
-
     from undersong.catalogue import describe as description
     from undersong.catalogue import tables as catalogue_tables
 
@@ -168,13 +167,13 @@ def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> Non
         undersong evaluate my/run
     """
     from undersong import runs
-    from undersong.examination import examine
+    from undersong.comparison import compare
     from undersong.report import files, terminal
     from undersong.terminal import ProgressDisplay
 
     opened = runs.read(run)
     with ProgressDisplay() as progress:
-        report = examine(opened, part=part, catalogue_folder=catalogue, progress=progress)
+        report = compare(opened, part=part, catalogue_folder=catalogue, progress=progress)
     files.write(report, run)
     click.echo((run / "report.json").read_text() if as_json else terminal.render(report))
     click.echo(f"written to {run / 'report.md'} and {run / 'report.json'}", err=True)
@@ -196,36 +195,21 @@ def similar(run: Path, query: str, k: int, as_json: bool, tracks: bool) -> None:
     Example:
         undersong similar my/run "Clara Schumann" -k 5
     """
-    import numpy as np
-
     from undersong import runs, search
 
+    kind = _kind(tracks)
     opened = runs.read(run)
-    kind = "track" if tracks else "artist"
-    items = opened.items(kind)
-    match = search.find(items, query)
-    embeddings = _general(opened, kind)
-    if match.id not in embeddings.index:
-        raise DataError(
-            f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays or "
-            "metadata; add some to the catalogue and train again"
-        )
+    match, found = search.similar(_general(opened, kind), opened.items(kind), query, k=k)
     if match.others:
         click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
-    row = np.array([embeddings.index[match.id]])
-    found = search.nearest(embeddings, row, among=np.arange(len(embeddings.ids)), k=k)
-    _, neighbours, scores = next(found)
-    about = {x: (name, count) for x, name, count in items.select("id", "name", "relations").rows()}
-    if not as_json:
-        click.echo(f"{match.name} ({match.id}), {_linked(about[match.id][1])}")
-    for rank, (other, score) in enumerate(zip(neighbours[0], scores[0], strict=True), start=1):
-        if other < 0:
-            break
-        item = embeddings.ids[other]
-        name, count = about[item]
-        line = {"rank": rank, "item": item, "name": name, "score": round(float(score), 4)}
-        text = f"{rank:4}  {score:6.3f}  {name}  ({item}){'' if count else '  long tail'}"
-        click.echo(json.dumps(line | {"relations": count}, ensure_ascii=False) if as_json else text)
+    if as_json:
+        for one in found:
+            click.echo(json.dumps(asdict(one), ensure_ascii=False))
+        return
+    click.echo(f"{match.name} ({match.id}), {_linked(match.relations)}")
+    for one in found:
+        tail = "" if one.relations else "  long tail"
+        click.echo(f"{one.rank:4}  {one.score:6.3f}  {one.name} ({one.item}){tail}")
 
 
 @cli.command()
@@ -251,27 +235,29 @@ def neighbours(
     from undersong.terminal import ProgressDisplay
 
     opened = runs.read(run)
-    embeddings = _general(opened, "track" if tracks else "artist")
-    asked = search.rows_of(embeddings, items, opened.items("track" if tracks else "artist"))
-    answers = search.rows_of(embeddings, among, opened.items("track" if tracks else "artist"))
+    table = opened.items(_kind(tracks))
+    embeddings = _general(opened, _kind(tracks))
+    asked = search.select(embeddings, table, search.read_ids(items) if items else None)
+    answers = search.select(embeddings, table, search.read_ids(among) if among else None)
     with ProgressDisplay() as progress:
         written = search.write_neighbours(
             embeddings, out, queries=asked.rows, among=answers.rows, k=k, progress=progress
         )
-    for unknown in (asked, answers):
-        if unknown.without:
-            click.echo(f"left out: {unknown.without} items of which nothing is known", err=True)
+    if asked.without or answers.without:
+        lost = max(asked.without, answers.without)
+        click.echo(f"left out {lost} items of which nothing but the name is known", err=True)
     click.echo(f"{out}: {written} rows, {len(asked.rows)} items, {len(answers.rows)} candidates")
 
 
-def _general(run: "Run", kind: str) -> "Embeddings":
-    name = "track" if kind == "track" else "artist"
-    if not run.has_embeddings(name, "general"):
-        raise DataError(
-            f"{run.folder} holds no embedding of {name}s; train on a catalogue with them"
-        )
-    return run.embeddings(name, "general")
+def _general(run: "Run", kind: "Kind") -> "Embeddings":
+    if not run.has_embeddings(kind, "general"):
+        raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
+    return run.embeddings(kind, "general")
+
+
+def _kind(tracks: bool) -> "Kind":
+    return "track" if tracks else "artist"
 
 
 def _linked(count: int) -> str:
-    return f"{count} known relations" if count else "long tail: no known relation"
+    return f"{count} known relations" if count else "long tail: no relation is known"

@@ -1,6 +1,5 @@
 """From a catalogue to a published run: content, interaction, general, in this order (figure 2)."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -21,7 +20,7 @@ from undersong.catalogue.splits import SplitSettings
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, SettingsError
-from undersong.files import read_json, replacing, sha256, write_json
+from undersong.files import read_json, replacing, write_json
 from undersong.inputs import Encoder, Source
 from undersong.models.content import ContentSettings
 from undersong.models.general import GeneralModel, GeneralSettings
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CONTENT, INTERACTION = "content", general.INTERACTION
+KNOWN_OF_EACH = (CONTENT, INTERACTION)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train_run(
     catalogue = tables.read(catalogue_folder)
     about = {
         "settings": asdict(settings),
-        "catalogue": _fingerprint(catalogue_folder),
+        "catalogue": tables.fingerprint(catalogue_folder),
         "catalogue_folder": str(catalogue_folder.resolve()),
     }
     found = None if fresh else _published(folder, about)
@@ -233,7 +233,7 @@ def read_sources(
     table = catalogue.artists if kind == "artist" else with_artist_fields(catalogue)
     given = {
         name: embeddings.get((kind, name), _none_like(embeddings, name))
-        for name in (CONTENT, INTERACTION)
+        for name in KNOWN_OF_EACH
         if any(known == name for _, known in embeddings)
     }
     return inputs.read(table, encoders, given)
@@ -326,16 +326,6 @@ def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> 
             "popularity": known.cast(pl.Float64),
         }
     )
-
-
-def _fingerprint(catalogue_folder: Path) -> str:
-    """Hash all of a catalogue, so that a run knows what it was trained on."""
-    about = read_json(catalogue_folder / "catalogue.json", form=tables.FORMAT, remedy=tables.REMEDY)
-    home = catalogue_folder / about["tables"]
-    digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
-    for path in sorted(home.rglob("*.parquet")):
-        digest.update(f"{path.relative_to(home).as_posix()} {sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:

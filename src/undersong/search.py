@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,7 @@ class Match:
 
     id: str
     name: str
+    relations: int
     others: tuple[str, ...]
 
 
@@ -65,7 +67,53 @@ def find(items: pl.DataFrame, query: str) -> Match:
     popularity, relations = items["popularity"].to_list(), items["relations"].to_list()
     same.sort(key=lambda row: (popularity[row] is None, -(popularity[row] or 0), -relations[row]))
     taken, *others = same
-    return Match(ids[taken], names[taken], tuple(ids[row] for row in others))
+    return Match(ids[taken], names[taken], relations[taken], tuple(ids[row] for row in others))
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One answer: rank from 1, cosine, and how many relations are known of it."""
+
+    rank: int
+    item: str
+    name: str
+    score: float
+    relations: int
+
+
+def similar(
+    embeddings: Embeddings, items: pl.DataFrame, query: str, *, k: int
+) -> tuple[Match, tuple[Neighbour, ...]]:
+    """Find what a query means and list the k items most similar to it, best first.
+
+    Raises
+    ------
+    UnknownItem
+        If no item fits the query.
+    DataError
+        If nothing but its name is known of the item, so that it has no embedding.
+    """
+    match = find(items, query)
+    if match.id not in embeddings.index:
+        raise DataError(
+            f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays or "
+            "metadata; add some to the catalogue and train again"
+        )
+    row = np.array([embeddings.index[match.id]])
+    everything = np.arange(len(embeddings.ids))
+    _, rows, scores = next(nearest(embeddings, row, among=everything, k=k))
+    about = {x: rest for x, *rest in items.select("id", "name", "relations").iter_rows()}
+    found = [
+        Neighbour(rank, embeddings.ids[other], *_named(about, embeddings.ids[other], score))
+        for rank, (other, score) in enumerate(zip(rows[0], scores[0], strict=True), start=1)
+        if other >= 0
+    ]
+    return match, tuple(found)
+
+
+def _named(about: dict[str, list[Any]], item: str, score: float) -> tuple[str, float, int]:
+    name, relations = about[item]
+    return name, round(float(score), 4), relations
 
 
 @dataclass(frozen=True)

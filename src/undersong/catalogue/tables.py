@@ -10,6 +10,8 @@
 ``kind`` is what an id names: ``artist`` or ``track``. Only artists is required to have rows.
 """
 
+import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +23,7 @@ import polars as pl
 from undersong import embeddings
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.files import read_json, replacing, write_json
+from undersong.files import read_json, replacing, sha256, write_json
 
 FORMAT = 1
 REMEDY = "make the catalogue again with `undersong import`"
@@ -189,6 +191,16 @@ def read(folder: Path) -> Catalogue:
         },
         audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
     )
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash all of a catalogue, so that a run knows what it was trained on."""
+    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    home = folder / about["tables"]
+    digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
+    for path in sorted(home.rglob("*.parquet")):
+        digest.update(f"{path.relative_to(home).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -1,0 +1,134 @@
+"""A trained run beside what it has to beat: random, the baselines, the paper's simpler models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong import inputs, relations
+from undersong.baselines.graph import adamic_adar, personalised_pagerank, visible_edges
+from undersong.baselines.network import mlp
+from undersong.baselines.plays import als, co_listening
+from undersong.baselines.untrained import concatenation, popularity, tags
+from undersong.catalogue import tables
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError
+from undersong.evaluation import EvaluationSettings, evaluate
+from undersong.files import read_json
+from undersong.inputs import Source
+from undersong.methods import Method, from_embeddings
+from undersong.pipeline import FORMAT, KNOWN_OF_EACH, read_sources
+from undersong.progress import Progress, silent
+from undersong.results import Report
+from undersong.runs import REMEDY, Run
+
+MODELS = {"general": "GRM", "content": "CbRM", "interaction": "UiRM"}
+NOTES = {
+    "general": "E_G, ours",
+    "content": "E_C, audio or features alone",
+    "interaction": "E_U, listening alone",
+}
+
+
+def compare(
+    run: Run,
+    *,
+    part: str,
+    catalogue_folder: Path | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    progress: Progress = silent,
+) -> Report:
+    """Judge a run's embeddings and every baseline that its catalogue allows.
+
+    Parameters
+    ----------
+    part : "test" or "validation"
+    catalogue_folder : by default the catalogue that the run was trained on, where it was then
+
+    Raises
+    ------
+    ArtifactError
+        If the catalogue is not the one that the run was trained on.
+    """
+    folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
+    if tables.fingerprint(folder) != run.manifest["catalogue"]:
+        raise ArtifactError(
+            f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
+            "since; train again, or give the right one with --catalogue"
+        )
+    catalogue = tables.read(folder)
+    kind = cast(Kind, run.manifest["kind"])
+    parts = run.items(kind)["part"].to_numpy().astype("<U10")
+    methods = [
+        from_embeddings(MODELS[name], run.embeddings(kind, name), catalogue.ids(kind), note=note)
+        for name, note in NOTES.items()
+        if run.has_embeddings(kind, name)
+    ]
+    methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
+    return evaluate(
+        catalogue,
+        kind,
+        parts=parts,
+        methods=methods,
+        part=part,
+        reference="GRM",
+        settings=settings,
+        progress=progress,
+    )
+
+
+def baselines(
+    catalogue: Catalogue,
+    run: Run,
+    *,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    part: str,
+    progress: Progress = silent,
+) -> list[Method]:
+    """Every baseline for which the catalogue has the data; those without are left out.
+
+    The network learns from the very sources, relations and validation items that GRM had.
+    """
+    train = parts == "train"
+    sources = sources_of(run, catalogue, kind)
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    edges = visible_edges(catalogue, kind, parts=parts, part=part)
+    seed = int(run.manifest["settings"]["run"]["seed"])
+    plays = relations.listeners(catalogue, kind)
+    words = any(x.type != "number" and not x.withheld for x in catalogue.fields_of(kind))
+    made: list[tuple[bool, Callable[[], Method]]] = [
+        (True, lambda: popularity(catalogue, kind, train=train)),
+        (words, lambda: tags(catalogue, kind)),
+        (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
+        (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),
+        (True, lambda: concatenation(sources)),
+        (
+            True,
+            lambda: mlp(
+                sources,
+                relations.known(catalogue, kind, train),
+                queries=queries,
+                truth=truth,
+                seed=seed,
+                progress=progress,
+            ),
+        ),
+        (True, lambda: personalised_pagerank(edges)),
+        (True, lambda: adamic_adar(edges)),
+    ]
+    return [make() for possible, make in made if possible]
+
+
+def sources_of(run: Run, catalogue: Catalogue, kind: Kind) -> tuple[Source, ...]:
+    """Read what the GRM of a run reads of its items."""
+    content = read_json(run.file("encoders.json"), form=FORMAT, remedy=REMEDY)
+    embeddings: dict[tuple[Kind, str], Embeddings] = {
+        (kind, name): run.embeddings(kind, name)
+        for name in KNOWN_OF_EACH
+        if run.has_embeddings(kind, name)
+    }
+    return read_sources(catalogue, kind, inputs.from_json(content["encoders"]), embeddings)

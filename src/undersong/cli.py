@@ -206,10 +206,7 @@ def similar(run: Path, query: str, k: int, as_json: bool, tracks: bool) -> None:
         for one in found:
             click.echo(json.dumps(asdict(one), ensure_ascii=False))
         return
-    click.echo(f"{match.name} ({match.id}), {_linked(match.relations)}")
-    for one in found:
-        tail = "" if one.relations else "  long tail"
-        click.echo(f"{one.rank:4}  {one.score:6.3f}  {one.name} ({one.item}){tail}")
+    click.echo(search.text(match, found))
 
 
 @cli.command()
@@ -249,6 +246,27 @@ def neighbours(
     click.echo(f"{out}: {written} rows, {len(asked.rows)} items, {len(answers.rows)} candidates")
 
 
+@cli.command()
+@click.argument("folder", default="demo", type=FOLDER)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--artists", default=300, show_default=True, type=click.IntRange(20))
+def demo(folder: Path, seed: int, artists: int) -> None:
+    """Try everything on a generated world of artists: audio files, listeners, known relations.
+
+    Goes through each step that your own data would take, from files on disk, and says what it
+    does. Takes a few minutes; run again, it is quick.
+
+    \b
+    Example:
+        undersong demo my-demo
+    """
+    from undersong.demo.tour import tour
+    from undersong.terminal import ProgressDisplay
+
+    with ProgressDisplay() as progress:
+        tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
+
+
 def _general(run: "Run", kind: "Kind") -> "Embeddings":
     if not run.has_embeddings(kind, "general"):
         raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
@@ -257,7 +275,3 @@ def _general(run: "Run", kind: "Kind") -> "Embeddings":
 
 def _kind(tracks: bool) -> "Kind":
     return "track" if tracks else "artist"
-
-
-def _linked(count: int) -> str:
-    return f"{count} known relations" if count else "long tail: no relation is known"

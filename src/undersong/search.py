@@ -111,6 +111,16 @@ def similar(
     return match, tuple(found)
 
 
+def text(match: Match, neighbours: Sequence[Neighbour]) -> str:
+    """Show an answer in the terminal: rank, cosine, name, id, and who is long tail."""
+    known = f"{match.relations} known relations" if match.relations else "no relation is known"
+    lines = [f"{match.name} ({match.id}), {known}"]
+    for one in neighbours:
+        tail = "" if one.relations else "  long tail"
+        lines.append(f"{one.rank:4}  {one.score:6.3f}  {one.name} ({one.item}){tail}")
+    return "\n".join(lines)
+
+
 def _named(about: dict[str, list[Any]], item: str, score: float) -> tuple[str, float, int]:
     name, relations = about[item]
     return name, round(float(score), 4), relations

@@ -1,0 +1,85 @@
+"""The walk a new user takes: every step from files on disk to answers, each by its own command."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from undersong import search
+from undersong.catalogue import describe, tables
+from undersong.comparison import compare
+from undersong.demo.world import make_demo
+from undersong.pipeline import Settings, train_run
+from undersong.progress import Progress
+from undersong.report import files, terminal
+from undersong.runs import Run
+from undersong.sources.tables import import_tables
+
+NEIGHBOURS = 8
+
+
+def tour(
+    folder: Path, *, seed: int, artists: int, say: Callable[[str], object], progress: Progress
+) -> None:
+    """Generate a world, import it, train, evaluate, and ask about two artists.
+
+    Each step is skipped where its result is there already. ``say`` shows a line to the user.
+    """
+    started = time.monotonic()
+    data, catalogue_folder, run_folder = folder / "data", folder / "catalogue", folder / "run"
+    say(
+        f"This demo is generated: {artists} artists who do not exist, their audio, their listeners "
+        f"and relations,\nall made on this machine with seed {seed}. With your own files the same "
+        "commands do the same.\n"
+    )
+    say(f"1. Make the music and the tables           -> {data}")
+    make_demo(data, seed=seed, artists=artists, progress=progress)
+    say(f"2. undersong import tables {data / 'mapping.toml'} {catalogue_folder}")
+    catalogue, _ = import_tables(data / "mapping.toml")
+    if not _holds(catalogue_folder, data):
+        tables.write(catalogue, catalogue_folder)
+    say(f"3. undersong describe {catalogue_folder}\n")
+    say(describe.text(describe.describe(catalogue)))
+    say(f"4. undersong train {catalogue_folder} {run_folder}")
+    run, _ = train_run(catalogue_folder, run_folder, settings=Settings(), progress=progress)
+    seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in run.manifest["seconds"].items())
+    say(f"   trained in {seconds}")
+    say(f"5. undersong evaluate {run_folder}\n")
+    report = compare(run, part="test", progress=progress)
+    files.write(report, run_folder)
+    say(terminal.render(report))
+    known, tail = _examples(run)
+    for number, (who, item) in enumerate((("a known", known), ("a long-tail", tail)), start=6):
+        say(
+            f'{number}. undersong similar {run_folder} "{item}" -k {NEIGHBOURS}    ({who} artist)\n'
+        )
+        say(_answer(run, item) + "\n")
+    say(f"All of it took {time.monotonic() - started:.0f} s. Now with your own data:\n")
+    say("   undersong import tables YOUR-MAPPING.toml my/catalogue   # docs/catalogue.md says how")
+    say(
+        "   undersong check YOUR-MAPPING.toml                        # what is wrong with it, if so"
+    )
+    say("   undersong train my/catalogue my/run")
+    say("   undersong evaluate my/run")
+    say('   undersong similar my/run "Some Artist"')
+    say(f"\nAll numbers of this demo are in {run_folder / 'report.md'}.")
+
+
+def _examples(run: Run) -> tuple[str, str]:
+    """The best known test artist with relations, and a long-tail artist that some people know."""
+    items = run.items("artist").sort("popularity", "id", descending=True, nulls_last=True)
+    test = items.filter(items["part"] == "test")
+    known = test.filter(test["relations"] > 0)["name"][0]
+    tail = test.filter(test["relations"] == 0)["name"][0]
+    return str(known), str(tail)
+
+
+def _answer(run: Run, query: str) -> str:
+    embeddings = run.embeddings("artist", "general")
+    match, found = search.similar(embeddings, run.items("artist"), query, k=NEIGHBOURS)
+    return search.text(match, found)
+
+
+def _holds(catalogue_folder: Path, data: Path) -> bool:
+    """Say whether the catalogue is newer than the tables it was made of."""
+    made = catalogue_folder / "catalogue.json"
+    return made.exists() and made.stat().st_mtime >= (data / "demo.json").stat().st_mtime

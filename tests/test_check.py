@@ -76,6 +76,7 @@ def test_sound_tables_have_no_fault_though_an_artist_has_no_source(tmp_path):
         ("artists", "id,year,year,part\na,,,\n", None, "has two columns 'year'"),
         ("artists", "id,year,part\na,,\nb,,,\n", 3, "has 4 values, but the header 3"),
         ("artists", "id,year,part\na,,\nb,7\nc,,\n", 3, "has 2 values, but the header 3"),
+        ("artists", '"id,year,part\na,,\n', 1, "a quote opens here"),
         ("artists", 'id,year,part\na,"x\ny",\nb,"7\n', 4, "a quote opens here"),
         ("artists", "id,year,part\nBjörk,,\n".encode("latin1"), 2, "is not UTF-8 near"),
         ("artists", "id,year,part\na,,\n".encode("utf-16"), None, "is UTF-16"),
@@ -141,6 +142,12 @@ def test_a_compressed_file_that_ends_early_is_a_fault(tmp_path, keep):
     raw = gzip.compress(("user,artist,plays\n" + rows).encode())[:keep]
     path = put(tmp_path, MAPPING.replace("plays.csv", "plays.csv.gz"))
     (tmp_path / "plays.csv.gz").write_bytes(raw)
+    assert [x.sort for x in check_tables(path)] == ["unreadable file"]
+
+
+def test_a_file_that_is_no_parquet_is_a_fault(tmp_path):
+    path = put(tmp_path, MAPPING.replace("plays.csv", "plays.parquet"))
+    (tmp_path / "plays.parquet").write_bytes(b"user,artist,plays")
     assert [x.sort for x in check_tables(path)] == ["unreadable file"]
 
 

@@ -1,5 +1,7 @@
 import gzip
 import os
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +10,15 @@ import pytest
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError, SettingsError
 from undersong.sources import tables
-from undersong.sources.mapping import read_mapping
+from undersong.sources.mapping import (
+    ArtistsMapping,
+    FeaturesMapping,
+    FieldMapping,
+    PlaysMapping,
+    RelationsMapping,
+    TracksMapping,
+    read_mapping,
+)
 
 HERE = Path(__file__).parent.parent
 DATA = Path(os.environ.get("UNDERSONG_DATA", HERE.parent / "shared" / "data"))
@@ -305,3 +315,36 @@ def test_real_songs_have_their_audio_files():
     catalogue, _ = tables.import_tables(HERE / "examples" / "lieder.toml", data=DATA / "lieder")
     assert (len(catalogue.artists), len(catalogue.tracks)) == (81, 446)
     assert (catalogue.audio_root / catalogue.tracks["path"][0]).is_file()
+
+
+def documented(heading: str) -> set[str]:
+    """Keys in the first column of the tables below one heading of the docs."""
+    page = (HERE / "docs" / "catalogue.md").read_text()
+    (section,) = [x for x in re.split(r"^###? ", page, flags=re.M) if x.startswith(heading)]
+    cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    return {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "kinds"),
+    [
+        ("`[artists]`", (ArtistsMapping, TracksMapping)),
+        ("`[artists.fields", (FieldMapping,)),
+        ("`[plays]`", (PlaysMapping,)),
+        ("`[[relations]]`", (RelationsMapping,)),
+        ("`[[features]]`", (FeaturesMapping,)),
+    ],
+)
+def test_the_docs_list_every_key_and_no_other(heading, kinds):
+    known = {x.name for kind in kinds for x in fields(kind)} - {"fields"}
+    common = set() if kinds == (FieldMapping,) else documented("Keys of every table")
+    assert documented(heading) | common == known
+
+
+def test_the_mapping_in_the_docs_is_read(tmp_path):
+    page = (HERE / "docs" / "catalogue.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, flags=re.S)
+    assert len(examples) == 2
+    for text in examples:
+        (tmp_path / "mapping.toml").write_text(text)
+        assert read_mapping(tmp_path / "mapping.toml").artists.file == "artists.csv"

@@ -39,22 +39,19 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
     if not path.name.endswith(SUFFIXES):
         what = f"ends with none of {', '.join(SUFFIXES)}"
         return [], whole(file, what, sort="unknown type of file", remedy="save it as CSV")
-    if path.suffix == ".parquet":
-        try:
-            return list(pl.read_parquet_schema(path)), []
-        except (OSError, pl.exceptions.PolarsError) as error:
-            what = f"is no Parquet file ({str(error).splitlines()[0]})"
-            return [], whole(file, what, sort="unreadable file", remedy="write it again")
     try:
-        names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1] or []
+        if path.suffix == ".parquet":
+            return list(pl.read_parquet_schema(path)), []
+        names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1]
         if path.suffix == ".gz":
             _count_lines(path)  # which reads all of it, for a download may have ended early
-    except (OSError, EOFError, zlib.error) as error:
-        what = f"cannot be read ({error})"
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+        what = f"cannot be read ({str(error).splitlines()[0]})"
         return [], whole(file, what, sort="unreadable file", remedy="get or write it again")
-    if any("\ufffd" in name for name in names):
-        return [], _undecodable(path, file)
-    return names, [] if names else empty_table(file)
+    if names is None:
+        return [], _places(path, [], delimiter or _delimiter(path), file)[1]
+    findings = _undecodable(path, file) if "\ufffd" in "".join(names) else []
+    return names, findings or ([] if names else empty_table(file))
 
 
 def read_sheet(

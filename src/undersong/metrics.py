@@ -177,7 +177,8 @@ def cold_ndcg(
 ) -> float:
     """Fast ndcg@k of the ``cold`` protocol, for early stopping: all items are candidates.
 
-    Equal scores count against the model, so vectors that have all become the same score 0.
+    Equal scores count against the model: vectors that have all become the same rank as badly as
+    can be.
 
     Parameters
     ----------

@@ -121,8 +121,7 @@ def _keys(
     keys <<= np.uint64(32)
     n = np.uint32(len(ties.place))
     order = ties.place[candidates].astype(np.uint32) + ties.turn[rows, None].astype(np.uint32)
-    np.subtract(order, n, out=order, where=order >= n)
-    keys |= order
+    keys |= np.minimum(order, order - n)  # modulo n: below n the difference wraps far above
     keys[groups[rows][:, None] == groups[candidates][None, :]] = 0
     return keys
 

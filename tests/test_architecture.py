@@ -1,0 +1,112 @@
+"""Data flows one way: a module may import only modules that stand before it in ORDER."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
+# fmt: off
+ORDER = [
+    "errors", "files", "progress", "terminal", "settings", "embeddings",
+    "catalogue.tables", "catalogue.faults", "catalogue.check", "catalogue.splits",
+    "catalogue.describe",
+    "sources.sheets", "sources.mapping", "sources.columns", "sources.readings", "sources.tables",
+    "audio.waveform", "audio.file", "audio.decode", "audio.logmel", "audio.extract",
+    "relations", "inputs", "losses", "batches", "metrics", "training",
+    "models.content", "models.interaction", "models.general",
+    "stages.pieces", "stages.content", "stages.interaction", "stages.general",
+    "runs", "pipeline", "search",
+    "ranking", "intervals", "methods",
+    "baselines.untrained", "baselines.plays", "baselines.graph", "baselines.network",
+    "results", "judging", "summaries", "evaluation", "comparison",
+    "report.layout", "report.terminal", "report.files",
+    "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
+    "cli",
+]
+# fmt: on
+
+
+@cache
+def modules() -> frozenset[str]:
+    files = (path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+    return frozenset(".".join(x.with_suffix("").parts) for x in files if x.stem != "__init__")
+
+
+@cache
+def imports_of(module: str) -> set[str]:
+    """Modules of undersong that one module imports, anywhere in it."""
+    known = modules()
+    source = (PACKAGE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    return {x for node in ast.walk(ast.parse(source)) for x in imported(node, known=known)}
+
+
+def imported(node: ast.AST, *, known: frozenset[str]) -> set[str]:
+    """Modules of undersong that one statement imports, whichever way it is written."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        # The name is a module itself, or something inside the module it is taken from.
+        whole = [f"{node.module}.{alias.name}" for alias in node.names]
+        names = [x if x.removeprefix("undersong.") in known else node.module for x in whole]
+    return {x.removeprefix("undersong.") for x in names if x.startswith("undersong.")}
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_every_module_has_its_place(module):
+    assert module in ORDER, (
+        f"module {module} has no place: add it to ORDER after what it imports, which is "
+        f"{', '.join(sorted(imports_of(module))) or 'nothing'}"
+    )
+
+
+def test_the_order_names_no_module_that_is_gone_or_stands_twice():
+    assert sorted(ORDER) == sorted(set(ORDER))
+    assert set(ORDER) - modules() == set()
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_point_backwards(module):
+    later = imports_of(module) - set(ORDER[: ORDER.index(module)])
+    assert not later, f"{module} imports {', '.join(sorted(later))}, which stand after it in ORDER"
+
+
+def test_no_import_is_relative():
+    relative = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("from undersong.losses import cosine", {"losses"}),
+        ("from undersong import losses, relations", {"losses", "relations"}),
+        ("from undersong.catalogue import tables as known", {"catalogue.tables"}),
+        ("import undersong.losses", {"losses"}),
+        ("import numpy", set()),
+    ],
+)
+def test_every_way_to_import_is_seen(statement, found):
+    assert imported(ast.parse(statement).body[0], known=modules()) == found
+
+
+LIGHT = {"errors", "files", "progress", "settings", "embeddings", "search", "runs", "cli"}
+HEAVY = {"torch", "implicit", "matplotlib", "soundfile", "soxr"}
+
+
+@pytest.mark.parametrize("module", sorted(m for m in modules() if m in LIGHT or "catalogue." in m))
+def test_answers_start_fast_because_nothing_heavy_is_imported_at_the_top(module):
+    source = (PACKAGE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    top = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    roots = {
+        alias.name.split(".")[0] for x in top for alias in x.names if isinstance(x, ast.Import)
+    }
+    roots |= {(x.module or "").split(".")[0] for x in top if isinstance(x, ast.ImportFrom)}
+    assert roots & HEAVY == set()

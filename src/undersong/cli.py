@@ -85,11 +85,11 @@ def check(path: Path, data: Path | None) -> None:
     Example:
         undersong check mapping.toml
     """
-    from undersong.catalogue import check as catalogue_check
+    from undersong.catalogue.check import check_catalogue
     from undersong.catalogue.faults import text
     from undersong.sources.tables import check_tables
 
-    found = catalogue_check.faults(path) if path.is_dir() else check_tables(path, data=data)
+    found = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
     click.echo(text(found))
     if found:
         raise SystemExit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from undersong import __version__
 from undersong.errors import DataError, UndersongError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="undersong")
+@click.version_option(__version__, prog_name="undersong")
 def cli() -> None:
     """Learn one embedding for every artist and track, and answer what is similar.
 

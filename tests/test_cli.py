@@ -1,0 +1,162 @@
+import json
+import subprocess
+import sys
+
+import click
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from planted import QUICK_SETTINGS, small_world
+from undersong.catalogue import tables
+from undersong.cli import cli
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A catalogue and a run made of it by the command line."""
+    folder = tmp_path_factory.mktemp("home")
+    tables.write(small_world(), folder / "catalogue")
+    (folder / "quick.toml").write_text(QUICK_SETTINGS)
+    call("train", folder / "catalogue", folder / "run", "--settings", folder / "quick.toml")
+    return folder
+
+
+def call(*words, code=0):
+    result = CliRunner().invoke(cli, [str(x) for x in words])
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+def commands(group=cli, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()))
+def test_every_command_has_help_with_an_example(path, command):
+    assert "Example:\n" in command.help
+    assert f"undersong {' '.join(path)}" in command.help
+
+
+def test_help_waits_for_no_heavy_import():
+    code = (
+        "import sys, undersong.cli; "
+        "heavy = {'torch', 'numpy', 'polars', 'rich', 'scipy'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "undersong", "--version"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout.startswith("undersong, version ")
+
+
+def test_similar_answers_by_name(home):
+    result = call("similar", home / "run", "aenderung".replace("ae", "a"), "-k", 3)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Änderung (a83), ")
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+
+
+def test_similar_as_json_is_one_object_a_line(home):
+    lines = call("similar", home / "run", "a05", "-k", 4, "--json").stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [x["rank"] for x in found] == [1, 2, 3, 4]
+    assert set(found[0]) == {"rank", "item", "name", "score", "relations"}
+    assert "a05" not in {x["item"] for x in found}
+
+
+def test_tracks_are_answered_too(home):
+    result = call("similar", home / "run", "Song a05 1", "--tracks", "-k", 2)
+    assert result.stdout.startswith("Song a05 1 (a05-1)")
+
+
+def test_an_unknown_name_is_one_line_and_exit_1(home):
+    result = call("similar", home / "run", "Artist 5x", code=1)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: no item 'Artist 5x' among 85; did you mean")
+
+
+def test_neighbours_writes_the_ids_as_the_user_gave_them(home, tmp_path):
+    (tmp_path / "ask.txt").write_text("a03\na07\n")
+    (tmp_path / "among.csv").write_text("id\na01\na02\na03\na04\n")
+    out = tmp_path / "n.parquet"
+    words = ["--items", tmp_path / "ask.txt", "--among", tmp_path / "among.csv", "-k", 9]
+    result = call("neighbours", home / "run", *words, "--out", out)
+    assert "7 rows, 2 items, 4 candidates" in result.stdout
+    found = pl.read_parquet(out)
+    assert found.columns == ["item", "rank", "neighbour", "score"]
+    assert found.filter(pl.col("item") == "a03")["neighbour"].sort().to_list() == [
+        "a01",
+        "a02",
+        "a04",
+    ]
+    assert found.filter(pl.col("item") == "a07")["rank"].to_list() == [1, 2, 3, 4]
+
+
+def test_neighbours_of_the_whole_catalogue(home, tmp_path):
+    result = call("neighbours", home / "run", "-k", 5, "--out", tmp_path / "n.parquet")
+    assert len(pl.read_parquet(tmp_path / "n.parquet")) == 84 * 5
+    assert "left out 1 items of which nothing but the name is known" in result.stderr
+
+
+def test_describe_draws_figure_1(home, tmp_path):
+    result = call("describe", home / "catalogue", "--plot", tmp_path / "f.png")
+    assert "long tail" in result.stdout
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(call("describe", home / "catalogue", "--json").stdout)
+
+
+def test_check_of_a_sound_catalogue(home):
+    assert "no fault" in call("check", home / "catalogue").stdout
+
+
+def test_check_lists_faults_and_exits_1(tmp_path):
+    (tmp_path / "artists.csv").write_text("id,name\na,A\na,B\n")
+    (tmp_path / "m.toml").write_text('[artists]\nfile = "artists.csv"\nname = "name"\n')
+    result = call("check", tmp_path / "m.toml", code=1)
+    assert "artists.csv" in result.stdout
+    assert "'a'" in result.stdout
+    imported = call("import", "tables", tmp_path / "m.toml", tmp_path / "c", code=1)
+    assert "artists.csv line 3" in imported.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_evaluate_writes_both_reports(home):
+    result = call("evaluate", home / "run", "--split", "validation")
+    assert "Protocol cold" in result.stdout
+    assert json.loads((home / "run" / "report.json").read_text())["part"] == "validation"
+    assert "GRM" in (home / "run" / "report.md").read_text()
+
+
+def test_train_again_says_that_nothing_is_to_do(home):
+    words = [home / "catalogue", home / "run", "--settings", home / "quick.toml"]
+    assert "generation 1 is up to date" in call("train", *words).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "{home}/nowhere", "{home}/x"], "nowhere/catalogue.json is missing"),
+        (["similar", "{home}/nowhere", "x"], "current.json is missing; train again"),
+        (["describe", "{home}/run"], "run/catalogue.json is missing"),
+        (["neighbours", "{home}/run", "-k", "0", "--out", "{home}/n"], "k is 0; ask for 1"),
+        (
+            ["train", "{home}/catalogue", "{home}/x", "--settings", "{home}/no.toml"],
+            "no.toml is missing",
+        ),
+        (["import", "tables", "{home}/no.toml", "{home}/c"], "no.toml"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_1(home, words, message):
+    result = call(*[x.format(home=home) for x in words], code=1)
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -1,0 +1,235 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+
+from undersong import relations
+from undersong.baselines import graph, network, plays, untrained
+from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
+from undersong.embeddings import Embeddings, unit
+from undersong.errors import DataError
+from undersong.inputs import Source
+from undersong.methods import from_embeddings, from_vectors
+from undersong.training import Schedule
+
+IDS = ("a", "b", "c", "d", "e", "f", "g")
+EVERY = np.arange(7)
+
+
+def catalogue(*, pairs=(), heard=(), **columns):
+    artists = pl.DataFrame({"id": IDS, "name": IDS, "split": [None] * 7, **columns})
+    return Catalogue(
+        artists=artists.with_columns(pl.col("split").cast(pl.String)),
+        plays=pl.DataFrame([("artist", *x) for x in heard], schema=PLAYS, orient="row"),
+        relations=pl.DataFrame(
+            [("artist", a, b, "s") for a, b in pairs], schema=RELATIONS, orient="row"
+        ),
+        fields=(
+            Field("genre", "artist", "tags", "genre"),
+            Field("fame", "artist", "number", "popularity"),
+            Field("secret", "artist", "category", "", withheld=True),
+        ),
+    )
+
+
+def test_an_item_without_a_vector_is_last_for_others_and_has_no_idea_itself():
+    found = Embeddings(("b", "a", "g"), np.array([[3, 0], [0, 2], [4, 3]], dtype=np.float32))
+    scores = from_embeddings("x", found, IDS).scores(np.array([6, 1, 3]))
+    assert scores[0, [0, 1, 6]] == pytest.approx([0.6, 0.8, 1])
+    assert np.isneginf(scores[:2, 2:6]).all()
+    assert scores[2].tolist() == [0] * 7
+
+
+def test_sparse_and_dense_vectors_score_alike():
+    generator = np.random.default_rng(0)
+    dense = generator.random((7, 5)).astype(np.float32) * (generator.random((7, 5)) < 0.5)
+    dense[3] = 0
+    missing = np.arange(7) == 5
+    both = [from_vectors("x", v, missing=missing) for v in (dense, sparse.csr_matrix(dense))]
+    np.testing.assert_allclose(both[0].scores(EVERY), both[1].scores(EVERY), atol=1e-6)
+    assert np.isneginf(both[0].scores(EVERY)[0, [3, 5]]).all()
+
+
+def test_chance_does_not_depend_on_the_block():
+    method = untrained.random(13, seed=4)
+    whole = method.scores(np.arange(9))
+    np.testing.assert_array_equal(whole[[2, 7]], method.scores(np.array([2, 7])))
+    assert len(np.unique(whole)) == whole.size
+
+
+def test_popularity_takes_the_field_then_plays_then_relations_of_training_items():
+    train = np.arange(7) < 5
+    heard = [("u", "b", 4.0), ("v", "b", 1.0), ("u", "g", 9.0)]
+    pairs = [("a", "b"), ("a", "c"), ("a", "f"), ("f", "g")]
+    full = catalogue(pairs=pairs, heard=heard, fame=[1.0, None, 3.0, 2.0, 0.5, 7.0, 1.0])
+    values, measure = untrained.item_popularity(full, "artist", train=train)
+    assert values.tolist() == [1, -np.inf, 3, 2, 0.5, 7, 1]
+    assert measure == "by fame"
+    by_plays = catalogue(pairs=pairs, heard=heard)
+    values, measure = untrained.item_popularity(by_plays, "artist", train=train)
+    assert values.tolist() == [0, 5, 0, 0, 0, 0, 9]
+    assert measure == "by number of plays"
+    values, measure = untrained.item_popularity(catalogue(pairs=pairs), "artist", train=train)
+    assert values.tolist() == [2, 1, 1, 0, 0, 0, 0]
+    assert measure == "by number of relations among training items"
+    method = untrained.popularity(catalogue(pairs=pairs), "artist", train=train)
+    assert method.scores(np.array([5, 1])).tolist() == [values.tolist()] * 2
+
+
+def test_tags_weigh_rare_words_more_and_never_read_withheld_fields():
+    genre = [["rock", "odd"], ["rock"], ["odd"], ["rock"], None, [], ["rock", "rock"]]
+    found = catalogue(genre=genre, fame=[None] * 7, secret=["x"] * 7)
+    rock, odd = np.log(7 / 4) + 1, np.log(7 / 2) + 1
+    scores = untrained.tags(found, "artist").scores(EVERY)
+    assert scores[0, 1] == pytest.approx(rock / np.hypot(rock, odd))
+    assert scores[0, 2] == pytest.approx(odd / np.hypot(rock, odd))
+    assert scores[6, 1] == pytest.approx(1)
+    assert np.isneginf(scores[0, [4, 5]]).all()
+    assert scores[4].tolist() == [0] * 7
+
+
+def test_tags_need_a_field():
+    with pytest.raises(DataError, match="artists have no tags or category field"):
+        untrained.tags(Catalogue(artists=catalogue().artists), "artist")
+
+
+def test_all_sources_side_by_side_give_the_cosine_of_their_concatenation():
+    generator = np.random.default_rng(2)
+    one, two = unit(generator.normal(size=(7, 3)).astype(np.float32)), np.eye(7, 4)
+    two[4:] = 0
+    sources = [
+        Source("one", one, np.zeros(7, dtype=bool)),
+        Source("two", sparse.csr_matrix(two.astype(np.float32)), np.arange(7) >= 4),
+    ]
+    laid = unit(np.hstack([one, two]).astype(np.float32))
+    scores = untrained.concatenation(sources).scores(EVERY)
+    np.testing.assert_allclose(scores, laid @ laid.T, atol=1e-6)
+    with pytest.raises(DataError, match="no source to compare items by"):
+        untrained.concatenation([])
+
+
+def listening_in_two_groups():
+    """Users 0-8 hear a, b, c and users 9-19 hear d, e, f; nobody hears g."""
+    generator = np.random.default_rng(3)
+    groups = [("a", "b", "c")] * 9 + [("d", "e", "f")] * 11
+    return [
+        (f"u{user}", item, float(generator.integers(1, 50)))
+        for user, items in enumerate(groups)
+        for item in generator.permutation(items)[:2]
+    ]
+
+
+def test_co_listening_is_the_cosine_of_log_plays():
+    heard = [("u", "a", 3.0), ("v", "a", 1.0), ("u", "b", 7.0), ("w", "c", 2.0)]
+    scores = plays.co_listening(catalogue(heard=heard), "artist").scores(EVERY)
+    assert scores[0, 1] == pytest.approx(np.log(4) / np.hypot(np.log(4), np.log(2)))
+    assert scores[0, 2] == 0
+    assert np.isneginf(scores[0, 3:]).all()
+
+
+def test_als_finds_the_groups_and_is_the_same_twice():
+    world = catalogue(heard=listening_in_two_groups())
+    scores = plays.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    for item in range(6):
+        others = np.delete(np.arange(6), item)
+        near = others[np.argsort(-scores[item, others])[:2]]
+        assert set(near // 3) == {item // 3}
+    assert np.isneginf(scores[0, 6])
+    again = plays.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    np.testing.assert_array_equal(scores, again)
+
+
+@pytest.mark.parametrize("method", [plays.co_listening, lambda c, k: plays.als(c, k, seed=0)])
+def test_baselines_of_plays_need_plays(method):
+    with pytest.raises(DataError, match="no plays of artists; leave the baselines of plays out"):
+        method(catalogue(), "artist")
+
+
+def test_only_edges_that_touch_training_are_visible_and_none_of_the_other_part():
+    parts = np.array(["train", "train", "train", "test", "test", "validation", "validation"])
+    pairs = [("a", "b"), ("a", "d"), ("d", "e"), ("d", "f"), ("b", "f"), ("f", "g")]
+    world = catalogue(pairs=pairs)
+    wanted = {"test": {(0, 1), (0, 3)}, "validation": {(0, 1), (1, 5)}}
+    for part, edges in wanted.items():
+        found = graph.visible_edges(world, "artist", parts=parts, part=part).tocoo()
+        assert {(a, b) for a, b in zip(found.row, found.col, strict=True) if a < b} == edges
+        assert found.nnz == 2 * len(edges)
+
+
+PAIRS = [("a", "b"), ("b", "c"), ("a", "d"), ("d", "c"), ("d", "e"), ("c", "f")]
+
+
+def test_pagerank_is_where_the_walk_ends_up():
+    edges = relations.known(catalogue(pairs=PAIRS), "artist")
+    walk = edges.toarray() / np.maximum(edges.toarray().sum(axis=1, keepdims=True), 1)
+    ended = 0.4 * np.linalg.inv(np.eye(7) - 0.6 * walk)  # row q: a walk that starts at q
+    scores = graph.personalised_pagerank(edges, restart=0.4, steps=60).scores(EVERY)
+    np.testing.assert_allclose(scores[:6], ended[:6], atol=1e-6)
+    assert scores[6, :6].tolist() == [0] * 6
+
+
+def test_adamic_adar_sums_over_common_relations():
+    edges = relations.known(catalogue(pairs=PAIRS), "artist").toarray()
+    degree = edges.sum(axis=1)
+    scores = graph.adamic_adar(sparse.csr_matrix(edges)).scores(np.array([0, 6, 4]))
+    for row, query in enumerate((0, 6, 4)):
+        for other in set(range(7)) - {query}:
+            common = np.flatnonzero(edges[query] & edges[other])
+            assert scores[row, other] == pytest.approx(sum(1 / np.log(degree[x]) for x in common))
+
+
+def test_info_nce_equals_its_formula_and_skips_lonely_items():
+    torch.manual_seed(1)
+    vectors = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
+    related = torch.zeros(6, 6, dtype=torch.bool)
+    for a, b in ((0, 1), (0, 2), (3, 4)):
+        related[a, b] = related[b, a] = True
+    related[5, 5] = True
+    total, anchors = 0.0, 0
+    for i in range(6):
+        positive = [j for j in range(6) if related[i, j] and j != i]
+        if positive:
+            logits = {j: (vectors[i] @ vectors[j]).item() / 0.3 for j in range(6) if j != i}
+            below = np.log(sum(np.exp(x) for x in logits.values()))
+            total -= np.mean([logits[j] - below for j in positive])
+            anchors += 1
+    loss = network.info_nce(vectors, related, temperature=0.3)
+    assert loss.item() == pytest.approx(total / anchors, rel=1e-5)
+    assert network.info_nce(vectors, torch.zeros_like(related), temperature=0.3).item() == 0
+
+
+def test_the_network_learns_groups_that_the_untrained_sources_hide():
+    """Group is one weak column among loud noise; relations of training items reveal it."""
+    n, groups = 240, 4
+    generator = np.random.default_rng(7)
+    group = generator.permutation(n) % groups
+    noise = generator.normal(size=(n, 10)).astype(np.float32)
+    values = unit(np.hstack([noise, 0.9 * np.eye(groups, dtype=np.float32)[group]]))
+    sources = [Source("all", values, np.zeros(n, dtype=bool))]
+    truth = sparse.csr_matrix((group[:, None] == group) & ~np.eye(n, dtype=bool))
+    train = np.arange(n) < 180
+    visible = truth.multiply(train[:, None] & train[None, :]).astype(bool).tocsr()
+    settings = network.NetworkSettings(
+        hidden=32,
+        width=8,
+        anchors=60,
+        schedule=Schedule(steps=150, validate_every=50, learning_rate=0.02),
+    )
+    queries = np.arange(180, 210)
+    learnt = network.mlp(sources, visible, queries=queries, truth=truth, seed=0, settings=settings)
+    unseen = np.arange(210, n)
+    shares = []
+    for method in (untrained.concatenation(sources), learnt):
+        scores = method.scores(unseen)
+        scores[np.arange(len(unseen)), unseen] = -np.inf
+        near = np.argsort(-scores, axis=1)[:, :10]
+        shares.append((group[near] == group[unseen][:, None]).mean())
+    assert shares[1] > 0.9 > shares[0] + 0.2
+
+
+def test_the_network_needs_a_relation_to_learn_from():
+    sources = [Source("one", np.eye(7, 3, dtype=np.float32), np.zeros(7, dtype=bool))]
+    none = sparse.csr_matrix((7, 7), dtype=bool)
+    with pytest.raises(DataError, match="no training item has a relation"):
+        network.mlp(sources, none, queries=EVERY[:2], truth=none, seed=0)

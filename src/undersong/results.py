@@ -56,7 +56,7 @@ class Protocol:
     candidates : how many items may be an answer
     skipped : queries without a relevant candidate, left out of accuracy
     hub_queries : how many items asked for the hubness numbers
-    slices : the first is "all"
+    slices : the first is "all", the second "long tail"
     """
 
     name: str

@@ -1,0 +1,299 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from undersong import intervals
+from undersong.baselines import graph
+from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
+from undersong.errors import ArtifactError, DataError, SettingsError
+from undersong.evaluation import EvaluationSettings, evaluate
+from undersong.methods import Method, from_vectors
+from undersong.relations import known
+
+N, GROUPS, K = 90, 6, 4
+SETTINGS = EvaluationSettings(k=K, resamples=300, block=7)
+PARTS = np.array(["train"] * 50 + ["validation"] * 18 + ["test"] * 22)
+# Every third item is long tail; each other one names three of its group that it is related to.
+GROUP = np.arange(N) % GROUPS
+TAIL = np.arange(N) % 9 >= 6
+
+
+def world():
+    generator = np.random.default_rng(0)
+    ids = [f"i{x}" for x in range(N)]
+    pairs = set()
+    for a in np.flatnonzero(~TAIL):
+        near = np.flatnonzero((GROUP[a] == GROUP) & ~TAIL & (np.arange(N) != a))
+        pairs |= {tuple(sorted((ids[a], ids[b]))) for b in generator.choice(near, 3, replace=False)}
+    artists = pl.DataFrame(
+        {
+            "id": ids,
+            "name": ids,
+            "split": PARTS,
+            "genre": [["one", "two", "three"][g % 3] if g != 5 else None for g in GROUP],
+            "fame": [float(x) for x in generator.permutation(N)],
+            "secret": [["s", f"g{g}"] for g in GROUP],
+        }
+    )
+    rows = [("artist", a, b, "s") for a, b in sorted(pairs)]
+    return Catalogue(
+        artists=artists,
+        relations=pl.DataFrame(rows, schema=RELATIONS, orient="row"),
+        fields=(
+            Field("genre", "artist", "category", "genre"),
+            Field("fame", "artist", "number", "popularity"),
+            Field("secret", "artist", "tags", "", withheld=True),
+        ),
+    )
+
+
+def knows_groups(strength=1.0, name="groups"):
+    noise = np.random.default_rng(5).normal(size=(N, 7))
+    vectors = np.hstack([noise, strength * 9 * np.eye(GROUPS)[GROUP]]).astype(np.float32)
+    return from_vectors(name, vectors, missing=np.zeros(N, dtype=bool))
+
+
+def report_of(methods, *, part="test", reference=None, settings=SETTINGS, catalogue=None):
+    return evaluate(
+        catalogue or world(),
+        "artist",
+        parts=PARTS,
+        methods=methods,
+        part=part,
+        reference=reference,
+        settings=settings,
+    )
+
+
+def numbers(report, protocol, name="all"):
+    found = next(x for x in report.protocols if x.name == protocol)
+    return next(x for x in found.slices if x.name == name)
+
+
+def value(report, protocol, method, metric, name="all"):
+    return numbers(report, protocol, name).numbers[method][metric].mean.value
+
+
+def test_a_method_that_knows_the_truth_is_perfect_and_chance_is_not():
+    truth = known(world(), "artist").toarray().astype(np.float32)
+    report = report_of([Method("oracle", lambda rows: truth[rows])])
+    for protocol in ("cold", "paper", "linked"):
+        for metric in ("hit@4", "recall@4", "map", "ndcg", "ndcg@4", "ndcg@200"):
+            assert value(report, protocol, "oracle", metric) == pytest.approx(1)
+            assert value(report, protocol, "random", metric) < 0.8
+    # map@k divides by all relevant items, as trec_eval does
+    degree = np.diff(known(world(), "artist").indptr)[(PARTS == "test") & ~TAIL]
+    wanted = np.mean(np.minimum(degree, K) / degree)
+    assert value(report, "cold", "oracle", "map@4") == pytest.approx(wanted)
+
+
+def test_each_protocol_has_its_candidates_and_its_ground_truth():
+    report = report_of([knows_groups()])
+    assert [x.name for x in report.protocols] == ["cold", "paper", "linked"]
+    assert [x.candidates for x in report.protocols] == [90, 22, 22]
+    truth, asking = known(world(), "artist"), np.flatnonzero(PARTS == "test")
+    degrees = np.diff(truth[asking].indptr), np.diff(truth[asking][:, asking].indptr)
+    for name, degree in zip(("cold", "paper"), degrees, strict=True):
+        whole = numbers(report, name)
+        assert (whole.queries, whole.answerable) == (22, (degree > 0).sum())
+        found = next(x for x in report.protocols if x.name == name)
+        assert found.skipped == (degree == 0).sum() > 0
+
+
+def test_validation_never_reads_relations_of_test_items():
+    sealed = world()
+    ids = set(sealed.artists["id"].to_numpy()[PARTS == "test"])
+    kept = ~(sealed.relations["a"].is_in(ids) | sealed.relations["b"].is_in(ids))
+    sealed = replace(sealed, relations=sealed.relations.filter(kept))
+    with_test, without = (
+        report_of([knows_groups()], part="validation", catalogue=x) for x in (world(), sealed)
+    )
+    for protocol in ("cold", "paper"):
+        for metric in ("ndcg", "recall@4"):
+            ours, theirs = (value(x, protocol, "groups", metric) for x in (with_test, without))
+            assert ours == pytest.approx(theirs)
+
+
+def test_methods_that_see_edges_answer_linked_alone_and_see_no_answer():
+    edges = graph.visible_edges(world(), "artist", parts=PARTS, part="test")
+    asking = np.flatnonzero(PARTS == "test")
+    assert edges[asking][:, asking].nnz == 0
+    report = report_of([knows_groups(), graph.personalised_pagerank(edges)])
+    assert "PageRank" in numbers(report, "linked").numbers
+    assert all("PageRank" not in numbers(report, x).numbers for x in ("cold", "paper"))
+    assert value(report, "linked", "PageRank", "map") > value(report, "linked", "random", "map")
+    same = [value(report, x, "groups", "ndcg") for x in ("paper", "linked")]
+    assert same[0] == same[1]
+
+
+def test_slices_share_out_the_queries_by_what_they_are_named_after():
+    report = report_of([knows_groups()])
+    truth, asking = known(world(), "artist"), PARTS == "test"
+    degree = np.diff(truth[asking].indptr)
+    visible = np.diff(truth[asking][:, PARTS == "train"].indptr)
+    for protocol, name, count in (
+        ("cold", "{} relations", degree),
+        ("linked", "visible degree {}", visible),
+    ):
+        wanted = {
+            "0": (count == 0).sum(),
+            "1-2": ((count >= 1) & (count <= 2)).sum(),
+            "3-5": ((count >= 3) & (count <= 5)).sum(),
+            "6-10": ((count >= 6) & (count <= 10)).sum(),
+            "11+": (count > 10).sum(),
+        }
+        assert sum(wanted.values()) == 22
+        for label, queries in wanted.items():
+            assert numbers(report, protocol, name.format(label)).queries == queries
+    tail = numbers(report, "cold", "long tail")
+    assert (tail.queries, tail.answerable) == (TAIL[asking].sum(), 0)
+    assert set(tail.numbers["groups"]) == {
+        "consistent@4",
+        "strict_consistent@4",
+        "withheld_consistent@4",
+        "long-tail share",
+        "popularity",
+    }
+
+
+def test_consistency_reads_roles_and_withheld_fields_apart():
+    report = report_of([knows_groups()])
+    assert (report.fields, report.withheld) == (("genre", "fame"), ("secret",))
+    # Neighbours are of the query's group: both of its secret words agree, of the others' one.
+    assert value(report, "cold", "groups", "withheld_consistent@4") == pytest.approx(1)
+    strict, plain = (
+        value(report, "cold", "groups", x) for x in ("strict_consistent@4", "consistent@4")
+    )
+    known_genre = np.mean(GROUP[PARTS == "test"] != 5)
+    assert plain == pytest.approx((known_genre + value_of_fame(report)) / 2, abs=0.02)
+    assert strict < known_genre * 0.6
+    chance = value(report, "cold", "random", "withheld_consistent@4")
+    assert chance == pytest.approx((1 + 5 / 3) / 6, abs=0.1)
+
+
+def value_of_fame(report):
+    """Share of answers in the same fifth of popularity, from the plain and the genre share."""
+    fame = np.array(world().artists["fame"])
+    borders = np.quantile(fame[PARTS == "train"], [0.2, 0.4, 0.6, 0.8])
+    fifth = np.searchsorted(borders, fame, side="right")
+    scores = knows_groups().scores(np.arange(N))
+    np.fill_diagonal(scores, -np.inf)
+    near = np.argsort(-scores, axis=1)[:, :K]
+    return np.mean((fifth[near] == fifth[:, None])[PARTS == "test"])
+
+
+def test_every_number_has_an_interval_and_a_paired_difference():
+    report = report_of([knows_groups(0.2, "weak"), knows_groups()], reference="weak")
+    for protocol in report.protocols:
+        for method, found in protocol.slices[0].numbers.items():
+            assert len(found) == 16
+            for number in found.values():
+                assert number.mean.low <= number.mean.value <= number.mean.high
+                assert (number.difference is None) == (method == "weak")
+    found = numbers(report, "cold").numbers
+    apart = found["groups"]["ndcg"].difference
+    gap = found["groups"]["ndcg"].mean.value - found["weak"]["ndcg"].mean.value
+    assert apart.value == pytest.approx(gap)
+    assert 0 < apart.low < gap < apart.high
+    assert found["random"]["ndcg"].difference.high < 0
+
+
+def test_the_difference_to_a_copy_is_exactly_nothing():
+    report = report_of([knows_groups(), knows_groups(name="copy")])
+    for found in numbers(report, "cold").numbers["copy"].values():
+        assert (found.difference.low, found.difference.high) == (0, 0)
+
+
+def test_the_same_seed_gives_the_same_report_whatever_the_block():
+    one, two = (report_of([knows_groups()], settings=replace(SETTINGS, block=x)) for x in (3, 64))
+    for protocol in ("cold", "linked"):
+        for metric, number in numbers(one, protocol).numbers["groups"].items():
+            other = numbers(two, protocol).numbers["groups"][metric]
+            assert number.mean.value == pytest.approx(other.mean.value, abs=1e-6)
+            assert number.mean.low == pytest.approx(other.mean.low, abs=1e-6)
+
+
+def test_hubness_asks_a_sample_of_a_large_catalogue():
+    report = report_of([knows_groups()], settings=replace(SETTINGS, hub_queries=31))
+    assert [x.hub_queries for x in report.protocols] == [31, 22, 22]
+    hub = Method("hub", lambda rows: np.tile(np.arange(N, dtype=np.float32), (len(rows), 1)))
+    report = report_of([hub])
+    assert value(report, "cold", "hub", "nobody's neighbour") == pytest.approx(1 - (K + 1) / N)
+    assert value(report, "cold", "hub", "hubness") > 3
+
+
+def test_tracks_are_judged_with_and_without_those_of_their_own_artist():
+    artists = world()
+    rows = [(f"t{x}", f"i{x // 3}", f"t{x}", None, float(x), PARTS[x]) for x in range(N)]
+    tracks = pl.DataFrame(rows, schema=ITEMS["track"], orient="row")
+    pairs = [("track", f"t{x}", f"t{x + 1}", "s") for x in range(N - 1)]
+    catalogue = replace(
+        artists,
+        tracks=tracks,
+        relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
+    )
+    own = np.arange(N)[:, None] // 3 == np.arange(N) // 3
+    method = Method("own artist", lambda rows: own[rows].astype(np.float32))
+    report = evaluate(
+        catalogue, "track", parts=PARTS, methods=[method], part="test", settings=SETTINGS
+    )
+    names = ["cold", "paper", "linked"]
+    assert [x.name for x in report.protocols] == [*names, *(f"{x}, other artists" for x in names)]
+    answerable = [numbers(report, x).answerable for x in ("cold", "cold, other artists")]
+    # Of three tracks in a row the middle one is only related to its own artist's, and so is
+    # the very last.
+    assert answerable == [22, 22 - sum(x % 3 == 1 for x in range(N - 22, N)) - 1]
+    assert value(report, "cold", "own artist", "hit@4") == 1
+    assert value(report, "cold, other artists", "own artist", "hit@4") < 0.5
+    assert value(report, "cold, other artists", "own artist", "ndcg") < 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"part": "tset"}, SettingsError, "no part 'tset' to evaluate; did you mean 'test'"),
+        ({"reference": "grups"}, SettingsError, "no method 'grups'.*did you mean 'groups'"),
+        ({"methods": []}, SettingsError, "no method to evaluate"),
+        ({"methods": [knows_groups()] * 2}, SettingsError, "two methods are called 'groups'"),
+        ({"parts": PARTS[:-1]}, DataError, "89 parts for 90 artists"),
+        ({"parts": np.array(["train"] * 89 + ["test"])}, DataError, "1 artists in the test split"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, error, message):
+    usual = {"parts": PARTS, "methods": [knows_groups()], "part": "test", "settings": SETTINGS}
+    with pytest.raises(error, match=message):
+        evaluate(world(), "artist", **(usual | change))
+
+
+def test_a_method_that_scores_with_nan_is_named():
+    bad = Method("bad", lambda rows: np.full((len(rows), N), np.nan, dtype=np.float32))
+    with pytest.raises(ArtifactError, match="method 'bad': the scores of item 68 hold a NaN"):
+        report_of([bad])
+
+
+@pytest.mark.parametrize("change", [{"k": 0}, {"resamples": 50}, {"hub_queries": 1}])
+def test_settings_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match="must be"):
+        EvaluationSettings(**change)
+
+
+def test_the_bootstrap_covers_the_mean_and_is_as_wide_as_its_theory():
+    values = np.random.default_rng(4).normal(2, 3, size=(400, 2))
+    means = intervals.bootstrap(values, resamples=2000, seed=1)
+    low, high = intervals.percentile_interval(means)
+    theory = 1.96 * values.std(axis=0) / 20
+    assert (high - low) / 2 == pytest.approx(theory, rel=0.1)
+    assert means.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.02)
+    paired = means - intervals.bootstrap(values, resamples=2000, seed=1)
+    assert not paired.any()
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(9).normal(size=600)
+    group = intervals.groups(600, seed=2)
+    left = intervals.jackknife(lambda kept: np.array([values[kept].mean()]), group)
+    assert len(left) == intervals.GROUPS
+    by_theory = values.std() / np.sqrt(600)
+    assert intervals.standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)

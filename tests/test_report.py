@@ -1,0 +1,152 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from undersong.errors import ArtifactError
+from undersong.report import files, layout, terminal
+from undersong.results import Interval, Number, Protocol, Report, Slice
+
+ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
+ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")
+WHOLE = ("coverage@10", "gini", "hubness", "nobody's neighbour")
+METHODS = ("random", "GRM", "tag kNN", "PageRank")
+
+
+def numbers(names, methods, start):
+    return {
+        method: {
+            name: Number(
+                Interval(start + 0.1 * m + 0.01 * x, start + 0.1 * m, start + 0.1 * m + 0.1),
+                None if method == "GRM" else Interval(-0.02 * x, -0.5, 0.25),
+            )
+            for x, name in enumerate(names)
+        }
+        for m, method in enumerate(methods)
+    }
+
+
+def protocol(name, candidates, methods=METHODS[:3], *, answerable=611):
+    some = ACCURACY if answerable else ()
+    slices = (
+        Slice("all", 853, answerable, numbers((*some, *ANSWERS, *WHOLE), methods, 0.2)),
+        Slice("long tail", 242, 0, numbers(ANSWERS, methods, 0.1)),
+        Slice("visible degree 0", 17, 0, numbers(ANSWERS, methods, 0.3)),
+        Slice("visible degree 1-2", 31, 1, numbers((*some, *ANSWERS), methods, 0.05)),
+    )
+    return Protocol(name, f"What {name} means.", candidates, 853 - answerable, 31, slices)
+
+
+@pytest.fixture
+def report():
+    return Report(
+        kind="artist",
+        part="validation",
+        k=10,
+        resamples=1000,
+        seed=3,
+        reference="GRM",
+        methods=(("random", "chance level"), ("GRM", ""), ("tag kNN", "a|b"), ("PageRank", "")),
+        fields=("genre", "country"),
+        withheld=(),
+        popularity="by number of plays",
+        protocols=(
+            protocol("cold", 8365),
+            protocol("paper", 853),
+            protocol("linked", 853, METHODS),
+        ),
+    )
+
+
+def test_what_is_written_is_read_again(report, tmp_path):
+    files.write(report, tmp_path)
+    assert files.read(tmp_path / "report.json") == report
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["report.json", "report.md"]
+
+
+def test_an_unknown_bound_is_null_and_comes_back(report, tmp_path):
+    single = Slice("all", 1, 1, {"GRM": {"map": Number(Interval(0.5))}})
+    slices = (single, Slice("long tail", 0, 0, {}))
+    one = replace(report, protocols=(replace(report.protocols[0], slices=slices),))
+    files.write(one, tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text())
+    number = found["protocols"][0]["slices"][0]["numbers"]["GRM"]["map"]
+    assert number == {"mean": {"value": 0.5, "low": None, "high": None}, "difference": None}
+    assert files.read(tmp_path / "report.json") == one
+
+
+def test_a_report_of_another_format_says_how_to_make_it_again(report, tmp_path):
+    files.write(report, tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    with pytest.raises(ArtifactError, match="format 0.*make it again with `undersong evaluate`"):
+        files.read(path)
+
+
+def test_the_terminal_shows_methods_in_their_order_within_its_width(report):
+    text = terminal.render(report)
+    assert max(len(line) for line in text.splitlines()) <= terminal.WIDTH
+    main = text[text.index("Protocol linked") :]
+    places = [main.index(f"\n   {name} ") for name in METHODS]
+    assert places == sorted(places)
+
+
+def test_the_terminal_has_a_value_half_its_interval_and_the_difference(report):
+    text = terminal.render(report)
+    cold = text[text.index("Protocol cold") : text.index("Protocol paper")]
+    row = next(line for line in cold.splitlines() if line.strip().startswith("tag kNN"))
+    shown = ["hit@10", "recall@10", "map", "ndcg", "ndcg@10", "ndcg@200"]
+    wanted = [f".{400 + 10 * ACCURACY.index(x)} ±.050" for x in shown]
+    assert " ".join(row.split()) == " ".join(["tag kNN", *wanted, "-.060 [-.500, .250]"])
+    assert " ".join(cold.split("\n")[4].split()).startswith("hit@10 recall@10 map ndcg ndcg@10")
+    assert "reference" in next(x for x in cold.splitlines() if x.strip().startswith("GRM"))
+
+
+def test_the_counts_and_meanings_are_said(report):
+    text = terminal.render(report)
+    assert "What paper means." in text
+    assert "853 artists ask; accuracy is over the 611" in text
+    assert "(242 skipped). 8,365 candidates." in text
+    assert "Hubness is measured on 31 random queries." in text
+    assert "No field is withheld" in text
+    assert "visible degree 1-2 (1)" in text
+    assert "visible degree 0" not in text  # none of those 17 has a relevant candidate
+
+
+def test_without_a_relevant_candidate_there_is_no_accuracy_but_a_report(report, tmp_path):
+    lonely = replace(report, protocols=(protocol("cold", 8365, answerable=0),))
+    text = terminal.render(lonely)
+    assert "Nobody has a relevant candidate" in text
+    assert "consistent@10" in text
+    files.write(lonely, tmp_path)
+    assert "### Accuracy" not in (tmp_path / "report.md").read_text()
+
+
+def test_markdown_tables_are_whole(report, tmp_path):
+    files.write(report, tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines.count("### Accuracy") == 3
+    assert r"- tag kNN: a|b" in lines
+    header = next(x for x in lines if x.startswith("|  | hit@10"))
+    names = [x.strip() for x in header.split("|")[2:-1]]
+    assert names == ["hit@10", "recall@10", "map", "map@10", "ndcg", "ndcg@10", "ndcg@200"]
+    row = lines[lines.index(header) + 2]
+    assert row.startswith("| random | .220 [.200, .300] |")
+    for place, line in enumerate(lines):
+        if line.startswith("|---"):
+            assert lines[place - 1].count("|") == line.count("|") == lines[place + 1].count("|")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.4567, ".457"),
+        (-0.05, "-.050"),
+        (0, ".000"),
+        (1, "1.000"),
+        (-3.21, "-3.210"),
+        (28.94, "28.9"),
+    ],
+)
+def test_numbers_are_short(value, text):
+    assert layout.digits(value) == text

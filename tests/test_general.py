@@ -14,13 +14,17 @@ from undersong.models.general import GeneralModel, GeneralSettings
 from undersong.stages import general
 from undersong.training import Schedule
 
-# n = 11, sources of 9 and 5, width 24 = 4 fields of 6, 3 heads, out 7: a swapped axis cannot pass.
-SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0)
+# n = 11, sources of 9 and 5, width 24 = 4 fields of 6 with 3 heads, out 7: no swapped axis passes.
+SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0, input_dropout=0.0)
 
 
 def small(**changed):
+    """A model with a say in every part: as it begins, most parts end in zeros."""
     torch.manual_seed(0)
-    return GeneralModel((9, 5), dataclasses.replace(SMALL, **changed)).eval()
+    model = GeneralModel((9, 5), dataclasses.replace(SMALL, **changed)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 @pytest.mark.parametrize("skip", [True, False])
@@ -48,8 +52,23 @@ def test_every_source_and_every_part_has_a_say():
     out = model(sources, torch.zeros(11, 2, dtype=torch.bool))
     (out * torch.randn(11, 7)).sum().backward()
     assert all((x.grad.abs().sum(dim=1) > 0).all() for x in sources)
-    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    out = model(
+        sources, torch.tensor([[False, False], [True, False], [False, True]] + [[False] * 2] * 8)
+    )
+    (out * torch.randn(11, 7)).sum().backward()
+    silent = [name for name, p in model.named_parameters() if not p.grad.abs().sum() > 0]
     assert silent == []
+
+
+def test_it_begins_as_a_projection_that_keeps_cosines():
+    torch.manual_seed(0)
+    settings = dataclasses.replace(SMALL, out=4096)
+    model = GeneralModel((9, 5), settings, weights=(1.0, 0.5)).eval()
+    sources = [torch.nn.functional.normalize(torch.randn(11, size), dim=1) for size in (9, 5)]
+    out = model(sources, torch.zeros(11, 2, dtype=torch.bool))
+    joined = torch.cat([sources[0], 0.5 * sources[1]], dim=1)
+    expected = torch.nn.functional.normalize(joined, dim=1)
+    torch.testing.assert_close(out @ out.T, expected @ expected.T, atol=0.1, rtol=0)
 
 
 def test_feature_crossing_multiplies_every_pair_of_fields():
@@ -120,6 +139,7 @@ QUICK = GeneralSettings(
 )
 LONG = dataclasses.replace(
     QUICK,
+    input_dropout=0.0,
     hide_source=0.0,  # the tags are noise: without its vector an item could not be placed at all
     training=Schedule(
         steps=200, validate_every=25, learning_rate=1e-3, weight_decay=0.1, precision="float32"
@@ -255,7 +275,7 @@ def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"width": 25}, "width 25 must divide into 4 fields and 3 heads"),
+        ({"width": 28}, "width 28 must divide into 4 fields of 3 heads"),
         ({"dropout": 1.0}, r"dropout 1.0 must be in \[0, 1\)"),
         ({"anchors": 0}, "anchors and partners must be 1 or more"),
     ],

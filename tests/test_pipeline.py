@@ -188,7 +188,7 @@ def test_a_device_that_is_not_there_is_named():
         ("[genral]", "no table 'genral'; did you mean 'general'?"),
         ("[general]\nwidht = 8", r"\[general\] has no 'widht'; did you mean 'width'?"),
         ("[general.loss.known]\nalpha = 'x'", "alpha is 'x', expected float"),
-        ("[general]\nwidth = 33", "width 33 must divide into 8 fields and 4 heads"),
+        ("[general]\nwidth = 33", "width 33 must divide into 8 fields of 4 heads"),
         ("[run]\nkind = 'album'", "kind 'album' must be 'artist' or 'track'"),
         ("[split]\ntest = 0.95", "must be above 0 and leave a share to train on"),
     ],

@@ -7,7 +7,7 @@ resumed takes the same steps as one that was not.
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,6 +101,7 @@ def train(
     schedule: Schedule,
     seed: int,
     checkpoint: Path,
+    pace: Mapping[str, float] | None = None,
     stage: str = "train",
     progress: Progress = silent,
 ) -> Outcome:
@@ -113,6 +114,7 @@ def train(
     validate : score of a model, higher is better; called with gradients off, in eval mode
     checkpoint : file to resume from if it fits, written at every validation
     seed : of the batches and of dropout; initialise the model yourself
+    pace : factors on the learning rate, by the beginning of a parameter's name
 
     Raises
     ------
@@ -121,14 +123,14 @@ def train(
     """
     device = next(model.parameters()).device
     averaged = copy.deepcopy(model) if schedule.average else model
-    optimizer = _adamw(model, schedule)
+    optimizer = _adamw(model, schedule, pace or {})
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
     outcome = _resume(checkpoint, model, averaged, optimizer, best, schedule, seed, device)
     losses: list[float] = []
     while not outcome.finished:
         step = outcome.steps
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * rate(step, schedule)
+            group["lr"] = schedule.learning_rate * group["pace"] * rate(step, schedule)
         model.train()
         torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         value = loss(np.random.default_rng([seed, step]))
@@ -164,14 +166,24 @@ def rate(step: int, schedule: Schedule) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(schedule.steps - warm, 1)))
 
 
-def _adamw(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": schedule.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate)
+def _adamw(model: nn.Module, schedule: Schedule, pace: Mapping[str, float]) -> torch.optim.AdamW:
+    """AdamW with a short memory (second beta .98), since runs are a few hundred steps."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = next((x for prefix, x in pace.items() if name.startswith(prefix)), 1.0)
+        groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "pace": factor,
+                "weight_decay": schedule.weight_decay if matrix else 0.0,
+            }
+            for (factor, matrix), parameters in groups.items()
+        ],
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.98),
+    )
 
 
 @torch.no_grad()

@@ -68,7 +68,8 @@ def train_general(
     unlinked = related.getnnz(axis=1) == 0
     tail = np.flatnonzero(is_train & unlinked)
     torch.manual_seed(seed)
-    model = GeneralModel([x.width for x in sources], settings).to(device)
+    widths, weights = [x.width for x in sources], [x.weight for x in sources]
+    model = GeneralModel(widths, settings, weights=weights).to(device)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = _batch(generator, related, tail, settings)
@@ -89,6 +90,7 @@ def train_general(
         schedule=settings.training,
         seed=seed,
         checkpoint=work / f"general.{kind}.safetensors",
+        pace={"project.": settings.pace, "skip.": settings.pace},
         stage="GRM",
         progress=progress,
     )

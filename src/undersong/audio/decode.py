@@ -28,6 +28,7 @@ SECONDS = 60.0  # of wall time for one file
 MEMORY = 1 << 30  # bytes of address space of one child; 8 channels of 4 s at 192 kHz need 25 MB
 AHEAD = 4  # files a worker that may wait decoded for the caller, 3 MB each
 PACKAGES = Path(__file__).parents[2]
+CHILD = ("-m", "undersong.audio.decode")
 
 
 def decode(
@@ -114,7 +115,7 @@ class _Child:
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, "-m", "undersong.audio.decode", str(self._memory)],
+            [sys.executable, *CHILD, str(self._memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders grumble there about every damaged file

@@ -21,7 +21,7 @@ from undersong import settings as settings_file
 from undersong.audio.extract import FAILURES
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue
-from undersong.embeddings import Embeddings
+from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.files import replacing
 from undersong.losses import cosine, multi_similarity
@@ -76,8 +76,10 @@ def embed_content(
     Returns
     -------
     Content, or None if the catalogue has neither features nor audio files
-        An artist with tracks has the mean of equation 1; one with only a vector of its own has
-        the encoding of that; one with neither has no row.
+        An artist has the mean of equation 1 over its tracks, or the encoding of its own feature
+        vector. With both it has their sum, brought to length 1: its own vector, mostly a mean over
+        all its work, weighs as much as its tracks together (docs/choices.md). With neither it has
+        no row.
 
     Raises
     ------
@@ -275,14 +277,13 @@ def _embed(
         top=model.settings.top,
         artists=len(catalogue.artists),
     )
-    own = np.flatnonzero(~is_track)
-    own = own[missing[pieces.artist[own]]]
-    of_artist[pieces.artist[own]] = vectors[own]
+    own = ~is_track
+    of_artist[pieces.artist[own]] += vectors[own]
     missing[pieces.artist[own]] = False
     ids = tuple(x for x, absent in zip(catalogue.ids("artist"), missing, strict=True) if not absent)
     return (
         Embeddings(tuple(track_ids[row] for row in track), heard),
-        Embeddings(ids, of_artist[~missing]),
+        Embeddings(ids, unit(of_artist[~missing])),
     )
 
 

@@ -184,3 +184,27 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
 def test_refuses_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         Schedule(**settings)
+
+
+def test_weights_that_lie_channels_last_are_kept_in_checkpoints(tmp_path):
+    torch.manual_seed(7)
+    model = nn.Conv2d(3, 5, kernel_size=2).to(memory_format=torch.channels_last)
+    checkpoint = tmp_path / "c.safetensors"
+    picture = torch.linspace(-1, 1, 3 * 7 * 6).reshape(1, 3, 7, 6)
+    schedule = Schedule(**{**QUICK, "steps": 4})
+
+    def again():
+        return train(
+            model,
+            loss=lambda _: model(picture).square().mean(),
+            validate=lambda now: -now(picture).square().mean().item(),
+            schedule=schedule,
+            seed=0,
+            checkpoint=checkpoint,
+        )
+
+    outcome = again()
+    learned = model.weight.detach().clone()
+    nn.init.zeros_(model.weight)
+    assert again() == outcome
+    torch.testing.assert_close(model.weight.detach(), learned)

@@ -239,7 +239,9 @@ def _save(
         "outcome": json.dumps(asdict(outcome)),
         "fingerprint": _fingerprint(model, schedule, seed),
     }
-    whole = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    # Convolutions that run channels last have weights in that order; safetensors knows one order.
+    order = torch.contiguous_format
+    whole = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
     with replacing(path) as temporary:
         save_file(whole, temporary, metadata=about)
 

@@ -23,7 +23,7 @@ ORDER = [
     "results", "judging", "summaries", "evaluation", "comparison",
     "report.layout", "report.terminal", "report.files",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
-    "cli",
+    "cli", "__main__",
 ]
 # fmt: on
 

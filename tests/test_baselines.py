@@ -94,17 +94,33 @@ def test_tags_need_a_field():
         untrained.tags(Catalogue(artists=catalogue().artists), "artist")
 
 
-def test_all_sources_side_by_side_give_the_cosine_of_their_concatenation():
+def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
     generator = np.random.default_rng(2)
-    one, two = unit(generator.normal(size=(7, 3)).astype(np.float32)), np.eye(7, 4)
-    two[4:] = 0
-    sources = [
-        Source("one", one, np.zeros(7, dtype=bool)),
-        Source("two", sparse.csr_matrix(two.astype(np.float32)), np.arange(7) >= 4),
-    ]
-    laid = unit(np.hstack([one, two]).astype(np.float32))
+    one = unit(generator.normal(size=(7, 3)).astype(np.float32))
+    two = np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 2, 2]]
+    two[6] = 0
+    missing = [np.zeros(7, dtype=bool), np.arange(7) == 6]
+    sources = [Source("one", one, missing[0]), Source("two", sparse.csr_matrix(two), missing[1])]
+    laid = []
+    for values, absent in zip((one, two), missing, strict=True):
+        cosine = (values @ values.T)[~absent][:, ~absent]
+        laid.append(values / cosine[~np.eye(len(cosine), dtype=bool)].std())
+    wanted = unit(np.hstack(laid))
     scores = untrained.concatenation(sources).scores(EVERY)
-    np.testing.assert_allclose(scores, laid @ laid.T, atol=1e-6)
+    np.testing.assert_allclose(scores, wanted @ wanted.T, atol=0.03)
+    plain = unit(np.hstack([one, two]))
+    assert abs(wanted @ wanted.T - plain @ plain.T).max() > 0.1
+
+
+def test_a_source_that_says_the_same_of_all_items_has_no_weight():
+    same = Source("same", np.ones((7, 1), dtype=np.float32), np.zeros(7, dtype=bool))
+    none = Source("none", np.zeros((7, 2), dtype=np.float32), np.ones(7, dtype=bool))
+    axes = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3, 3, 3]]
+    axes[5:] = 0
+    axes = Source("axes", axes, np.arange(7) > 4)
+    scores = untrained.concatenation([same, axes, none]).scores(EVERY)
+    assert scores[0, :5].tolist() == [1, 1, 0, 0, 0]
+    assert np.isneginf(scores[0, 5:]).all()
     with pytest.raises(DataError, match="no source to compare items by"):
         untrained.concatenation([])
 
@@ -214,7 +230,7 @@ def test_the_network_learns_groups_that_the_untrained_sources_hide():
         hidden=32,
         width=8,
         anchors=60,
-        schedule=Schedule(steps=150, validate_every=50, learning_rate=0.02),
+        schedule=Schedule(steps=80, validate_every=40, learning_rate=0.02),
     )
     queries = np.arange(180, 210)
     learnt = network.mlp(sources, visible, queries=queries, truth=truth, seed=0, settings=settings)

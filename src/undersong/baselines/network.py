@@ -20,7 +20,7 @@ from undersong.methods import Method, from_vectors
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block
-from undersong.training import Schedule, mixed_precision, train
+from undersong.training import Schedule, train
 
 _ENCODED = 1024  # items encoded at once
 
@@ -32,40 +32,41 @@ class NetworkSettings:
     Parameters
     ----------
     hidden, width : neurons of the first and of the second layer
-    dropout : share of the inputs and of the hidden neurons left out in training, in [0, 1)
+    source_dropout, dropout : share of the sources of an item, and of the hidden neurons, left
+        out in training, in [0, 1)
     temperature : of InfoNCE, cosine
     anchors, partners : training items a step, and related items that each brings
     """
 
-    scale: float = 1.0
     hidden: int = 512
     width: int = 128
+    source_dropout: float = 0.2
     dropout: float = 0.3
     temperature: float = 0.07
-    anchors: int = 512
+    anchors: int = 1024
     partners: int = 1
-    schedule: Schedule = Schedule(steps=400, validate_every=25, average=0.98)
+    schedule: Schedule = Schedule(
+        steps=300, learning_rate=2e-3, validate_every=25, patience=4, average=0.98
+    )
 
 
 class Network(nn.Module):
-    """Linear, ReLU, linear; vectors of length 1."""
+    """Linear, ReLU, linear; vectors of length 1.
+
+    The input is sparse, because it is mostly words that an item does not have.
+    """
 
     def __init__(self, inputs: int, settings: NetworkSettings) -> None:
         super().__init__()
-        # Rows hold a few numbers and many zeros, of length about the root of the number of
-        # sources; without this the first layer would start with next to nothing but its bias.
-        self.scale = settings.scale
-        self.layers = nn.Sequential(
-            nn.Dropout(settings.dropout),
-            nn.Linear(inputs, settings.hidden),
-            nn.ReLU(),
-            nn.Dropout(settings.dropout),
-            nn.Linear(settings.hidden, settings.width),
-        )
+        self.weight = nn.Parameter(torch.randn(inputs, settings.hidden) / settings.hidden**0.5)
+        self.bias = nn.Parameter(torch.zeros(settings.hidden))
+        self.dropout = nn.Dropout(settings.dropout)
+        self.last = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Embed items, (b, inputs) -> (b, width)."""
-        return F.normalize(self.layers(inputs * self.scale).float(), dim=1)
+        """Embed items, (b, inputs) sparse -> (b, width)."""
+        hidden = torch.relu(torch.sparse.mm(inputs, self.weight) + self.bias)
+        return F.normalize(self.last(self.dropout(hidden)), dim=1)
 
 
 def info_nce(vectors: Tensor, related: Tensor, *, temperature: float) -> Tensor:
@@ -124,12 +125,14 @@ def mlp(
     torch.manual_seed(seed)
     network = Network(inputs.shape[1], settings).to(device)
 
+    source_of = np.repeat(np.arange(len(sources)), [source.width for source in sources])
+
     def loss(generator: np.random.Generator) -> Tensor:
         rows = anchors_with_partners(
             generator, relations, anchors=settings.anchors, partners=settings.partners
         )
-        with mixed_precision(settings.schedule, device):
-            vectors = network(_dense(inputs[rows], device))
+        kept = generator.random((len(rows), len(sources))) >= settings.source_dropout
+        vectors = network(_sparse(inputs[rows], device, kept=kept, source_of=source_of))
         related = torch.from_numpy(block(relations, rows)).to(device)
         return info_nce(vectors, related, temperature=settings.temperature)
 
@@ -153,17 +156,29 @@ def mlp(
 
 
 @torch.no_grad()
-def _encode(model: nn.Module, inputs: sparse.csr_matrix, device: str) -> NDArray[np.float32]:
-    training = model.training
-    model.eval()
-    n = inputs.shape[0]
-    parts = [
-        model(_dense(inputs[start : start + _ENCODED], device)).cpu().numpy()
-        for start in range(0, n, _ENCODED)
+def _encode(network: nn.Module, inputs: sparse.csr_matrix, device: str) -> NDArray[np.float32]:
+    """Embed all items, (n, width); the network must be in eval mode."""
+    blocks = [
+        network(_sparse(inputs[start : start + _ENCODED], device)).cpu().numpy()
+        for start in range(0, inputs.shape[0], _ENCODED)
     ]
-    model.train(training)
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate(blocks).astype(np.float32)
 
 
-def _dense(rows: sparse.csr_matrix, device: str) -> Tensor:
-    return torch.from_numpy(rows.toarray()).to(device)
+def _sparse(
+    rows: sparse.csr_matrix,
+    device: str,
+    *,
+    kept: NDArray[np.bool_] | None = None,
+    source_of: NDArray[np.int64] | None = None,
+) -> Tensor:
+    """Rows as a sparse tensor, without the sources that are not ``kept``, (b, sources)."""
+    cells = rows.tocoo()
+    values = cells.data
+    if kept is not None and source_of is not None:
+        values = values * kept[cells.row, source_of[cells.col]]
+    places = torch.from_numpy(np.stack([cells.row, cells.col]).astype(np.int64))
+    tensor = torch.sparse_coo_tensor(
+        places, torch.from_numpy(values), rows.shape, check_invariants=True
+    )
+    return tensor.coalesce().to(device)

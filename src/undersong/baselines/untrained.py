@@ -9,9 +9,11 @@ from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
-from undersong.inputs import Source
+from undersong.inputs import Source, dense
 from undersong.methods import Method, from_vectors
 from undersong.relations import known
+
+PAIRS = 4000  # random pairs that tell how much the cosine of a source varies
 
 
 def random(n: int, *, seed: int) -> Method:
@@ -86,17 +88,36 @@ def word_matrix(column: pl.Series) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, columns, starts), shape=(len(sets), max(len(number), 1)))
 
 
-def concatenation(sources: Sequence[Source]) -> Method:
-    """Cosine of all sources laid side by side, each of length 1 where it is known.
+def concatenation(sources: Sequence[Source], *, seed: int = 0) -> Method:
+    """Cosine of all sources laid side by side, the telling ones with more weight.
+
+    A source counts by 1 / variance of its cosine among random pairs of items. Otherwise sources
+    in which half of all pairs agree, such as a country or a popularity, drown the tags: on real
+    artists that costs a third of ndcg@200 (docs/evaluation.md). No relation is read.
 
     Raises
     ------
     DataError
         Without any source.
     """
-    matrix = side_by_side(sources)
+    scaled = [
+        Source(x.name, (x.values * np.float32(_telling(x, seed))).astype(np.float32), x.missing)
+        for x in sources
+    ]
+    matrix = side_by_side(scaled)
     note = "untrained: " + ", ".join(source.name for source in sources)
     return from_vectors("all sources", matrix, missing=_none(matrix.shape[0]), note=note)
+
+
+def _telling(source: Source, seed: int) -> float:
+    """Factor on the vectors of a source: 1 / standard deviation of its cosine of random pairs."""
+    present = np.flatnonzero(~source.missing)
+    if len(present) < 2:
+        return 0.0
+    a, b = np.random.default_rng([seed, len(present)]).choice(present, (2, PAIRS))
+    apart = a != b
+    deviation = float((dense(source, a[apart]) * dense(source, b[apart])).sum(axis=1).std())
+    return 1 / deviation if deviation > 0 else 0.0
 
 
 def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:

@@ -19,15 +19,15 @@ from undersong.losses import MultiSimilarity
 from undersong.training import Schedule
 
 # Seven blocks as in Won et al. (2020), of which the first makes the picture smaller by its stride,
-# so that the others cost a fifth. (channels, kernel, stride, pooling), each in (bands, frames).
+# so that the others cost a fifth: channels, then kernel, stride and pooling in (bands, frames).
 BLOCKS = (
-    (24, (5, 7), (2, 4), 1),
-    (32, (3, 3), (1, 1), 2),
-    (48, (3, 3), (1, 1), 2),
-    (64, (3, 3), (1, 1), 2),
-    (96, (3, 3), (1, 1), 2),
-    (128, (3, 3), (1, 1), 2),
-    (128, (3, 3), (1, 1), 1),
+    (24, (5, 7), (2, 4), (1, 1)),
+    (32, (3, 3), (1, 1), (2, 2)),
+    (48, (3, 3), (1, 1), (2, 2)),
+    (64, (3, 3), (1, 1), (2, 2)),
+    (96, (3, 3), (1, 1), (2, 1)),
+    (128, (3, 3), (1, 1), (2, 1)),
+    (128, (3, 3), (1, 1), (1, 1)),
 )
 BANDS_LEFT = BANDS // 2**6  # after the stride and five poolings
 HIDDEN = 256  # width of the encoder of feature vectors
@@ -45,8 +45,9 @@ class ContentSettings:
     width : of E_C
     top : K of equation 1, the most popular tracks that make an artist
     artists, tracks : artists in a batch at most, and tracks of each
+        0 artists stand for 24 when audio is heard and 128 when vectors are read.
     similar : share of those artists that are drawn as pairs of similar artists
-    frames : of a chunk that one training step hears, at a random place, 23 ms each, 128 to 172
+    frames : of a chunk that one training step hears, at a random place, 23 ms each, 64 to 172
     mask : bands, and frames, hidden at random places of a chunk while training; 0 for none
     noise : standard deviations of noise on feature vectors while training
     dropout : share of the last layer's inputs left out while training, in [0, 1)
@@ -56,7 +57,7 @@ class ContentSettings:
     input: str = "auto"
     width: int = 128
     top: int = 5
-    artists: int = 32
+    artists: int = 0
     tracks: int = 4
     similar: float = 0.5
     frames: int = 128
@@ -68,18 +69,22 @@ class ContentSettings:
     training: Schedule = field(default=Schedule(steps=400, average=0.98))
 
     def __post_init__(self) -> None:
-        if min(self.width, self.top, self.tracks) < 1 or self.artists < 4:
-            raise ValueError("width, top and tracks must be 1 or more, artists 4 or more")
+        if min(self.width, self.top, self.tracks) < 1 or not (
+            self.artists == 0 or self.artists > 3
+        ):
+            raise ValueError("width, top and tracks must be 1 or more, artists 4 or more, or 0")
         if not (0 <= self.similar <= 1 and 0 <= self.dropout < 1):
             raise ValueError("similar must be in [0, 1], dropout in [0, 1)")
-        if not 128 <= self.frames <= FRAMES:
-            raise ValueError(f"frames {self.frames} must be 128 to {FRAMES}")
+        if not 64 <= self.frames <= FRAMES:
+            raise ValueError(f"frames {self.frames} must be 64 to {FRAMES}")
         if self.noise < 0 or self.workers < 0 or not 0 <= self.mask < self.frames:
             raise ValueError("noise, workers and mask must be 0 or more, mask below frames")
 
 
 class AudioEncoder(nn.Module):
     """Hears log-mel chunks: 7 blocks of convolution, then the mean and maximum over time."""
+
+    usual_artists = 24  # in a batch: 96 chunks are some 0.3 s of work on one core
 
     def __init__(self, settings: ContentSettings):
         super().__init__()
@@ -95,10 +100,10 @@ class AudioEncoder(nn.Module):
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Embed chunks of any length from 128 frames, (n, 128, t) -> (n, width), length 1."""
+        """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
         picture = self.level(log_mel)[:, None]
         picture = picture.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
-        heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 128)
+        heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
         summary = torch.cat([heard.mean(dim=2), heard.amax(dim=2)], dim=1)
         return F.normalize(self.head(summary).float(), dim=1)
 
@@ -106,6 +111,7 @@ class AudioEncoder(nn.Module):
 class VectorEncoder(nn.Module):
     """Reads given feature vectors: standardised, then a linear map plus a small network."""
 
+    usual_artists = 128  # in a batch
     mean: Tensor
     scale: Tensor
 
@@ -185,12 +191,17 @@ def artist_embedding(
 
 
 def _block(
-    channels: int, out: int, *, kernel: tuple[int, int], stride: tuple[int, int], pool: int
+    channels: int,
+    out: int,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pool: tuple[int, int],
 ) -> nn.Sequential:
     around = (kernel[0] // 2, kernel[1] // 2)
     return nn.Sequential(
         nn.Conv2d(channels, out, kernel, stride=stride, padding=around, bias=False),
         nn.BatchNorm2d(out),
         nn.ReLU(),
-        nn.MaxPool2d(pool) if pool > 1 else nn.Identity(),
+        nn.MaxPool2d(pool) if pool != (1, 1) else nn.Identity(),
     )

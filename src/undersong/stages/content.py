@@ -154,6 +154,7 @@ def _train(
 ) -> Outcome:
     """Train on R_C: tracks of the same artist or of similar ones attract, all others repel."""
     settings = model.settings
+    size = settings.artists or model.usual_artists
     heard = np.zeros(len(parts), dtype=bool)
     heard[pieces.artist] = True
     trains = heard & (parts == "train")
@@ -162,7 +163,7 @@ def _train(
     _check_related(pieces, trains, similar)
 
     def loss(generator: np.random.Generator) -> Tensor:
-        artists = _draw_artists(generator, np.flatnonzero(trains), similar, settings)
+        artists = _draw_artists(generator, np.flatnonzero(trains), similar, size, settings.similar)
         rows = draw_pieces(
             generator, [rows_of[x] for x in artists], count=settings.tracks, repeats=pieces.repeats
         )
@@ -199,11 +200,12 @@ def _draw_artists(
     generator: np.random.Generator,
     trains: NDArray[np.int64],
     similar: sparse.csr_matrix,
-    settings: ContentSettings,
+    size: int,
+    share: float,
 ) -> NDArray[np.int64]:
-    """Draw random training artists, and pairs of similar ones, (artists at most,) rows."""
-    pairs = round(settings.artists * settings.similar / 2)
-    others = min(settings.artists - 2 * pairs, len(trains))
+    """Draw random training artists and, for a share, pairs of similar ones, (size at most,)."""
+    pairs = round(size * share / 2)
+    others = min(size - 2 * pairs, len(trains))
     return anchors_with_partners(
         generator,
         similar,

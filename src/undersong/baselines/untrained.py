@@ -89,28 +89,35 @@ def word_matrix(column: pl.Series) -> sparse.csr_matrix:
 
 
 def concatenation(sources: Sequence[Source], *, seed: int = 0) -> Method:
-    """Cosine of all sources laid side by side, the telling ones with more weight.
-
-    A source counts by 1 / variance of its cosine among random pairs of items. Otherwise sources
-    in which half of all pairs agree, such as a country or a popularity, drown the tags: on real
-    artists that costs a third of ndcg@200 (docs/evaluation.md). No relation is read.
+    """Cosine of all sources laid side by side, the telling ones with more weight (``weigh``).
 
     Raises
     ------
     DataError
         Without any source.
     """
-    scaled = [
-        Source(x.name, (x.values * np.float32(_telling(x, seed))).astype(np.float32), x.missing)
-        for x in sources
-    ]
-    matrix = side_by_side(scaled)
+    matrix = side_by_side(weigh(sources, seed=seed))
     note = "untrained: " + ", ".join(source.name for source in sources)
     return from_vectors("all sources", matrix, missing=_none(matrix.shape[0]), note=note)
 
 
+def weigh(sources: Sequence[Source], *, seed: int) -> list[Source]:
+    """Scale each source by 1 / standard deviation of its cosine among random pairs of items.
+
+    In a cosine a source then counts by 1 / variance. Otherwise sources in which many pairs
+    agree, such as a country or a popularity, drown the tags: on real artists that costs a third
+    of ndcg@200 (docs/evaluation.md). No relation is read. The factors are 1 on average.
+    """
+    factors = np.array([_telling(source, seed) for source in sources])
+    factors /= max(factors.mean(), np.finfo(float).tiny) if len(factors) else 1
+    return [
+        Source(source.name, (source.values * np.float32(factor)).astype(np.float32), source.missing)
+        for source, factor in zip(sources, factors, strict=True)
+    ]
+
+
 def _telling(source: Source, seed: int) -> float:
-    """Factor on the vectors of a source: 1 / standard deviation of its cosine of random pairs."""
+    """1 / standard deviation of the cosine of random pairs; 0 where it never varies."""
     present = np.flatnonzero(~source.missing)
     if len(present) < 2:
         return 0.0

@@ -36,7 +36,7 @@ def render(report: Report) -> str:
             _print(console, layout.beyond_accuracy(protocol, report, layout.plus_minus))
     for line in layout.notes(report):
         console.print(Text(line))
-    return out.getvalue()
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def _print_accuracy(console: Console, protocol: Protocol, report: Report) -> None:

@@ -66,7 +66,9 @@ class ContentSettings:
     dropout: float = 0.1
     workers: int = 0
     loss: MultiSimilarity = field(default=MultiSimilarity(alpha=4, beta=15, gamma=0.3, margin=0.5))
-    training: Schedule = field(default=Schedule(steps=400, average=0.98))
+    training: Schedule = field(
+        default=Schedule(steps=320, learning_rate=3e-3, validate_every=40, average=0.97)
+    )
 
     def __post_init__(self) -> None:
         if min(self.width, self.top, self.tracks) < 1 or not (

@@ -4,6 +4,7 @@ import torch
 
 from undersong import relations
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
+from undersong.models import interaction
 from undersong.models.interaction import InteractionModel, InteractionSettings, factorise
 from undersong.stages.interaction import embed_interaction
 from undersong.training import Schedule
@@ -38,16 +39,41 @@ def world(*, groups=4, size=9, users=60):
     return catalogue, parts, np.arange(n) % groups
 
 
-def test_factors_reproduce_the_cosine_of_listeners():
+def slow_information(plays):
+    """Positive pointwise mutual information, one pair of items at a time."""
+    heard = [set(np.flatnonzero(column)) for column in plays.toarray().T]
+    n = len(heard)
+    shared = [[len(heard[i] & heard[j]) if i != j else 0 for j in range(n)] for i in range(n)]
+    totals = [sum(row) for row in shared]
+    everything = sum(totals)
+    context = [x**0.75 * everything / sum(y**0.75 for y in totals) for x in totals]
+    found = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if shared[i][j]:
+                chance = totals[i] * context[j] / everything
+                found[i, j] = max(np.log(shared[i][j] / chance), 0)
+    return found
+
+
+def test_factors_reproduce_the_information_of_listeners():
     catalogue, _, _ = world()
     plays = relations.listeners(catalogue, "artist")[:, :35]
     factors = factorise(plays, 34, seed=0)
-    weight = plays.toarray()
-    weight = np.log1p(weight) / np.linalg.norm(np.log1p(weight), axis=1, keepdims=True)
-    weight /= np.linalg.norm(weight, axis=0, keepdims=True)
-    error = np.abs(factors @ factors.T - weight.T @ weight)
+    information = slow_information(plays)
     assert factors.shape == (35, 34)
-    assert error.mean() < 0.01
+    expected = information @ information.T
+    assert np.abs(factors @ factors.T - expected).max() < 0.01 * expected.max()
+
+
+def test_only_the_strongest_co_listening_is_kept(monkeypatch):
+    plays = relations.listeners(world()[0], "artist")[:, :35]
+    monkeypatch.setattr(interaction, "KEPT", 3)
+    kept = interaction._information(plays, block=4).toarray()
+    information = slow_information(plays)
+    for row, found in zip(information, kept, strict=True):
+        expected = np.sort(row)[-3:]
+        np.testing.assert_allclose(np.sort(found)[-3:], expected, atol=1e-6)
 
 
 def test_it_begins_as_the_plain_factorisation():

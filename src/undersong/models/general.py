@@ -97,11 +97,14 @@ class GeneralModel(nn.Module):
         ``weights`` say how much each counts at the beginning; 1 each without them.
         """
         super().__init__()
-        self.settings = settings
+        self.settings, self.sizes = settings, tuple(widths)
         width, z = settings.width, settings.fields
         f, pairs = width // z, z * (z - 1) // 2
-        sizes = list(zip(widths, weights or [1.0] * len(widths), strict=True))
-        self.project = nn.ModuleList(_projection(*size, width) for size in sizes)
+        beside = settings.out if settings.skip else 0
+        self.read = nn.ModuleList(
+            _Reader(size, (width, beside), weight, settings.input_dropout)
+            for size, weight in zip(widths, weights or [1.0] * len(widths), strict=True)
+        )
         self.source = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.absent = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.fuse = nn.Sequential(
@@ -113,9 +116,6 @@ class GeneralModel(nn.Module):
         self.head = nn.Sequential(
             nn.Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
         )
-        self.skip = nn.ModuleList(
-            _projection(*size, settings.out) for size in (sizes if settings.skip else ())
-        )
         if settings.skip:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
@@ -123,30 +123,46 @@ class GeneralModel(nn.Module):
     def forward(self, sources: Sequence[Tensor], missing: Tensor) -> Tensor:
         """Embed n items from s sources: [(n, size), ...], (n, s) bool -> (n, out).
 
-        ``missing[i, j]`` hides source j of item i: a learned token stands in for it, so nothing
-        of the hidden values can be seen.
+        A source may be a sparse (COO) tensor. ``missing[i, j]`` hides source j of item i: a
+        learned token stands in for it, so nothing of the hidden values can be seen.
         """
-        noisy = [F.dropout(x, self.settings.input_dropout, self.training) for x in sources]
-        given = [x * ~missing[:, j, None] for j, x in enumerate(noisy)]
-        tokens = [
-            torch.where(missing[:, j, None], self.absent[j], project(x)) + self.source[j]
-            for j, (project, x) in enumerate(zip(self.project, given, strict=True))
-        ]
-        e = self.scale(self.fuse(torch.stack(tokens, dim=1)).sum(dim=1))  # (n, s, d) -> (n, d)
+        both = torch.stack([read(x) for read, x in zip(self.read, sources, strict=True)], dim=1)
+        given, beside = both[..., : self.settings.width], both[..., self.settings.width :]
+        tokens = torch.where(missing[..., None], self.absent, given) + self.source  # (n, s, d)
+        e = self.scale(self.fuse(tokens).sum(dim=1))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
         i, j = torch.triu_indices(self.settings.fields, self.settings.fields, offset=1)
         crossed = fields[:, i] * fields[:, j]  # (n, z(z-1)/2, f)
         general: Tensor = self.head(torch.cat([fields, crossed], dim=1).flatten(1)).float()
-        for skip, x in zip(self.skip, given, strict=False):
-            general = general + skip(x).float()
+        if self.settings.skip:
+            general = general + beside.masked_fill(missing[..., None], 0).sum(dim=1)
         return F.normalize(general, dim=1)
 
 
-def _projection(size: int, weight: float, width: int) -> nn.Linear:
-    """Map a source so that cosines are kept and lengths weighed when training begins."""
-    made = nn.Linear(size, width, bias=False)
-    nn.init.normal_(made.weight, std=weight * width**-0.5)
-    return made
+class _Reader(nn.Module):
+    """Maps one source to its token and to its share of the skip, by one matrix for both.
+
+    Single inputs, such as one tag, are left out at random while training. The matrix begins
+    random, so that cosines are kept, with lengths as ``weight`` says.
+    """
+
+    def __init__(self, size: int, widths: tuple[int, int], weight: float, dropout: float):
+        super().__init__()
+        parts = [torch.randn(size, width) * weight * max(width, 1) ** -0.5 for width in widths]
+        self.weight = nn.Parameter(torch.cat(parts, dim=1))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read n items, (n, size) dense or sparse -> (n, sum of widths) float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            if not x.is_sparse:
+                return F.dropout(x, self.dropout, self.training) @ self.weight
+            values = F.dropout(x.values(), self.dropout, self.training)
+            kept = torch.sparse_coo_tensor(
+                x.indices(), values, x.shape, is_coalesced=True, check_invariants=False
+            )
+            found: Tensor = torch.sparse.mm(kept, self.weight)
+            return found
 
 
 def _layer(width: int, heads: int, dropout: float) -> nn.TransformerEncoderLayer:

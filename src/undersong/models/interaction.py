@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from undersong.losses import MultiSimilarity
 from undersong.training import Schedule
 
+CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
+KEPT = 2048  # co-listened items of each item that the factorisation sees
+
 
 @dataclass(frozen=True)
 class InteractionSettings:
@@ -32,12 +35,14 @@ class InteractionSettings:
     """
 
     width: int = 64
-    threshold: int = 5
+    threshold: int = 1
     top: int = 20
     batch: int = 512
     loss: MultiSimilarity = field(default=MultiSimilarity(alpha=2, beta=20, gamma=0.5, margin=0.1))
     training: Schedule = field(
-        default=Schedule(steps=200, learning_rate=1e-3, validate_every=20, patience=4)
+        default=Schedule(
+            steps=120, learning_rate=2e-4, weight_decay=0.0, validate_every=20, patience=3
+        )
     )
 
     def __post_init__(self) -> None:
@@ -50,22 +55,51 @@ class InteractionSettings:
 def factorise(plays: sparse.csr_matrix, width: int, *, seed: int) -> NDArray[np.float32]:
     """Factor the co-listening matrix of items, (users, n) plays -> (n, d).
 
-    The inner product of two factors approximates the cosine of the two items' listeners: users
-    shared over the root of the product of their numbers, plays damped by the logarithm. Computed
-    as the singular vectors of the users-items matrix, so co-listening is never written out.
-    ``d`` is ``width`` or, of a smaller table, one less than its shorter side.
+    The matrix holds the positive pointwise mutual information of two items: the logarithm of how
+    many more users they share than chance would have it, where the chance of an item is its
+    number of shared users to the power .75. The factors are its singular vectors times the
+    singular values. ``d`` is ``width`` or, of few items, one less than their number.
+
+    Source
+    ------
+    Levy and Goldberg, Neural word embedding as implicit matrix factorization (2014), without
+    the shift, which does worse on our data (docs/choices.md).
     """
-    damped = plays.copy().astype(np.float64)
-    damped.data = np.log1p(damped.data)
-    per_user = np.sqrt(np.asarray(damped.multiply(damped).sum(axis=1)).ravel())
-    damped = sparse.diags(1 / np.maximum(per_user, 1e-12)) @ damped
-    per_item = np.sqrt(np.asarray(damped.multiply(damped).sum(axis=0)).ravel())
-    damped = damped @ sparse.diags(1 / np.maximum(per_item, 1e-12))
-    rank = min(width, min(damped.shape) - 1)
-    start = np.random.default_rng(seed).standard_normal(min(damped.shape))
-    _, values, items = svds(damped, k=rank, v0=start)
+    information = _information(plays)
+    rank = min(width, information.shape[0] - 1)
+    start = np.random.default_rng(seed).standard_normal(information.shape[0])
+    items, values, _ = svds(information, k=rank, v0=start)
     order = np.argsort(-values)
-    return np.ascontiguousarray((items[order] * values[order, None]).T, dtype=np.float32)
+    return np.ascontiguousarray(items[:, order] * values[order], dtype=np.float32)
+
+
+def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_matrix:
+    """Positive pointwise mutual information of items, (n, n), ``KEPT`` strongest of each row."""
+    heard = (plays > 0).astype(np.float64).tocsc()
+    n = heard.shape[1]
+    users = np.asarray(heard.sum(axis=0)).ravel()
+    shared = heard.T @ np.asarray(heard.sum(axis=1)).ravel() - users  # with all other items
+    context = shared**CONTEXT_POWER
+    context *= shared.sum() / max(context.sum(), 1e-12)
+    rows: list[sparse.csr_matrix] = []
+    for first in range(0, n, block):
+        counts = (heard[:, first : first + block].T @ heard).tocoo()
+        row = counts.row + first
+        apart = row != counts.col
+        chance = shared[row[apart]] * context[counts.col[apart]]
+        values = np.log(counts.data[apart] * shared.sum() / chance)
+        cells = (np.maximum(values, 0), (counts.row[apart], counts.col[apart]))
+        rows.append(_strongest(sparse.csr_matrix(cells, shape=counts.shape)))
+    return sparse.vstack(rows).tocsr()
+
+
+def _strongest(rows: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Keep the ``KEPT`` largest values of each row, so that memory grows with n, not n x n."""
+    for row in np.flatnonzero(np.diff(rows.indptr) > KEPT):
+        values = rows.data[rows.indptr[row] : rows.indptr[row + 1]]
+        values[values < np.partition(values, -KEPT)[-KEPT]] = 0
+    rows.eliminate_zeros()
+    return rows
 
 
 class InteractionModel(nn.Module):

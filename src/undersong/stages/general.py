@@ -19,7 +19,7 @@ from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import ArtifactError, DataError
 from undersong.files import replacing
-from undersong.inputs import Source, dense
+from undersong.inputs import Source
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general import GeneralModel, GeneralSettings
@@ -90,7 +90,7 @@ def train_general(
         schedule=settings.training,
         seed=seed,
         checkpoint=work / f"general.{kind}.safetensors",
-        pace={"project.": settings.pace, "skip.": settings.pace},
+        pace={"read.": settings.pace},
         stage="GRM",
         progress=progress,
     )
@@ -119,7 +119,7 @@ def save(model: GeneralModel, path: Path) -> None:
     about = {
         "format": str(FORMAT),
         "settings": json.dumps(asdict(model.settings)),
-        "widths": json.dumps([x.in_features for x in model.project]),
+        "widths": json.dumps(model.sizes),
     }
     tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     with replacing(path) as temporary:
@@ -187,8 +187,20 @@ def _hide(
 def _tensors(
     sources: Sequence[Source], rows: NDArray[np.int64], missing: NDArray[np.bool_], device: str
 ) -> tuple[list[Tensor], Tensor]:
-    values = [torch.from_numpy(dense(x, rows)).to(device) for x in sources]
+    values = [_tensor(x.values[rows]).to(device) for x in sources]
     return values, torch.from_numpy(missing).to(device)
+
+
+def _tensor(values: NDArray[np.float32] | sparse.csr_matrix) -> Tensor:
+    """Words stay sparse: an item has a few out of thousands."""
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(values)
+    cells = values.tocoo()
+    places = torch.from_numpy(np.stack([cells.row, cells.col]).astype(np.int64))
+    data = torch.from_numpy(cells.data)
+    return torch.sparse_coo_tensor(
+        places, data, cells.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def _pairs(

@@ -9,8 +9,8 @@ from undersong.baselines import graph, network, plays, untrained
 from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
+from undersong.evaluation.methods import from_embeddings, from_vectors
 from undersong.inputs import Source
-from undersong.methods import from_embeddings, from_vectors
 from undersong.training import Schedule
 
 IDS = ("a", "b", "c", "d", "e", "f", "g")

@@ -21,6 +21,7 @@ def test_every_batch_holds_related_items():
         related = ring(50, 40)[rows][:, rows]
         assert related.nnz
         assert (np.diff(rows) > 0).all()
+        assert len(rows) == 10
         assert rows.max() < 40
 
 

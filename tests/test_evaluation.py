@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong import intervals
 from undersong.baselines import graph
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import EvaluationSettings, evaluate
-from undersong.methods import Method, from_vectors
+from undersong.evaluation import intervals
+from undersong.evaluation.methods import Method, from_vectors
+from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.relations import known
 
 N, GROUPS, K = 90, 6, 4

@@ -12,10 +12,10 @@ import pytest
 from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.catalogue import tables
-from undersong.comparison import compare
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import EvaluationSettings
+from undersong.evaluation.comparison import compare
+from undersong.evaluation.protocols import EvaluationSettings
 from undersong.pipeline import find_device, learn, read_settings, train_run, with_artist_fields
 
 
@@ -197,3 +197,10 @@ def test_a_mistake_in_the_settings_is_named(tmp_path, text, message):
     (tmp_path / "s.toml").write_text(text)
     with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
         read_settings(tmp_path / "s.toml")
+
+
+def test_a_nested_setting_keeps_the_other_defaults_of_its_table(tmp_path):
+    (tmp_path / "s.toml").write_text("[general.loss.known]\nalpha = 3\n")
+    known = read_settings(tmp_path / "s.toml").general.loss.known
+    default = read_settings(None).general.loss.known
+    assert known == dataclasses.replace(default, alpha=3.0)

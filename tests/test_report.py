@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from undersong.errors import ArtifactError
+from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
 from undersong.report import files, layout, terminal
-from undersong.results import Interval, Number, Protocol, Report, Slice
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
 ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")

@@ -168,7 +168,7 @@ def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> Non
         undersong evaluate my/run
     """
     from undersong import runs
-    from undersong.comparison import compare
+    from undersong.evaluation.comparison import compare
     from undersong.report import files, terminal
     from undersong.terminal import ProgressDisplay
 

@@ -39,7 +39,9 @@ class MultiRelationship:
     """Equation 5: the loss on known relations plus ``prior_weight`` (lambda) times the prior."""
 
     known: MultiSimilarity = field(default=MultiSimilarity())
-    prior: MultiSimilarity = field(default=MultiSimilarity(alpha=2, beta=10, gamma=0.5, margin=-1))
+    prior: MultiSimilarity = field(
+        default=MultiSimilarity(alpha=2.0, beta=10.0, gamma=0.5, margin=-1.0)
+    )
     prior_weight: float = 0.1
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ itself is a table within the table: ``[general.loss]``.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,21 +56,38 @@ def build(
     kind: type["DataclassInstance"], table: Mapping[str, Any], where: str
 ) -> "DataclassInstance":
     """Build one dataclass from one table; ``where`` begins every error message."""
-    known: dict[str, Any] = {field.name: field.default for field in fields(kind)}
+    known = {field.name: field.default for field in fields(kind)}
+    values = _values(table, known, where)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise SettingsError(f"{where} {error}") from error
+
+
+def _values(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check each value against the type of its default; tables within change that default."""
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
             raise SettingsError(f"{where} has no {key!r}; {nearest_known(key, known)}")
         default = known[key]
         want = type(default)
-        if is_dataclass(want) and isinstance(value, dict):
-            values[key] = build(want, value, f"{where} {key}:")
+        if is_dataclass(default) and not isinstance(default, type) and isinstance(value, dict):
+            values[key] = _changed(default, value, f"{where} {key}:")
             continue
         found = tuple(value) if isinstance(value, list) else value
         if type(found) is not want and not (want is float and type(found) is int):
             raise SettingsError(f"{where} {key} is {value!r}, expected {want.__name__}")
         values[key] = want(found)
+    return values
+
+
+def _changed(
+    default: "DataclassInstance", table: Mapping[str, Any], where: str
+) -> "DataclassInstance":
+    """Change some settings of a nested table and keep the others as the outer default has them."""
+    known = {field.name: getattr(default, field.name) for field in fields(default)}
     try:
-        return kind(**values)
+        return replace(default, **_values(table, known, where))
     except ValueError as error:
         raise SettingsError(f"{where} {error}") from error

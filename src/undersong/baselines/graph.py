@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
-from undersong.methods import Method
+from undersong.evaluation.methods import Method
 from undersong.relations import known
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from undersong.baselines.untrained import side_by_side, weigh
 from undersong.batches import anchors_with_partners
 from undersong.errors import DataError
+from undersong.evaluation.methods import Method, from_vectors
 from undersong.inputs import Source
-from undersong.methods import Method, from_vectors
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block

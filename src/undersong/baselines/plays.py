@@ -5,7 +5,7 @@ from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
-from undersong.methods import Method, from_vectors
+from undersong.evaluation.methods import Method, from_vectors
 from undersong.relations import listeners
 
 

@@ -9,8 +9,8 @@ from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
+from undersong.evaluation.methods import Method, from_vectors
 from undersong.inputs import Source, dense
-from undersong.methods import Method, from_vectors
 from undersong.relations import known
 
 PAIRS = 4000  # random pairs that tell how much the cosine of a source varies

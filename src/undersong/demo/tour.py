@@ -6,8 +6,8 @@ from pathlib import Path
 
 from undersong import search
 from undersong.catalogue import describe, tables
-from undersong.comparison import compare
 from undersong.demo.world import make_demo
+from undersong.evaluation.comparison import compare
 from undersong.pipeline import Settings, train_run
 from undersong.progress import Progress
 from undersong.report import files, terminal

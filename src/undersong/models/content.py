@@ -65,9 +65,11 @@ class ContentSettings:
     noise: float = 0.1
     dropout: float = 0.1
     workers: int = 0
-    loss: MultiSimilarity = field(default=MultiSimilarity(alpha=4, beta=15, gamma=0.3, margin=0.5))
+    loss: MultiSimilarity = field(
+        default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)
+    )
     training: Schedule = field(
-        default=Schedule(steps=320, learning_rate=3e-3, validate_every=40, average=0.97)
+        default=Schedule(steps=240, learning_rate=3e-3, validate_every=40, average=0.97)
     )
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ class GeneralSettings:
     tail_is_negative: bool = False
     loss: MultiRelationship = field(
         default=MultiRelationship(
-            known=MultiSimilarity(alpha=1, beta=12, gamma=0.6, margin=0.5), prior_weight=0.05
+            known=MultiSimilarity(alpha=1.0, beta=12.0, gamma=0.6, margin=0.5), prior_weight=0.05
         )
     )
     training: Schedule = field(

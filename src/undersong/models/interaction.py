@@ -38,7 +38,9 @@ class InteractionSettings:
     threshold: int = 1
     top: int = 20
     batch: int = 512
-    loss: MultiSimilarity = field(default=MultiSimilarity(alpha=2, beta=20, gamma=0.5, margin=0.1))
+    loss: MultiSimilarity = field(
+        default=MultiSimilarity(alpha=2.0, beta=20.0, gamma=0.5, margin=0.1)
+    )
     training: Schedule = field(
         default=Schedule(
             steps=120, learning_rate=2e-4, weight_decay=0.0, validate_every=20, patience=3

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from undersong.evaluation.results import FORMAT, Interval, Number, Protocol, Report, Slice
 from undersong.files import read_json, replacing, write_json
 from undersong.report import layout
 from undersong.report.layout import Table
-from undersong.results import FORMAT, Interval, Number, Protocol, Report, Slice
 
 REMEDY = "make it again with `undersong evaluate`"
 

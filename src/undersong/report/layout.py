@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from undersong.results import Interval, Number, Protocol, Report, Slice
+from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
 
 ACCURACY = ("hit", "recall", "map", "ndcg")
 CONSISTENCY = ("consistent", "strict_consistent", "withheld_consistent")

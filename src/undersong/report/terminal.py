@@ -8,9 +8,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from undersong.evaluation.results import Protocol, Report
 from undersong.report import layout
 from undersong.report.layout import Table
-from undersong.results import Protocol, Report
 
 WIDTH = 110
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong import intervals
-from undersong.judging import Judged
-from undersong.results import Interval, Number
+from undersong.evaluation import intervals
+from undersong.evaluation.judging import Judged
+from undersong.evaluation.results import Interval, Number
 
 Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
 

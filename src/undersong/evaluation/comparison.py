@@ -16,13 +16,13 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.evaluation import EvaluationSettings, evaluate
+from undersong.evaluation.methods import Method, from_embeddings
+from undersong.evaluation.protocols import EvaluationSettings, evaluate
+from undersong.evaluation.results import Report
 from undersong.files import read_json
 from undersong.inputs import Source
-from undersong.methods import Method, from_embeddings
 from undersong.pipeline import FORMAT, KNOWN_OF_EACH, read_sources
 from undersong.progress import Progress, silent
-from undersong.results import Report
 from undersong.runs import REMEDY, Run
 
 MODELS = {"general": "GRM", "content": "CbRM", "interaction": "UiRM"}

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong import intervals, metrics
+from undersong import metrics
 from undersong.baselines.untrained import item_popularity, word_matrix
 from undersong.catalogue.splits import linked
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import ArtifactError
-from undersong.methods import Method
-from undersong.ranking import Ties, blocks, rank
+from undersong.evaluation import intervals
+from undersong.evaluation.methods import Method
+from undersong.evaluation.ranking import Ties, blocks, rank
 from undersong.relations import META_ROLES, codes, meta_codes
 
 

@@ -11,13 +11,13 @@ from undersong.baselines.graph import visible_edges
 from undersong.baselines.untrained import random
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError, SettingsError, nearest_known
-from undersong.judging import Judged, Pool, Traits, judge, traits
-from undersong.methods import Method
+from undersong.evaluation.judging import Judged, Pool, Traits, judge, traits
+from undersong.evaluation.methods import Method
+from undersong.evaluation.ranking import make_ties
+from undersong.evaluation.results import Protocol, Report, Slice
+from undersong.evaluation.summaries import summarise
 from undersong.progress import Progress, silent
-from undersong.ranking import make_ties
 from undersong.relations import known
-from undersong.results import Protocol, Report, Slice
-from undersong.summaries import summarise
 
 ASKING = ("test", "validation")
 DEGREES = ((0, 0), (1, 2), (3, 5), (6, 10), (11, None))

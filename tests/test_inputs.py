@@ -66,14 +66,25 @@ def test_a_missing_value_is_missing_not_a_word(catalogue):
 
 
 def test_words_of_a_single_training_item_are_left_out(catalogue):
-    tags = read(catalogue)["tags"]
-    assert tags.width == 2
-    np.testing.assert_allclose(inputs.dense(tags, np.array([1, 5])), [[1, 0], [1, 0]], atol=1e-6)
+    (encoder,) = [x for x in inputs.fit(catalogue, "artist", ALL) if x.name == "tags"]
+    assert encoder.words == ("*x", "*y", "x", "y")  # neither rare nor *rare
+    rows = inputs.dense(read(catalogue)["tags"], np.array([1, 5]))
+    np.testing.assert_allclose(rows, [[0.5**0.5, 0, 0.5**0.5, 0]] * 2, atol=1e-6)
+
+
+def test_a_tag_is_read_whole_and_word_by_word():
+    said = list(inputs._said(pl.Series([["Hard rock", "rock'n'roll"], None, [], ["J-pop", None]])))
+    assert said == [
+        {"Hard rock", "rock'n'roll", "*hard", "*rock", "*n", "*roll"},
+        set(),
+        set(),
+        {"J-pop", "*j", "*pop"},
+    ]
 
 
 def test_rarer_words_weigh_more(catalogue):
     first = inputs.dense(read(catalogue)["tags"], np.array([0]))[0]
-    assert 0 < first[0] < first[1]  # x has three items, y two
+    assert 0 < first[2] < first[3]  # x has three items, y two
 
 
 def test_numbers_between_two_knots_are_shared_between_them(catalogue):
@@ -86,7 +97,7 @@ def test_numbers_between_two_knots_are_shared_between_them(catalogue):
 def test_only_training_items_teach_the_encoders(catalogue):
     train = np.array([False, True, True, True, True, True])
     found = read(catalogue, train)
-    assert found["tags"].width == 1  # only x is with two training items
+    assert found["tags"].width == 2  # x, whole and as a word; y has one training item left
 
 
 def test_given_embeddings_come_first(catalogue):

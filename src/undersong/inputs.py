@@ -4,7 +4,10 @@ The encoders learn words, weights and scales from the training items and are kep
 so a new item is read in the same way.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +21,7 @@ from undersong.embeddings import Embeddings
 
 KNOTS = 12
 RARE = 2
+WORD = re.compile(r"\w+")
 # How much each sort of source says before anything is learned; tags tell artists apart best.
 WEIGHTS = {"tags": 1.0, "category": 0.6, "embedding": 0.5, "number": 0.3}
 
@@ -48,7 +52,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Words:
-    """Reads a category or tags: inverse document frequency, rows of length 1."""
+    """Reads a category or tags: inverse document frequency, rows of length 1.
+
+    A tag is read whole and word by word, ``hard rock`` as itself, ``*hard`` and ``*rock``: so a
+    rare tag is not alone, which long-tail items often have.
+    """
 
     name: str
     type: str
@@ -88,13 +96,11 @@ def fit(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> tuple[Enc
             if len(knots) > 1:
                 encoders.append(Scale(field.name, tuple(float(x) for x in knots)))
             continue
-        column = table[field.name]
-        each = column.list.explode(empty_as_null=True) if field.type == "tags" else column
-        counts = each.drop_nulls().value_counts().filter(pl.col("count") >= RARE).sort(field.name)
-        if len(counts):
-            weights = np.log(len(table) / counts["count"].to_numpy()) + 1
-            words = tuple(counts[field.name])
-            encoders.append(Words(field.name, field.type, words, tuple(map(float, weights))))
+        counts = Counter(word for said in _said(table[field.name]) for word in said)
+        words = tuple(sorted(word for word, count in counts.items() if count >= RARE))
+        if words:
+            weights = tuple(math.log(len(table) / counts[word]) + 1 for word in words)
+            encoders.append(Words(field.name, field.type, words, weights))
     return tuple(encoders)
 
 
@@ -144,15 +150,23 @@ def from_json(content: Sequence[dict[str, Any]]) -> tuple[Encoder, ...]:
     )
 
 
+def _said(column: pl.Series) -> Iterator[set[str]]:
+    """What each item says in a category or in tags: these, and of tags also their words."""
+    if column.dtype != pl.List(pl.String):
+        yield from ({word} if word is not None else set() for word in column)
+        return
+    for tags in column.to_list():
+        known = [tag for tag in tags or () if tag is not None]
+        yield {f"*{word}" for tag in known for word in WORD.findall(tag.casefold())} | set(known)
+
+
 def _read_words(column: pl.Series, encoder: Words) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
     number = {word: index for index, word in enumerate(encoder.words)}
-    tags = column.dtype == pl.List(pl.String)
-    lists = column if tags else ([word] if word is not None else None for word in column)
     rows, columns = [], []
-    for row, words in enumerate(lists):
-        found = {number[word] for word in words if word in number} if words is not None else ()
+    for row, said in enumerate(_said(column)):
+        found = sorted(number[word] for word in said if word in number)
         rows += [row] * len(found)
-        columns += sorted(found)
+        columns += found
     weights = np.array(encoder.weights, dtype=np.float32)[columns]
     shape = (len(column), len(encoder.words))
     values = sparse.csr_matrix((weights, (rows, columns)), shape=shape)

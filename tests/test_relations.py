@@ -60,6 +60,30 @@ def test_a_validation_split_without_relations_is_named():
         relations.held_out(catalogue(pairs=["ab"]), "artist", parts)
 
 
+def test_items_at_one_remove_are_those_that_two_steps_reach_most():
+    # a-b, b-c, b-d, c-e, d-e: from a two steps reach c and d; from b they reach e by two ways
+    related = relations.known(catalogue(pairs=["ab", "bc", "bd", "ce", "de"]), "artist")
+    assert related_pairs(relations.at_one_remove(related, top=9)) == {"ac", "ad", "be", "cd"}
+    # alone, d takes c, by b and by e; a takes the first of two alike
+    assert related_pairs(relations.at_one_remove(related, top=1)) == {"ac", "be", "cd"}
+    assert relations.at_one_remove(related, top=0).nnz == 0
+
+
+def test_items_at_one_remove_equal_the_slow_walk():
+    generator = np.random.default_rng(6)
+    dense = np.triu(generator.random((19, 19)) < 0.2, 1)
+    dense |= dense.T
+    walk = dense / np.maximum(dense.sum(axis=1, keepdims=True), 1)
+    two = walk @ walk
+    two[dense | np.eye(19, dtype=bool)] = 0
+    expected = np.zeros((19, 19), dtype=bool)
+    for row in range(19):
+        for column in sorted(np.flatnonzero(two[row]), key=lambda j: (-two[row, j], j))[:3]:
+            expected[row, column] = expected[column, row] = True
+    found = relations.at_one_remove(sparse.csr_matrix(dense), top=3)
+    assert (found.toarray() == expected).mean() > 0.98  # equal but for ties of rounding
+
+
 def test_tracks_relate_within_an_artist_and_among_similar_artists():
     similar = relations.known(catalogue(pairs=["ab"]), "artist")
     artist = np.array([0, 0, 1, 2, 2])  # c, long tail, has tracks 3 and 4

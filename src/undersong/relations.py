@@ -37,6 +37,31 @@ def known(
     return _symmetric(a, b, len(row))
 
 
+def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
+    """Pairs that are not related but best joined by items related to both, (n, n) bool.
+
+    Each item has the ``top`` items that a random walk of two steps along the relations reaches
+    most often; symmetric by union. A list of similar artists is never complete: these are what
+    it most likely left out. Beyond the paper, which knows R_A alone (docs/choices.md).
+    """
+    degree = np.diff(related.indptr)
+    step = sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    for row in np.flatnonzero(degree):
+        walk = (step[row] @ step).tocoo()
+        near = np.append(related[row].indices, row)
+        apart = ~np.isin(walk.col, near)
+        item, reached = walk.col[apart].astype(np.int64), walk.data[apart]
+        item = item[np.lexsort((item, -reached))[:top]]
+        rows.append(np.full(len(item), row, dtype=np.int64))
+        columns.append(item)
+    empty = np.empty(0, dtype=np.int64)
+    return _symmetric(
+        np.concatenate([empty, *rows]), np.concatenate([empty, *columns]), related.shape[0]
+    )
+
+
 def held_out(
     catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]
 ) -> tuple[NDArray[np.int64], sparse.csr_matrix]:

@@ -35,6 +35,8 @@ class GeneralSettings:
         item (modality dropout)
     anchors, partners, tail : a batch has so many linked items, so many related ones of each, and
         so many of the long tail
+    indirect : so many items at one remove count as related to each item while training; 0 for the
+        paper's R_A alone
     tail_is_negative : False keeps an unlinked item from being pushed away from an anchor with the
         same genre, region and popularity: it is unlabelled, not dissimilar
     """
@@ -52,6 +54,7 @@ class GeneralSettings:
     anchors: int = 430
     partners: int = 1
     tail: int = 154
+    indirect: int = 10
     tail_is_negative: bool = False
     loss: MultiRelationship = field(
         default=MultiRelationship(
@@ -69,8 +72,8 @@ class GeneralSettings:
             raise ValueError(
                 f"width {self.width} must divide into {self.fields} fields of {self.heads} heads"
             )
-        if min(self.anchors, self.partners) < 1 or self.tail < 0:
-            raise ValueError("anchors and partners must be 1 or more, tail 0 or more")
+        if min(self.anchors, self.partners) < 1 or min(self.tail, self.indirect) < 0:
+            raise ValueError("anchors and partners must be 1 or more, tail and indirect 0 or more")
         if self.pace <= 0:
             raise ValueError(f"pace {self.pace} must be above 0")
         for name in ("dropout", "input_dropout", "hide_interaction", "hide_source"):

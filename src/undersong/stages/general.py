@@ -63,6 +63,7 @@ def train_general(
             f"{related.nnz // 2} relation between training {kind}s: too few to learn from; add a "
             "[[relations]] table to the mapping, or a `split` column that leaves more to train on"
         )
+    indirect = relations.at_one_remove(related, top=settings.indirect)
     queries, truth = relations.held_out(catalogue, kind, parts)
     codes = relations.meta_codes(catalogue, kind, is_train)
     unlinked = related.getnnz(axis=1) == 0
@@ -76,7 +77,7 @@ def train_general(
         missing = _hide(generator, missing_of(sources, rows), sources, settings)
         with mixed_precision(settings.training, device):
             embedded = model(*_tensors(sources, rows, missing, device))
-        pairs = _pairs(rows, related, codes, unlinked, settings)
+        pairs = _pairs(rows, related + indirect, codes, unlinked, settings)
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
 
@@ -210,7 +211,7 @@ def _pairs(
     unlinked: NDArray[np.bool_],
     settings: GeneralSettings,
 ) -> dict[str, NDArray[np.bool_]]:
-    """R_A and R_P among the items of a batch, (n, n) bool each.
+    """R_A, widened by items at one remove, and R_P among the items of a batch, (n, n) bool each.
 
     A pair without a relation is unrelated, unless one of the two has no relation at all and they
     have the same meta label: then nobody can tell (decision 5).

@@ -10,7 +10,7 @@ from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
 from undersong.evaluation.methods import from_embeddings, from_vectors
-from undersong.inputs import Source
+from undersong.inputs import Source, weigh
 from undersong.training import Schedule
 
 IDS = ("a", "b", "c", "d", "e", "f", "g")
@@ -106,7 +106,7 @@ def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
         cosine = (values @ values.T)[~absent][:, ~absent]
         laid.append(values / cosine[~np.eye(len(cosine), dtype=bool)].std())
     wanted = unit(np.hstack(laid))
-    scores = untrained.concatenation(sources).scores(EVERY)
+    scores = untrained.concatenation(weigh(sources)).scores(EVERY)
     np.testing.assert_allclose(scores, wanted @ wanted.T, atol=0.03)
     plain = unit(np.hstack([one, two]))
     assert abs(wanted @ wanted.T - plain @ plain.T).max() > 0.1
@@ -118,7 +118,7 @@ def test_a_source_that_says_the_same_of_all_items_has_no_weight():
     axes = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3, 3, 3]]
     axes[5:] = 0
     axes = Source("axes", axes, np.arange(7) > 4)
-    scores = untrained.concatenation([same, axes, none]).scores(EVERY)
+    scores = untrained.concatenation(weigh([same, axes, none])).scores(EVERY)
     assert scores[0, :5].tolist() == [1, 1, 0, 0, 0]
     assert np.isneginf(scores[0, 5:]).all()
     with pytest.raises(DataError, match="no source to compare items by"):

@@ -138,6 +138,9 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     chosen = read_settings(settings)
     with ProgressDisplay() as progress:
         found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
+    if failed := found.manifest["failed_files"]:
+        listed = found.home / "failures.csv"
+        click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)
     training = found.manifest["training"]["general"]
     spent = sum(found.manifest["seconds"].values())
     click.echo(

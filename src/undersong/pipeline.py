@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from undersong import inputs, relations, runs
 from undersong import settings as settings_file
+from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
 from undersong.catalogue.splits import SplitSettings
 from undersong.catalogue.tables import Catalogue, Kind
@@ -127,7 +128,7 @@ def train_run(
         For a catalogue that cannot be trained on; whatever was published before stays.
     """
     catalogue = tables.read(catalogue_folder)
-    about = {
+    about: dict[str, Any] = {
         "settings": asdict(settings),
         "catalogue": tables.fingerprint(catalogue_folder),
         "catalogue_folder": str(catalogue_folder.resolve()),
@@ -140,6 +141,7 @@ def train_run(
     about |= {
         "kind": learned.kind,
         "sources": dict(learned.coverage),
+        "failed_files": len(learned.content.failed) if learned.content else 0,
         "training": {name: asdict(outcome) for name, outcome in learned.outcomes.items()},
         "seconds": dict(learned.seconds),
     }
@@ -300,6 +302,8 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
     general.save(learned.model, home / "weights" / "general.safetensors")
     if learned.content:
         content.save_content(learned.content.model, home / "weights" / "content.safetensors")
+        if len(learned.content.failed):
+            write_failures(home / "failures.csv", learned.content.failed)
     encoders = inputs.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
     items = [

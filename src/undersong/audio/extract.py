@@ -138,7 +138,7 @@ def extract(
             _write_shard(folder, number, part, rows)
             number += 1
     failed = pl.DataFrame(failures, schema=FAILURES, orient="row")
-    _write_failures(folder / "failures.csv", failed)
+    write_failures(folder / "failures.csv", failed)
     done_tracks = files.filter(~pl.col("track").is_in(failed["track"].implode()))
     if len(files) and not len(done_tracks):
         raise DataError(_nothing(failed))
@@ -240,7 +240,7 @@ def _open(path: Path) -> NDArray[np.float16]:
     return found
 
 
-def _write_failures(path: Path, failed: pl.DataFrame) -> None:
+def write_failures(path: Path, failed: pl.DataFrame) -> None:
     """Write the failures so that no spreadsheet takes a file name for a formula."""
     formula = r"^([=+\-@\t\r])"
     safe = failed.with_columns(pl.all().str.replace(formula, "'$1"))

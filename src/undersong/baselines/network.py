@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong.baselines.untrained import side_by_side, weigh
+from undersong.baselines.untrained import side_by_side
 from undersong.batches import anchors_with_partners
 from undersong.errors import DataError
 from undersong.evaluation.methods import Method, from_vectors
@@ -109,7 +109,7 @@ def mlp(
 
     Parameters
     ----------
-    sources : what the models read, too; weighed as for ``concatenation``
+    sources : what the models read, too, each by its weight
     relations : (n, n) bool, visible in training: between items in ``train`` only
     queries : (q,) rows of the validation items that decide when to stop, by cold ndcg@200
     truth : (n, n) bool, their relations (see ``relations.held_out``)
@@ -119,7 +119,7 @@ def mlp(
     DataError
         Without a source, or if no training item has a relation.
     """
-    inputs = side_by_side(weigh(sources, seed=seed))
+    inputs = side_by_side(sources)
     if relations.nnz == 0:
         raise DataError("no training item has a relation, so the network has nothing to learn")
     torch.manual_seed(seed)

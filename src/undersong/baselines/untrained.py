@@ -10,10 +10,8 @@ from scipy import sparse
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
 from undersong.evaluation.methods import Method, from_vectors
-from undersong.inputs import Source, dense
+from undersong.inputs import Source
 from undersong.relations import known
-
-PAIRS = 4000  # random pairs that tell how much the cosine of a source varies
 
 
 def random(n: int, *, seed: int) -> Method:
@@ -88,47 +86,21 @@ def word_matrix(column: pl.Series) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, columns, starts), shape=(len(sets), max(len(number), 1)))
 
 
-def concatenation(sources: Sequence[Source], *, seed: int = 0) -> Method:
-    """Cosine of all sources laid side by side, the telling ones with more weight (``weigh``).
+def concatenation(sources: Sequence[Source]) -> Method:
+    """Cosine of all sources laid side by side, each by its weight.
 
     Raises
     ------
     DataError
         Without any source.
     """
-    matrix = side_by_side(weigh(sources, seed=seed))
+    matrix = side_by_side(sources)
     note = "untrained: " + ", ".join(source.name for source in sources)
     return from_vectors("all sources", matrix, missing=_none(matrix.shape[0]), note=note)
 
 
-def weigh(sources: Sequence[Source], *, seed: int) -> list[Source]:
-    """Scale each source by 1 / standard deviation of its cosine among random pairs of items.
-
-    In a cosine a source then counts by 1 / variance. Otherwise sources in which many pairs
-    agree, such as a country or a popularity, drown the tags: on real artists that costs a third
-    of ndcg@200 (docs/evaluation.md). No relation is read. The factors are 1 on average.
-    """
-    factors = np.array([_telling(source, seed) for source in sources])
-    factors /= max(factors.mean(), np.finfo(float).tiny) if len(factors) else 1
-    return [
-        Source(source.name, (source.values * np.float32(factor)).astype(np.float32), source.missing)
-        for source, factor in zip(sources, factors, strict=True)
-    ]
-
-
-def _telling(source: Source, seed: int) -> float:
-    """1 / standard deviation of the cosine of random pairs; 0 where it never varies."""
-    present = np.flatnonzero(~source.missing)
-    if len(present) < 2:
-        return 0.0
-    a, b = np.random.default_rng([seed, len(present)]).choice(present, (2, PAIRS))
-    apart = a != b
-    deviation = float((dense(source, a[apart]) * dense(source, b[apart])).sum(axis=1).std())
-    return 1 / deviation if deviation > 0 else 0.0
-
-
 def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
-    """Lay sources side by side, (n, sum of widths); a missing source is zeros.
+    """Lay sources side by side, each times its weight, (n, sum of widths); missing is zeros.
 
     Raises
     ------
@@ -137,7 +109,8 @@ def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
     """
     if not sources:
         raise DataError("no source to compare items by; give metadata fields or embeddings")
-    return sparse.hstack([sparse.csr_matrix(s.values) for s in sources]).tocsr().astype(np.float32)
+    blocks = [sparse.csr_matrix(x.values) * x.weight for x in sources]
+    return sparse.hstack(blocks).tocsr().astype(np.float32)
 
 
 def _none(n: int) -> NDArray[np.bool_]:

@@ -132,11 +132,11 @@ def weigh(sources: Sequence[Source], *, seed: int = 0) -> tuple[Source, ...]:
 
     In a cosine a source then counts by 1 / variance. Otherwise sources in which many pairs agree,
     such as a country or a popularity, drown the tags: on real artists that costs the untrained
-    concatenation a third of its NDCG@200 (docs/evaluation.md). No relation is read. The weights
-    are 1 on average; a source that never varies has 0.
+    concatenation a third of its NDCG@200 (docs/evaluation.md). No relation is read. Of the weights
+    the most telling source has 1; one that never varies has 0.
     """
     weights = np.array([_telling(source, seed) for source in sources])
-    weights /= max(weights.mean(), np.finfo(float).tiny) if len(weights) else 1
+    weights /= max(weights.max(initial=0), np.finfo(float).tiny)
     return tuple(replace(x, weight=float(w)) for x, w in zip(sources, weights, strict=True))
 
 

@@ -32,21 +32,22 @@ class NetworkSettings:
     Parameters
     ----------
     hidden, width : neurons of the first and of the second layer
-    source_dropout, dropout : share of the sources of an item, and of the hidden neurons, left
-        out in training, in [0, 1)
+    source_dropout, input_dropout, dropout : share of the sources of an item, of single inputs
+        such as one tag, and of the hidden neurons, left out in training, in [0, 1)
     temperature : of InfoNCE, cosine
     anchors, partners : training items a step, and related items that each brings
     """
 
-    hidden: int = 512
-    width: int = 128
-    source_dropout: float = 0.2
+    hidden: int = 768
+    width: int = 256
+    source_dropout: float = 0.1
+    input_dropout: float = 0.3
     dropout: float = 0.3
     temperature: float = 0.07
     anchors: int = 1024
     partners: int = 1
     schedule: Schedule = Schedule(
-        steps=200, learning_rate=2e-3, validate_every=25, patience=4, average=0.98
+        steps=200, weight_decay=0.05, validate_every=25, patience=4, average=0.99
     )
 
 
@@ -131,8 +132,11 @@ def mlp(
         rows = anchors_with_partners(
             generator, relations, anchors=settings.anchors, partners=settings.partners
         )
+        drawn = inputs[rows]
         kept = generator.random((len(rows), len(sources))) >= settings.source_dropout
-        vectors = network(_sparse(inputs[rows], device, kept=kept, source_of=source_of))
+        single = generator.random(drawn.nnz) >= settings.input_dropout
+        drawn.data *= single / np.float32(1 - settings.input_dropout)
+        vectors = network(_sparse(drawn, device, kept=kept, source_of=source_of))
         related = torch.from_numpy(block(relations, rows)).to(device)
         return info_nce(vectors, related, temperature=settings.temperature)
 

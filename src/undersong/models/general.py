@@ -51,20 +51,18 @@ class GeneralSettings:
     pace: float = 3.0
     hide_interaction: float = 0.3
     hide_source: float = 0.1
-    anchors: int = 430
+    anchors: int = 850
     partners: int = 1
-    tail: int = 154
+    tail: int = 300
     indirect: int = 10
     tail_is_negative: bool = False
     loss: MultiRelationship = field(
         default=MultiRelationship(
-            known=MultiSimilarity(alpha=1.0, beta=12.0, gamma=0.6, margin=0.5), prior_weight=0.05
+            known=MultiSimilarity(alpha=2.0, beta=12.0, gamma=0.8, margin=0.5), prior_weight=0.05
         )
     )
     training: Schedule = field(
-        default=Schedule(
-            steps=280, learning_rate=1e-3, weight_decay=0.05, validate_every=40, average=0.99
-        )
+        default=Schedule(steps=120, weight_decay=0.05, validate_every=15, patience=4, average=0.99)
     )
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def test_it_runs_as_a_module():
 def test_similar_answers_by_name(home):
     result = call("similar", home / "run", "aenderung".replace("ae", "a"), "-k", 3)
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("Änderung (a83), ")
+    assert lines[0].startswith("Änderung (a83): ")
     assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
 
 
@@ -68,7 +68,7 @@ def test_similar_as_json_is_one_object_a_line(home):
     lines = call("similar", home / "run", "a05", "-k", 4, "--json").stdout.splitlines()
     found = [json.loads(line) for line in lines]
     assert [x["rank"] for x in found] == [1, 2, 3, 4]
-    assert set(found[0]) == {"rank", "item", "name", "score", "relations"}
+    assert set(found[0]) == {"rank", "item", "name", "about", "score", "relations"}
     assert "a05" not in {x["item"] for x in found}
 
 

@@ -56,6 +56,14 @@ def test_an_artist_with_no_source_at_all_has_no_embedding_but_is_an_item(home):
     assert items.filter(pl.col("id") == "a84")["name"].to_list() == ["a84"]
 
 
+def test_items_say_what_they_are(home):
+    run, world = runs.read(home / "run"), small_world()
+    known = dict(run.items("artist").select("id", "about").iter_rows())
+    for item, genre, country in world.artists.select("id", "genre", "country").iter_rows():
+        assert known[item] == ", ".join(x for x in (genre, country) if x)
+    assert run.items("track")["about"][0] == "Artist 00"
+
+
 def test_the_manifest_says_how_to_repeat_it(home):
     manifest = runs.read(home / "run").manifest
     assert manifest["settings"]["run"]["seed"] == 0

@@ -102,6 +102,13 @@ def test_the_terminal_has_a_value_half_its_interval_and_the_difference(report):
     assert "reference" in next(x for x in cold.splitlines() if x.strip().startswith("GRM"))
 
 
+def test_the_lead_result_alone_is_the_first_protocol(report):
+    text = terminal.render_lead(report)
+    assert f"Protocol {report.protocols[0].name}" in text
+    assert text.count("Protocol ") == 1
+    assert text.splitlines()[:3] == terminal.render(report).splitlines()[:3]
+
+
 def test_the_counts_and_meanings_are_said(report):
     text = terminal.render(report)
     assert "What paper means." in text

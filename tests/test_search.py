@@ -13,9 +13,11 @@ def table(*rows):
     schema = {
         "id": pl.String,
         "name": pl.String,
+        "about": pl.String,
         "relations": pl.Int64,
         "popularity": pl.Float64,
     }
+    rows = [(item, name, f"about {item}", *rest) for item, name, *rest in rows]
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -92,10 +94,15 @@ def test_similar_names_its_answers():
     vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     embeddings = Embeddings(("1", "2", "5"), vectors)
     match, found = search.similar(embeddings, ITEMS, "sigur ros", k=9)
-    assert match.relations == 4
-    assert [(x.rank, x.item, x.name, x.score, x.relations) for x in found] == [
-        (1, "2", "Beyoncé", 0.8, 9),
-        (2, "5", "QUEEN", 0.0, 0),
+    assert (match.about, match.relations) == ("about 1", 4)
+    assert [(x.rank, x.item, x.name, x.about, x.score, x.relations) for x in found] == [
+        (1, "2", "Beyoncé", "about 2", 0.8, 9),
+        (2, "5", "QUEEN", "about 5", 0.0, 0),
+    ]
+    assert search.text(match, found).splitlines() == [
+        "Sigur Rós (1): about 1; 4 known relations",
+        "   1   0.800  Beyoncé (2)  about 2",
+        "   2   0.000  QUEEN (5)    about 5  long tail",
     ]
 
 

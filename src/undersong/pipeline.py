@@ -18,7 +18,7 @@ from undersong import settings as settings_file
 from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
 from undersong.catalogue.splits import SplitSettings
-from undersong.catalogue.tables import Catalogue, Kind
+from undersong.catalogue.tables import Catalogue, Kind, Role
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, SettingsError
 from undersong.files import read_json, replacing, write_json
@@ -315,7 +315,7 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
 
 
 def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> pl.DataFrame:
-    """What answers need to know of each item: name, part, number of relations, popularity."""
+    """What answers need to know of each item: name, what it is, part, relations, popularity."""
     table = catalogue.items(kind)
     role = catalogue.role(kind, "popularity")
     column = role.name if role else "popularity"
@@ -325,11 +325,29 @@ def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> 
             "kind": pl.repeat(kind, len(table), dtype=pl.String, eager=True),
             "id": table["id"],
             "name": pl.Series(catalogue.names(kind), dtype=pl.String),
+            "about": _about(catalogue, kind),
             "part": pl.Series(parts if parts is not None else [None] * len(table), dtype=pl.String),
             "relations": pl.Series(relations.known(catalogue, kind).getnnz(axis=1)).cast(pl.Int64),
             "popularity": known.cast(pl.Float64),
         }
     )
+
+
+def _about(catalogue: Catalogue, kind: Kind) -> pl.Series:
+    """Main genre and region of each artist, artist of each track; "" where neither is known."""
+    if kind == "track":
+        names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
+        return pl.Series([names.get(x, "") for x in catalogue.tracks["artist"]], dtype=pl.String)
+    table = catalogue.artists
+    roles: tuple[Role, ...] = ("genre", "region")
+    known = [field for role in roles if (field := catalogue.role(kind, role))]
+    words = [
+        pl.col(x.name).list.first() if x.type == "tags" else pl.col(x.name).cast(pl.String)
+        for x in known
+    ]
+    return table.select(pl.concat_str(pl.lit(""), *words, separator=", ", ignore_nulls=True))[
+        "literal"
+    ].str.strip_chars(", ")
 
 
 def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,6 +25,7 @@ class Match:
 
     id: str
     name: str
+    about: str
     relations: int
     others: tuple[str, ...]
 
@@ -46,7 +46,7 @@ def find(items: pl.DataFrame, query: str) -> Match:
 
     Parameters
     ----------
-    items : table of id, name, relations, popularity
+    items : table of id, name, about, relations, popularity
 
     Raises
     ------
@@ -67,16 +67,18 @@ def find(items: pl.DataFrame, query: str) -> Match:
     popularity, relations = items["popularity"].to_list(), items["relations"].to_list()
     same.sort(key=lambda row: (popularity[row] is None, -(popularity[row] or 0), -relations[row]))
     taken, *others = same
-    return Match(ids[taken], names[taken], relations[taken], tuple(ids[row] for row in others))
+    also = tuple(ids[row] for row in others)
+    return Match(ids[taken], names[taken], items["about"][taken], relations[taken], also)
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One answer: rank from 1, cosine, and how many relations are known of it."""
+    """One answer: rank from 1, what it is, cosine, and how many relations are known of it."""
 
     rank: int
     item: str
     name: str
+    about: str
     score: float
     relations: int
 
@@ -102,28 +104,29 @@ def similar(
     row = np.array([embeddings.index[match.id]])
     everything = np.arange(len(embeddings.ids))
     _, rows, scores = next(nearest(embeddings, row, among=everything, k=k))
-    about = {x: rest for x, *rest in items.select("id", "name", "relations").iter_rows()}
+    known = {x: rest for x, *rest in items.select("id", "name", "about", "relations").iter_rows()}
     found = [
-        Neighbour(rank, embeddings.ids[other], *_named(about, embeddings.ids[other], score))
+        (rank, embeddings.ids[other], round(float(score), 4))
         for rank, (other, score) in enumerate(zip(rows[0], scores[0], strict=True), start=1)
         if other >= 0
     ]
-    return match, tuple(found)
+    answers = []
+    for rank, item, score in found:
+        name, about, relations = known[item]
+        answers.append(Neighbour(rank, item, name, about, score, relations))
+    return match, tuple(answers)
 
 
 def text(match: Match, neighbours: Sequence[Neighbour]) -> str:
     """Show an answer in the terminal: rank, cosine, name, id, and who is long tail."""
     known = f"{match.relations} known relations" if match.relations else "no relation is known"
-    lines = [f"{match.name} ({match.id}), {known}"]
+    lines = [f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"]
+    width = max((len(f"{one.name} ({one.item})") for one in neighbours), default=0)
     for one in neighbours:
+        name = f"{one.name} ({one.item})"
         tail = "" if one.relations else "  long tail"
-        lines.append(f"{one.rank:4}  {one.score:6.3f}  {one.name} ({one.item}){tail}")
+        lines.append(f"{one.rank:4}  {one.score:6.3f}  {name:<{width}}  {one.about}{tail}".rstrip())
     return "\n".join(lines)
-
-
-def _named(about: dict[str, list[Any]], item: str, score: float) -> tuple[str, float, int]:
-    name, relations = about[item]
-    return name, round(float(score), 4), relations
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,18 @@ NEIGHBOURS = 8
 
 
 def tour(
-    folder: Path, *, seed: int, artists: int, say: Callable[[str], object], progress: Progress
+    folder: Path,
+    *,
+    seed: int,
+    artists: int,
+    say: Callable[[str], object],
+    progress: Progress,
+    settings: Settings | None = None,
 ) -> None:
     """Generate a world, import it, train, evaluate, and ask about two artists.
 
     Each step is skipped where its result is there already. ``say`` shows a line to the user.
+    Training takes the defaults unless ``settings`` says otherwise.
     """
     started = time.monotonic()
     data, catalogue_folder, run_folder = folder / "data", folder / "catalogue", folder / "run"
@@ -40,13 +47,16 @@ def tour(
     say(f"3. undersong describe {catalogue_folder}\n")
     say(describe.text(describe.describe(catalogue)))
     say(f"4. undersong train {catalogue_folder} {run_folder}")
-    run, _ = train_run(catalogue_folder, run_folder, settings=Settings(), progress=progress)
+    run, _ = train_run(
+        catalogue_folder, run_folder, settings=settings or Settings(), progress=progress
+    )
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in run.manifest["seconds"].items())
     say(f"   trained in {seconds}")
     say(f"5. undersong evaluate {run_folder}\n")
     report = compare(run, part="test", progress=progress)
     files.write(report, run_folder)
-    say(terminal.render(report))
+    say(terminal.render_lead(report))
+    say(f"   The two other protocols and all other numbers are in {run_folder / 'report.md'}.\n")
     known, tail = _examples(run)
     for number, (who, item) in enumerate((("a known", known), ("a long-tail", tail)), start=6):
         say(
@@ -61,7 +71,6 @@ def tour(
     say("   undersong train my/catalogue my/run")
     say("   undersong evaluate my/run")
     say('   undersong similar my/run "Some Artist"')
-    say(f"\nAll numbers of this demo are in {run_folder / 'report.md'}.")
 
 
 def _examples(run: Run) -> tuple[str, str]:

@@ -24,9 +24,7 @@ def render(report: Report) -> str:
     out = StringIO()
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
     for protocol in report.protocols:
-        console.print(Text(f"Protocol {protocol.name}"))
-        console.print(Padding(Text(protocol.meaning), (0, 2)))
-        console.print(Padding(Text(layout.count_line(protocol, report)), (0, 2)))
+        _print_heading(console, protocol, report)
         _print_accuracy(console, protocol, report)
     for protocol in report.protocols:
         if protocol.name in ("cold", "paper"):
@@ -39,7 +37,24 @@ def render(report: Report) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _print_accuracy(console: Console, protocol: Protocol, report: Report) -> None:
+def render_lead(report: Report) -> str:
+    """Write the lead result alone: accuracy of every method in the first protocol, ``cold``."""
+    out = StringIO()
+    console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
+    _print_heading(console, report.protocols[0], report)
+    _print_accuracy(console, report.protocols[0], report, slices=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _print_heading(console: Console, protocol: Protocol, report: Report) -> None:
+    console.print(Text(f"Protocol {protocol.name}"))
+    console.print(Padding(Text(protocol.meaning), (0, 2)))
+    console.print(Padding(Text(layout.count_line(protocol, report)), (0, 2)))
+
+
+def _print_accuracy(
+    console: Console, protocol: Protocol, report: Report, *, slices: bool = True
+) -> None:
     names = layout.metric_names(protocol.slices[0], layout.ACCURACY)
     if not names:
         console.print(Padding(Text("Nobody has a relevant candidate: no accuracy."), (1, 2)))
@@ -51,7 +66,7 @@ def _print_accuracy(console: Console, protocol: Protocol, report: Report) -> Non
     rows = tuple((*row, apart.get(row[0], "reference")) for row in main.rows)
     header = (*main.header, f"{lead} - {report.reference}")
     _print(console, Table("", header, rows))
-    if any(x.answerable for x in protocol.slices[2:]):
+    if slices and any(x.answerable for x in protocol.slices[2:]):
         _print(console, layout.by_slice(protocol, report, lead, layout.plus_minus))
 
 

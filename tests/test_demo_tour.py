@@ -1,0 +1,30 @@
+from planted import QUICK_SETTINGS
+from undersong import runs
+from undersong.demo.tour import tour
+from undersong.pipeline import read_settings
+from undersong.progress import silent
+
+
+def walk(folder, settings):
+    said = []
+    tour(folder, seed=3, artists=24, say=said.append, progress=silent, settings=settings)
+    return "\n".join(said)
+
+
+def test_the_walk_goes_from_audio_files_to_answers_and_is_short_the_second_time(tmp_path):
+    (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
+    settings = read_settings(tmp_path / "quick.toml")
+    first = walk(tmp_path / "demo", settings)
+    assert "This demo is generated: 24 artists who do not exist" in first
+    assert "Protocol cold" in first
+    assert first.count("undersong similar") == 3  # a known artist, a long-tail artist, and yours
+    assert "no relation is known" in first
+    run = runs.read(tmp_path / "demo" / "run")
+    assert len(run.embeddings("track", "content").ids) > 60
+    assert len(run.embeddings("artist", "general").ids) == 24
+    assert (tmp_path / "demo" / "run" / "report.md").exists()
+    catalogue = (tmp_path / "demo" / "catalogue" / "catalogue.json").stat().st_mtime_ns
+    walk(tmp_path / "demo", settings)
+    assert runs.read(tmp_path / "demo" / "run").generation == "1"
+    again = (tmp_path / "demo" / "catalogue" / "catalogue.json").stat().st_mtime_ns
+    assert again == catalogue

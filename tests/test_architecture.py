@@ -14,7 +14,7 @@ ORDER = [
     "catalogue.describe",
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings", "sources.tables",
     "audio.waveform", "audio.file", "audio.decode", "audio.logmel", "audio.extract",
-    "relations", "inputs", "losses", "batches", "metrics", "training",
+    "relations", "inputs", "losses", "batches", "metrics", "training", "weights",
     "models.content", "models.interaction", "models.general",
     "stages.pieces", "stages.content", "stages.interaction", "stages.general",
     "runs", "pipeline", "search",

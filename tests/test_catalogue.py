@@ -135,3 +135,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_catalogue(catalogue, tmp
     write(replace(catalogue, artists=catalogue.artists.tail(2)), folder)  # and can go on
     assert read(folder).ids("artist") == ("é", "c")
     assert len(list(folder.glob("tables-*"))) == 1
+
+
+def test_a_catalogue_file_that_lacks_a_part_is_refused(tmp_path):
+    (tmp_path / "catalogue.json").write_text('{"format": 1, "tables": "tables-1"}')
+    with pytest.raises(ArtifactError, match="lacks audio_root, features, fields; make the"):
+        read(tmp_path)

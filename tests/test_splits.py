@@ -102,3 +102,17 @@ def test_an_empty_part_is_refused(given, part):
 def test_shares_that_leave_nothing_are_refused(validation, test):
     with pytest.raises(ValueError, match="leave a share to train on"):
         SplitSettings(validation, test)
+
+
+def test_an_artist_with_tracks_in_two_splits_is_refused():
+    artists = pl.DataFrame(
+        {"id": [f"a{x}" for x in range(9)], "name": [None] * 9, "split": [None] * 9},
+        schema=ITEMS["artist"],
+    )
+    tracks = pl.DataFrame(
+        [("t1", "a4", "One", None, None, "train"), ("t2", "a4", "Two", None, None, "test")],
+        schema=ITEMS["track"],
+        orient="row",
+    )
+    with pytest.raises(DataError, match="artist 'a4' has tracks in the splits test and train"):
+        split(Catalogue(artists, tracks=tracks), "track", SplitSettings(), seed=0)

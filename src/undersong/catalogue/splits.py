@@ -76,13 +76,18 @@ def _split_tracks(catalogue: Catalogue, settings: SplitSettings, seed: int) -> N
     artists = dict(
         zip(catalogue.ids("artist"), split(catalogue, "artist", settings, seed=seed), strict=True)
     )
-    return np.array(
-        [
-            own or artists[artist]
-            for own, artist in catalogue.tracks.select("split", "artist").iter_rows()
-        ],
-        dtype="<U10",
-    )
+    parts = [
+        own or artists[artist]
+        for own, artist in catalogue.tracks.select("split", "artist").iter_rows()
+    ]
+    torn = catalogue.tracks.select("artist", pl.Series("part", parts, dtype=pl.String)).unique()
+    twice = torn.filter(torn["artist"].is_duplicated()).sort("artist", "part")
+    if len(twice):
+        raise DataError(
+            f"artist {twice['artist'][0]!r} has tracks in the splits {twice['part'][0]} and "
+            f"{twice['part'][1]}; put all tracks of an artist into one"
+        )
+    return np.array(parts, dtype="<U10")
 
 
 def _shares(n: int, settings: SplitSettings, generator: np.random.Generator) -> NDArray[np.str_]:

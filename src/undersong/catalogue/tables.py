@@ -173,6 +173,11 @@ def read(folder: Path) -> Catalogue:
         If the folder is no catalogue, has another format, or a table is missing or damaged.
     """
     about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    lacking = {"tables", "fields", "features", "audio_root"} - set(about)
+    if lacking:
+        raise ArtifactError(
+            f"{folder / 'catalogue.json'} lacks {', '.join(sorted(lacking))}; {REMEDY}"
+        )
     home = folder / about["tables"]
     fields = tuple(Field(**x) for x in about["fields"])
     columns = {

@@ -11,19 +11,16 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong import relations
+from undersong import relations, weights
 from undersong import settings as settings_file
 from undersong.audio.extract import FAILURES
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue
 from undersong.embeddings import Embeddings, unit
-from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
-from undersong.files import replacing
+from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.content import (
@@ -301,14 +298,11 @@ def save_content(model: ContentModel, path: Path) -> None:
         (model.source, len(model.mean)) if isinstance(model, VectorEncoder) else (AUDIO, 0)
     )
     about = {
-        "format": str(FORMAT),
         "source": source,
         "columns": str(columns),
         "settings": json.dumps(asdict(model.settings)),
     }
-    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=about)
+    weights.write(model, path, form=FORMAT, about=about)
 
 
 def load_content(path: Path) -> ContentModel:
@@ -319,16 +313,7 @@ def load_content(path: Path) -> ContentModel:
     ArtifactError
         If the file is absent, damaged or of another format.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about, tensors = weights.read(path, form=FORMAT)
     table = json.loads(about["settings"])
     settings = cast(ContentSettings, settings_file.build(ContentSettings, table, f"{path}:"))
     model: ContentModel = (

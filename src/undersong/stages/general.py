@@ -4,21 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong import relations
+from undersong import relations, weights
 from undersong import settings as settings_file
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
-from undersong.errors import ArtifactError, DataError
-from undersong.files import replacing
+from undersong.errors import DataError
 from undersong.inputs import Source
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
@@ -69,8 +67,8 @@ def train_general(
     unlinked = related.getnnz(axis=1) == 0
     tail = np.flatnonzero(is_train & unlinked)
     torch.manual_seed(seed)
-    widths, weights = [x.width for x in sources], [x.weight for x in sources]
-    model = GeneralModel(widths, settings, weights=weights).to(device)
+    widths, starts = [x.width for x in sources], [x.weight for x in sources]
+    model = GeneralModel(widths, settings, weights=starts).to(device)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = _batch(generator, related, tail, settings)
@@ -118,13 +116,10 @@ def missing_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> NDArray[np
 def save(model: GeneralModel, path: Path) -> None:
     """Write weights, sizes and settings as safetensors."""
     about = {
-        "format": str(FORMAT),
         "settings": json.dumps(asdict(model.settings)),
         "widths": json.dumps(model.sizes),
     }
-    tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=about)
+    weights.write(model, path, form=FORMAT, about=about)
 
 
 def load(path: Path) -> GeneralModel:
@@ -135,19 +130,9 @@ def load(path: Path) -> GeneralModel:
     ArtifactError
         If the file is damaged or has another format.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about, tensors = weights.read(path, form=FORMAT)
     table = json.loads(about["settings"])
-    settings = settings_file.build(GeneralSettings, table, f"{path}:")
-    assert isinstance(settings, GeneralSettings)
+    settings = cast(GeneralSettings, settings_file.build(GeneralSettings, table, f"{path}:"))
     model = GeneralModel(json.loads(about["widths"]), settings)
     model.load_state_dict(tensors)
     return model.eval()

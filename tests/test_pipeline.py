@@ -212,3 +212,22 @@ def test_a_nested_setting_keeps_the_other_defaults_of_its_table(tmp_path):
     known = read_settings(tmp_path / "s.toml").general.loss.known
     default = read_settings(None).general.loss.known
     assert known == dataclasses.replace(default, alpha=3.0)
+
+
+def test_a_run_of_tracks_trains_on_relations_of_tracks(home, tmp_path):
+    world = small_world()
+    pairs = world.relations.select(
+        pl.lit("track").alias("kind"), pl.col("a") + "-0", pl.col("b") + "-1", "source"
+    )
+    tracks = dataclasses.replace(world, relations=pl.concat([world.relations, pairs]))
+    tables.write(tracks, tmp_path / "catalogue")
+    settings = dataclasses.replace(
+        quick(home), run=dataclasses.replace(quick(home).run, kind="track")
+    )
+    run, _ = train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)
+    assert len(run.embeddings("track", "general").ids) == 168
+    assert not run.has_embeddings("artist", "general")
+    parts = dict(run.items("track").select("id", "part").iter_rows())
+    assert all(parts[f"{x}-0"] == parts[f"{x}-1"] for x in world.ids("artist")[:-1])
+    report = compare(run, part="test", settings=EvaluationSettings(resamples=100))
+    assert {"cold", "cold, other artists"} <= {x.name for x in report.protocols}

@@ -348,3 +348,44 @@ def test_the_mapping_in_the_docs_is_read(tmp_path):
     for text in examples:
         (tmp_path / "mapping.toml").write_text(text)
         assert read_mapping(tmp_path / "mapping.toml").artists.file == "artists.csv"
+
+
+TRACKS = '[tracks]\nfile = "tracks.csv"\nartist = "artist"\n'
+
+
+def test_artists_that_only_tracks_name_are_added_where_the_mapping_says_so(write):
+    mapping = write(
+        mapping_toml=ARTISTS + 'where = { kept = "y" }\n' + TRACKS + 'unknown = "add"\n',
+        artists_csv="id,name,kept\na,Ann,y\nb,Bob,n\n",
+        tracks_csv="id,artist\n1,a\n2,b\n3,zoe\n4,zoe\n5,\n",
+    )
+    catalogue, summary = tables.import_tables(mapping)
+    assert catalogue.ids("artist") == ("a", "zoe")
+    assert catalogue.names("artist") == ("Ann", "zoe")
+    assert list(catalogue.tracks["artist"]) == ["a", "zoe", "zoe"]
+    assert dict(summary.tables[1].left_out) == {"of an unknown artist": 1, "of artists left out": 1}
+
+
+def test_tracks_take_over_the_fields_of_their_artist_but_no_role_twice(write):
+    fields = (
+        '[artists.fields.style]\nrole = "genre"\n[artists.fields.land]\nrole = "region"\n'
+        "[artists.fields.judge]\nwithheld = true\n[artists.fields.mood]\n"
+    )
+    own = 'artist_fields = true\n[tracks.fields.genre]\nrole = "genre"\n[tracks.fields.mood]\n'
+    mapping = write(
+        mapping_toml=ARTISTS + fields + TRACKS + own,
+        artists_csv="id,name,style,land,judge,mood\na,Ann,folk,no,x,sad\nb,Bob,,se,y,glad\n",
+        tracks_csv="id,artist,genre,mood\n1,b,rock,calm\n2,a,pop,wild\n3,b,jazz,\n",
+    )
+    catalogue = imported(mapping)
+    assert list(catalogue.tracks["style"]) == [None, "folk", None]
+    assert list(catalogue.tracks["land"]) == ["se", "no", "se"]
+    assert list(catalogue.tracks["mood"]) == ["calm", "wild", None]
+    found = {x.name: (x.role, x.withheld) for x in catalogue.fields_of("track")}
+    assert found == {
+        "genre": ("genre", False),
+        "mood": ("", False),
+        "style": ("", False),
+        "land": ("region", False),
+        "judge": ("", True),
+    }

@@ -86,7 +86,11 @@ class ArtistsMapping:
 
 @dataclass(frozen=True)
 class TracksMapping:
-    """``[tracks]``; relative audio paths begin at ``audio_root``, itself relative to the data."""
+    """``[tracks]``; relative audio paths begin at ``audio_root``, itself relative to the data.
+
+    ``unknown = "add"`` makes an artist of every one that only the tracks name. With
+    ``artist_fields`` each track also gets the fields of its artist under names of its own.
+    """
 
     file: str = ""
     delimiter: str = ""
@@ -100,6 +104,7 @@ class TracksMapping:
     split: str = ""
     split_values: Pairs = SAME_SPLITS
     audio_root: str = "."
+    artist_fields: bool = False
     unknown: str = "fault"
     fields: Fields = ()
 
@@ -107,7 +112,7 @@ class TracksMapping:
         _check_file(self.file, self.delimiter)
         _check_fields("track", self.fields)
         _check_split_values(self.split_values)
-        _one_of("unknown", self.unknown, ["fault", "leave out"])
+        _one_of("unknown", self.unknown, ["fault", "leave out", "add"])
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def members(
     """Keep the rows whose ``column`` names an item that was kept.
 
     Rows of an item that ``where`` left out are left out too. An id of no item at all, or
-    none, is a fault, unless ``unknown`` is "leave out".
+    none, is a fault with ``unknown`` as "fault"; otherwise those rows are left out.
     """
     if kind not in items:
         remedy = f"add [{kind}s] to the mapping, or correct `kind`"
@@ -131,6 +131,19 @@ def members(
     reading = reading.only(there.fill_null(value=False), f"of an unknown {kind}")
     inside = pl.col(column).is_in(kept.unique().implode())
     return reading.only(inside, f"of {kind}s left out"), findings
+
+
+def with_artists_of(artists: Reading, tracks: Reading) -> Reading:
+    """Add every artist that only the tracks name: an id, and nothing else is known."""
+    named = tracks.sheet.rows["artist"].drop_nulls().unique(maintain_order=True)
+    new = named.filter(~named.is_in(artists.known.drop_nulls().implode())).alias("id")
+    rows = pl.concat([artists.sheet.rows, new.to_frame()], how="diagonal")
+    return replace(
+        artists,
+        sheet=Sheet(artists.sheet.file, rows),
+        known=artists.known.append(new),
+        summary=replace(artists.summary, kept=rows.height),
+    )
 
 
 def with_rows(reading: Reading, rows: pl.DataFrame, *, reason: str = "") -> Reading:

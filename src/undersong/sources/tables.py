@@ -16,6 +16,7 @@ from undersong.embeddings import Embeddings
 from undersong.errors import nearest_known
 from undersong.sources import sheets
 from undersong.sources.columns import Column
+from undersong.sources.inheritance import with_artist_fields
 from undersong.sources.mapping import (
     ArtistsMapping,
     FeaturesMapping,
@@ -33,6 +34,7 @@ from undersong.sources.readings import (
     members,
     read_rows,
     row_free,
+    with_artists_of,
     with_columns,
     with_rows,
 )
@@ -143,7 +145,7 @@ def _catalogue(mapping: Mapping, found: _Collected) -> Catalogue:
     plays = pl.concat([pl.DataFrame(schema=PLAYS), *(row_free(x) for x in found.plays)])
     relations = pl.concat([pl.DataFrame(schema=RELATIONS), *(row_free(x) for x in found.relations)])
     root = mapping.data / mapping.tracks.audio_root if mapping.tracks else None
-    return Catalogue(
+    catalogue = Catalogue(
         artists=row_free(found.items["artist"]),
         tracks=row_free(found.items["track"]) if "track" in found.items else empty,
         plays=plays.group_by("kind", "user", "item", maintain_order=True).agg(
@@ -154,6 +156,8 @@ def _catalogue(mapping: Mapping, found: _Collected) -> Catalogue:
         features={key: _embeddings(reading) for key, reading in found.features.items()},
         audio_root=root.resolve() if root else None,
     )
+    wanted = mapping.tracks is not None and mapping.tracks.artist_fields
+    return with_artist_fields(catalogue) if wanted else catalogue
 
 
 def _artists(data: Path, table: ArtistsMapping) -> Read:
@@ -165,7 +169,8 @@ def _artists(data: Path, table: ArtistsMapping) -> Read:
     return reading, findings + reading.nothing_left()
 
 
-def _tracks(data: Path, table: TracksMapping, items: Items) -> Read:
+def _tracks(data: Path, table: TracksMapping, items: dict[Kind, Reading]) -> Read:
+    """Read the tracks; with ``unknown = "add"`` their artists join the artists in ``items``."""
     columns = {
         "artist": table.artist,
         "title": table.title,
@@ -176,6 +181,8 @@ def _tracks(data: Path, table: TracksMapping, items: Items) -> Read:
     reading, findings = _items(data, table, columns, "track")
     if reading is None:
         return None, findings
+    if table.unknown == "add":
+        items["artist"] = with_artists_of(items["artist"], reading)
     reading, found = members(reading, "artist", items, kind="artist", unknown=table.unknown)
     findings = findings + found + check.id_faults(reading.sheet)
     findings += check.split_faults(reading.sheet)

@@ -84,6 +84,17 @@ STAGES: Mapping[str, type["DataclassInstance"]] = {
 
 
 @dataclass(frozen=True)
+class LearnedSources:
+    """What is learned before GRM and read by it: E_C and E_U, and the split they keep to."""
+
+    parts: NDArray[np.str_]
+    embeddings: Mapping[tuple[Kind, str], Embeddings]
+    content: content.Content | None
+    outcomes: Mapping[str, Outcome]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Learned:
     """All that training leaves, before it is written."""
 
@@ -156,13 +167,49 @@ def learn(
 ) -> Learned:
     """Train CbRM, UiRM and GRM, and embed every item; ``work`` keeps the checkpoints."""
     kind = cast(Kind, settings.run.kind)
+    device = find_device(settings.run.device)
+    known = learn_sources(catalogue, settings, work=work, progress=progress)
+    started = time.monotonic()
+    encoders = inputs.fit(catalogue, kind, known.parts == "train")
+    sources = read_sources(catalogue, kind, encoders, known.embeddings)
+    model, outcome = general.train_general(
+        catalogue,
+        kind,
+        known.parts,
+        sources,
+        settings=settings.general,
+        seed=settings.run.seed,
+        device=device,
+        work=work,
+        progress=progress,
+    )
+    embeddings = dict(known.embeddings) | _general_embeddings(
+        catalogue, kind, encoders, embeddings=known.embeddings, model=model, device=device
+    )
+    return Learned(
+        kind=kind,
+        parts=known.parts,
+        embeddings=embeddings,
+        encoders=encoders,
+        coverage={x.name: 1 - float(x.missing.mean()) for x in sources},
+        model=model,
+        content=known.content,
+        outcomes={**known.outcomes, "general": outcome},
+        seconds={**known.seconds, "general": time.monotonic() - started},
+    )
+
+
+def learn_sources(
+    catalogue: Catalogue, settings: Settings, *, work: Path, progress: Progress = silent
+) -> LearnedSources:
+    """Split the items, and train what stands before GRM: CbRM and UiRM."""
+    kind = cast(Kind, settings.run.kind)
     seed, device = settings.run.seed, find_device(settings.run.device)
     parts = splits.split(catalogue, kind, settings.split, seed=seed)
     artist_parts = (
         parts if kind == "artist" else splits.split(catalogue, "artist", settings.split, seed=seed)
     )
     started = time.monotonic()
-    seconds: dict[str, float] = {}
     heard = content.embed_content(
         catalogue,
         artist_parts,
@@ -172,7 +219,7 @@ def learn(
         work=work,
         progress=progress,
     )
-    seconds["content"] = time.monotonic() - started
+    seconds = {CONTENT: time.monotonic() - started}
     played = interaction.embed_interaction(
         catalogue,
         kind,
@@ -183,43 +230,16 @@ def learn(
         work=work,
         progress=progress,
     )
-    seconds["interaction"] = time.monotonic() - started - sum(seconds.values())
+    seconds[INTERACTION] = time.monotonic() - started - seconds[CONTENT]
     embeddings: dict[tuple[Kind, str], Embeddings] = {}
     if heard:
         embeddings |= {("artist", CONTENT): heard.artists, ("track", CONTENT): heard.tracks}
     if played:
         embeddings[(kind, INTERACTION)] = played.embeddings
-    encoders = inputs.fit(catalogue, kind, parts == "train")
-    sources = read_sources(catalogue, kind, encoders, embeddings)
-    model, outcome = general.train_general(
-        catalogue,
-        kind,
-        parts,
-        sources,
-        settings=settings.general,
-        seed=seed,
-        device=device,
-        work=work,
-        progress=progress,
-    )
-    embeddings |= _general_embeddings(
-        catalogue, kind, encoders, embeddings=embeddings, model=model, device=device
-    )
-    seconds["general"] = time.monotonic() - started - sum(seconds.values())
     outcomes = {
         name: result.outcome for name, result in ((CONTENT, heard), (INTERACTION, played)) if result
     }
-    return Learned(
-        kind=kind,
-        parts=parts,
-        embeddings=embeddings,
-        encoders=encoders,
-        coverage={x.name: 1 - float(x.missing.mean()) for x in sources},
-        model=model,
-        content=heard,
-        outcomes=outcomes | {"general": outcome},
-        seconds=seconds,
-    )
+    return LearnedSources(parts, embeddings, heard, outcomes, seconds)
 
 
 def read_sources(

@@ -62,11 +62,7 @@ def compare(
     catalogue = tables.read(folder)
     kind = cast(Kind, run.manifest["kind"])
     parts = run.items(kind)["part"].to_numpy().astype("<U10")
-    methods = [
-        from_embeddings(MODELS[name], run.embeddings(kind, name), catalogue.ids(kind), note=note)
-        for name, note in NOTES.items()
-        if run.has_embeddings(kind, name)
-    ]
+    methods = learned(catalogue, run, kind=kind)
     methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
     return evaluate(
         catalogue,
@@ -78,6 +74,15 @@ def compare(
         settings=settings,
         progress=progress,
     )
+
+
+def learned(catalogue: Catalogue, run: Run, *, kind: Kind) -> list[Method]:
+    """What a run learned, the best first: GRM, and the simpler models that feed it."""
+    return [
+        from_embeddings(MODELS[name], run.embeddings(kind, name), catalogue.ids(kind), note=note)
+        for name, note in NOTES.items()
+        if run.has_embeddings(kind, name)
+    ]
 
 
 def baselines(

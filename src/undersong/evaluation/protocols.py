@@ -101,11 +101,11 @@ def evaluate(
     judged_by = traits(catalogue, kind, train=parts == "train")
     degree = _degree(visible_edges(catalogue, kind, parts=parts, part=part))
     ties = make_ties(len(parts), seed=settings.seed)
-    pools = _pools(catalogue, kind, parts, part)
+    pools = pools_of(catalogue, kind, parts, part)
     protocols: list[Protocol] = []
     for place, (name, pool) in enumerate(pools.items()):
         judged: dict[str, Judged] = {}
-        hubs = _hub_queries(pool, settings)
+        hubs = hub_queries_of(pool, settings)
         for turn, method in enumerate(methods):
             total = len(pools) * len(methods)
             progress("evaluate", place * len(methods) + turn, total, f"{name}: {method.name}")
@@ -174,8 +174,10 @@ def _reference(methods: Sequence[Method], reference: str | None) -> str:
     return names[0] if reference is None else reference
 
 
-def _pools(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str) -> dict[str, Pool]:
-    """Questions of each protocol; ``linked`` asks the same as ``paper``."""
+def pools_of(
+    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str
+) -> dict[str, Pool]:
+    """Who asks whom in each protocol; ``linked`` asks the same as ``paper``."""
     truth = known(catalogue, kind, parts != "test" if part == "validation" else None)
     queries, everything = np.flatnonzero(parts == part), np.arange(len(parts))
     pools = {
@@ -190,8 +192,8 @@ def _pools(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str)
     return pools
 
 
-def _hub_queries(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:
-    """Every candidate asks once; of many, a fixed sample."""
+def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:
+    """Say who asks for hubness: every candidate once; of many, a fixed sample."""
     if len(pool.candidates) <= settings.hub_queries:
         return pool.candidates
     generator = np.random.default_rng([settings.seed, len(pool.candidates)])

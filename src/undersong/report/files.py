@@ -50,7 +50,7 @@ def markdown(report: Report) -> str:
         lines += [f"## Protocol {protocol.name}", ""]
         lines += [f"{protocol.meaning} {layout.count_line(protocol, report)}", ""]
         for table in _tables(protocol, report):
-            lines += _markdown_table(table)
+            lines += markdown_table(table)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -70,7 +70,9 @@ def _tables(protocol: Protocol, report: Report) -> list[Table]:
     return [table for table in tables if len(table.header) > 1 and table.rows]
 
 
-def _markdown_table(table: Table) -> list[str]:
+def markdown_table(table: Table) -> list[str]:
+    """Write one table as lines of Markdown, with its title as a heading."""
+
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 

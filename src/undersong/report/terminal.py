@@ -1,5 +1,6 @@
 """A report as text for a terminal of 110 columns."""
 
+from collections.abc import Sequence
 from io import StringIO
 
 from rich import box
@@ -43,6 +44,15 @@ def render_lead(report: Report) -> str:
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
     _print_heading(console, report.protocols[0], report)
     _print_accuracy(console, report.protocols[0], report, slices=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def render_tables(tables: Sequence[Table], *, width: int = WIDTH) -> str:
+    """Write tables one below the other as plain text, no line longer than ``width``."""
+    out = StringIO()
+    console = Console(file=out, width=width, color_system=None, highlight=False, emoji=False)
+    for table in tables:
+        _print(console, table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 

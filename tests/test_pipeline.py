@@ -64,6 +64,16 @@ def test_items_say_what_they_are(home):
     assert run.items("track")["about"][0] == "Artist 00"
 
 
+def test_artists_without_a_field_for_genre_or_region_are_published_all_the_same(tmp_path):
+    world = small_world()
+    fields = tuple(dataclasses.replace(x, role="") for x in world.fields)
+    tables.write(dataclasses.replace(world, fields=fields), tmp_path / "catalogue")
+    (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
+    settings = read_settings(tmp_path / "quick.toml")
+    run, _ = train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)
+    assert run.items("artist")["about"].to_list() == [""] * 85
+
+
 def test_the_manifest_says_how_to_repeat_it(home):
     manifest = runs.read(home / "run").manifest
     assert manifest["settings"]["run"]["seed"] == 0

@@ -365,9 +365,9 @@ def _about(catalogue: Catalogue, kind: Kind) -> pl.Series:
         pl.col(x.name).list.first() if x.type == "tags" else pl.col(x.name).cast(pl.String)
         for x in known
     ]
-    return table.select(pl.concat_str(pl.lit(""), *words, separator=", ", ignore_nulls=True))[
-        "literal"
-    ].str.strip_chars(", ")
+    return table.select(
+        pl.concat_str(pl.repeat("", pl.len()), *words, separator=", ", ignore_nulls=True)
+    )["literal"].str.strip_chars(", ")
 
 
 def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:

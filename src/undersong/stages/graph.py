@@ -1,0 +1,194 @@
+"""From E_X and relations to X_G: RdRM_G, UiRM_G, CbRM_G and GRM_G (section 3.2)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from undersong.embeddings import unit
+from undersong.errors import DataError
+from undersong.metrics import cold_ndcg
+from undersong.models.graph import GraphModel, GraphSettings, connect
+from undersong.neighbourhoods import Pairs, hide, list_pairs, neighbourhood, with_duplicates
+from undersong.progress import Progress, silent
+from undersong.training import Outcome, mixed_precision, train
+from undersong.triplets import triplet
+
+
+def random_vectors(n: int, width: int, *, seed: int) -> NDArray[np.float32]:
+    """RdRM: a fixed Gaussian vector of length 1 for each of n items, (n, width)."""
+    generator = np.random.default_rng([seed, n, width])
+    return unit(generator.standard_normal((n, width), dtype=np.float32))
+
+
+def embed_graph(
+    vectors: NDArray[np.float32],
+    *,
+    training: sparse.csr_matrix,
+    visible: sparse.csr_matrix,
+    queries: NDArray[np.int64],
+    truth: sparse.csr_matrix,
+    settings: GraphSettings,
+    seed: int,
+    device: str,
+    checkpoint: Path,
+    progress: Progress = silent,
+) -> tuple[NDArray[np.float32], Outcome]:
+    """Train the graph network on relations of training items, and embed all items by the visible.
+
+    Parameters
+    ----------
+    vectors : (n, d) E_X of any model; zeros for an item without one
+    training : (n, n) bool, symmetric, relations between two training items
+    visible : (n, n) bool, symmetric
+        Relations that may be read when the result is asked: protocol ``linked`` shows those of
+        ``baselines.graph.visible_edges``.
+    queries : (q,) rows of the validation items, which ask each other (protocol ``linked``)
+        While they do, their relations to other items in ``truth`` or ``visible`` are shown.
+    truth : (n, n) bool, symmetric, relations of validation items: ``relations.held_out`` gives it
+    checkpoint : file to resume from if it fits
+
+    Returns
+    -------
+    X_G : (n, out) float32, rows of length 1
+        Zeros for an item of which nothing is known: it has no vector of its own, and none is
+        within reach by as many visible relations as there are layers.
+    how training went
+
+    Raises
+    ------
+    DataError
+        If no training item has a relation, or no two validation items are related.
+    """
+    asked = truth[queries][:, queries].tocsr()
+    _check(training, asked)
+    torch.manual_seed(seed)
+    model = GraphModel(vectors.shape[1], settings).to(device)
+    given = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    while_asking = (training + _leaving(truth + visible, queries)).tocsr()
+
+    def validate(now: nn.Module) -> float:
+        found = _embed(now, given, while_asking, settings, device)[queries]
+        return cold_ndcg(found, np.arange(len(queries)), asked)
+
+    outcome = train(
+        model,
+        loss=_loss(model, given, training, settings, device),
+        validate=validate,
+        schedule=settings.training,
+        seed=seed,
+        checkpoint=checkpoint,
+        stage="graph",
+        progress=progress,
+    )
+    embedded = _embed(model, given, visible, settings, device)
+    embedded[~_reached(vectors, visible, settings.layers)] = 0
+    return embedded, outcome
+
+
+def _check(training: sparse.csr_matrix, asked: sparse.csr_matrix) -> None:
+    if not training.nnz:
+        raise DataError("no two training items are related, so the graph network learns nothing")
+    if not asked.nnz:
+        raise DataError(
+            f"no two of the {asked.shape[0]} validation items are related, so nothing can say when "
+            "to stop training the graph network; give more relations, or a larger validation share "
+            "under [split] in the settings"
+        )
+
+
+def _loss(
+    model: GraphModel,
+    given: Tensor,
+    training: sparse.csr_matrix,
+    settings: GraphSettings,
+    device: str,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Ask about some related pairs of training items a step."""
+    pairs = list_pairs(training)
+    linked = np.flatnonzero(np.diff(training.indptr))
+
+    def loss(generator: np.random.Generator) -> Tensor:
+        asked = generator.choice(len(pairs.a), min(settings.pairs, len(pairs.a)), replace=False)
+        turn = generator.random(len(asked)) < 0.5
+        anchor = np.where(turn, pairs.b[asked], pairs.a[asked])
+        positive = np.where(turn, pairs.a[asked], pairs.b[asked])
+        others = generator.choice(linked, min(settings.others, len(linked)), replace=False)
+        rows = np.unique(np.concatenate([anchor, positive, others]))
+        shown = _shown(generator, training, pairs, asked, settings)
+        items, hops = neighbourhood(
+            shown,
+            rows,
+            layers=settings.layers,
+            neighbours=settings.neighbours,
+            generator=generator,
+        )
+        read = given[torch.from_numpy(items).to(device)]
+        with mixed_precision(settings.training, device):
+            embedded = model(read, [connect(hop, device=device) for hop in hops])
+        at_anchor, at_positive = np.searchsorted(rows, anchor), np.searchsorted(rows, positive)
+        related = np.asarray(training[anchor][:, rows].toarray(), dtype=bool)
+        related[np.arange(len(anchor)), at_anchor] = True
+        return triplet(
+            embedded[torch.from_numpy(at_anchor).to(device)],
+            embedded[torch.from_numpy(at_positive).to(device)],
+            embedded,
+            torch.from_numpy(related).to(device),
+            margin=settings.margin,
+            nearest=settings.nearest,
+        )
+
+    return loss
+
+
+def _shown(
+    generator: np.random.Generator,
+    training: sparse.csr_matrix,
+    pairs: Pairs,
+    asked: NDArray[np.int64],
+    settings: GraphSettings,
+) -> sparse.csr_matrix:
+    """Hide what the step asks about, and all relations of some of the items asked about."""
+    about = np.unique(np.concatenate([pairs.a[asked], pairs.b[asked]]))
+    cut_off = about[generator.random(len(about)) < settings.connection_dropout]
+    hidden = asked if settings.hide_asked else asked[:0]
+    shown = hide(training, pairs, asked=hidden, cut_off=cut_off)
+    return with_duplicates(shown) if settings.node_dup else shown
+
+
+@torch.no_grad()
+def _embed(
+    model: nn.Module,
+    given: Tensor,
+    edges: sparse.csr_matrix,
+    settings: GraphSettings,
+    device: str,
+) -> NDArray[np.float32]:
+    """Embed all items at once, each from all its neighbours, (n, out)."""
+    shown = with_duplicates(edges) if settings.node_dup else edges
+    embedded: Tensor = model(given, [connect(shown, device=device)] * settings.layers)
+    return embedded.cpu().numpy()
+
+
+def _leaving(edges: sparse.csr_matrix, rows: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Relations with exactly one item in ``rows``."""
+    inside = np.zeros(edges.shape[0], dtype=bool)
+    inside[rows] = True
+    cells = edges.tocoo()
+    kept = inside[cells.row] != inside[cells.col]
+    places = (cells.row[kept], cells.col[kept])
+    return sparse.csr_matrix((cells.data[kept], places), shape=edges.shape, dtype=bool)
+
+
+def _reached(
+    vectors: NDArray[np.float32], edges: sparse.csr_matrix, hops: int
+) -> NDArray[np.bool_]:
+    """Say which items have a vector within so many hops, (n,)."""
+    reached = np.asarray(vectors.any(axis=1))
+    for _ in range(hops):
+        reached = reached | (edges.astype(np.float32) @ reached.astype(np.float32) > 0)
+    return reached

@@ -25,6 +25,7 @@ ORDER = [
     "evaluation.results", "evaluation.judging", "evaluation.summaries", "evaluation.protocols",
     "evaluation.comparison",
     "report.layout", "report.terminal", "report.files",
+    "tuning.space", "tuning.results", "tuning.trials", "tuning.storage", "tuning.study",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "cli", "__main__",
 ]

@@ -1,0 +1,1 @@
+"""Search for better settings of one stage, judged by validation alone."""

@@ -195,6 +195,15 @@ def test_adamic_adar_sums_over_common_relations():
             assert scores[row, other] == pytest.approx(sum(1 / np.log(degree[x]) for x in common))
 
 
+def test_common_neighbours_are_counted():
+    edges = relations.known(catalogue(pairs=[*PAIRS, ("b", "d")]), "artist").toarray()
+    scores = graph.common_neighbours(sparse.csr_matrix(edges)).scores(np.array([2, 6, 0]))
+    for row, query in enumerate((2, 6, 0)):
+        for other in set(range(7)) - {query}:
+            assert scores[row, other] == (edges[query] & edges[other]).sum()
+    assert scores[0, 0] == 2
+
+
 def test_info_nce_equals_its_formula_and_skips_lonely_items():
     torch.manual_seed(1)
     vectors = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)

@@ -4,13 +4,8 @@ import torch
 from torch import Tensor
 
 
-def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of every pair of unit vectors, (m, d), (n, d) -> (m, n) in [0, 2]."""
-    return (2 - 2 * a.float() @ b.float().T).clamp(min=1e-6).sqrt()
-
-
 def draw_negatives(
-    distance: Tensor, related: Tensor, *, width: int, nearest: float
+    anchors: Tensor, items: Tensor, related: Tensor, *, nearest: float
 ) -> tuple[Tensor, Tensor]:
     """Draw a wrong answer for each anchor, so that near and far ones come as often.
 
@@ -21,8 +16,8 @@ def draw_negatives(
 
     Parameters
     ----------
-    distance, related : (m, n) float and bool, anchors by items; related ones are never drawn
-    width : d of the vectors, 3 or more for the formula
+    anchors, items : (m, d) and (n, d) unit vectors; below 3 dimensions d counts as 3
+    related : (m, n) bool, never drawn
 
     Returns
     -------
@@ -32,38 +27,35 @@ def draw_negatives(
     ------
     Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, section 3.
     """
-    d = max(width, 3)
-    squared = distance.detach().clamp(nearest, 2**0.5).square()
-    rarity = -(d - 2) / 2 * squared.log() - (d - 3) / 2 * (1 - squared / 4).log()
-    rarity = rarity.masked_fill(related, -torch.inf)
-    possible = ~related.all(dim=1)
-    rarity[~possible] = 0
-    return torch.multinomial(torch.softmax(rarity, dim=1), 1).squeeze(1), possible
+    rarity = log_rarity(
+        2 - 2 * anchors.detach().float() @ items.detach().float().T,
+        d=anchors.shape[1],
+        nearest=nearest,
+    )
+    rarity = rarity.masked_fill_(related, -torch.inf)
+    # The largest of log weights plus Gumbel noise is a draw by weight.
+    noise = -torch.empty_like(rarity).exponential_().log_()
+    return (rarity + noise).argmax(dim=1), ~related.all(dim=1)
 
 
-def triplet(
-    anchors: Tensor,
-    positives: Tensor,
-    items: Tensor,
-    related: Tensor,
-    *,
-    margin: float,
-    nearest: float,
-) -> Tensor:
-    """Mean over pairs of how far the wrong answer is from being ``margin`` farther than the right.
+def log_rarity(squared: Tensor, *, d: int, nearest: float) -> Tensor:
+    """Logarithm of 1 over the density of squared distances among unit vectors, but for a constant.
 
-    ``max(0, margin + distance(anchor, positive) - distance(anchor, negative))``; 0 if no anchor
-    has a negative.
-
-    Parameters
-    ----------
-    anchors, positives : (m, d) unit vectors of related items
-    items : (n, d) unit vectors that negatives are drawn from
-    related : (m, n) bool, items that are no negative of the anchor, itself among them
+    The density is ``x ** (d - 2) * (1 - x ** 2 / 4) ** ((d - 3) / 2)`` at a distance x.
     """
-    distance = distances(anchors, items)
-    negative, possible = draw_negatives(distance, related, width=anchors.shape[1], nearest=nearest)
-    far = distance.gather(1, negative[:, None]).squeeze(1)
-    near = (2 - 2 * (anchors * positives).sum(dim=1)).clamp(min=1e-6).sqrt()
-    cost = torch.relu(margin + near - far) * possible
-    return cost.sum() / possible.sum().clamp(min=1)
+    d = max(d, 3)
+    squared = squared.clamp(nearest**2, 2)
+    return (2 - d) / 2 * squared.log() - (d - 3) / 2 * (1 - squared / 4).log()
+
+
+def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float) -> Tensor:
+    """Ask of each wrong answer to be ``margin`` farther than the right one, (m, d) each -> (m,).
+
+    ``max(0, margin + distance(anchor, positive) - distance(anchor, negative))``, Euclidean.
+    """
+    return torch.relu(margin + _distance(anchors, positives) - _distance(anchors, negatives))
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    # The root has no derivative at 0.
+    return (a - b).square().sum(dim=1).clamp(min=1e-6).sqrt()

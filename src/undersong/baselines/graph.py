@@ -70,3 +70,19 @@ def adamic_adar(edges: sparse.csr_matrix) -> Method:
         return found
 
     return Method("Adamic-Adar", scores, sees_edges=True, note="common relations")
+
+
+def common_neighbours(edges: sparse.csr_matrix) -> Method:
+    """Count the items that are related to both.
+
+    Source
+    ------
+    Liben-Nowell and Kleinberg, The Link Prediction Problem for Social Networks, CIKM 2003.
+    """
+    links = edges.astype(np.float32).tocsr()
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.asarray((links[rows] @ links).toarray(), dtype=np.float32)
+        return found
+
+    return Method("common neighbours", scores, sees_edges=True, note="items related to both")

@@ -28,12 +28,13 @@ class GraphSettings:
     width, out : of the layers, and of X_G
     neighbours : related items that a training step draws for each item and layer; 0 takes all
         An embedding is always computed from all of them.
-    connection_dropout : chance that all relations of an item asked about are hidden in a step
+    connection_dropout : chance that a step hides all relations of an item it asks about, right or
+        wrong answer, so that the network learns to do without (TISMIR 2022)
     node_dup : an item without relations is its own neighbour (NodeDup)
     hide_asked : hide the relations that a step asks about from the network in that step
         Otherwise it reads off the answer, which it cannot do for a relation that is not known.
-    pairs : related pairs a step
-    others : training items a step that are drawn at random, as further wrong answers
+    pairs : related pairs a step, at most a fifth of them all
+    others : linked training items a step among which wrong answers are drawn
     margin : of the triplet loss, Euclidean distance of unit vectors, in [0, 2]
     nearest : negatives nearer than this count as so far when they are drawn, above 0
     """
@@ -56,10 +57,10 @@ class GraphSettings:
     )
 
     def __post_init__(self) -> None:
-        if min(self.width, self.out, self.pairs) < 1:
-            raise ValueError("width, out and pairs must be 1 or more")
-        if min(self.layers, self.neighbours, self.others) < 0:
-            raise ValueError("layers, neighbours and others must be 0 or more")
+        if min(self.width, self.out, self.pairs, self.others) < 1:
+            raise ValueError("width, out, pairs and others must be 1 or more")
+        if min(self.layers, self.neighbours) < 0:
+            raise ValueError("layers and neighbours must be 0 or more")
         if not 0 <= self.connection_dropout <= 1:
             raise ValueError(f"connection_dropout {self.connection_dropout} must be in [0, 1]")
         if not (0 <= self.margin <= 2 and 0 < self.nearest < 2**0.5):

@@ -1,5 +1,6 @@
 """From E_X and relations to X_G: RdRM_G, UiRM_G, CbRM_G and GRM_G (section 3.2)."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from undersong.models.graph import GraphModel, GraphSettings, connect
 from undersong.neighbourhoods import Pairs, hide, list_pairs, neighbourhood, with_duplicates
 from undersong.progress import Progress, silent
 from undersong.training import Outcome, mixed_precision, train
-from undersong.triplets import triplet
+from undersong.triplets import draw_negatives, triplet
+
+MOST_ASKED = 0.2  # of all pairs in one step: those asked about are hidden, others must remain
 
 
 def random_vectors(n: int, width: int, *, seed: int) -> NDArray[np.float32]:
@@ -69,7 +72,7 @@ def embed_graph(
     torch.manual_seed(seed)
     model = GraphModel(vectors.shape[1], settings).to(device)
     given = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    while_asking = (training + _leaving(truth + visible, queries)).tocsr()
+    while_asking = (training + leaving(truth + visible, queries)).tocsr()
 
     def validate(now: nn.Module) -> float:
         found = _embed(now, given, while_asking, settings, device)[queries]
@@ -111,15 +114,16 @@ def _loss(
     """Ask about some related pairs of training items a step."""
     pairs = list_pairs(training)
     linked = np.flatnonzero(np.diff(training.indptr))
+    count = min(settings.pairs, math.ceil(MOST_ASKED * len(pairs.a)))
 
     def loss(generator: np.random.Generator) -> Tensor:
-        asked = generator.choice(len(pairs.a), min(settings.pairs, len(pairs.a)), replace=False)
+        asked = generator.choice(len(pairs.a), count, replace=False)
         turn = generator.random(len(asked)) < 0.5
         anchor = np.where(turn, pairs.b[asked], pairs.a[asked])
         positive = np.where(turn, pairs.a[asked], pairs.b[asked])
         others = generator.choice(linked, min(settings.others, len(linked)), replace=False)
         rows = np.unique(np.concatenate([anchor, positive, others]))
-        shown = _shown(generator, training, pairs, asked, settings)
+        shown = _shown(generator, training, pairs, asked, rows, settings)
         items, hops = neighbourhood(
             shown,
             rows,
@@ -130,17 +134,17 @@ def _loss(
         read = given[torch.from_numpy(items).to(device)]
         with mixed_precision(settings.training, device):
             embedded = model(read, [connect(hop, device=device) for hop in hops])
-        at_anchor, at_positive = np.searchsorted(rows, anchor), np.searchsorted(rows, positive)
-        related = np.asarray(training[anchor][:, rows].toarray(), dtype=bool)
-        related[np.arange(len(anchor)), at_anchor] = True
-        return triplet(
-            embedded[torch.from_numpy(at_anchor).to(device)],
-            embedded[torch.from_numpy(at_positive).to(device)],
-            embedded,
-            torch.from_numpy(related).to(device),
-            margin=settings.margin,
-            nearest=settings.nearest,
+        known = np.asarray(training[anchor][:, others].toarray(), dtype=bool)
+        known |= anchor[:, None] == others[None, :]
+        right, wrong, asking = (
+            embedded[torch.from_numpy(np.searchsorted(rows, x)).to(device)]
+            for x in (positive, others, anchor)
         )
+        drawn, possible = draw_negatives(
+            asking, wrong, torch.from_numpy(known).to(device), nearest=settings.nearest
+        )
+        cost = triplet(asking, right, wrong[drawn], margin=settings.margin)
+        return (cost * possible).sum() / possible.sum().clamp(min=1)
 
     return loss
 
@@ -150,11 +154,11 @@ def _shown(
     training: sparse.csr_matrix,
     pairs: Pairs,
     asked: NDArray[np.int64],
+    rows: NDArray[np.int64],
     settings: GraphSettings,
 ) -> sparse.csr_matrix:
-    """Hide what the step asks about, and all relations of some of the items asked about."""
-    about = np.unique(np.concatenate([pairs.a[asked], pairs.b[asked]]))
-    cut_off = about[generator.random(len(about)) < settings.connection_dropout]
+    """Hide the pairs that the step asks about, and all relations of some of its items."""
+    cut_off = rows[generator.random(len(rows)) < settings.connection_dropout]
     hidden = asked if settings.hide_asked else asked[:0]
     shown = hide(training, pairs, asked=hidden, cut_off=cut_off)
     return with_duplicates(shown) if settings.node_dup else shown
@@ -174,8 +178,8 @@ def _embed(
     return embedded.cpu().numpy()
 
 
-def _leaving(edges: sparse.csr_matrix, rows: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Relations with exactly one item in ``rows``."""
+def leaving(edges: sparse.csr_matrix, rows: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Keep the relations that have exactly one item in ``rows``, (n, n) bool."""
     inside = np.zeros(edges.shape[0], dtype=bool)
     inside[rows] = True
     cells = edges.tocoo()

@@ -318,6 +318,69 @@ def neighbours(
 
 
 @cli.command()
+@click.argument("out", type=FOLDER)
+@click.option(
+    "--data",
+    "sets",
+    default="A,B,T",
+    show_default=True,
+    help="Which sets, with commas between: A, B, T, lieder, olga.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), help="Training seeds.  [default: 5; with --quick 2]"
+)
+@click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
+@click.option(
+    "--from",
+    "data",
+    default="../shared/data",
+    show_default=True,
+    type=FOLDER,
+    help="Folder that holds multisource, lieder and olga.",
+)
+@click.option(
+    "--examples",
+    default="examples",
+    show_default=True,
+    type=FOLDER,
+    help="Folder of the mappings and settings of the sets.",
+)
+@click.option(
+    "--split",
+    "part",
+    default="validation",
+    show_default=True,
+    type=click.Choice(["validation", "test"]),
+    help="Whose items ask; the test relations of these sets are sealed.",
+)
+def reproduce(
+    out: Path, sets: str, seeds: int | None, quick: bool, data: Path, examples: Path, part: str
+) -> None:
+    """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
+
+    Everything lies in OUT. Interrupt it when you like: the same command goes on where it was.
+    Writes reproduction.md, reproduction.json and the figures into OUT.
+
+    \b
+    Example:
+        undersong reproduce my-reproduction --data A,T --seeds 3
+    """
+    from undersong.experiments import page
+    from undersong.experiments import sets as known_sets
+    from undersong.experiments.reproduction import QUICK_SEEDS, SEEDS, Plan
+    from undersong.experiments.reproduction import reproduce as make
+    from undersong.terminal import ProgressDisplay
+
+    count = seeds or (QUICK_SEEDS if quick else SEEDS)
+    plan = Plan(out, data, examples, seeds=count, quick=quick, part=part)
+    with ProgressDisplay() as progress:
+        found = make(plan, known_sets.chosen(sets), progress=progress)
+    written = page.write(plan, found)
+    click.echo(page.terminal(plan, found))
+    click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)
+
+
+@cli.command()
 @click.argument("folder", default="demo", type=FOLDER)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--artists", default=300, show_default=True, type=click.IntRange(20))

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong import inputs, relations
-from undersong.baselines.graph import adamic_adar, personalised_pagerank, visible_edges
+from undersong.baselines.graph import (
+    adamic_adar,
+    common_neighbours,
+    personalised_pagerank,
+    visible_edges,
+)
 from undersong.baselines.network import mlp
 from undersong.baselines.plays import als, co_listening
 from undersong.baselines.untrained import concatenation, popularity, tags
@@ -124,6 +129,7 @@ def baselines(
         ),
         (True, lambda: personalised_pagerank(edges)),
         (True, lambda: adamic_adar(edges)),
+        (True, lambda: common_neighbours(edges)),
     ]
     return [make() for possible, make in made if possible]
 

@@ -1,0 +1,281 @@
+"""The whole of section 3 on data that can be had: train, ask, and gather what was answered.
+
+Everything lies in one folder, in pieces that appear at once or not at all: killed at any moment
+and begun again, it goes on with the piece that was cut short.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from undersong import runs
+from undersong.baselines.graph import (
+    adamic_adar,
+    common_neighbours,
+    personalised_pagerank,
+    visible_edges,
+)
+from undersong.baselines.untrained import random
+from undersong.catalogue import splits, tables
+from undersong.errors import ArtifactError, SettingsError
+from undersong.evaluation.comparison import MODELS, baselines, learned
+from undersong.evaluation.judging import Judged
+from undersong.evaluation.methods import Method
+from undersong.experiments import answers
+from undersong.experiments.models import (
+    WITH_GRAPH,
+    WITHOUT_PRIOR,
+    Place,
+    make_general,
+    make_graph,
+    method_of,
+    settle,
+    train,
+    without_prior,
+)
+from undersong.experiments.plan import Piece, carry_out
+from undersong.experiments.results import Results
+from undersong.experiments.sets import DataSet, kind_of, prepare, settings_of
+from undersong.files import read_json, write_json
+from undersong.models.graph import GraphSettings
+from undersong.pipeline import Settings
+from undersong.progress import Progress, silent
+from undersong.runs import Run
+
+FORMAT = 1
+SEEDS, QUICK_SEEDS = 5, 2
+CHANCE = "random"
+# Baselines that draw something: of the others one seed says all.
+DRAWN = (CHANCE, "ALS", "MLP", "all sources")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to reproduce, and where.
+
+    Parameters
+    ----------
+    out : folder of everything
+    data, examples : folders of the data, and of the mappings and settings
+    seeds : how many training seeds, from 0
+    quick : far fewer steps, to see that it works; the numbers say little
+    part : "validation" or "test", whose items ask
+    graph : of the GNN backend
+    """
+
+    out: Path
+    data: Path
+    examples: Path
+    seeds: int = SEEDS
+    quick: bool = False
+    part: str = "validation"
+    graph: GraphSettings = field(default=GraphSettings())
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise SettingsError(f"seeds {self.seeds} must be 1 or more")
+
+
+def reproduce(
+    plan: Plan, sets: Sequence[DataSet], *, progress: Progress = silent
+) -> tuple[Results, ...]:
+    """Make everything that is not there yet, and gather the answers of each set.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder holds a reproduction of another kind: quick or not, or of another split.
+    DataError
+        If data is missing, or items of ``plan.part`` cannot be asked.
+    """
+    _claim_folder(plan)
+    for data_set in sets:
+        settings = settings_of(data_set, plan.examples)
+        folder = catalogue_folder(plan, data_set)
+        prepare(data_set, folder, settings=settings, data=plan.data, examples=plan.examples)
+    whole = [(data_set, places(plan, data_set)) for data_set in sets]
+    pieces = [
+        piece
+        for data_set, made in whole
+        for place in made
+        for piece in _pieces(data_set, place, progress)
+    ]
+    carry_out(pieces, progress=progress)
+    return tuple(gather(plan, data_set, made) for data_set, made in whole)
+
+
+def catalogue_folder(plan: Plan, data_set: DataSet) -> Path:
+    """Where the catalogue of a set lies."""
+    return plan.out / data_set.name / "catalogue"
+
+
+def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
+    """Open a prepared set once for every seed; what other settings made there goes away."""
+    settings = settings_of(data_set, plan.examples)
+    graph = plan.graph
+    if plan.quick:
+        settings, graph = quickened(settings), _short_graph(graph)
+    folder = catalogue_folder(plan, data_set)
+    catalogue, kind = tables.read(folder), kind_of(settings)
+    parts = splits.split(catalogue, kind, settings.split, seed=0)
+    found = tuple(
+        Place(
+            home=plan.out / data_set.name / f"seed-{seed}",
+            catalogue_folder=folder,
+            catalogue=catalogue,
+            parts=parts,
+            part=plan.part,
+            settings=replace(settings, run=replace(settings.run, seed=seed)),
+            graph=graph,
+        )
+        for seed in range(plan.seeds)
+    )
+    for place in found:
+        settle(place)
+    return found
+
+
+def quickened(settings: Settings) -> Settings:
+    """Cut every training short, to a third of its steps at most."""
+    content = replace(settings.content.training, steps=80, validate_every=40)
+    interaction = replace(settings.interaction.training, steps=40)
+    general = replace(settings.general.training, steps=30, validate_every=15)
+    return replace(
+        settings,
+        content=replace(settings.content, training=content),
+        interaction=replace(settings.interaction, training=interaction),
+        general=replace(settings.general, anchors=400, tail=150, training=general),
+    )
+
+
+def _short_graph(settings: GraphSettings) -> GraphSettings:
+    return replace(settings, training=replace(settings.training, steps=30))
+
+
+def _claim_folder(plan: Plan) -> None:
+    """Keep quick and whole reproductions, and those of two splits, apart."""
+    about = {"format": FORMAT, "quick": plan.quick, "part": plan.part}
+    stamp = plan.out / "reproduction-made.json"
+    if stamp.exists():
+        found = read_json(stamp, form=FORMAT, remedy="give another folder")
+        if found != about:
+            kind = "quick" if found.get("quick") else "whole"
+            raise ArtifactError(
+                f"{plan.out} holds a {kind} reproduction on {found.get('part')} items; give "
+                "another folder, or the same --quick and --split"
+            )
+    write_json(stamp, about)
+
+
+def _pieces(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Piece]:
+    """Everything to be made of one seed of one set, in order."""
+    seed = f"{data_set.name}, seed {place.seed}"
+    work = len(place.parts) / 1000  # thousand items
+    if data_set.trained:
+        current = place.home / "run" / "current.json"
+        yield Piece(
+            f"{seed}: train",
+            14 * work,
+            current.exists,
+            partial(_train, place, progress),
+        )
+        yield Piece(
+            f"{seed}: {WITHOUT_PRIOR}",
+            11 * work,
+            place.vectors(WITHOUT_PRIOR).exists,
+            partial(_make_without_prior, place, progress),
+        )
+    for name in data_set.models:
+        yield Piece(
+            f"{seed}: {name}{WITH_GRAPH}",
+            3 * work,
+            place.vectors(f"{name}{WITH_GRAPH}").exists,
+            partial(_make_graph, data_set, place, name, progress),
+        )
+    yield Piece(
+        f"{seed}: answers",
+        10 * work,
+        (place.home / "answered.json").exists,
+        partial(_answer, data_set, place, progress),
+    )
+
+
+def _train(place: Place, progress: Progress) -> None:
+    train(place, progress=progress)
+
+
+def _make_without_prior(place: Place, progress: Progress) -> None:
+    settings = without_prior(place.settings.general)
+    make_general(place, WITHOUT_PRIOR, _run(place), settings=settings, progress=progress)
+
+
+def _make_graph(data_set: DataSet, place: Place, name: str, progress: Progress) -> None:
+    make_graph(place, name, _run_if(data_set, place), progress=progress)
+
+
+def _answer(data_set: DataSet, place: Place, progress: Progress) -> None:
+    """Ask every model and baseline of one seed; those already asked are left."""
+    asked = answers.questions(place.catalogue, place.kind, parts=place.parts, part=place.part)
+    names: list[str] = []
+    for method in _methods(data_set, place, progress):
+        names.append(method.name)
+        path = place.answers(method.name)
+        progress("answers", len(names) - 1, len(names), method.name)
+        if not path.exists():
+            answers.write(answers.ask(method, asked), path, note=method.note)
+    progress("answers", 1, 1)
+    write_json(place.home / "answered.json", {"format": FORMAT, "models": names})
+
+
+def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Method]:
+    """Every method of one seed: the paper's rows, what else was learned, and baselines."""
+    run = _run_if(data_set, place)
+    catalogue, kind, parts = place.catalogue, place.kind, place.parts
+    for name in data_set.models:
+        yield method_of(place, name, run)
+        yield method_of(place, f"{name}{WITH_GRAPH}", run)
+    if run is not None:
+        yield method_of(place, WITHOUT_PRIOR, run)
+        rows = set(MODELS.values())
+        yield from (x for x in learned(catalogue, run, kind=kind) if x.name not in rows)
+    yield random(len(parts), seed=place.seed)
+    if run is not None:
+        found = baselines(
+            catalogue, run, kind=kind, parts=parts, part=place.part, progress=progress
+        )
+    else:
+        edges = visible_edges(catalogue, kind, parts=parts, part=place.part)
+        found = [personalised_pagerank(edges), adamic_adar(edges), common_neighbours(edges)]
+    yield from (x for x in found if place.seed == 0 or x.name in DRAWN)
+
+
+def gather(plan: Plan, data_set: DataSet, made: Sequence[Place]) -> Results:
+    """Read what every seed of one set answered."""
+    place = made[0]
+    found: dict[str, dict[int, Mapping[str, Judged]]] = {}
+    notes: dict[str, str] = {}
+    for one in made:
+        listed = read_json(one.home / "answered.json", form=FORMAT, remedy="reproduce again")
+        for name in listed["models"]:
+            judged, note = answers.read(one.answers(name))
+            found.setdefault(name, {})[one.seed] = judged
+            notes.setdefault(name, note)
+    return Results(
+        data_set=data_set,
+        kind=place.kind,
+        part=plan.part,
+        seeds=tuple(x.seed for x in made),
+        items=len(place.parts),
+        asked=answers.questions(place.catalogue, place.kind, parts=place.parts, part=place.part),
+        answers=found,
+        notes=notes,
+    )
+
+
+def _run(place: Place) -> Run:
+    return runs.read(place.home / "run")
+
+
+def _run_if(data_set: DataSet, place: Place) -> Run | None:
+    return _run(place) if data_set.trained else None

@@ -1,0 +1,429 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from planted import QUICK_SETTINGS, small_world
+from undersong import cli
+from undersong.errors import ArtifactError, DataError, SettingsError
+from undersong.evaluation.judging import Judged, Whole
+from undersong.experiments import answers, claims, page, sets, tables
+from undersong.experiments.estimates import Estimate, Values, estimate, whole_estimate
+from undersong.experiments.plan import Piece, carry_out
+from undersong.experiments.reproduction import Plan, places, reproduce
+from undersong.experiments.sets import DataSet
+from undersong.models.graph import GraphSettings
+from undersong.progress import silent
+from undersong.training import Schedule
+
+GRAPH = GraphSettings(
+    layers=2,
+    width=11,
+    out=7,
+    pairs=40,
+    others=13,
+    training=Schedule(steps=6, validate_every=3, learning_rate=3e-3),
+)
+MAPPING = """
+[artists]
+file = "artists.csv"
+name = "name"
+[artists.fields.genre]
+role = "genre"
+[artists.fields.country]
+role = "region"
+[artists.fields.fame]
+type = "number"
+role = "popularity"
+[artists.fields.judge]
+withheld = true
+[tracks]
+file = "tracks.csv"
+title = "title"
+artist_fields = true
+[plays]
+file = "plays.csv"
+user = "user"
+plays = "plays"
+[[relations]]
+file = "relations.csv"
+a = "a"
+b = "b"
+source_column = "source"
+[[features]]
+name = "descriptors"
+kind = "track"
+file = "features.csv"
+prefix = "f"
+"""
+ARTISTS = DataSet(
+    "planted", "planted.toml", "planted", 1, sets.ARTIST_MODELS, "5 groups", settings="quick.toml"
+)
+TRACKS = DataSet(
+    "songs",
+    "planted.toml",
+    "planted",
+    2,
+    sets.TRACK_MODELS,
+    "2 songs an artist",
+    settings="tracks.toml",
+    by_artist=True,
+)
+EDGES = DataSet(
+    "edges", "planted.toml", "planted", 0, ("RdRM",), "relations alone", "quick.toml", trained=False
+)
+
+
+def put(folder):
+    """Lay the planted world out as a user's tables, with a mapping and settings."""
+    world, data, examples = small_world(), folder / "data" / "planted", folder / "examples"
+    data.mkdir(parents=True)
+    examples.mkdir()
+    artists = world.artists.with_columns(pl.col("judge").list.first()).drop("split")
+    artists.write_csv(data / "artists.csv")
+    world.tracks.select("id", "artist", "title").write_csv(data / "tracks.csv")
+    world.plays.drop("kind").write_csv(data / "plays.csv")
+    world.relations.drop("kind").write_csv(data / "relations.csv")
+    features = world.features["descriptors", "track"]
+    columns = {f"f{x}": features.vectors[:, x] for x in range(features.vectors.shape[1])}
+    pl.DataFrame({"id": features.ids} | columns).write_csv(data / "features.csv")
+    (examples / "planted.toml").write_text(MAPPING)
+    (examples / "quick.toml").write_text(QUICK_SETTINGS + "[split]\nvalidation = 0.3\n")
+    shares = "[split]\nvalidation = 0.25\n"
+    (examples / "tracks.toml").write_text(QUICK_SETTINGS + shares + '[run]\nkind = "track"\n')
+
+
+def plan_in(folder, **changes):
+    plan = Plan(folder / "out", folder / "data", folder / "examples", seeds=2, graph=GRAPH)
+    return replace(plan, **changes)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which the planted set was reproduced with two seeds, and what came of it."""
+    folder = tmp_path_factory.mktemp("home")
+    put(folder)
+    said = []
+    found = reproduce(plan_in(folder), [ARTISTS, EDGES], progress=lambda *words: said.append(words))
+    return folder, found, said
+
+
+def test_table_1_has_all_eight_models_chance_and_the_baselines(home):
+    _, (results, _), _ = home
+    names = sets.ARTIST_MODELS
+    assert results.rows == (*names, *(f"{x}_G" for x in names))
+    assert {"random", "popularity", "tag kNN", "co-listening", "ALS", "all sources", "MLP"} <= set(
+        results.others
+    )
+    assert {"PageRank", "Adamic-Adar", "common neighbours"} <= set(results.others)
+    assert sorted(results.answers["GRM_G"]) == [0, 1]
+    assert sorted(results.answers["tag kNN"]) == [0]
+
+
+def test_models_that_see_edges_have_no_cold_number_and_the_others_do(home):
+    _, (results, _), _ = home
+    for name in ("GRM", "UiRM", "random", "MLP"):
+        assert 0 <= results.number(name, "ndcg@200", pool="cold").value <= 1
+    for name in ("GRM_G", "RdRM_G", "PageRank"):
+        assert results.number(name, "ndcg@200", pool="cold") is None
+        assert results.number(name, "ndcg@200") is not None
+
+
+def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
+    folder, (results, _), _ = home
+    single = []
+    for seed in range(2):
+        judged, _ = answers.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        single.append(np.nanmean(judged["paper"].accuracy["recall@10"]))
+    found = results.number("GRM", "recall@10")
+    assert found.value == pytest.approx(np.mean(single))
+    assert found.spread == pytest.approx(np.std(single, ddof=1))
+    assert found.low < found.value < found.high
+
+
+def test_seeds_differ_and_the_items_that_ask_do_not(home):
+    folder, (results, _), _ = home
+    vectors = [
+        answers.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet")[0]["paper"]
+        for seed in range(2)
+    ]
+    first, second = (x.answers["consistent@10"] for x in vectors)
+    assert (first != second).any()
+    known = [np.isnan(x.accuracy["map"]) for x in vectors]
+    np.testing.assert_array_equal(*known)
+    assert results.answerable() == int((~known[0]).sum())
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_gone_is(home):
+    folder, (results, _), _ = home
+    out = folder / "out/planted"
+    kept = {x: x.stat().st_mtime_ns for x in sorted(out.rglob("*.parquet"))}
+    lost = out / "seed-1/vectors/UiRM_G.parquet"
+    old = lost.read_bytes()
+    lost.unlink()
+    again, _ = reproduce(plan_in(folder), [ARTISTS, EDGES])
+    assert {x: x.stat().st_mtime_ns for x in kept if x != lost} == {
+        x: y for x, y in kept.items() if x != lost
+    }
+    assert lost.read_bytes() == old
+    assert again.number("UiRM_G", "map") == results.number("UiRM_G", "map")
+
+
+def test_progress_names_the_piece_and_the_time_left(home):
+    said = [x for x in home[2] if x[0] == "reproduce"]
+    assert said[0][3].startswith("planted, seed 0: train; about")
+    assert said[-1][1] == said[-1][2] == 2 * (7 + 2)
+    assert [x[1] for x in said] == sorted(x[1] for x in said)
+
+
+def test_other_settings_are_not_mixed_with_old_pieces(home, tmp_path):
+    folder = home[0]
+    other = plan_in(folder, out=tmp_path / "out", graph=replace(GRAPH, out=5))
+    reproduce(replace(other, seeds=1), [EDGES])
+    file = tmp_path / "out/edges/seed-0/vectors/RdRM_G.parquet"
+    assert len(pl.read_parquet(file)["vector"][0]) == 5
+    reproduce(replace(other, seeds=1, graph=replace(GRAPH, out=6)), [EDGES])
+    assert len(pl.read_parquet(file)["vector"][0]) == 6
+
+
+def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
+    folder = home[0]
+    with pytest.raises(ArtifactError, match="holds a whole reproduction on validation items"):
+        reproduce(plan_in(folder, quick=True), [EDGES])
+    with pytest.raises(ArtifactError, match="the same --quick and --split"):
+        reproduce(plan_in(folder, part="test"), [EDGES])
+
+
+def test_the_page_says_what_a_reader_must_know(home):
+    folder, found, _ = home
+    written = page.write(plan_in(folder), found)
+    text = (folder / "out/reproduction.md").read_text()
+    for word in ("Table 1, set planted: accuracy", "sealed", "2 training seeds", "## Claims"):
+        assert word in text
+    assert "QUICK" not in text
+    assert {x.name for x in written} >= {"figure-1-planted.png", "figure-4.svg", "figure-4.png"}
+    assert all(x.stat().st_size > 1000 for x in written)
+    content = json.loads((folder / "out/reproduction.json").read_text())
+    row = content["sets"]["planted"]["models"]["GRM_G"]["numbers"]
+    assert {x["pool"] for x in row} == {"linked"}
+    for line in page.terminal(plan_in(folder), found).splitlines():
+        assert len(line) <= page.WIDTH
+        assert "nan" not in line
+
+
+def test_the_quick_version_says_so_first_and_last(home):
+    folder, found, _ = home
+    quick = plan_in(folder, quick=True)
+    printed = page.terminal(quick, found)
+    assert printed.startswith("QUICK VERSION")
+    assert "QUICK VERSION" in printed.rstrip().splitlines()[-2]
+    assert page.QUICK in page.markdown(quick, found, [])
+    assert page.as_json(quick, found)["quick"] is True
+
+
+def test_olga_has_a_table_by_visible_degree(home):
+    folder, found, _ = home
+    lines = page.terminal(plan_in(folder), found).splitlines()
+    start = next(i for i, x in enumerate(lines) if "ndcg@200 in linked, by visible degree" in x)
+    table = "\n".join(lines[start : start + 12])
+    assert all(x in table for x in ("RdRM_G", "PageRank", "common neighbours", "11+"))
+
+
+def test_claims_are_judged_where_their_models_are(home):
+    found = {x.text: x for x in claims.claims_of(home[1][0])}
+    assert len(found) == 10
+    order = found["GRM > CbRM > UiRM > RdRM"]
+    assert [(x.above, x.below) for x in order.comparisons] == [
+        ("GRM", "CbRM"),
+        ("CbRM", "UiRM"),
+        ("UiRM", "RdRM"),
+    ]
+    assert "the GNN does not help GRM" in found
+    edges = [x.text for x in claims.claims_of(home[1][1])]
+    assert edges == ["the GNN helps RdRM"]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "said"),
+    [
+        ([(0.1, 0.2), (0.01, 0.3)], "holds"),
+        ([(0.1, 0.2), (-0.1, 0.3)], "undecided here"),
+        ([(0.1, 0.2), (-0.3, -0.1)], "does not hold"),
+        ([(-0.1, 0.2), (-0.3, -0.1)], "does not hold"),
+        ([(0.1, 0.2), (None, None)], "undecided here"),
+    ],
+)
+def test_a_claim_holds_only_where_every_interval_is_above_0(intervals, said):
+    assert claims.verdict([Estimate(0.15, low, high) for low, high in intervals]) == said
+
+
+def test_an_estimate_covers_queries_and_seeds():
+    generator = np.random.default_rng(3)
+    same = np.tile(generator.normal(size=311), (4, 1))
+    apart = same + np.array([[-0.5], [0.5], [-0.3], [0.3]])
+    narrow, wide = estimate(Values(same)), estimate(Values(apart))
+    error = 1.96 / 311**0.5
+    assert narrow.high - narrow.low == pytest.approx(2 * error, rel=0.15)
+    assert narrow.spread == pytest.approx(0)
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    assert wide.spread == pytest.approx(np.std([-0.5, 0.5, -0.3, 0.3], ddof=1))
+
+
+def test_a_difference_is_paired_by_query_and_by_seed():
+    generator = np.random.default_rng(4)
+    one = generator.normal(size=(3, 97)) + np.array([[-1], [0], [1]])
+    found = estimate(Values(one + 0.01), Values(one))
+    assert (found.low, found.value, found.high) == pytest.approx((0.01, 0.01, 0.01))
+
+
+def test_one_seed_or_one_query_says_so():
+    assert estimate(Values(np.ones((1, 5)))).spread is None
+    assert estimate(Values(np.ones((3, 1)))).low is None
+
+
+def test_numbers_of_all_answers_join_both_errors():
+    whole = [Judged({}, {}, {"gini": Whole(x, np.full(20, x))}) for x in (0.2, 0.4)]
+    found = whole_estimate(dict(enumerate(whole)), "gini")
+    assert found.value == pytest.approx(0.3)
+    margin = 1.96 * np.std([0.2, 0.4], ddof=1) / 2**0.5
+    assert (found.low, found.high) == pytest.approx((0.3 - margin, 0.3 + margin))
+    assert whole_estimate(dict(enumerate(whole)), "hubness") is None
+
+
+def test_answers_come_back_as_they_were(tmp_path):
+    whole = {"gini": Whole(0.5, np.array([0.1, 0.9]))}
+    judged = {
+        "paper": Judged({"map": np.array([0.1, np.nan, 1])}, {"p": np.array([1.0, 2, 3])}, whole)
+    }
+    answers.write(judged, tmp_path / "a.parquet", note="why")
+    found, note = answers.read(tmp_path / "a.parquet")
+    assert note == "why"
+    np.testing.assert_array_equal(found["paper"].accuracy["map"], [0.1, np.nan, 1])
+    np.testing.assert_array_equal(found["paper"].answers["p"], [1, 2, 3])
+    assert found["paper"].whole["gini"].value == 0.5
+    np.testing.assert_array_equal(found["paper"].whole["gini"].left_out, [0.1, 0.9])
+
+
+def test_damaged_answers_are_refused(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"no")
+    with pytest.raises(ArtifactError, match="cannot be read .* run `undersong reproduce` again"):
+        answers.read(tmp_path / "a.parquet")
+    pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(ArtifactError, match="holds no answers of this version"):
+        answers.read(tmp_path / "b.parquet")
+
+
+def test_a_plan_skips_what_is_done_and_tells_how_long_the_rest_takes():
+    done, said = {"b"}, []
+    pieces = [
+        Piece(x, 30.0, lambda x=x: x in done, lambda x=x: done.add(x)) for x in ("a", "b", "c")
+    ]
+    carry_out(pieces, progress=lambda *words: said.append(words))
+    assert done == {"a", "b", "c"}
+    assert said[0] == ("reproduce", 1, 3, "a; about 1 min left")
+    assert said[1][1:3] == (2, 3)
+    assert said[-1] == ("reproduce", 3, 3)
+    said.clear()
+    carry_out(pieces, progress=lambda *words: said.append(words))
+    assert said == [("reproduce", 3, 3)]
+
+
+def test_a_mistyped_set_is_answered_with_the_nearest():
+    assert [x.name for x in sets.chosen("T, A,T")] == ["T", "A"]
+    with pytest.raises(SettingsError, match="no data set 'lider'; did you mean 'lieder'"):
+        sets.chosen("A,lider")
+    with pytest.raises(SettingsError, match="no data set given; known: A, B, T, lieder, olga"):
+        sets.chosen(" , ")
+
+
+def test_absent_data_is_named_with_what_to_do(tmp_path):
+    put(tmp_path)
+    plan = plan_in(tmp_path, data=tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no data for set planted in .*nowhere.*--from"):
+        reproduce(plan, [ARTISTS])
+
+
+def test_the_split_is_fixed_for_every_seed_and_no_artist_is_torn(tmp_path):
+    put(tmp_path)
+    settings = sets.settings_of(TRACKS, tmp_path / "examples")
+    folder = tmp_path / "catalogue"
+    sets.prepare(
+        TRACKS, folder, settings=settings, data=tmp_path / "data", examples=tmp_path / "examples"
+    )
+    plan = plan_in(tmp_path)
+    (tmp_path / "out/songs").mkdir(parents=True)
+    folder.rename(tmp_path / "out/songs/catalogue")
+    first, second = places(plan, TRACKS)
+    np.testing.assert_array_equal(first.parts, second.parts)
+    assert set(first.parts) == {"train", "validation", "test"}
+    torn = first.catalogue.tracks.group_by("artist").agg(pl.col("split").n_unique())
+    assert torn["split"].to_list() == [1] * 84
+    assert (first.seed, second.seed) == (0, 1)
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_answers(home, tmp_path):
+    folder, (_, results), _ = home
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+        "import test_experiments as t; from undersong.experiments.reproduction import reproduce;"
+        "reproduce(t.plan_in(Path(sys.argv[2]), out=Path(sys.argv[3]), seeds=1), [t.EDGES])"
+    )
+    tests = os.path.dirname(__file__)
+    command = [sys.executable, "-c", code, tests, str(folder), str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    begun = tmp_path / "out/edges/seed-0/made.json"
+    deadline = time.monotonic() + 60
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert begun.exists()
+    assert not (tmp_path / "out/edges/seed-0/answered.json").exists()
+    (again,) = reproduce(plan_in(folder, out=tmp_path / "out", seeds=1), [EDGES])
+    for name in ("RdRM_G", "PageRank"):
+        np.testing.assert_array_equal(
+            again.answers[name][0]["paper"].accuracy["map"],
+            results.answers[name][0]["paper"].accuracy["map"],
+        )
+
+
+def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):
+    put(tmp_path)
+    (results,) = reproduce(plan_in(tmp_path, seeds=1), [TRACKS])
+    found = tables.tables_of(results, tables.plus_minus)
+    assert [x.title for x in found] == [
+        "Table 2, set songs: accuracy",
+        "Table 2, set songs: accuracy without the query's own artist",
+        "Table 2, set songs: consistency and exposure",
+    ]
+    assert results.rows == ("RdRM", "CbRM", "GRM", "RdRM_G", "CbRM_G", "GRM_G")
+    own = results.number("GRM", "recall@10", pool="cold")
+    others = results.number("GRM", "recall@10", pool="cold, other artists")
+    assert own is not None
+    assert others is not None
+    assert own != others
+
+
+def test_the_command_prints_tables_and_claims(tmp_path, monkeypatch):
+    put(tmp_path)
+    monkeypatch.setattr(sets, "SETS", {"edges": EDGES})
+    words = ["--data", "edges", "--quick", "--seeds", "1", "--from", str(tmp_path / "data")]
+    words += ["--examples", str(tmp_path / "examples")]
+    done = CliRunner().invoke(cli.cli, ["reproduce", str(tmp_path / "out"), *words])
+    assert done.exit_code == 0, done.output
+    assert "QUICK VERSION" in done.output
+    assert "OLGA, set edges: accuracy" in done.output
+    assert "edges: the GNN helps RdRM" in done.output
+    wrong = CliRunner().invoke(cli.cli, ["reproduce", str(tmp_path / "o"), "--data", "edge"])
+    assert wrong.exit_code == 1
+    assert "did you mean 'edges'" in wrong.output
+    assert silent("x", 1, 1) is None

@@ -117,6 +117,17 @@ def test_fields_have_their_type_role_and_missing_values(write):
     assert catalogue.artists.columns == ["id", "name", "split", "style", "tags", "year"]
 
 
+def test_tags_with_votes_lose_them_and_stand_in_their_order(write):
+    text = FIELDS.replace('separator = ";"', 'separator = ";"\nvotes = ":"')
+    cells = ("a:1;b : 12;2:1:c;d:9", "e;f:0.5; f:3 ;a:b", ":4")
+    rows = "".join(f"{x},n,g,{cell},1\n" for x, cell in enumerate(cells))
+    catalogue = imported(write(mapping_toml=text, artists_csv="id,name,genre,tags,year\n" + rows))
+    wanted = [["b", "d", "a", "2:1:c"], ["f", "e", "a:b"], None]
+    assert catalogue.artists["tags"].to_list() == wanted
+    with pytest.raises(SettingsError, match="votes is given, but type is 'number'"):
+        imported(write(mapping_toml=FIELDS.replace('"number"', '"number"\nvotes = ":"')))
+
+
 def test_a_semicolon_file_writes_numbers_with_a_comma(write):
     text = FIELDS.replace('separator = ";"', "")
     content = "id;name;genre;tags;year\na;Ann;x;t|u;3,25\n"

@@ -1,5 +1,6 @@
 """A user's column -> what a catalogue holds: ids, words, tags, numbers, vectors."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +22,13 @@ class Column:
     name : in the user's file
     type : "id", "category", "tags", "number" or "vector"
     separator : of the tags in one cell
+    votes : what stands between a tag and its number of votes; "" where tags have none
     """
 
     name: str
     type: str = "category"
     separator: str = "|"
+    votes: str = ""
 
 
 def typed(
@@ -89,11 +92,15 @@ def _category(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> T
 
 
 def _tags(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
-    """Part a cell into its words, each once, in their order."""
+    """Part a cell into its words, each once, in their order or that of their votes."""
     words = pl.col(name)
     if sheet.rows.schema[name] != pl.List(pl.String):
         words = words.cast(pl.String).str.split(column.separator)
     word = pl.element().str.strip_chars().str.normalize("NFC")
+    if column.votes:
+        count = rf"\s*{re.escape(column.votes)}\s*(\d+(?:\.\d+)?)$"
+        votes = word.str.extract(count).cast(pl.Float64).fill_null(0)
+        word = word.str.replace(count, "").sort_by(votes, descending=True, maintain_order=True)
     words = words.list.eval(word.filter(word != "")).list.unique(maintain_order=True)
     return _with(sheet, name, pl.when(words.list.len() > 0).then(words)), []
 

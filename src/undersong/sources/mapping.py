@@ -37,6 +37,7 @@ class FieldMapping:
     type: str = "category"
     role: str = ""
     separator: str = "|"
+    votes: str = ""
     withheld: bool = False
 
     def __post_init__(self) -> None:
@@ -49,6 +50,8 @@ class FieldMapping:
             )
         if not self.separator:
             raise ValueError("separator must not be empty")
+        if self.votes and self.type != "tags":
+            raise ValueError(f"votes is given, but type is {self.type!r}; only tags have votes")
 
     def field(self, name: str, kind: Kind) -> Field:
         """Give the field of the catalogue."""

@@ -199,7 +199,8 @@ def _items(
         new: Column(name, types.get(new, "category")) for new, name in given.items() if name
     }
     columns |= {
-        name: Column(field.column, field.type, field.separator) for name, field in table.fields
+        name: Column(field.column, field.type, field.separator, field.votes)
+        for name, field in table.fields
     }
     reading, findings = read_rows(data, table, columns, title=f"{kind}s")
     if reading is None:

@@ -26,8 +26,8 @@ from undersong.report.terminal import render_tables
 FORMAT = 1
 WIDTH = 150
 QUICK = (
-    "QUICK VERSION: few seeds and short trainings, to see that everything runs. The numbers below "
-    "are not those of the models; leave --quick out for them."
+    "QUICK VERSION: few seeds and short trainings, to see that everything runs. The numbers are "
+    "not those of the models; leave --quick out for them."
 )
 
 

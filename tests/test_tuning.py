@@ -206,6 +206,13 @@ def test_a_study_of_something_else_is_refused(home, whole, tmp_path):
         search(home, home / "study", only=["tail"])
 
 
+def test_a_search_that_did_not_begin_may_ask_for_something_else(home, tmp_path):
+    with pytest.raises(SettingsError, match="of content.mask none makes a difference"):
+        search(home, tmp_path, stage="content", only=["mask"])
+    found = search(home, tmp_path, stage="content", only=["noise"], count=1)
+    assert set(found.given.values) == {"content.noise"}
+
+
 @pytest.mark.parametrize("stage", ["content", "interaction"])
 def test_the_other_stages_are_tuned_by_their_own_score(home, learned, stage, tmp_path):
     found = search(home, tmp_path / "study", stage=stage, count=2)

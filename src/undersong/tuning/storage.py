@@ -4,7 +4,8 @@ What a trial tries follows from the seed and the trials that ended before it. So
 killed and run again goes through the same trials as one that was not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,26 @@ TRIES = 3  # how often a trial may be cut short before it is given up: it may be
 GIVEN, TRIED, ERROR, SECONDS = "given", "tried", "error", "seconds"
 
 
-def open_study(folder: Path, ranges: Mapping[str, Range]) -> optuna.Study:
+@contextmanager
+def opened(folder: Path, ranges: Mapping[str, Range]) -> Iterator[optuna.Study]:
     """Open the storage and queue what must be tried: the given settings, and what was cut short.
 
     No other process may be at work on it: its trial would be taken for one that was cut short.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=f"sqlite:///{(folder / FILE).resolve()}",
-        study_name="undersong",
-        direction="maximize",
-        load_if_exists=True,
-    )
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / FILE).resolve()}")
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name="undersong", direction="maximize", load_if_exists=True
+        )
+        _queue(study, ranges)
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _queue(study: optuna.Study, ranges: Mapping[str, Range]) -> None:
     if not study.get_trials(deepcopy=False):
         starts = {path: x.start for path, x in ranges.items()}
         study.enqueue_trial(starts, user_attrs={GIVEN: True})
@@ -46,7 +55,6 @@ def open_study(folder: Path, ranges: Mapping[str, Range]) -> optuna.Study:
         if trial.state == TrialState.FAIL and not has_ended(trial) and whole and not later:
             given = {GIVEN: True} if is_given(trial) else {}
             study.enqueue_trial(values, user_attrs={TRIED: _tries(trial) + 1, **given})
-    return study
 
 
 def ask(study: optuna.Study, ranges: Mapping[str, Range], *, seed: int) -> optuna.Trial:

@@ -113,12 +113,12 @@ def tune(
                 f"of {', '.join(paths)} none makes a difference with this catalogue and these "
                 "settings; search others"
             )
-        study = storage.open_study(folder, ranges)
-        search = _Search(folder, stage, settings, seed, ranges, bench, study, about)
-        _try_all(search, count, minutes, progress)
-        if confirm:
-            _confirm(search, progress)
-        found = _found(search)
+        with storage.opened(folder, ranges) as study:
+            search = _Search(folder, stage, settings, seed, ranges, bench, study, about)
+            _try_all(search, count, minutes, progress)
+            if confirm:
+                _confirm(search, progress)
+            found = _found(search)
         results.write(found, folder, about=about)
         return found
 
@@ -224,21 +224,25 @@ def _read_queries(folder: Path, trial: Trial) -> NDArray[np.float64] | None:
 
 
 def _take_up(folder: Path, about: Mapping[str, Any]) -> None:
-    """Begin a study, or check that the one in ``folder`` is the same search of the same data."""
+    """Begin a study, or check that the one in ``folder`` is the same search of the same data.
+
+    Before the first trial only what is kept must fit: E_C and E_U of a catalogue and settings.
+    """
     path = folder / "study.json"
-    if not path.exists():
-        if (folder / storage.FILE).exists():
-            raise ArtifactError(f"{path} is missing beside study.db; give another folder")
+    begun = (folder / storage.FILE).exists()
+    if begun and not path.exists():
+        raise ArtifactError(f"{path} is missing beside {storage.FILE}; give another folder")
+    if path.exists():
+        found = read_json(path, form=results.FORMAT, remedy="give another folder")
+        wanted = json.loads(json.dumps(about))
+        for key in wanted if begun else ("catalogue", "settings"):
+            if found.get(key) != wanted[key]:
+                raise ArtifactError(
+                    f"{folder} holds a study of {_difference(key, found.get(key), wanted[key])}; "
+                    "give another folder, or delete it to begin anew"
+                )
+    if not begun:
         write_json(path, {"format": results.FORMAT, **about})
-        return
-    found = read_json(path, form=results.FORMAT, remedy="give another folder")
-    wanted = json.loads(json.dumps(about))
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise ArtifactError(
-                f"{folder} holds a study of {_difference(key, found.get(key), value)}; give "
-                "another folder, or delete it to begin anew"
-            )
 
 
 def _difference(key: str, found: Any, wanted: Any) -> str:

@@ -222,6 +222,12 @@ def test_the_other_stages_are_tuned_by_their_own_score(home, learned, stage, tmp
     assert f"{stage}.mask" not in found.given.values, "vectors are not masked"
 
 
+def test_a_trial_takes_up_no_checkpoint_of_another(home, tmp_path):
+    # Two trials that differ in their loss alone: a checkpoint could not tell them apart.
+    found = search(home, tmp_path, stage="content", only=["loss.gamma"], count=2)
+    assert found.trials[0].score != found.trials[1].score
+
+
 def test_a_stage_without_data_cannot_be_tuned(home, tmp_path):
     world = split_world()
     bare = dataclasses.replace(world, features={}, plays=world.plays.clear())
@@ -389,6 +395,7 @@ def test_the_text_warns_that_the_best_of_many_is_optimistic(whole):
 def test_the_text_says_so_where_nothing_was_better(whole):
     text = said(dataclasses.replace(whole, best=whole.given, settings=Settings()))
     assert text.endswith("No trial was better than the given settings: keep them.")
+    assert "difference" not in text
 
 
 def test_of_one_item_there_is_no_standard_error():

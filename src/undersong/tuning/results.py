@@ -146,11 +146,13 @@ def text(tuned: Tuned, *, catalogue: Path, folder: Path) -> str:
         f"[{tuned.stage}] {len(tuned.trials)} trials, {failed} of them failed, {spent:.0f} s; "
         f"score: NDCG@200{asked}",
         f"  given settings {_score(tuned.given):.4f}   (trial {tuned.given.number})",
-        f"  best           {_score(tuned.best):.4f}   (trial {tuned.best.number})",
-        f"  difference     {tuned.gain:+.4f}   {_error(tuned)}",
     ]
     if not tuned.changes:
         return "\n".join([*lines, "No trial was better than the given settings: keep them."])
+    lines += [
+        f"  best           {_score(tuned.best):.4f}   (trial {tuned.best.number})",
+        f"  difference     {tuned.gain:+.4f}   {_error(tuned)}",
+    ]
     width = max(len(path) for path in tuned.changes)
     lines += [f"  {p:<{width}}  {_word(a)} -> {_word(b)}" for p, (a, b) in tuned.changes.items()]
     lines += _confirmed(tuned)

@@ -15,7 +15,7 @@ ORDER = [
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings",
     "sources.inheritance", "sources.tables",
     "audio.waveform", "audio.file", "audio.decode", "audio.logmel", "audio.extract",
-    "relations", "inputs", "losses", "triplets", "batches", "neighbourhoods", "metrics",
+    "relations", "inputs", "pairwise", "losses", "triplets", "batches", "neighbourhoods", "metrics",
     "training", "weights",
     "models.content", "models.interaction", "models.general", "models.graph",
     "stages.pieces", "stages.content", "stages.interaction", "stages.general", "stages.graph",

@@ -1,7 +1,6 @@
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from scipy import sparse
 
 from undersong import relations
@@ -202,26 +201,6 @@ def test_common_neighbours_are_counted():
         for other in set(range(7)) - {query}:
             assert scores[row, other] == (edges[query] & edges[other]).sum()
     assert scores[0, 0] == 2
-
-
-def test_info_nce_equals_its_formula_and_skips_lonely_items():
-    torch.manual_seed(1)
-    vectors = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
-    related = torch.zeros(6, 6, dtype=torch.bool)
-    for a, b in ((0, 1), (0, 2), (3, 4)):
-        related[a, b] = related[b, a] = True
-    related[5, 5] = True
-    total, anchors = 0.0, 0
-    for i in range(6):
-        positive = [j for j in range(6) if related[i, j] and j != i]
-        if positive:
-            logits = {j: (vectors[i] @ vectors[j]).item() / 0.3 for j in range(6) if j != i}
-            below = np.log(sum(np.exp(x) for x in logits.values()))
-            total -= np.mean([logits[j] - below for j in positive])
-            anchors += 1
-    loss = network.info_nce(vectors, related, temperature=0.3)
-    assert loss.item() == pytest.approx(total / anchors, rel=1e-5)
-    assert network.info_nce(vectors, torch.zeros_like(related), temperature=0.3).item() == 0
 
 
 def test_the_network_learns_groups_that_the_untrained_sources_hide():

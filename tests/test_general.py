@@ -60,6 +60,18 @@ def test_every_source_and_every_part_has_a_say():
     assert silent == []
 
 
+def test_without_the_third_layer_or_the_crossing_there_is_less_to_learn():
+    sizes = {}
+    for name in ("as it is", "weigh_fields", "crossing"):
+        model = small(**({} if name == "as it is" else {name: False}))
+        out = model([torch.randn(11, 9), torch.randn(11, 5)], torch.zeros(11, 2, dtype=torch.bool))
+        assert out.shape == (11, 7)
+        sizes[name] = sum(x.numel() for x in model.parameters())
+    assert sizes["as it is"] - sizes["crossing"] == 6 * 6 * 2 * 24  # 6 pairs of width 6 -> 48
+    assert not any(x.startswith("weigh.") for x in small(weigh_fields=False).state_dict())
+    assert sizes["weigh_fields"] < sizes["as it is"]
+
+
 def test_it_begins_as_a_projection_that_keeps_cosines():
     torch.manual_seed(0)
     settings = dataclasses.replace(SMALL, out=4096)
@@ -224,6 +236,17 @@ def test_an_unlinked_item_is_not_pushed_from_an_anchor_of_its_meta_label():
     assert not pairs["unrelated"][0, 1]
     strict = dataclasses.replace(SMALL, tail_is_negative=True)
     assert general._pairs(np.arange(4), related, codes, unlinked, strict)["unrelated"][0, 2]
+
+
+def test_a_graded_prior_weighs_pairs_by_their_share_of_equal_fields():
+    related = sparse.csr_matrix((4, 4), dtype=bool)
+    codes = np.array([[0, 1], [0, 2], [0, 1], [-1, -1]], dtype=np.int32)
+    graded = dataclasses.replace(SMALL, graded=True)
+    pairs = general._pairs(np.arange(4), related, codes, np.ones(4, dtype=bool), graded)
+    toward, away = pairs["consistent"], pairs["inconsistent"]
+    assert (toward[0, 1], toward[0, 2], toward[0, 3]) == (0.5, 1, 0)
+    assert (away[0, 1], away[0, 2], away[0, 3]) == (0.5, 0, 0)
+    assert (toward.dtype, away.dtype) == (np.float32, np.float32)
 
 
 def test_no_relation_of_validation_or_test_is_trained_on(tmp_path, monkeypatch):

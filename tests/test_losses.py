@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,10 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from undersong import pairwise
 from undersong.losses import (
     MultiRelationship,
     MultiSimilarity,
     cosine,
+    graded_similarity,
     informative,
     multi_relationship,
     multi_similarity,
@@ -117,10 +120,77 @@ def test_equation_2_as_printed_mines_nothing_once_groups_hold_together():
     others = ~torch.eye(48, dtype=torch.bool)
     related = (label[:, None] == label) & others
     unrelated = (label[:, None] != label) & others
-    printed = similarity < similarity.masked_fill(~unrelated, math.inf).amin(1, True) + 0.1
-    kept, _ = informative(similarity, related, unrelated, 0.1)
-    assert (printed & related).sum() == 0
+    kept, hard = informative(similarity, related, unrelated, 0.1)
+    printed, same = informative(similarity, related, unrelated, 0.1, printed=True)
+    assert printed.sum() == 0
+    assert torch.equal(same, hard)
     assert kept.sum() > 0.5 * related.sum()
+
+
+def test_equation_2_as_printed_compares_with_the_least_similar_unrelated_item():
+    similarity, related, unrelated = batch(2)
+    unrelated[4] = False
+    kept, _ = informative(similarity, related, unrelated, 0.4, printed=True)
+    for i in range(12):
+        negative = [similarity[i, j] for j in range(12) if unrelated[i, j]]
+        for j in range(12):
+            least = min(negative, default=-math.inf)
+            assert kept[i, j] == (related[i, j] and similarity[i, j] < least + 0.4)
+    assert kept.any()
+
+
+@pytest.mark.parametrize(
+    ("form", "alone"),
+    [
+        ("as printed", lambda *x: multi_similarity(*x, MultiSimilarity(**MILD), printed=True)),
+        ("contrastive", lambda *x: pairwise.contrastive(*x, margin=0.2)),
+        ("triplet", lambda *x: pairwise.triplet(*x, margin=0.2)),
+        ("info-nce", lambda *x: pairwise.info_nce(*x, temperature=0.5)),
+    ],
+)
+def test_another_form_takes_the_place_of_equation_4_and_leaves_the_prior(form, alone):
+    similarity, related, unrelated = batch(3)
+    _, consistent, inconsistent = batch(4, groups=4)
+    settings = MultiRelationship(
+        known=MultiSimilarity(**MILD), form=form, margin=0.2, temperature=0.5, prior_weight=0.7
+    )
+    masks = {"consistent": consistent, "inconsistent": inconsistent}
+    loss = multi_relationship(
+        similarity, related=related, unrelated=unrelated, **masks, settings=settings
+    )
+    prior = multi_similarity(similarity, consistent, inconsistent, settings.prior)
+    expected = alone(similarity, related, unrelated) + 0.7 * prior
+    assert loss.item() == pytest.approx(expected.item())
+    usual = dataclasses.replace(settings, form="multi-similarity")
+    other = multi_relationship(
+        similarity, related=related, unrelated=unrelated, **masks, settings=usual
+    )
+    assert loss.item() != pytest.approx(other.item())
+
+
+def test_graded_weights_multiply_each_pair():
+    similarity, *_ = batch(5)
+    generator = torch.Generator().manual_seed(0)
+    toward = torch.rand(12, 12, generator=generator, dtype=torch.float64)
+    toward[2] = 0
+    away = 1 - toward
+    settings = MultiSimilarity(**MILD, margin=-1)
+    total = 0.0
+    for i in range(12):
+        rest = [j for j in range(12) if j != i]
+        pull = sum(toward[i, j] * math.exp(-2 * (similarity[i, j] - 0.1)) for j in rest)
+        push = sum(away[i, j] * math.exp(3 * (similarity[i, j] - 0.1)) for j in rest)
+        total += math.log(1 + pull) / 2 + math.log(1 + push) / 3
+    loss = graded_similarity(similarity, toward, away, settings)
+    assert loss.item() == pytest.approx(total / 12)
+
+
+def test_grades_of_0_and_1_are_the_paper_s_prior():
+    similarity, related, unrelated = batch(6)
+    settings = MultiSimilarity(**MILD, margin=-1)
+    whole = multi_similarity(similarity, related, unrelated, settings)
+    graded = graded_similarity(similarity, related.double(), unrelated.double(), settings)
+    assert graded.item() == pytest.approx(whole.item())
 
 
 def test_agrees_with_pytorch_metric_learning():
@@ -178,6 +248,19 @@ def test_cosine_is_computed_in_float32_under_bfloat16():
 def test_refuses_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         MultiSimilarity(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"form": "tripplet"}, "form 'tripplet'; did you mean 'triplet'"),
+        ({"temperature": 0.0}, "temperature 0.0 must be above 0"),
+        ({"margin": 2.5}, r"margin 2.5 in \[-1, 2\]"),
+    ],
+)
+def test_refuses_forms_that_do_not_exist_or_cannot_work(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MultiRelationship(**settings)
 
 
 def test_refuses_mining_in_the_prior_loss():

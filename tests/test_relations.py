@@ -164,3 +164,16 @@ def test_without_metadata_every_pair_is_unknown():
 def test_a_block_takes_rows_in_the_asked_order():
     matrix = sparse.csr_matrix(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=bool))
     assert relations.block(matrix, [2, 1]).tolist() == [[False, True], [True, False]]
+
+
+def test_agreement_by_degrees_counts_the_fields_that_both_items_have():
+    codes = np.array([[0, 1, 2], [0, 1, 3], [0, -1, 2], [-1, -1, -1], [4, 5, 6]], dtype=np.int32)
+    share, compared = relations.meta_agreement(codes)
+    assert share[0, 1] == pytest.approx(2 / 3)
+    assert share[0, 2] == share[2, 0] == 1
+    assert share[1, 2] == 0.5
+    assert share[0, 4] == 0
+    assert compared[0, 4]
+    assert not compared[3].any()
+    assert not compared.diagonal().any()
+    assert not share.diagonal().any()

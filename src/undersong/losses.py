@@ -1,4 +1,4 @@
-"""Losses (section 2.4, equations 2 to 5): tensors in, tensors out.
+"""Losses of GRM and its parts (section 2.4, equations 2 to 5): tensors in, tensors out.
 
 A loss reads how similar the model finds each pair and which pairs are related or unrelated. A
 pair that is neither is unknown and costs nothing. No loss knows which model made the matrix.
@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from undersong.errors import nearest_known
+from undersong.pairwise import contrastive, info_nce, triplet
+
+FORMS = ("multi-similarity", "as printed", "contrastive", "triplet", "info-nce")
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,36 @@ class MultiSimilarity:
 
 @dataclass(frozen=True)
 class MultiRelationship:
-    """Equation 5: the loss on known relations plus ``prior_weight`` (lambda) times the prior."""
+    """Equation 5: the loss on known relations plus ``prior_weight`` (lambda) times the prior.
+
+    Parameters
+    ----------
+    known, prior : equation 4 on known relations, and on R_P
+    prior_weight : lambda
+    form : of the loss on known relations
+        "multi-similarity" is equation 4 with the mining of Wang et al., "as printed" the same with
+        equation 2 as the paper prints it. "contrastive", "triplet" and "info-nce" take the place
+        of equation 4 and leave ``known`` unread (``undersong.pairwise``).
+    margin : cosine, of "contrastive" and "triplet"
+    temperature : cosine, of "info-nce"
+    """
 
     known: MultiSimilarity = field(default=MultiSimilarity())
     prior: MultiSimilarity = field(
         default=MultiSimilarity(alpha=2.0, beta=10.0, gamma=0.5, margin=-1.0)
     )
     prior_weight: float = 0.1
+    form: str = "multi-similarity"
+    margin: float = 0.3
+    temperature: float = 0.07
 
     def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form {self.form!r}; {nearest_known(self.form, FORMS)}")
+        if self.temperature <= 0 or not -1 <= self.margin <= 2:
+            raise ValueError(
+                f"temperature {self.temperature} must be above 0, margin {self.margin} in [-1, 2]"
+            )
         if self.prior_weight < 0:
             raise ValueError(f"prior_weight {self.prior_weight} must be 0 or more")
         if self.prior.margin != -1:
@@ -58,7 +84,12 @@ def cosine(embeddings: Tensor) -> Tensor:
 
 
 def multi_similarity(
-    similarity: Tensor, related: Tensor, unrelated: Tensor, settings: MultiSimilarity
+    similarity: Tensor,
+    related: Tensor,
+    unrelated: Tensor,
+    settings: MultiSimilarity,
+    *,
+    printed: bool = False,
 ) -> Tensor:
     """Pull related items together and push unrelated ones apart (equations 2 to 4).
 
@@ -69,6 +100,7 @@ def multi_similarity(
     related, unrelated : (n, n) bool
         Pairs known to be similar, and pairs taken for dissimilar. A pair in neither is unknown
         and has no part. A pair in both is a mistake of the caller.
+    printed : mine by equation 2 as the paper prints it, for an ablation
 
     Returns
     -------
@@ -96,23 +128,37 @@ def multi_similarity(
     others = ~torch.eye(n, dtype=torch.bool, device=similarity.device)
     positive, negative = related & others, unrelated & others
     if settings.margin >= 0:
-        positive, negative = informative(similarity, positive, negative, settings.margin)
+        positive, negative = informative(
+            similarity, positive, negative, settings.margin, printed=printed
+        )
     pull = _log_one_plus_sum_exp(settings.alpha * (settings.gamma - similarity), positive)
     push = _log_one_plus_sum_exp(settings.beta * (similarity - settings.gamma), negative)
     return (pull / settings.alpha + push / settings.beta).mean()
 
 
 def informative(
-    similarity: Tensor, positive: Tensor, negative: Tensor, margin: float
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float,
+    *,
+    printed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Keep the pairs that rank on the wrong side of the margin (equations 2 and 3).
 
     A related pair stays when it is less similar than the most similar unrelated one plus the
     margin; an unrelated pair when it is more similar than the least similar related one minus
     the margin. An item without related or without unrelated pairs keeps none.
+
+    ``printed`` takes equation 2 literally: a related pair stays when it is less similar than the
+    *least* similar unrelated one plus the margin, which next to none is.
     """
     inf = float("inf")
-    hardest = similarity.masked_fill(~negative, -inf).amax(dim=1, keepdim=True)
+    if printed:
+        hardest = similarity.masked_fill(~negative, inf).amin(dim=1, keepdim=True)
+        hardest = hardest.masked_fill(hardest == inf, -inf)
+    else:
+        hardest = similarity.masked_fill(~negative, -inf).amax(dim=1, keepdim=True)
     easiest = similarity.masked_fill(~positive, inf).amin(dim=1, keepdim=True)
     return positive & (similarity < hardest + margin), negative & (similarity > easiest - margin)
 
@@ -129,13 +175,50 @@ def multi_relationship(
     """L_MR, the loss of GRM (equation 5): known relations plus the weighted prior, (n, n) each.
 
     ``consistent`` and ``inconsistent`` are R_P: same or different genre, region and popularity.
-    The prior takes every pair, without mining, so an item that nobody has linked learns too.
+    The prior takes every pair, without mining, so an item that nobody has linked learns too. As
+    float they are weights in [0, 1]: a pair may be both, more or less.
     """
-    loss = multi_similarity(similarity, related, unrelated, settings.known)
+    loss = _known(similarity, related, unrelated, settings)
     if settings.prior_weight == 0:
         return loss
-    prior = multi_similarity(similarity, consistent, inconsistent, settings.prior)
+    grade = graded_similarity if consistent.is_floating_point() else multi_similarity
+    prior = grade(similarity, consistent, inconsistent, settings.prior)
     return loss + settings.prior_weight * prior
+
+
+def graded_similarity(
+    similarity: Tensor, toward: Tensor, away: Tensor, settings: MultiSimilarity
+) -> Tensor:
+    """Equation 4 without mining, each pair weighed: pulled as ``toward``, pushed as ``away`` says.
+
+    Parameters
+    ----------
+    similarity : (n, n) float, diagonal ignored
+    toward, away : (n, n) float in [0, 1]; with only 0 and 1 this is ``multi_similarity``
+    """
+    itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+
+    def side(sharpness: float, exponent: Tensor, weight: Tensor) -> Tensor:
+        kept = weight.masked_fill(itself, 0)
+        logits = sharpness * exponent + kept.clamp(min=torch.finfo(kept.dtype).tiny).log()
+        return _log_one_plus_sum_exp(logits, kept > 0) / sharpness
+
+    pull = side(settings.alpha, settings.gamma - similarity, toward)
+    return (pull + side(settings.beta, similarity - settings.gamma, away)).mean()
+
+
+def _known(
+    similarity: Tensor, related: Tensor, unrelated: Tensor, settings: MultiRelationship
+) -> Tensor:
+    """Loss on known relations, in the form that the settings name."""
+    if settings.form == "contrastive":
+        return contrastive(similarity, related, unrelated, margin=settings.margin)
+    if settings.form == "triplet":
+        return triplet(similarity, related, unrelated, margin=settings.margin)
+    if settings.form == "info-nce":
+        return info_nce(similarity, related, unrelated, temperature=settings.temperature)
+    printed = settings.form == "as printed"
+    return multi_similarity(similarity, related, unrelated, settings.known, printed=printed)
 
 
 def _log_one_plus_sum_exp(logits: Tensor, keep: Tensor) -> Tensor:

@@ -202,6 +202,25 @@ def meta_consistent(
     return agree, differ
 
 
+def meta_agreement(
+    codes: NDArray[np.int32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """R_P by degrees: the share of equal fields of each pair, and whether any can be compared.
+
+    Both are (n, n), over the fields that both items have; 0 and False on the diagonal and where
+    they have none in common. Beyond the paper, which asks for all fields at once.
+    """
+    n = len(codes)
+    equal, compared = np.zeros((n, n), dtype=np.float32), np.zeros((n, n), dtype=np.float32)
+    for column in codes.T:
+        both = (column[:, None] >= 0) & (column[None, :] >= 0)
+        equal += both & (column[:, None] == column[None, :])
+        compared += both
+    np.fill_diagonal(compared, 0)
+    np.fill_diagonal(equal, 0)
+    return (equal / np.maximum(compared, 1)).astype(np.float32), compared > 0
+
+
 def block(matrix: sparse.csr_matrix, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Pairs among some items as a dense matrix, (len(rows), len(rows)) bool."""
     return np.asarray(matrix[rows][:, rows].toarray(), dtype=bool)

@@ -17,7 +17,9 @@ from undersong.batches import anchors_with_partners
 from undersong.errors import DataError
 from undersong.evaluation.methods import Method, from_vectors
 from undersong.inputs import Source
+from undersong.losses import cosine
 from undersong.metrics import cold_ndcg
+from undersong.pairwise import info_nce
 from undersong.progress import Progress, silent
 from undersong.relations import block
 from undersong.training import Schedule, train
@@ -70,31 +72,6 @@ class Network(nn.Module):
         return F.normalize(self.last(self.dropout(hidden)), dim=1)
 
 
-def info_nce(vectors: Tensor, related: Tensor, *, temperature: float) -> Tensor:
-    """Tell each item's related items from all others in the batch.
-
-    Mean, over the items with something related, of -ln of the share that their related items
-    have in the softmax, averaged over the related items. 0 without any.
-
-    Parameters
-    ----------
-    vectors : (b, d) float, unit length
-    related : (b, b) bool, diagonal ignored
-    temperature : cosine, above 0
-
-    Source
-    ------
-    van den Oord et al. 2018, with several positives as in Khosla et al., Supervised Contrastive
-    Learning, NeurIPS 2020, equation 2.
-    """
-    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    positive = related & ~itself
-    logits = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
-    share = torch.log_softmax(logits, dim=1).masked_fill(~positive, 0)
-    count = positive.sum(dim=1)
-    return -(share.sum(dim=1) / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
-
-
 def mlp(
     sources: Sequence[Source],
     relations: sparse.csr_matrix,
@@ -138,7 +115,7 @@ def mlp(
         drawn.data *= single / np.float32(1 - settings.input_dropout)
         vectors = network(_sparse(drawn, device, kept=kept, source_of=source_of))
         related = torch.from_numpy(block(relations, rows)).to(device)
-        return info_nce(vectors, related, temperature=settings.temperature)
+        return info_nce(cosine(vectors), related, ~related, temperature=settings.temperature)
 
     def validate(model: nn.Module) -> float:
         return cold_ndcg(_encode(model, inputs, device), queries, truth)

@@ -39,6 +39,10 @@ class GeneralSettings:
         paper's R_A alone
     tail_is_negative : False keeps an unlinked item from being pushed away from an anchor with the
         same genre, region and popularity: it is unlabelled, not dissimilar
+    graded : weigh a pair of the prior by its share of equal fields among the known ones; False
+        for the paper's all or nothing
+    weigh_fields : the third transformer layer, over the fields
+    crossing : the second-order feature crossing
     """
 
     width: int = 128
@@ -56,6 +60,9 @@ class GeneralSettings:
     tail: int = 300
     indirect: int = 10
     tail_is_negative: bool = False
+    graded: bool = False
+    weigh_fields: bool = True
+    crossing: bool = True
     loss: MultiRelationship = field(
         default=MultiRelationship(
             known=MultiSimilarity(alpha=2.0, beta=12.0, gamma=0.8, margin=0.5), prior_weight=0.05
@@ -100,7 +107,7 @@ class GeneralModel(nn.Module):
         super().__init__()
         self.settings, self.sizes = settings, tuple(widths)
         width, z = settings.width, settings.fields
-        f, pairs = width // z, z * (z - 1) // 2
+        f, pairs = width // z, z * (z - 1) // 2 if settings.crossing else 0
         beside = settings.out if settings.skip else 0
         self.read = nn.ModuleList(
             _Reader(size, (width, beside), weight, settings.input_dropout)
@@ -112,7 +119,9 @@ class GeneralModel(nn.Module):
             *(_layer(width, settings.heads, settings.dropout) for _ in range(2)),
         )
         self.scale = nn.LayerNorm(width)
-        self.weigh = _layer(f, settings.heads, settings.dropout)
+        self.weigh: nn.Module = nn.Identity()
+        if settings.weigh_fields:
+            self.weigh = _layer(f, settings.heads, settings.dropout)
         last = nn.Linear(2 * width, settings.out)
         self.head = nn.Sequential(
             nn.Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
@@ -132,9 +141,11 @@ class GeneralModel(nn.Module):
         tokens = torch.where(missing[..., None], self.absent, given) + self.source  # (n, s, d)
         e = self.scale(self.fuse(tokens).sum(dim=1))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
-        i, j = torch.triu_indices(self.settings.fields, self.settings.fields, offset=1)
-        crossed = fields[:, i] * fields[:, j]  # (n, z(z-1)/2, f)
-        general: Tensor = self.head(torch.cat([fields, crossed], dim=1).flatten(1)).float()
+        if self.settings.crossing:
+            i, j = torch.triu_indices(self.settings.fields, self.settings.fields, offset=1)
+            crossed = fields[:, i] * fields[:, j]  # (n, z(z-1)/2, f)
+            fields = torch.cat([fields, crossed], dim=1)
+        general: Tensor = self.head(fields.flatten(1)).float()
         if self.settings.skip:
             general = general + beside.masked_fill(missing[..., None], 0).sum(dim=1)
         return F.normalize(general, dim=1)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -195,8 +195,10 @@ def _pairs(
     codes: NDArray[np.int32],
     unlinked: NDArray[np.bool_],
     settings: GeneralSettings,
-) -> dict[str, NDArray[np.bool_]]:
+) -> dict[str, NDArray[Any]]:
     """R_A, widened by items at one remove, and R_P among the items of a batch, (n, n) bool each.
+
+    With ``graded`` R_P comes as weights in [0, 1].
 
     A pair without a relation is unrelated, unless one of the two has no relation at all and they
     have the same meta label: then nobody can tell (decision 5).
@@ -207,9 +209,14 @@ def _pairs(
     if not settings.tail_is_negative:
         loose = unlinked[rows]
         unrelated &= ~(consistent & (loose[:, None] | loose[None, :]))
-    return {
+    masks: dict[str, NDArray[Any]] = {
         "related": positive,
         "unrelated": unrelated,
         "consistent": consistent,
         "inconsistent": inconsistent,
     }
+    if settings.graded:
+        agreement, known = relations.meta_agreement(codes[rows])
+        weights = {"consistent": agreement * known, "inconsistent": (1 - agreement) * known}
+        return masks | weights
+    return masks

@@ -28,6 +28,8 @@ ORDER = [
     "experiments.plan", "experiments.sets", "experiments.answers", "experiments.estimates",
     "experiments.models", "experiments.results", "experiments.tables", "experiments.olga",
     "experiments.claims", "experiments.figures", "experiments.reproduction", "experiments.page",
+    "experiments.pooling", "experiments.ablations", "experiments.ablating",
+    "experiments.ablation_page",
     "tuning.space", "tuning.results", "tuning.trials", "tuning.storage", "tuning.study",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "cli", "__main__",

@@ -322,14 +322,16 @@ def neighbours(
 @click.option(
     "--data",
     "sets",
-    default="A,B,T",
-    show_default=True,
-    help="Which sets, with commas between: A, B, T, lieder, olga.",
+    help="Which sets, with commas between: A, B, T, lieder, olga.  [default: A,B,T; for ablations "
+    "B]",
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), help="Training seeds.  [default: 5; with --quick 2]"
+    "--seeds",
+    type=click.IntRange(1),
+    help="Training seeds.  [default: 5; with --quick 2; for ablations 1]",
 )
 @click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
+@click.option("--ablations", is_flag=True, help="What each part of GRM is worth, in place of all.")
 @click.option(
     "--from",
     "data",
@@ -354,29 +356,45 @@ def neighbours(
     help="Whose items ask; the test relations of these sets are sealed.",
 )
 def reproduce(
-    out: Path, sets: str, seeds: int | None, quick: bool, data: Path, examples: Path, part: str
+    out: Path,
+    sets: str | None,
+    seeds: int | None,
+    quick: bool,
+    ablations: bool,
+    data: Path,
+    examples: Path,
+    part: str,
 ) -> None:
     """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
 
     Everything lies in OUT. Interrupt it when you like: the same command goes on where it was.
-    Writes reproduction.md, reproduction.json and the figures into OUT.
+    Writes reproduction.md, reproduction.json and the figures into OUT; with --ablations
+    ablations.md and ablations.json.
 
     \b
     Example:
         undersong reproduce my-reproduction --data A,T --seeds 3
     """
-    from undersong.experiments import page
+    from undersong.experiments import ablating, ablation_page, page
     from undersong.experiments import sets as known_sets
     from undersong.experiments.reproduction import QUICK_SEEDS, SEEDS, Plan
     from undersong.experiments.reproduction import reproduce as make
     from undersong.terminal import ProgressDisplay
 
-    count = seeds or (QUICK_SEEDS if quick else SEEDS)
+    count = seeds or (1 if ablations else QUICK_SEEDS if quick else SEEDS)
     plan = Plan(out, data, examples, seeds=count, quick=quick, part=part)
+    asked = known_sets.chosen(sets or ("B" if ablations else "A,B,T"))
     with ProgressDisplay() as progress:
-        found = make(plan, known_sets.chosen(sets), progress=progress)
-    written = page.write(plan, found)
-    click.echo(page.terminal(plan, found))
+        if ablations:
+            rows = ablating.ablate(plan, asked, progress=progress)
+        else:
+            found = make(plan, asked, progress=progress)
+    if ablations:
+        written = ablation_page.write(plan, rows)
+        click.echo(ablation_page.terminal(plan, rows))
+    else:
+        written = page.write(plan, found)
+        click.echo(page.terminal(plan, found))
     click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)
 
 

@@ -52,6 +52,7 @@ class Place:
     part : whose items ask
     settings : of the run, with this seed
     graph : of the GNN backend
+    quick : whether trainings are cut short
     """
 
     home: Path
@@ -61,6 +62,7 @@ class Place:
     part: str
     settings: Settings
     graph: GraphSettings
+    quick: bool = False
 
     @property
     def kind(self) -> Kind:

@@ -71,10 +71,10 @@ def terminal(plan: Plan, sets: Sequence[Results]) -> str:
         lines += [about(results), "", render_tables(found, width=WIDTH)]
     lines += ["Claims", *(f"  {x}" for x in claim_lines(sets)), "", *notes(plan, sets)]
     lines += ["", QUICK] if plan.quick else []
-    return "\n".join(y for x in lines for y in _wrapped(x)) + "\n"
+    return "\n".join(y for x in lines for y in wrapped(x)) + "\n"
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
     """Break prose at the width of the terminal; tables are broken already."""
     if "\n" in text or len(text) <= WIDTH:
         return [text]

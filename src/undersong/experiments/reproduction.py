@@ -89,11 +89,7 @@ def reproduce(
     DataError
         If data is missing, or items of ``plan.part`` cannot be asked.
     """
-    _claim_folder(plan)
-    for data_set in sets:
-        settings = settings_of(data_set, plan.examples)
-        folder = catalogue_folder(plan, data_set)
-        prepare(data_set, folder, settings=settings, data=plan.data, examples=plan.examples)
+    open_folder(plan, sets)
     whole = [(data_set, places(plan, data_set)) for data_set in sets]
     pieces = [
         piece
@@ -103,6 +99,15 @@ def reproduce(
     ]
     carry_out(pieces, progress=progress)
     return tuple(gather(plan, data_set, made) for data_set, made in whole)
+
+
+def open_folder(plan: Plan, sets: Sequence[DataSet]) -> None:
+    """Import the sets that are not there yet, after a look at what the folder is for."""
+    _claim_folder(plan)
+    for data_set in sets:
+        settings = settings_of(data_set, plan.examples)
+        folder = catalogue_folder(plan, data_set)
+        prepare(data_set, folder, settings=settings, data=plan.data, examples=plan.examples)
 
 
 def catalogue_folder(plan: Plan, data_set: DataSet) -> Path:
@@ -128,6 +133,7 @@ def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
             part=plan.part,
             settings=replace(settings, run=replace(settings.run, seed=seed)),
             graph=graph,
+            quick=plan.quick,
         )
         for seed in range(plan.seeds)
     )
@@ -240,6 +246,8 @@ def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Me
         rows = set(MODELS.values())
         yield from (x for x in learned(catalogue, run, kind=kind) if x.name not in rows)
     yield random(len(parts), seed=place.seed)
+    if place.quick and place.seed:
+        return  # the network baseline alone takes longer than all that is quick
     if run is not None:
         found = baselines(
             catalogue, run, kind=kind, parts=parts, part=place.part, progress=progress

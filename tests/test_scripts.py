@@ -151,11 +151,13 @@ def test_set_up_refuses_an_unknown_set_of_packages(bare):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["C", "out"], "unknown set 'C'; known: A, B, lieder"),
+        (["C", "out"], "unknown set 'C'; known: A, B, T, lieder, olga"),
         (["B"], "say SET and OUT"),
         (["B", "out", "--dat", "x"], "unknown option --dat; known: --data DIR, --fresh"),
         (["B", "out", "--data"], "--data needs a folder"),
         (["lieder", "out", "--data", "nowhere"], "there is no data in nowhere/lieder"),
+        (["T", "out", "--data", "nowhere"], "there is no data in nowhere/multisource"),
+        (["olga", "out", "--data", "nowhere"], "there is no data in nowhere/olga"),
     ],
 )
 def test_real_data_says_what_is_wrong_before_it_does_anything(tmp_path, words, message):
@@ -172,6 +174,37 @@ def test_real_data_does_not_mix_two_sets_in_one_folder(tmp_path):
     done = run(ROOT / "scripts/real-data", "B", tmp_path / "out", "--data", tmp_path / "data")
     assert done.returncode == 1
     assert "holds set A already; give another OUT for set B" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "mapping", "settings"),
+    [
+        ("A", "multisource-A.toml", []),
+        ("B", "multisource-B.toml", []),
+        ("T", "multisource-T.toml", ["--settings", "examples/tracks.toml"]),
+        ("lieder", "lieder.toml", []),
+        ("olga", "olga.toml", []),
+    ],
+)
+def test_real_data_imports_trains_and_evaluates_each_set(tmp_path, name, mapping, settings):
+    """With a stand-in for the program, which notes what it is asked."""
+    for folder in ("scripts", "examples", ".venv/bin", "data/multisource", "data/lieder"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/olga").mkdir()
+    shutil.copy(ROOT / "scripts/real-data", tmp_path / "scripts/real-data")
+    for file, line in (("scripts/setup", "exit 0"), (".venv/bin/undersong", 'echo "$@" >>asked')):
+        (tmp_path / file).write_text(f"#!{shutil.which('bash')}\n{line}\n")
+        (tmp_path / file).chmod(0o755)
+    script = tmp_path / "scripts/real-data"
+    done = run(script, name, "out", "--data", "data", "--fresh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, third = (tmp_path / "asked").read_text().splitlines()
+    assert first.split()[:2] == ["import", "tables"]
+    assert first.split()[2].endswith(f"examples/{mapping}")
+    assert (ROOT / "examples" / mapping).exists()
+    words = [x.replace(f"{tmp_path}/", "") for x in second.split()]
+    assert words == ["train", "out/catalogue", "out/run", *settings, "--fresh"]
+    assert third == "evaluate out/run --split validation"
 
 
 def test_ci_runs_the_tests_by_the_script_that_users_type():

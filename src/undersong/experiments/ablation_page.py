@@ -74,7 +74,9 @@ def table(one: Ablated, show: Callable[[Estimate | None], str]) -> Table:
         )
         for x in one.rows
     )
-    title = f"Ablations of GRM, set {one.results.data_set.name}, {len(one.results.seeds)} seeds"
+    count = len(one.results.seeds)
+    seeds = f"{count} seed" if count == 1 else f"{count} seeds"
+    title = f"Ablations of GRM, set {one.results.data_set.name}, {seeds}"
     return Table(title, ("", *header), rows)
 
 
@@ -85,7 +87,7 @@ def what_matters(one: Ablated) -> tuple[str, ...]:
         apart = [(x, y) for x in one.rows if (y := x.differences[place]) is not None]
         worse = [(x, y) for x, y in apart if y.high is not None and y.high < 0]
         better = [(x, y) for x, y in apart if y.low is not None and y.low > 0]
-        lines.append(f"{name}: worse with {_named(worse)}; better with {_named(better)}.")
+        lines.append(f"{name}: lower: {_named(worse)}; higher: {_named(better)}.")
     unseen = [x.name for x in one.rows if x.name != x.beside and not _seen(x)]
     lines.append(f"No difference that this many queries show: {', '.join(unseen) or 'none'}.")
     return tuple(lines)
@@ -100,7 +102,7 @@ def _seen(row: Row) -> bool:
 
 def _named(rows: Sequence[tuple[Row, Estimate]]) -> str:
     ordered = sorted(rows, key=lambda pair: pair[1].value)
-    return ", ".join(f"{x.name} ({100 * y.value:+.1f} points)" for x, y in ordered) or "nothing"
+    return ", ".join(f"{x.name} ({100 * y.value:+.1f} points)" for x, y in ordered) or "none"
 
 
 def _as_json(one: Ablated) -> dict[str, Any]:

@@ -93,9 +93,8 @@ SETS: Mapping[str, DataSet] = {
             "olga.toml",
             "olga",
             0,
-            ("RdRM",),
-            "17,673 artists with the official split; relations alone",
-            trained=False,
+            ("RdRM", "GRM"),
+            "17,673 artists with the official split; relations, and tags of some",
         ),
     )
 }

@@ -14,7 +14,7 @@ from undersong.baselines.graph import (
     personalised_pagerank,
     visible_edges,
 )
-from undersong.baselines.network import mlp
+from undersong.baselines.network import NetworkSettings, mlp
 from undersong.baselines.plays import als, co_listening
 from undersong.baselines.untrained import concatenation, popularity, tags
 from undersong.catalogue import tables
@@ -97,6 +97,7 @@ def baselines(
     kind: Kind,
     parts: NDArray[np.str_],
     part: str,
+    network: NetworkSettings = NetworkSettings(),
     progress: Progress = silent,
 ) -> list[Method]:
     """Every baseline for which the catalogue has the data; those without are left out.
@@ -124,6 +125,7 @@ def baselines(
                 queries=queries,
                 truth=truth,
                 seed=seed,
+                settings=network,
                 progress=progress,
             ),
         ),

@@ -16,6 +16,7 @@ from undersong.baselines.graph import (
     personalised_pagerank,
     visible_edges,
 )
+from undersong.baselines.network import NetworkSettings
 from undersong.baselines.untrained import random
 from undersong.catalogue import splits, tables
 from undersong.errors import ArtifactError, SettingsError
@@ -46,6 +47,9 @@ from undersong.runs import Run
 FORMAT = 1
 SEEDS, QUICK_SEEDS = 5, 2
 CHANCE = "random"
+QUICK_NETWORK = NetworkSettings(
+    hidden=256, anchors=400, schedule=replace(NetworkSettings().schedule, steps=50)
+)
 # Baselines that draw something: of the others one seed says all.
 DRAWN = (CHANCE, "ALS", "MLP", "all sources")
 
@@ -246,11 +250,16 @@ def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Me
         rows = set(MODELS.values())
         yield from (x for x in learned(catalogue, run, kind=kind) if x.name not in rows)
     yield random(len(parts), seed=place.seed)
-    if place.quick and place.seed:
-        return  # the network baseline alone takes longer than all that is quick
+    network = QUICK_NETWORK if place.quick else NetworkSettings()
     if run is not None:
         found = baselines(
-            catalogue, run, kind=kind, parts=parts, part=place.part, progress=progress
+            catalogue,
+            run,
+            kind=kind,
+            parts=parts,
+            part=place.part,
+            network=network,
+            progress=progress,
         )
     else:
         edges = visible_edges(catalogue, kind, parts=parts, part=place.part)

@@ -364,6 +364,22 @@ def test_the_mapping_in_the_docs_is_read(tmp_path):
 TRACKS = '[tracks]\nfile = "tracks.csv"\nartist = "artist"\n'
 
 
+@needs_data
+def test_set_t_has_all_its_tracks_and_relations():
+    mapping = HERE / "examples" / "multisource-T.toml"
+    catalogue = tables.import_tables(mapping, data=DATA / "multisource")[0]
+    assert len(catalogue.tracks) == 6592
+    assert len(catalogue.pairs("track")) == 10030
+    assert catalogue.tracks["artist"].n_unique() == 540
+    roles = {x.role: x.name for x in catalogue.fields_of("track") if x.role}
+    assert roles == {
+        "genre": "spotify_genres",
+        "region": "country",
+        "popularity": "artist_popularity",
+    }
+    assert [x.name for x in catalogue.fields_of("track") if x.withheld] == ["dbpedia_genres"]
+
+
 def test_artists_that_only_tracks_name_are_added_where_the_mapping_says_so(write):
     mapping = write(
         mapping_toml=ARTISTS + 'where = { kept = "y" }\n' + TRACKS + 'unknown = "add"\n',

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from undersong import cli
+from undersong.baselines.network import NetworkSettings
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.judging import Judged, Whole
 from undersong.experiments import answers, claims, page, sets, tables
@@ -32,6 +33,7 @@ GRAPH = GraphSettings(
     others=13,
     training=Schedule(steps=6, validate_every=3, learning_rate=3e-3),
 )
+NETWORK = NetworkSettings(hidden=10, width=6, anchors=20, schedule=Schedule(steps=4))
 MAPPING = """
 [artists]
 file = "artists.csv"
@@ -102,7 +104,14 @@ def put(folder):
 
 
 def plan_in(folder, **changes):
-    plan = Plan(folder / "out", folder / "data", folder / "examples", seeds=2, graph=GRAPH)
+    plan = Plan(
+        out=folder / "out",
+        data=folder / "data",
+        examples=folder / "examples",
+        seeds=2,
+        graph=GRAPH,
+        network=NETWORK,
+    )
     return replace(plan, **changes)
 
 
@@ -227,6 +236,20 @@ def test_the_quick_version_says_so_first_and_last(home):
     assert "QUICK VERSION" in printed.rstrip().splitlines()[-1]
     assert page.QUICK in page.markdown(quick, found, [])
     assert page.as_json(quick, found)["quick"] is True
+
+
+def test_test_items_are_asked_where_that_is_wanted(tmp_path):
+    put(tmp_path)
+    plan = plan_in(tmp_path, seeds=1, part="test")
+    (results,) = reproduce(plan, [EDGES])
+    (place,) = places(plan, EDGES)
+    rows = results.asked.pools["paper"].queries
+    assert set(place.parts[rows]) == {"test"}
+    assert len(results.slices["all"]) == (place.parts == "test").sum()
+    text = page.markdown(plan, (results,), [])
+    assert "Test items ask." in text
+    assert "One training seed: nothing here knows" in text
+    assert "sealed. The same items" not in text
 
 
 def test_olga_has_a_table_by_visible_degree(home):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from undersong import embeddings as embeddings_file
 from undersong import relations
 from undersong.baselines.graph import visible_edges
+from undersong.baselines.network import NetworkSettings
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
@@ -52,7 +53,7 @@ class Place:
     part : whose items ask
     settings : of the run, with this seed
     graph : of the GNN backend
-    quick : whether trainings are cut short
+    network : of the network baseline
     """
 
     home: Path
@@ -62,7 +63,7 @@ class Place:
     part: str
     settings: Settings
     graph: GraphSettings
-    quick: bool = False
+    network: NetworkSettings
 
     @property
     def kind(self) -> Kind:
@@ -90,6 +91,7 @@ def settle(place: Place) -> None:
         "catalogue": tables.fingerprint(place.catalogue_folder),
         "settings": asdict(place.settings),
         "graph": asdict(place.graph),
+        "network": asdict(place.network),
         "part": place.part,
     }
     stamp = place.home / "made.json"

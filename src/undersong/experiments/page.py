@@ -117,7 +117,7 @@ def notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
     )
     seeds = max((len(x.seeds) for x in sets), default=plan.seeds)
     yield (
-        f"Means over {seeds} training seeds; the split is the same for all. 95 % intervals by a "
+        f"{_over(seeds)} 95 % intervals by a "
         "bootstrap of 1,000 resamples that draws queries and seeds, the same for all models, so "
         "differences are paired. s is the standard deviation between seeds. Coverage and hubness: "
         "jackknife over queries joined with the error over seeds; hubness asks 2,000 items at most."
@@ -132,6 +132,12 @@ def notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
     )
     if any(not x.data_set.table for x in sets):
         yield olga.PUBLISHED
+
+
+def _over(seeds: int) -> str:
+    if seeds == 1:
+        return "One training seed: nothing here knows how far another one would be."
+    return f"Means over {seeds} training seeds; the split is the same for all."
 
 
 def as_json(plan: Plan, sets: Sequence[Results]) -> dict[str, Any]:

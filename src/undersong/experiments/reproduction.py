@@ -65,7 +65,7 @@ class Plan:
     seeds : how many training seeds, from 0
     quick : far fewer steps, to see that it works; the numbers say little
     part : "validation" or "test", whose items ask
-    graph : of the GNN backend
+    graph, network : of the GNN backend and of the network baseline
     """
 
     out: Path
@@ -75,6 +75,7 @@ class Plan:
     quick: bool = False
     part: str = "validation"
     graph: GraphSettings = field(default=GraphSettings())
+    network: NetworkSettings = field(default=NetworkSettings())
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -137,7 +138,7 @@ def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
             part=plan.part,
             settings=replace(settings, run=replace(settings.run, seed=seed)),
             graph=graph,
-            quick=plan.quick,
+            network=QUICK_NETWORK if plan.quick else plan.network,
         )
         for seed in range(plan.seeds)
     )
@@ -250,7 +251,6 @@ def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Me
         rows = set(MODELS.values())
         yield from (x for x in learned(catalogue, run, kind=kind) if x.name not in rows)
     yield random(len(parts), seed=place.seed)
-    network = QUICK_NETWORK if place.quick else NetworkSettings()
     if run is not None:
         found = baselines(
             catalogue,
@@ -258,7 +258,7 @@ def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Me
             kind=kind,
             parts=parts,
             part=place.part,
-            network=network,
+            network=place.network,
             progress=progress,
         )
     else:

@@ -16,7 +16,8 @@ from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.comparison import compare
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.pipeline import find_device, learn, read_settings, train_run, with_artist_fields
+from undersong.pipeline import find_device, learn, read_settings, train_run
+from undersong.stages.reading import with_artist_fields
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,11 @@ def read(
     return weigh(sources)
 
 
+def rows_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> tuple[Source, ...]:
+    """Keep some items of each source, in the order of ``rows``."""
+    return tuple(replace(x, values=x.values[rows], missing=x.missing[rows]) for x in sources)
+
+
 def weigh(sources: Sequence[Source], *, seed: int = 0) -> tuple[Source, ...]:
     """Give each source the weight 1 / standard deviation of its cosine among random pairs.
 

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from undersong import inputs, relations, runs
+from undersong import evidence, inputs, relations, runs
 from undersong import settings as settings_file
 from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
@@ -26,17 +26,18 @@ from undersong.inputs import Encoder, Source
 from undersong.models.content import ContentSettings
 from undersong.models.general import GeneralModel, GeneralSettings
 from undersong.models.interaction import InteractionSettings
+from undersong.models.ranking import RankingSettings
 from undersong.progress import Progress, silent
 from undersong.runs import Run
-from undersong.stages import content, general, interaction
+from undersong.stages import content, general, interaction, ranking
+from undersong.stages.reading import CONTENT, INTERACTION, read_sources
+from undersong.stages.rehearsal import rehearse
 from undersong.training import Outcome
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 FORMAT = 1
-CONTENT, INTERACTION = "content", general.INTERACTION
-KNOWN_OF_EACH = (CONTENT, INTERACTION)
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,14 @@ class RunSettings:
         model, each as an artist of one track.
     seed : of splits, initial weights, batches and dropout
     device : "auto", "cpu", "cuda", "cuda:1", ...
+    refit : whether the published E_G learns from all relations, once all is chosen and judged
+        Evaluation judges the E_G that never saw relations of validation and test items.
     """
 
     kind: str = "artist"
     seed: int = 0
     device: str = "auto"
+    refit: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in tables.KINDS:
@@ -72,6 +76,7 @@ class Settings:
     content: ContentSettings = field(default=ContentSettings())
     interaction: InteractionSettings = field(default=InteractionSettings())
     general: GeneralSettings = field(default=GeneralSettings())
+    ranking: RankingSettings = field(default=RankingSettings())
 
 
 STAGES: Mapping[str, type["DataclassInstance"]] = {
@@ -80,6 +85,7 @@ STAGES: Mapping[str, type["DataclassInstance"]] = {
     "content": ContentSettings,
     "interaction": InteractionSettings,
     "general": GeneralSettings,
+    "ranking": RankingSettings,
 }
 
 
@@ -103,7 +109,9 @@ class Learned:
     embeddings: Mapping[tuple[Kind, str], Embeddings]
     encoders: tuple[Encoder, ...]
     coverage: Mapping[str, float]
+    sources: tuple[Source, ...]
     model: GeneralModel
+    ranking: ranking.Fitted | None
     content: content.Content | None
     outcomes: Mapping[str, Outcome]
     seconds: Mapping[str, float]
@@ -155,6 +163,7 @@ def train_run(
         "failed_files": len(learned.content.failed) if learned.content else 0,
         "training": {name: asdict(outcome) for name, outcome in learned.outcomes.items()},
         "seconds": dict(learned.seconds),
+        "ranking": _about_ranking(learned.ranking),
     }
     with runs.publishing(folder, about) as home:
         _write(learned, catalogue, home)
@@ -165,38 +174,87 @@ def train_run(
 def learn(
     catalogue: Catalogue, settings: Settings, *, work: Path, progress: Progress = silent
 ) -> Learned:
-    """Train CbRM, UiRM and GRM, and embed every item; ``work`` keeps the checkpoints."""
+    """Train CbRM, UiRM and GRM, learn to rank, refit, and embed every item.
+
+    ``work`` keeps the checkpoints. The embedding "judged" is E_G as evaluation may see it, without
+    any relation of validation and test items; "general" is the E_G that answers.
+    """
     kind = cast(Kind, settings.run.kind)
     device = find_device(settings.run.device)
     known = learn_sources(catalogue, settings, work=work, progress=progress)
-    started = time.monotonic()
+    clock = _Clock(dict(known.seconds))
     encoders = inputs.fit(catalogue, kind, known.parts == "train")
     sources = read_sources(catalogue, kind, encoders, known.embeddings)
-    model, outcome = general.train_general(
+
+    def fit(parts: NDArray[np.str_], folder: Path, stage: str) -> tuple[GeneralModel, Outcome]:
+        return general.train_general(
+            catalogue,
+            kind,
+            parts,
+            sources,
+            settings=settings.general,
+            seed=settings.run.seed,
+            device=device,
+            work=folder,
+            stage=stage,
+            progress=progress,
+        )
+
+    model, outcome = fit(known.parts, work, "GRM")
+    judged = _embed_items(catalogue, kind, sources, model, device=device)
+    clock.stop("general")
+    ranked = rehearse(
         catalogue,
         kind,
         known.parts,
-        sources,
-        settings=settings.general,
+        encoders=encoders,
+        embeddings=known.embeddings,
+        judged=judged.align(catalogue.ids(kind))[0],
+        content_settings=settings.content,
+        general_settings=settings.general,
+        settings=settings.ranking,
         seed=settings.run.seed,
         device=device,
         work=work,
         progress=progress,
     )
-    embeddings = dict(known.embeddings) | _general_embeddings(
+    clock.stop("ranking")
+    if settings.run.refit:
+        model, _ = fit(np.full_like(known.parts, "train"), work / "refit", "GRM, refit")
+    embeddings = {**known.embeddings, (kind, "judged"): judged}
+    embeddings |= _general_embeddings(
         catalogue, kind, encoders, embeddings=known.embeddings, model=model, device=device
     )
+    clock.stop("refit")
     return Learned(
         kind=kind,
         parts=known.parts,
         embeddings=embeddings,
         encoders=encoders,
         coverage={x.name: 1 - float(x.missing.mean()) for x in sources},
+        sources=sources,
         model=model,
+        ranking=ranked,
         content=known.content,
-        outcomes={**known.outcomes, "general": outcome},
-        seconds={**known.seconds, "general": time.monotonic() - started},
+        outcomes={
+            **known.outcomes,
+            "general": outcome,
+            **({"ranking": ranked.outcome} if ranked else {}),
+        },
+        seconds=clock.seconds,
     )
+
+
+class _Clock:
+    """Seconds that each stage took."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self.started = time.monotonic()
+
+    def stop(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage], self.started = now - self.started, now
 
 
 def learn_sources(
@@ -242,33 +300,6 @@ def learn_sources(
     return LearnedSources(parts, embeddings, heard, outcomes, seconds)
 
 
-def read_sources(
-    catalogue: Catalogue,
-    kind: Kind,
-    encoders: tuple[Encoder, ...],
-    embeddings: Mapping[tuple[Kind, str], Embeddings],
-) -> tuple[Source, ...]:
-    """Read what GRM knows of every item of one kind: E_C, E_U, then the metadata fields.
-
-    A track has the metadata of its artist where it has none of its own.
-    """
-    table = catalogue.artists if kind == "artist" else with_artist_fields(catalogue)
-    given = {
-        name: embeddings.get((kind, name), _none_like(embeddings, name))
-        for name in KNOWN_OF_EACH
-        if any(known == name for _, known in embeddings)
-    }
-    return inputs.read(table, encoders, given)
-
-
-def with_artist_fields(catalogue: Catalogue) -> pl.DataFrame:
-    """Tracks with the metadata of their artists in the columns that they lack."""
-    columns = [x.name for x in catalogue.fields_of("artist")]
-    lacking = [name for name in columns if name not in catalogue.tracks.columns]
-    of_artist = catalogue.artists.select(pl.col("id").alias("artist"), *lacking)
-    return catalogue.tracks.join(of_artist, on="artist", how="left", maintain_order="left")
-
-
 def find_device(asked: str) -> str:
     """Choose the device: what is asked for, or with "auto" a GPU if there is one.
 
@@ -287,12 +318,6 @@ def find_device(asked: str) -> str:
     return asked
 
 
-def _none_like(embeddings: Mapping[tuple[Kind, str], Embeddings], name: str) -> Embeddings:
-    """No vector at all, of the width of a source that only the other kind of item has."""
-    width = next(x.vectors.shape[1] for (_, known), x in embeddings.items() if known == name)
-    return Embeddings((), np.empty((0, width), dtype=np.float32))
-
-
 def _general_embeddings(
     catalogue: Catalogue,
     kind: Kind,
@@ -309,11 +334,23 @@ def _general_embeddings(
         if not len(catalogue.items(one)):
             continue
         sources = read_sources(catalogue, one, encoders, embeddings)
-        vectors = general.embed(model, sources, device=device)
-        known = ~np.all([x.missing for x in sources], axis=0)
-        ids = tuple(x for x, kept in zip(catalogue.ids(one), known, strict=True) if kept)
-        found[(one, "general")] = Embeddings(ids, vectors[known])
+        found[(one, "general")] = _embed_items(catalogue, one, sources, model, device=device)
     return found
+
+
+def _embed_items(
+    catalogue: Catalogue,
+    kind: Kind,
+    sources: tuple[Source, ...],
+    model: GeneralModel,
+    *,
+    device: str,
+) -> Embeddings:
+    """E_G of every item of which any source says something."""
+    vectors = general.embed(model, sources, device=device)
+    known = ~np.all([x.missing for x in sources], axis=0)
+    ids = tuple(x for x, kept in zip(catalogue.ids(kind), known, strict=True) if kept)
+    return Embeddings(ids, vectors[known])
 
 
 def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
@@ -324,6 +361,12 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
         content.save_content(learned.content.model, home / "weights" / "content.safetensors")
         if len(learned.content.failed):
             write_failures(home / "failures.csv", learned.content.failed)
+    if learned.ranking:
+        ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
+        ids = learned.embeddings[(learned.kind, "general")].ids
+        rows = np.flatnonzero(np.isin(catalogue.ids(learned.kind), ids))
+        known = relations.known(catalogue, learned.kind)[rows][:, rows].tocsr()
+        evidence.write(home / "evidence.safetensors", inputs.rows_of(learned.sources, rows), known)
     encoders = inputs.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
     items = [
@@ -332,6 +375,17 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
     ]
     with replacing(home / "items.parquet") as temporary:
         pl.concat(items).write_parquet(temporary)
+
+
+def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
+    """How the learned ranking did on validation items; None where cosine was not beaten."""
+    if fitted is None:
+        return None
+    return {
+        "ndcg@200": fitted.outcome.best_score,
+        "ndcg@200 of cosine": fitted.cosine,
+        "reliability": [list(row) for row in fitted.reliability],
+    }
 
 
 def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> pl.DataFrame:

@@ -5,6 +5,7 @@ RUN/generations/N/manifest.json       settings, seed, versions, sha256 of every 
 RUN/generations/N/items.parquet       kind, id, name, part, relations, popularity
 RUN/generations/N/embeddings/KIND.NAME.parquet
 RUN/generations/N/weights/NAME.safetensors, encoders.json
+RUN/generations/N/evidence.safetensors  sources and relations that order answers
 RUN/work/                             checkpoints of a training that has not ended
 """
 
@@ -55,7 +56,8 @@ class Run:
         return self.folder / "generations" / self.generation
 
     def embeddings(self, kind: Kind, name: str) -> Embeddings:
-        """Read one embedding: "general" (E_G), "content" (E_C) or "interaction" (E_U).
+        """Read one embedding: "general" (E_G), "judged" (E_G that saw training relations alone),
+        "content" (E_C) or "interaction" (E_U).
 
         Raises
         ------
@@ -66,7 +68,11 @@ class Run:
 
     def has_embeddings(self, kind: Kind, name: str) -> bool:
         """Say whether the run holds an embedding."""
-        return f"embeddings/{kind}.{name}.parquet" in self.manifest["files"]
+        return self.has(f"embeddings/{kind}.{name}.parquet")
+
+    def has(self, name: str) -> bool:
+        """Say whether the run holds a file."""
+        return name in self.manifest["files"]
 
     def items(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind: id, name, part, relations, popularity."""

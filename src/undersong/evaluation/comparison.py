@@ -1,6 +1,7 @@
 """A trained run beside what it has to beat: random, the baselines, the paper's simpler models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong import inputs, relations
+from undersong import ranker as ranker_file
 from undersong.baselines.graph import (
     adamic_adar,
     common_neighbours,
@@ -21,20 +23,24 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.evaluation.methods import Method, from_embeddings
+from undersong.evaluation.methods import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import Report
+from undersong.evidence import Evidence
 from undersong.files import read_json
 from undersong.inputs import Source
-from undersong.pipeline import FORMAT, KNOWN_OF_EACH, read_sources
+from undersong.pipeline import FORMAT
 from undersong.progress import Progress, silent
+from undersong.ranker import Ranker, scorer
 from undersong.runs import REMEDY, Run
+from undersong.stages.reading import KNOWN_OF_EACH, read_sources
 
-MODELS = {"general": "GRM", "content": "CbRM", "interaction": "UiRM"}
+RANKED = "undersong"
+MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
 NOTES = {
-    "general": "E_G, ours",
-    "content": "E_C, audio or features alone",
-    "interaction": "E_U, listening alone",
+    "GRM": "E_G, cosine alone",
+    "CbRM": "E_C, audio or features alone",
+    "UiRM": "E_U, listening alone",
 }
 
 
@@ -67,7 +73,7 @@ def compare(
     catalogue = tables.read(folder)
     kind = cast(Kind, run.manifest["kind"])
     parts = run.items(kind)["part"].to_numpy().astype("<U10")
-    methods = learned(catalogue, run, kind=kind)
+    methods = learned(catalogue, run, kind=kind, parts=parts, part=part)
     methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
     return evaluate(
         catalogue,
@@ -81,13 +87,51 @@ def compare(
     )
 
 
-def learned(catalogue: Catalogue, run: Run, *, kind: Kind) -> list[Method]:
-    """What a run learned, the best first: GRM, and the simpler models that feed it."""
-    return [
-        from_embeddings(MODELS[name], run.embeddings(kind, name), catalogue.ids(kind), note=note)
-        for name, note in NOTES.items()
-        if run.has_embeddings(kind, name)
+def learned(
+    catalogue: Catalogue, run: Run, *, kind: Kind, parts: NDArray[np.str_], part: str
+) -> list[Method]:
+    """What a run learned, the best first: its answers, GRM, and the simpler models that feed it."""
+    ids = catalogue.ids(kind)
+    models = [
+        from_embeddings(model, run.embeddings(kind, name), ids, note=NOTES[model])
+        for model in MODELS
+        if run.has_embeddings(kind, name := embedding_of(run, kind, model))
     ]
+    if not run.has("weights/ranking.safetensors"):
+        return models
+    judged = Evidence(
+        vectors=run.embeddings(kind, "judged").align(ids)[0],
+        sources=sources_of(run, catalogue, kind),
+        relations=relations.known(catalogue, kind, parts == "train"),
+    )
+    shown = replace(judged, relations=visible_edges(catalogue, kind, parts=parts, part=part))
+    ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
+    return [
+        _ranked(RANKED, ranker, judged, note="the default answers: E_G and evidence around it"),
+        *models,
+        _ranked(
+            f"{RANKED}, with edges", ranker, shown, note="and the query's own", sees_edges=True
+        ),
+    ]
+
+
+def embedding_of(run: Run, kind: Kind, model: str) -> str:
+    """Name the embedding that may be judged: GRM's must not have seen what it is asked for.
+
+    Runs of older versions hold no other E_G than that.
+    """
+    name = MODELS[model]
+    return name if name != "judged" or run.has_embeddings(kind, name) else "general"
+
+
+def _ranked(
+    name: str, ranker: Ranker, evidence: Evidence, *, note: str, sees_edges: bool = False
+) -> Method:
+    def among(pool: NDArray[np.int64]) -> Scorer:
+        return scorer(ranker, evidence, pool=pool)
+
+    everything = np.arange(len(evidence.vectors))
+    return Method(name, among(everything), sees_edges=sees_edges, note=note, among=among)
 
 
 def baselines(

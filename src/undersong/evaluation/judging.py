@@ -155,10 +155,11 @@ def _ask(
     top = np.empty((len(rows), k), dtype=np.int64)
     ranks: list[NDArray[np.int64]] = []
     done = 0
+    scores = method.among(pool.candidates) if method.among else method.scores
     for some in blocks(rows, n=len(pool.groups), block=block):
         try:
             found = rank(
-                method.scores(some),
+                scores(some),
                 some,
                 candidates=pool.candidates,
                 groups=pool.groups,

@@ -27,12 +27,15 @@ class Method:
         the protocol ``linked``.
     note : str
         What a reader of the table should know, in a few words.
+    among : from the candidates of a pool, (c,) rows, to the scorer to use there
+        For a method whose order depends on who may be an answer; ``scores`` serves all items.
     """
 
     name: str
     scores: Scorer
     sees_edges: bool = False
     note: str = ""
+    among: Callable[[NDArray[np.int64]], Scorer] | None = None
 
 
 def from_embeddings(

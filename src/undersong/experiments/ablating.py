@@ -110,7 +110,7 @@ def _make(place: Place, row: Ablation, number: int, progress: Progress) -> None:
 def _method(place: Place, row: Ablation, number: int, progress: Progress) -> Method:
     run = runs.read(place.home / "run")
     ids = place.catalogue.ids(place.kind)
-    default = from_embeddings("GRM", run.embeddings(place.kind, "general"), ids)
+    default = from_embeddings("GRM", run.embeddings(place.kind, "judged"), ids)
     if row.way == HUBS:
         return pooling.without_hubs(default, len(ids))
     if row.way == CONTENT_POOLING:

@@ -23,7 +23,7 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.evaluation.comparison import MODELS, sources_of
+from undersong.evaluation.comparison import MODELS, embedding_of, sources_of
 from undersong.evaluation.methods import Method, from_embeddings
 from undersong.experiments.sets import kind_of
 from undersong.files import read_json, write_json
@@ -118,9 +118,8 @@ def embeddings_of(place: Place, name: str, run: Run | None) -> Embeddings:
     ids = place.catalogue.ids(place.kind)
     if name == RANDOM:
         return Embeddings(ids, random_vectors(len(ids), RANDOM_WIDTH, seed=place.seed))
-    stage = next((stage for stage, model in MODELS.items() if model == name), None)
-    if stage is not None and run is not None:
-        return run.embeddings(place.kind, stage)
+    if name in MODELS and run is not None:
+        return run.embeddings(place.kind, embedding_of(run, place.kind, name))
     return embeddings_file.read(place.vectors(name))
 
 

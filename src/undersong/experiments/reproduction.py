@@ -136,7 +136,7 @@ def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
             catalogue=catalogue,
             parts=parts,
             part=plan.part,
-            settings=replace(settings, run=replace(settings.run, seed=seed)),
+            settings=replace(settings, run=replace(settings.run, seed=seed, refit=False)),
             graph=graph,
             network=QUICK_NETWORK if plan.quick else plan.network,
         )
@@ -152,11 +152,13 @@ def quickened(settings: Settings) -> Settings:
     content = replace(settings.content.training, steps=80, validate_every=40)
     interaction = replace(settings.interaction.training, steps=40)
     general = replace(settings.general.training, steps=30, validate_every=15)
+    ranking = replace(settings.ranking.training, steps=200, validate_every=100)
     return replace(
         settings,
         content=replace(settings.content, training=content),
         interaction=replace(settings.interaction, training=interaction),
         general=replace(settings.general, anchors=400, tail=150, training=general),
+        ranking=replace(settings.ranking, folds=1, training=ranking),
     )
 
 
@@ -248,8 +250,9 @@ def _methods(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Me
         yield method_of(place, f"{name}{WITH_GRAPH}", run)
     if run is not None:
         yield method_of(place, WITHOUT_PRIOR, run)
-        rows = set(MODELS.values())
-        yield from (x for x in learned(catalogue, run, kind=kind) if x.name not in rows)
+        rows = set(MODELS)
+        own = learned(catalogue, run, kind=kind, parts=parts, part=place.part)
+        yield from (x for x in own if x.name not in rows)
     yield random(len(parts), seed=place.seed)
     if run is not None:
         found = baselines(

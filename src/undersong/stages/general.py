@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,9 +40,13 @@ def train_general(
     seed: int,
     device: str,
     work: Path,
+    stage: str = "GRM",
     progress: Progress = silent,
 ) -> tuple[GeneralModel, Outcome]:
     """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
+
+    Where every item is for training nothing can be judged: then the score is the number of the
+    validation, and the last weights are kept.
 
     Raises
     ------
@@ -62,7 +67,12 @@ def train_general(
             "[[relations]] table to the mapping, or a `split` column that leaves more to train on"
         )
     indirect = relations.at_one_remove(related, top=settings.indirect)
-    queries, truth = relations.held_out(catalogue, kind, parts)
+    judged = bool((parts != "train").any())
+    queries, truth = (
+        relations.held_out(catalogue, kind, parts)
+        if judged
+        else (np.empty(0, dtype=np.int64), related)
+    )
     codes = relations.meta_codes(catalogue, kind, is_train)
     unlinked = related.getnnz(axis=1) == 0
     tail = np.flatnonzero(is_train & unlinked)
@@ -79,7 +89,11 @@ def train_general(
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
 
+    turn = count(1)
+
     def validate(now: nn.Module) -> float:
+        if not judged:
+            return float(next(turn))
         return cold_ndcg(embed(now, sources, device=device), queries, truth)
 
     outcome = train(
@@ -90,7 +104,7 @@ def train_general(
         seed=seed,
         checkpoint=work / f"general.{kind}.safetensors",
         pace={"read.": settings.pace},
-        stage="GRM",
+        stage=stage,
         progress=progress,
     )
     return model, outcome

@@ -22,6 +22,7 @@ from undersong.metrics import cold_ndcg
 from undersong.pipeline import Settings
 from undersong.progress import Progress
 from undersong.stages import content, general, interaction
+from undersong.stages.reading import read_sources
 from undersong.training import Outcome
 
 FORMAT = 1
@@ -74,7 +75,7 @@ def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
     parts = splits.split(catalogue, kind, settings.split, seed=settings.run.seed)
     known = _kept(catalogue, settings, folder, progress)
     encoders = inputs.fit(catalogue, kind, parts == "train")
-    sources = pipeline.read_sources(catalogue, kind, encoders, known)
+    sources = read_sources(catalogue, kind, encoders, known)
     queries, truth = relations.held_out(catalogue, kind, parts)
     linked = relations.known(catalogue, kind, parts == "train").getnnz(axis=1) > 0
 

@@ -1,0 +1,165 @@
+"""Rehearsal: known items play strangers, so that ranking learns what evidence is worth to them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong import relations
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.embeddings import Embeddings
+from undersong.errors import DataError
+from undersong.evidence import Evidence
+from undersong.inputs import Encoder
+from undersong.models.content import ContentSettings
+from undersong.models.general import GeneralSettings
+from undersong.models.ranking import RankingSettings
+from undersong.progress import Progress, silent
+from undersong.stages import general
+from undersong.stages.content import AUDIO, NONE, choose_input, embed_content
+from undersong.stages.ranking import (
+    Fitted,
+    Lists,
+    half_known,
+    join,
+    make_lists,
+    strangers,
+    train_ranking,
+)
+from undersong.stages.reading import CONTENT, read_sources
+
+
+def rehearse(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    *,
+    encoders: tuple[Encoder, ...],
+    embeddings: Mapping[tuple[Kind, str], Embeddings],
+    judged: NDArray[np.float32],
+    content_settings: ContentSettings,
+    general_settings: GeneralSettings,
+    settings: RankingSettings,
+    seed: int,
+    device: str,
+    work: Path,
+    progress: Progress = silent,
+) -> Fitted | None:
+    """Learn the order of answers; None if nothing is to be learned or it is no better than cosine.
+
+    Parameters
+    ----------
+    judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
+    embeddings : E_C and E_U
+    """
+    if settings.folds == 0:
+        return None
+    lists: list[Lists] = []
+    train = parts == "train"
+    related = relations.known(catalogue, kind, train)
+    generator = np.random.default_rng([seed, 2])
+    groups = strangers(generator, np.flatnonzero(train), folds=settings.folds, share=settings.share)
+    for fold, hidden in enumerate(groups):
+        among = parts.copy()
+        among[hidden] = "test"
+        queries = hidden[related[hidden].getnnz(axis=1) > 0]
+        if not len(queries):
+            continue
+        try:
+            evidence = _of_fold(
+                catalogue,
+                kind,
+                among,
+                encoders=encoders,
+                embeddings=embeddings,
+                content_settings=content_settings,
+                general_settings=_half(general_settings),
+                seed=seed,
+                device=device,
+                work=work / f"fold-{fold}",
+                stage=f"GRM, rehearsal {fold + 1} of {settings.folds}",
+                progress=progress,
+            )
+        except DataError:  # too few relations are left for a GRM: then there is no rehearsal
+            return None
+        shown, left = half_known(generator, evidence.relations, related)
+        again = replace(evidence, relations=shown)
+        size = settings.candidates
+        lists.append(make_lists(evidence, queries, related, count=size))
+        lists.append(make_lists(again, queries[left[queries].getnnz(axis=1) > 0], left, count=size))
+    if not lists:
+        return None
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    sources = read_sources(catalogue, kind, encoders, embeddings)
+    cold = Evidence(judged, sources, related)
+    return train_ranking(
+        join(lists),
+        make_lists(cold, queries, truth, count=settings.candidates),
+        names=cold.names,
+        on_relations=cold.on_relations,
+        settings=settings,
+        seed=seed,
+        device=device,
+        checkpoint=work / "ranking.safetensors",
+        progress=progress,
+    )
+
+
+def _of_fold(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    *,
+    encoders: tuple[Encoder, ...],
+    embeddings: Mapping[tuple[Kind, str], Embeddings],
+    content_settings: ContentSettings,
+    general_settings: GeneralSettings,
+    seed: int,
+    device: str,
+    work: Path,
+    stage: str,
+    progress: Progress,
+) -> Evidence:
+    """Embed all items by models that never saw the relations of those that play strangers.
+
+    E_C of feature vectors is learned anew; of audio files, which takes long, it is kept, and so
+    it has seen relations of strangers. E_U reads no relation.
+    """
+    known = dict(embeddings)
+    audio = choose_input(catalogue, content_settings) in (AUDIO, NONE)
+    if kind == "artist" and not audio:
+        heard = embed_content(
+            catalogue,
+            parts,
+            settings=content_settings,
+            seed=seed,
+            device=device,
+            work=work,
+            progress=progress,
+        )
+        if heard:
+            known[("artist", CONTENT)] = heard.artists
+    sources = read_sources(catalogue, kind, encoders, known)
+    model, _ = general.train_general(
+        catalogue,
+        kind,
+        parts,
+        sources,
+        settings=general_settings,
+        seed=seed,
+        device=device,
+        work=work,
+        stage=stage,
+        progress=progress,
+    )
+    vectors = general.embed(model, sources, device=device)
+    vectors[np.all([x.missing for x in sources], axis=0)] = 0
+    return Evidence(vectors, sources, relations.known(catalogue, kind, parts == "train"))
+
+
+def _half(settings: GeneralSettings) -> GeneralSettings:
+    """Half the steps: what a stranger's evidence looks like does not need the last of quality."""
+    training = settings.training
+    return replace(settings, training=replace(training, steps=max(1, training.steps // 2)))

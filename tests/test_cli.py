@@ -68,7 +68,15 @@ def test_similar_as_json_is_one_object_a_line(home):
     lines = call("similar", home / "run", "a05", "-k", 4, "--json").stdout.splitlines()
     found = [json.loads(line) for line in lines]
     assert [x["rank"] for x in found] == [1, 2, 3, 4]
-    assert set(found[0]) == {"rank", "item", "name", "about", "score", "relations"}
+    assert set(found[0]) == {
+        "rank",
+        "item",
+        "name",
+        "about",
+        "score",
+        "confidence",
+        "relations",
+    }
     assert "a05" not in {x["item"] for x in found}
 
 

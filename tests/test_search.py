@@ -84,20 +84,22 @@ def test_nearest_equals_the_slow_loop(monkeypatch, block, k):
     monkeypatch.setattr(search, "BLOCK", block)
     embeddings = random_embeddings(23, 6)
     queries, among = np.array([5, 0, 17, 9, 2]), np.array([1, 2, 3, 5, 8, 13, 21, 22, 9])
-    found = list(search.nearest(embeddings, queries, among=among, k=k))
-    assert np.concatenate([x[0] for x in found]).tolist() == queries.tolist()
-    for query, row in zip(queries, np.concatenate([x[1] for x in found]), strict=True):
+    found = list(search.nearest(search.Index(embeddings), queries, among=among, k=k))
+    assert np.concatenate([x.rows for x in found]).tolist() == queries.tolist()
+    for query, row in zip(queries, np.concatenate([x.neighbours for x in found]), strict=True):
         assert [x for x in row if x >= 0] == slow_nearest(embeddings, query, among, k)
 
 
 def test_similar_names_its_answers():
     vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     embeddings = Embeddings(("1", "2", "5"), vectors)
-    match, found = search.similar(embeddings, ITEMS, "sigur ros", k=9)
+    match, found = search.similar(search.Index(embeddings), ITEMS, "sigur ros", k=9)
     assert (match.about, match.relations) == ("about 1", 4)
-    assert [(x.rank, x.item, x.name, x.about, x.score, x.relations) for x in found] == [
-        (1, "2", "Beyoncé", "about 2", 0.8, 9),
-        (2, "5", "QUEEN", "about 5", 0.0, 0),
+    assert [
+        (x.rank, x.item, x.name, x.about, x.score, x.confidence, x.relations) for x in found
+    ] == [
+        (1, "2", "Beyoncé", "about 2", 0.8, None, 9),
+        (2, "5", "QUEEN", "about 5", 0.0, None, 0),
     ]
     assert search.text(match, found).splitlines() == [
         "Sigur Rós (1): about 1; 4 known relations",
@@ -109,7 +111,7 @@ def test_similar_names_its_answers():
 def test_an_item_of_which_only_the_name_is_known_is_refused():
     embeddings = Embeddings(("1", "2"), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match=r"nothing is known about 'AC/DC' \(6\) but its name"):
-        search.similar(embeddings, ITEMS, "ac/dc", k=3)
+        search.similar(search.Index(embeddings), ITEMS, "ac/dc", k=3)
 
 
 def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
@@ -119,7 +121,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
     out = tmp_path / "deep" / "neighbours.parquet"
     seen = []
     rows = search.write_neighbours(
-        embeddings,
+        search.Index(embeddings),
         out,
         queries=queries,
         among=among,
@@ -145,7 +147,9 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     out.write_bytes(b"old")
     embeddings = random_embeddings(7, 3)
     with pytest.raises(DataError, match="k is 0; ask for 1 neighbour or more"):
-        search.write_neighbours(embeddings, out, queries=np.arange(7), among=np.arange(7), k=0)
+        search.write_neighbours(
+            search.Index(embeddings), out, queries=np.arange(7), among=np.arange(7), k=0
+        )
     assert out.read_bytes() == b"old"
 
 

@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 import click
 
 from undersong import __version__
-from undersong.errors import DataError, UndersongError
+from undersong.errors import UndersongError
 
 if TYPE_CHECKING:
     from undersong.catalogue.tables import Kind
-    from undersong.embeddings import Embeddings
-    from undersong.runs import Run
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+PAPER = click.option(
+    "--paper", is_flag=True, help="Answer by the cosine of E_G, as the paper does."
+)
+LONG_TAIL = click.option(
+    "--long-tail",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="0: all evidence counts. 1: relations do not, so that unlinked items get their turn.",
+)
 TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
 
 
@@ -255,22 +263,28 @@ def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> Non
 @click.argument("query")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@PAPER
+@LONG_TAIL
 @TRACKS
-def similar(run: Path, query: str, k: int, as_json: bool, tracks: bool) -> None:
+def similar(
+    run: Path, query: str, k: int, as_json: bool, paper: bool, long_tail: float, tracks: bool
+) -> None:
     """List the K items most similar to QUERY, an id or a name, best first.
 
-    Accents, case and punctuation of a name do not matter. Where several fit, the best known is
-    taken and stderr names the others.
+    The percentage is the chance that a list of similar artists names the answer; known relations
+    have 100 %. Accents, case and punctuation of a name do not matter. Where several fit, the best
+    known is taken and stderr names the others.
 
     \b
     Example:
-        undersong similar my/run "Clara Schumann" -k 5
+        undersong similar my/run "Clara Schumann" -k 5 --long-tail 0.5
     """
     from undersong import runs, search
 
     kind = _kind(tracks)
     opened = runs.read(run)
-    match, found = search.similar(_general(opened, kind), opened.items(kind), query, k=k)
+    index = search.open_index(opened, kind, paper=paper, long_tail=long_tail)
+    match, found = search.similar(index, opened.items(kind), query, k=k)
     if match.others:
         click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
     if as_json:
@@ -286,14 +300,24 @@ def similar(run: Path, query: str, k: int, as_json: bool, tracks: bool) -> None:
 @click.option("--among", type=FILE, help="Which items may be answers: a file of ids; else all.")
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
+@PAPER
+@LONG_TAIL
 @TRACKS
 def neighbours(
-    run: Path, items: Path | None, among: Path | None, k: int, out: Path, tracks: bool
+    run: Path,
+    items: Path | None,
+    among: Path | None,
+    k: int,
+    out: Path,
+    paper: bool,
+    long_tail: float,
+    tracks: bool,
 ) -> None:
     """Write the K nearest neighbours of many items as one table.
 
-    The columns are item, rank (from 1), neighbour and score (cosine). A file of ids is plain
-    text with one id a line, or a CSV or Parquet table with a column `id`.
+    The columns are item, rank (from 1), neighbour, score and confidence; with --paper score is the
+    cosine and there is no confidence. A file of ids is plain text with one id a line, or a CSV or
+    Parquet table with a column `id`.
 
     \b
     Example:
@@ -304,12 +328,13 @@ def neighbours(
 
     opened = runs.read(run)
     table = opened.items(_kind(tracks))
-    embeddings = _general(opened, _kind(tracks))
+    index = search.open_index(opened, _kind(tracks), paper=paper, long_tail=long_tail)
+    embeddings = index.embeddings
     asked = search.select(embeddings, table, search.read_ids(items) if items else None)
     answers = search.select(embeddings, table, search.read_ids(among) if among else None)
     with ProgressDisplay() as progress:
         written = search.write_neighbours(
-            embeddings, out, queries=asked.rows, among=answers.rows, k=k, progress=progress
+            index, out, queries=asked.rows, among=answers.rows, k=k, progress=progress
         )
     if asked.without or answers.without:
         lost = max(asked.without, answers.without)
@@ -417,12 +442,6 @@ def demo(folder: Path, seed: int, artists: int) -> None:
 
     with ProgressDisplay() as progress:
         tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
-
-
-def _general(run: "Run", kind: "Kind") -> "Embeddings":
-    if not run.has_embeddings(kind, "general"):
-        raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
-    return run.embeddings(kind, "general")
 
 
 def _kind(tracks: bool) -> "Kind":

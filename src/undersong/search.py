@@ -11,12 +11,80 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong import evidence as evidence_file
+from undersong import ranker as ranker_file
+from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.evidence import Evidence
 from undersong.files import replacing
 from undersong.progress import Progress, silent
+from undersong.ranker import Ranker, answer
+from undersong.runs import Run
 
-BLOCK = 512
+BLOCK = 256
+RANKER, EVIDENCE = "weights/ranking.safetensors", "evidence.safetensors"
+
+
+@dataclass(frozen=True)
+class Index:
+    """What answers are found with: the embedding, and what orders them if that was learned.
+
+    Parameters
+    ----------
+    embeddings : E_G of every item about which something is known
+    ranker, evidence : the learned order, of the same items; None for the cosine of E_G alone
+    long_tail : in [0, 1], how far to forget what relations tell (``ranker.answer``)
+    """
+
+    embeddings: Embeddings
+    ranker: Ranker | None = None
+    evidence: Evidence | None = None
+    long_tail: float = 0.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Answers of some queries: rows (q,), neighbours (q, k) rows, scores and confidence (q, k).
+
+    Best first. Where fewer than k are left the neighbour is -1. Confidence is NaN without a
+    learned order.
+    """
+
+    rows: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 0.0) -> Index:
+    """Open what a run answers with.
+
+    Parameters
+    ----------
+    paper : whether to answer by the cosine of E_G alone, as the paper does
+    long_tail : in [0, 1]; see ``ranker.answer``
+
+    Raises
+    ------
+    DataError
+        If the run holds no such items, or ``long_tail`` is asked of a run without a learned order.
+    """
+    if not run.has_embeddings(kind, "general"):
+        raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
+    embeddings = run.embeddings(kind, "general")
+    learned = run.has(RANKER) and run.manifest["kind"] == kind and not paper
+    if long_tail and not learned:
+        raise DataError(
+            f"the dial long_tail is {long_tail:g}, but {run.folder} orders {kind}s by cosine"
+            + (" with --paper" if paper else ": no order was learned that beats it")
+            + "; leave the dial out"
+        )
+    if not learned:
+        return Index(embeddings)
+    ranker = ranker_file.read(run.file(RANKER))
+    known = evidence_file.read(run.file(EVIDENCE), embeddings.vectors)
+    return Index(embeddings, ranker, known, long_tail)
 
 
 @dataclass(frozen=True)
@@ -73,18 +141,24 @@ def find(items: pl.DataFrame, query: str) -> Match:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One answer: rank from 1, what it is, cosine, and how many relations are known of it."""
+    """One answer: rank from 1, what it is, how sure, and how many relations are known of it.
+
+    ``score`` orders the answers: the cosine, or the number that the learned order gives.
+    ``confidence`` is the chance that somebody who knows both would call them similar, in [0, 1],
+    calibrated on validation items; None for the cosine, which is no chance.
+    """
 
     rank: int
     item: str
     name: str
     about: str
     score: float
+    confidence: float | None
     relations: int
 
 
 def similar(
-    embeddings: Embeddings, items: pl.DataFrame, query: str, *, k: int
+    index: Index, items: pl.DataFrame, query: str, *, k: int
 ) -> tuple[Match, tuple[Neighbour, ...]]:
     """Find what a query means and list the k items most similar to it, best first.
 
@@ -95,37 +169,42 @@ def similar(
     DataError
         If nothing but its name is known of the item, so that it has no embedding.
     """
-    match = find(items, query)
+    match, embeddings = find(items, query), index.embeddings
     if match.id not in embeddings.index:
         raise DataError(
             f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays or "
             "metadata; add some to the catalogue and train again"
         )
     row = np.array([embeddings.index[match.id]])
-    everything = np.arange(len(embeddings.ids))
-    _, rows, scores = next(nearest(embeddings, row, among=everything, k=k))
+    found = next(nearest(index, row, among=np.arange(len(embeddings.ids)), k=k))
     known = {x: rest for x, *rest in items.select("id", "name", "about", "relations").iter_rows()}
-    found = [
-        (rank, embeddings.ids[other], round(float(score), 4))
-        for rank, (other, score) in enumerate(zip(rows[0], scores[0], strict=True), start=1)
-        if other >= 0
-    ]
     answers = []
-    for rank, item, score in found:
+    listed = zip(found.neighbours[0], found.scores[0], found.confidence[0], strict=True)
+    for rank, (other, score, sure) in enumerate(listed, start=1):
+        if other < 0:
+            break
+        item = embeddings.ids[other]
         name, about, relations = known[item]
-        answers.append(Neighbour(rank, item, name, about, score, relations))
+        confidence = None if np.isnan(sure) else round(float(sure), 4)
+        answers.append(
+            Neighbour(rank, item, name, about, round(float(score), 4), confidence, relations)
+        )
     return match, tuple(answers)
 
 
 def text(match: Match, neighbours: Sequence[Neighbour]) -> str:
-    """Show an answer in the terminal: rank, cosine, name, id, and who is long tail."""
+    """Show an answer in the terminal: rank, confidence, name, id, and who is long tail.
+
+    In place of the confidence the cosine, where no order was learned.
+    """
     known = f"{match.relations} known relations" if match.relations else "no relation is known"
     lines = [f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"]
     width = max((len(f"{one.name} ({one.item})") for one in neighbours), default=0)
     for one in neighbours:
         name = f"{one.name} ({one.item})"
         tail = "" if one.relations else "  long tail"
-        lines.append(f"{one.rank:4}  {one.score:6.3f}  {name:<{width}}  {one.about}{tail}".rstrip())
+        sure = f"{one.score:6.3f}" if one.confidence is None else f"{one.confidence:6.0%}"
+        lines.append(f"{one.rank:4}  {sure}  {name:<{width}}  {one.about}{tail}".rstrip())
     return "\n".join(lines)
 
 
@@ -190,34 +269,57 @@ def _column(path: Path, table: pl.DataFrame) -> list[str]:
 
 
 def nearest(
-    embeddings: Embeddings, queries: NDArray[np.int64], *, among: NDArray[np.int64], k: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """List the k nearest of ``among`` to each query, exactly, in blocks of queries.
+    index: Index, queries: NDArray[np.int64], *, among: NDArray[np.int64], k: int
+) -> Iterator[Block]:
+    """List the k best of ``among`` for each query, exactly, in blocks of queries.
+
+    With a learned order its score, else the cosine, says what is best; of equal scores the
+    earlier row. The query itself is left out.
 
     Parameters
     ----------
-    embeddings : unit vectors
-    queries, among : rows of ``embeddings``
-
-    Yields
-    ------
-    rows (q,), neighbours (q, k) rows, scores (q, k) cosine
-        Best first; of equal scores the earlier row first. The query itself is left out; where
-        fewer than k are left the neighbour is -1.
+    queries, among : rows of ``index.embeddings``
     """
-    candidates = embeddings.vectors[among]
-    width = min(k, len(among))
     for start in range(0, len(queries), BLOCK):
         rows = queries[start : start + BLOCK]
-        scores = embeddings.vectors[rows] @ candidates.T
-        scores[rows[:, None] == among[None, :]] = -np.inf
-        best = _best(scores, width)
-        found = np.take_along_axis(scores, best, axis=1)
-        yield rows, np.where(np.isfinite(found), among[best], -1), found
+        if index.ranker is not None and index.evidence is not None:
+            yield _ranked(index, index.ranker, index.evidence, rows, among=among, k=k)
+        else:
+            yield _by_cosine(index.embeddings, rows, among=among, k=k)
+
+
+def _by_cosine(
+    embeddings: Embeddings, rows: NDArray[np.int64], *, among: NDArray[np.int64], k: int
+) -> Block:
+    scores = embeddings.vectors[rows] @ embeddings.vectors[among].T
+    scores[rows[:, None] == among[None, :]] = -np.inf
+    best = _best(scores, min(k, len(among)))
+    found = np.take_along_axis(scores, best, axis=1)
+    neighbours = np.where(np.isfinite(found), among[best], -1)
+    return Block(rows, neighbours, found, np.full_like(found, np.nan))
+
+
+def _ranked(
+    index: Index,
+    ranker: Ranker,
+    evidence: Evidence,
+    rows: NDArray[np.int64],
+    *,
+    among: NDArray[np.int64],
+    k: int,
+) -> Block:
+    allowed = np.zeros(len(index.embeddings.ids), dtype=bool)
+    allowed[among] = True
+    count = max(ranker.candidates, k)
+    found = answer(ranker, evidence, rows, among=allowed, long_tail=index.long_tail, count=count)
+    width = min(k, found.candidates.shape[1])
+    return Block(
+        rows, found.candidates[:, :width], found.scores[:, :width], found.confidence[:, :width]
+    )
 
 
 def write_neighbours(
-    embeddings: Embeddings,
+    index: Index,
     out: Path,
     *,
     queries: NDArray[np.int64],
@@ -227,19 +329,22 @@ def write_neighbours(
 ) -> int:
     """Write the answers of many items as one table: item, rank from 1, neighbour, score.
 
-    Each block goes to a file of its own and they are joined by streaming, so memory is bounded
-    by a block. Returns the number of rows. ``out`` appears whole or not at all.
+    With a learned order there is also a column confidence. Each block goes to a file of its own
+    and they are joined by streaming, so memory is bounded by a block. Returns the number of rows.
+    ``out`` appears whole or not at all.
     """
     if k < 1:
         raise DataError(f"k is {k}; ask for 1 neighbour or more")
-    ids = np.array(embeddings.ids, dtype=object)
+    ids = np.array(index.embeddings.ids, dtype=object)
     out.parent.mkdir(parents=True, exist_ok=True)
     done = 0
     with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
-        for block, found in enumerate(nearest(embeddings, queries, among=among, k=k)):
-            table = _table(ids, *found)
-            table.write_parquet(Path(folder) / f"{block:08}.parquet")
-            done += len(found[0])
+        for number, block in enumerate(nearest(index, queries, among=among, k=k)):
+            table = _table(ids, block)
+            if index.ranker is None:
+                table = table.drop("confidence")
+            table.write_parquet(Path(folder) / f"{number:08}.parquet")
+            done += len(block.rows)
             progress("neighbours", done, len(queries))
         with replacing(out) as temporary:
             blocks = pl.scan_parquet(Path(folder) / "*.parquet")
@@ -257,19 +362,15 @@ def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.take_along_axis(best, order, axis=1).astype(np.int64)
 
 
-def _table(
-    ids: NDArray[np.object_],
-    rows: NDArray[np.int64],
-    neighbours: NDArray[np.int64],
-    scores: NDArray[np.float32],
-) -> pl.DataFrame:
-    kept = neighbours >= 0
-    rank = np.broadcast_to(np.arange(1, neighbours.shape[1] + 1, dtype=np.int32), kept.shape)
+def _table(ids: NDArray[np.object_], block: Block) -> pl.DataFrame:
+    kept = block.neighbours >= 0
+    rank = np.broadcast_to(np.arange(1, kept.shape[1] + 1, dtype=np.int32), kept.shape)
     return pl.DataFrame(
         {
-            "item": pl.Series(ids[np.repeat(rows, kept.sum(axis=1))], dtype=pl.String),
+            "item": pl.Series(ids[np.repeat(block.rows, kept.sum(axis=1))], dtype=pl.String),
             "rank": rank[kept],
-            "neighbour": pl.Series(ids[neighbours[kept]], dtype=pl.String),
-            "score": scores[kept],
+            "neighbour": pl.Series(ids[block.neighbours[kept]], dtype=pl.String),
+            "score": block.scores[kept],
+            "confidence": block.confidence[kept],
         }
     )

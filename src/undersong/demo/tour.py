@@ -83,8 +83,8 @@ def _examples(run: Run) -> tuple[str, str]:
 
 
 def _answer(run: Run, query: str) -> str:
-    embeddings = run.embeddings("artist", "general")
-    match, found = search.similar(embeddings, run.items("artist"), query, k=NEIGHBOURS)
+    index = search.open_index(run, "artist")
+    match, found = search.similar(index, run.items("artist"), query, k=NEIGHBOURS)
     return search.text(match, found)
 
 

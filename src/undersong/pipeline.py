@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from undersong import evidence, inputs, relations, runs
+from undersong import evidence_file, inputs, relations, runs
 from undersong import settings as settings_file
 from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
@@ -366,7 +366,8 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
         ids = learned.embeddings[(learned.kind, "general")].ids
         rows = np.flatnonzero(np.isin(catalogue.ids(learned.kind), ids))
         known = relations.known(catalogue, learned.kind)[rows][:, rows].tocsr()
-        evidence.write(home / "evidence.safetensors", inputs.rows_of(learned.sources, rows), known)
+        sources = inputs.rows_of(learned.sources, rows)
+        evidence_file.write(home / "evidence.safetensors", sources, known)
     encoders = inputs.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
     items = [

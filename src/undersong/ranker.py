@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from undersong.errors import ArtifactError
-from undersong.evidence import Evidence, Gathered, gather
+from undersong.evidence import Evidence
+from undersong.gathering import Gathered, gather
 
 FORMAT = 1
 BELOW = 1.0  # how far behind the last candidate the first of the others stands

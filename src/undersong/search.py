@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong import evidence as evidence_file
+from undersong import evidence_file
 from undersong import ranker as ranker_file
 from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings

@@ -18,7 +18,8 @@ from scipy import optimize, sparse
 from torch import Tensor, nn
 
 from undersong import weights
-from undersong.evidence import Evidence, gather
+from undersong.evidence import Evidence
+from undersong.gathering import gather
 from undersong.metrics import DEEP, accuracy
 from undersong.models.ranking import RankingModel, RankingSettings, listwise
 from undersong.progress import Progress, silent

@@ -1,0 +1,76 @@
+"""The file of evidence: sources and relations of n items, kept with a run to order its answers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from undersong.errors import ArtifactError
+from undersong.evidence import Evidence
+from undersong.files import replacing
+from undersong.inputs import Source
+
+FORMAT = 1
+
+
+def write(path: Path, sources: Sequence[Source], relations: sparse.csr_matrix) -> None:
+    """Write sources and relations of n items; their vectors have a file of their own."""
+    arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
+    about = []
+    for number, source in enumerate(sources):
+        values = source.values
+        arrays[f"{number}.missing"] = source.missing
+        if isinstance(values, np.ndarray):
+            arrays[f"{number}.values"] = np.ascontiguousarray(values)
+        else:
+            parts = {"indptr": values.indptr, "indices": values.indices, "data": values.data}
+            arrays |= {f"{number}.{name}": part for name, part in parts.items()}
+        about.append({"name": source.name, "width": source.width, "weight": source.weight})
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, {"format": str(FORMAT), "sources": json.dumps(about)})
+
+
+def read(path: Path, vectors: NDArray[np.float32]) -> Evidence:
+    """Read what ``write`` wrote, for items with these vectors.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is absent, damaged or of another format, or of other items.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
+    if about.get("format") != str(FORMAT):
+        raise ArtifactError(
+            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
+        )
+    n = len(arrays["relations.indptr"]) - 1
+    if n != len(vectors):
+        raise ArtifactError(f"{path} is about {n} items, but {len(vectors)} have a vector")
+    sources = [_source(arrays, number, x) for number, x in enumerate(json.loads(about["sources"]))]
+    cells = (
+        np.ones(len(arrays["relations.indices"]), dtype=bool),
+        arrays["relations.indices"],
+        arrays["relations.indptr"],
+    )
+    return Evidence(vectors, tuple(sources), sparse.csr_matrix(cells, shape=(n, n)))
+
+
+def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Source:
+    missing = arrays[f"{number}.missing"].astype(bool)
+    if f"{number}.values" in arrays:
+        values: NDArray[np.float32] | sparse.csr_matrix = arrays[f"{number}.values"]
+    else:
+        cells = tuple(arrays[f"{number}.{name}"] for name in ("data", "indices", "indptr"))
+        values = sparse.csr_matrix(cells, shape=(len(missing), about["width"]))
+    return Source(about["name"], values, missing, about["weight"])

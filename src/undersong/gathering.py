@@ -43,6 +43,7 @@ def gather(
     count: int,
     among: NDArray[np.bool_] | None = None,
     excluded: sparse.csr_matrix | None = None,
+    long_tail: float = 0.0,
 ) -> Gathered:
     """Choose the likeliest candidates of each query and gather what speaks for them.
 
@@ -52,17 +53,26 @@ def gather(
     count : candidates of each
     among : (n,) bool, who may be a candidate; everybody if None
     excluded : (n, n) bool, pairs that are no candidates, such as relations known already
+    long_tail : in [0, 1], how far the choice forgets what relations tell; with 1 it is by cosine
+
+    Notes
+    -----
+    Items whose relation to the query is known are candidates whatever else speaks for them. A
+    query without E_G has no candidates.
     """
     cosines = evidence.cosines(rows)
     walks = _walks(evidence, cosines, rows)
-    prior = cosines + 3 * walks["narrow walk"] + 3 * walks["own walk"]
-    prior += 0.02 * np.log1p(evidence.degree)[None, :]
+    told = 3 * walks["narrow walk"] + 3 * walks["own walk"]
+    told += 0.02 * np.log1p(evidence.degree)[None, :]
+    prior = cosines + (1 - long_tail) * told
     out = ~evidence.known if among is None else ~(among & evidence.known)
     prior[:, out] = -np.inf
+    prior[~evidence.known[rows]] = -np.inf
     prior[np.arange(len(rows)), rows] = -np.inf
     if excluded is not None:
         prior[excluded[rows].toarray()] = -np.inf
-    likeliest = _likeliest(prior, cosines, count)
+    related = evidence.relations[rows].toarray().astype(bool)
+    likeliest = _likeliest(prior, cosines, related, count=count)
     columns = _columns(evidence, rows, likeliest, cosines, walks)
     features = np.stack([columns[name] for name in evidence.names], axis=-1).astype(np.float32)
     features[likeliest < 0] = 0
@@ -70,21 +80,24 @@ def gather(
 
 
 def _likeliest(
-    prior: NDArray[np.float32], cosines: NDArray[np.float32], count: int
+    prior: NDArray[np.float32],
+    cosines: NDArray[np.float32],
+    related: NDArray[np.bool_],
+    *,
+    count: int,
 ) -> NDArray[np.int64]:
-    """Rows of the candidates, (q, count): a third by cosine alone, the others by the prior."""
-    q, n = prior.shape
-    count = min(count, n)
+    """Rows of the candidates, (q, count): all that are related to the query, a third by cosine
+    alone, the others by the prior."""
+    count = min(count, prior.shape[1])
     near = np.where(np.isfinite(prior), cosines, -np.inf)
     third = max(1, count // 3)
     order = np.argpartition(-near, third - 1, axis=1)[:, :third]
-    wanted = prior.copy()
-    chosen = np.take_along_axis(prior, order, axis=1)
-    np.put_along_axis(wanted, order, np.where(np.isfinite(chosen), chosen + 1e3, -np.inf), axis=1)
+    turn = related.astype(np.float32) * 2
+    np.put_along_axis(turn, order, np.maximum(np.take_along_axis(turn, order, axis=1), 1), axis=1)
+    wanted = prior + 1e3 * turn
     best = np.argpartition(-wanted, count - 1, axis=1)[:, :count]
     score = np.take_along_axis(prior, best, axis=1)
-    turn = np.argsort(-score, axis=1, kind="stable")
-    best = np.take_along_axis(best, turn, axis=1)
+    best = np.take_along_axis(best, np.argsort(-score, axis=1, kind="stable"), axis=1)
     return np.where(np.isfinite(np.take_along_axis(prior, best, axis=1)), best, -1)
 
 
@@ -161,7 +174,7 @@ def _columns(
     def of(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.take_along_axis(values, likeliest, axis=1)
 
-    cosine = of(cosines)
+    cosine, given = of(cosines), likeliest >= 0
     columns = {name: np.log(of(walk) + FLOOR) for name, walk in walks.items()}
     columns["relations in common"] = np.log1p(of(walks["relations in common"]))
     crowd, degree = evidence.crowd, np.log1p(evidence.degree).astype(np.float32)
@@ -173,10 +186,10 @@ def _columns(
     mean = np.where(seen, to_related, 0).sum(axis=2) / np.maximum(seen.sum(axis=2), 1)
     columns |= {
         "cosine": cosine,
-        "rank of cosine": _rank(cosine),
+        "rank of cosine": _rank(cosine, given),
         "crowd of candidate": crowd[likeliest],
         "crowd of query": np.broadcast_to(crowd[rows][:, None], shape),
-        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walk"])),
+        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walk"]), given),
         "relations of candidate": degree[likeliest],
         "relations of query": np.broadcast_to(degree[rows][:, None], shape),
         "mean cosine to its relations": mean,
@@ -206,8 +219,9 @@ def _alike(
     return np.stack(some)
 
 
-def _rank(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithm of the place of each candidate, best first, (q, c)."""
+def _rank(values: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Logarithm of the place of each candidate, best first, (q, c); empty places come last."""
+    values = np.where(given, values, -np.inf)
     place = np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1)
     return np.log1p(place).astype(np.float32)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from scipy import special
 
 from undersong.errors import ArtifactError
 from undersong.evidence import Evidence
@@ -64,7 +65,7 @@ class Ranker:
         """
         slope, offset = self.calibration
         odds = slope * (scores - log_sum(scores)[:, None]) + offset
-        return np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float32)
+        return np.asarray(special.expit(odds), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,25 @@ def answer(
         advantage over those that nobody has linked. Between, both scores are mixed.
     count : candidates of each query, if not the usual number
 
+    Raises
+    ------
+    ArtifactError
+        If the ranker was trained on other columns.
+
     Notes
     -----
-    Items whose relation to the query is known stand first: somebody said so.
+    Items whose relation to the query is known stand first, with any ``long_tail``: somebody said
+    so.
     """
-    found = gather(evidence, rows, count=count or ranker.candidates, among=among)
+    if ranker.names != evidence.names:
+        strange = sorted(set(ranker.names) ^ set(evidence.names)) or "the same in another order"
+        raise ArtifactError(
+            f"the order of answers was learned from other columns than are known here: {strange}; "
+            "train again"
+        )
+    found = gather(
+        evidence, rows, count=count or ranker.candidates, among=among, long_tail=long_tail
+    )
     scores = _mixed(ranker, evidence, found, long_tail)
     scores = np.where(found.candidates < 0, -np.inf, scores)
     confidence = ranker.confidence(scores)
@@ -179,7 +194,7 @@ def log_sum(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     top = scores.max(axis=1)
     top = np.where(np.isfinite(top), top, 0)
     total = np.exp(scores - top[:, None]).sum(axis=1)
-    return np.asarray(top + np.log(np.maximum(total, 1e-30)), dtype=np.float32)
+    return np.asarray(top + np.log(np.where(total > 0, total, 1)), dtype=np.float32)
 
 
 def _mixed(

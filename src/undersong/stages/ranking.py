@@ -221,9 +221,10 @@ def reliability_of(
 ) -> tuple[tuple[float, float, int], ...]:
     """Compare confidence with what was right, bin by bin: (mean confidence, share right, count)."""
     given, right = lists.given[rows], lists.relevant[rows]
+    place = np.searchsorted(BINS[1:-1], confidence, side="right")
     table = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
-        inside = given & (confidence >= low) & (confidence < high)
+    for number in range(len(BINS) - 1):
+        inside = given & (place == number)
         if inside.any():
             values = float(confidence[inside].mean()), float(right[inside].mean())
             table.append((*values, int(inside.sum())))

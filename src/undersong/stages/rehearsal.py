@@ -20,6 +20,7 @@ from undersong.progress import Progress, silent
 from undersong.stages import general
 from undersong.stages.content import AUDIO, NONE, choose_input, embed_content
 from undersong.stages.ranking import (
+    FEWEST,
     Fitted,
     Lists,
     half_known,
@@ -54,7 +55,8 @@ def rehearse(
     judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
     embeddings : E_C and E_U
     """
-    if settings.folds == 0:
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    if settings.folds == 0 or len(queries) < FEWEST:
         return None
     lists: list[Lists] = []
     train = parts == "train"
@@ -64,8 +66,8 @@ def rehearse(
     for fold, hidden in enumerate(groups):
         among = parts.copy()
         among[hidden] = "test"
-        queries = hidden[related[hidden].getnnz(axis=1) > 0]
-        if not len(queries):
+        asking = hidden[related[hidden].getnnz(axis=1) > 0]
+        if not len(asking):
             continue
         try:
             evidence = _of_fold(
@@ -87,11 +89,12 @@ def rehearse(
         shown, left = half_known(generator, evidence.relations, related)
         again = replace(evidence, relations=shown)
         size = settings.candidates
-        lists.append(make_lists(evidence, queries, related, count=size))
-        lists.append(make_lists(again, queries[left[queries].getnnz(axis=1) > 0], left, count=size))
+        lists.append(make_lists(evidence, asking, related, count=size))
+        still = asking[left[asking].getnnz(axis=1) > 0]
+        if len(still):
+            lists.append(make_lists(again, still, left, count=size))
     if not lists:
         return None
-    queries, truth = relations.held_out(catalogue, kind, parts)
     sources = read_sources(catalogue, kind, encoders, embeddings)
     cold = Evidence(judged, sources, related)
     return train_ranking(

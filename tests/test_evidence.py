@@ -1,0 +1,286 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from scipy import sparse
+
+from random_evidence import LOOSE, UNKNOWN, N, random_evidence, random_relations
+from undersong import evidence_file
+from undersong.errors import ArtifactError
+from undersong.evidence import EDGE_FREE, ON_RELATIONS, Evidence
+from undersong.gathering import gather
+
+# The hub (40 relations), an item nobody has linked, and ordinary ones, one of which knows UNKNOWN.
+ASKING = np.array([0, 3, 5, 40, 66, 100, 101, 102, 120, 130, 136])
+
+
+def neighbours_of(evidence):
+    return [list(evidence.relations[x].indices) for x in range(len(evidence.vectors))]
+
+
+def cosine(evidence, a, b):
+    return -1.0 if a == b else float(evidence.vectors[a] @ evidence.vectors[b])
+
+
+def onward(walk, neighbours):
+    """One step along the relations; a walk at an item without any ends."""
+    found = np.zeros(len(walk))
+    for item, mass in enumerate(walk):
+        for other in neighbours[item]:
+            found[other] += mass / len(neighbours[item])
+    return found
+
+
+def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
+    known = np.abs(evidence.vectors).sum(axis=1) > 0
+    linked = [x for x in range(len(known)) if neighbours[x] and known[x]]
+    nearest = sorted(linked, key=lambda x: -cosine(evidence, query, x))[:count]
+    weights = {x: math.exp(cosine(evidence, query, x) / warmth) for x in nearest}
+    start = np.zeros(len(known))
+    for item, weight in weights.items():
+        start[item] = weight / sum(weights.values())
+    return onward(start, neighbours)
+
+
+def own_walks(query, neighbours):
+    walk, short, long = np.zeros(N), np.zeros(N), np.zeros(N)
+    walk[query] = 1
+    for turn in range(1, 6):
+        walk = 0.8 * onward(walk, neighbours)
+        if turn <= 2:
+            short += walk
+        else:
+            long += walk
+    return short, long
+
+
+def crowd(evidence, item):
+    return np.mean(sorted(cosine(evidence, item, x) for x in range(N) if x != item)[-10:])
+
+
+def slow_features(evidence, query):
+    """Every column for all candidates of one query, (n,) each, item by item as it is described."""
+    neighbours = neighbours_of(evidence)
+    degree = [len(x) for x in neighbours]
+    narrow = walk_from_nearest(evidence, query, neighbours, count=30, warmth=0.05)
+    wide = walk_from_nearest(evidence, query, neighbours, count=100, warmth=0.1)
+    own, own_long = own_walks(query, neighbours)
+    columns = {name: np.zeros(N) for name in evidence.names}
+    for item in range(N):
+        shown = [cosine(evidence, query, x) for x in neighbours[item][:32]]
+        common = set(neighbours[query]) & set(neighbours[item])
+        values = {
+            "cosine": cosine(evidence, query, item),
+            "crowd of candidate": crowd(evidence, item),
+            "crowd of query": crowd(evidence, query),
+            "narrow walk": math.log(narrow[item] + 1e-4),
+            "wide walk": math.log(wide[item] + 1e-4),
+            "long walk": math.log(onward(narrow, neighbours)[item] + 1e-4),
+            "own walk": math.log(own[item] + 1e-4),
+            "own long walk": math.log(own_long[item] + 1e-4),
+            "relations in common": math.log1p(
+                sum(1 / math.log(degree[x]) for x in common if degree[x] > 1)
+            ),
+            "relations of candidate": math.log1p(degree[item]),
+            "relations of query": math.log1p(degree[query]),
+            "mean cosine to its relations": np.mean(shown) if shown else 0,
+            "best cosine to its relations": max(shown, default=0),
+        }
+        for source in evidence.sources:
+            whole = source.values
+            whole = whole.toarray() if sparse.issparse(whole) else whole
+            lacking = source.missing[query] or source.missing[item]
+            values[f"no {source.name}"] = float(lacking)
+            values[f"same {source.name}"] = 0 if lacking else whole[query] @ whole[item]
+        for name, value in values.items():
+            columns[name][item] = value
+    columns["rank of walk"] = narrow + own  # ranked by the caller, who knows the candidates
+    return columns
+
+
+@pytest.fixture(scope="module")
+def slow():
+    evidence = random_evidence(hub=40)
+    return {int(query): slow_features(evidence, query) for query in ASKING}
+
+
+@pytest.mark.parametrize("asking", [ASKING, ASKING[[1, 3, 4]]], ids=["many", "few"])
+def test_every_column_is_what_a_plain_loop_finds(slow, asking):
+    evidence = random_evidence(hub=40)
+    assert len(evidence.linked) > 100
+    assert evidence.degree[0] > 32
+    assert evidence.degree[UNKNOWN[0]] > 0
+    found = gather(evidence, asking, count=N)
+    ranks = {"rank of cosine", "rank of walk"}
+    for place, query in enumerate(asking):
+        kept = found.candidates[place] >= 0
+        items = found.candidates[place][kept]
+        assert set(items) == set(range(N)) - {query, *UNKNOWN}
+        for column, name in enumerate(evidence.names):
+            if name in ranks:
+                continue
+            ours, wanted = found.features[place, kept, column], slow[int(query)][name][items]
+            np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
+    evidence = random_evidence(hub=40)
+    among = np.arange(N) % 3 == 0  # 46 items for 80 places; the last item, N - 1, is not one
+    found = gather(evidence, ASKING, count=80, among=among)
+    for name, by in (("rank of cosine", "cosine"), ("rank of walk", "rank of walk")):
+        column = found.features[..., evidence.names.index(name)]
+        for place, query in enumerate(ASKING):
+            kept = found.candidates[place] >= 0
+            values = slow[int(query)][by][found.candidates[place][kept]]
+            order = np.argsort(column[place][kept])
+            np.testing.assert_allclose(
+                np.sort(column[place][kept]), np.log1p(np.arange(kept.sum())), rtol=1e-5
+            )
+            assert (np.diff(values[order]) <= 1e-6).all(), name
+
+
+def test_the_names_say_which_columns_read_relations():
+    evidence = random_evidence()
+    other = dataclasses.replace(evidence, relations=random_relations(seed=8))
+    a, b = (gather(x, ASKING, count=N, long_tail=1.0) for x in (evidence, other))
+    np.testing.assert_array_equal(np.sort(a.candidates), np.sort(b.candidates))
+    order = [np.argsort(x.candidates, axis=1) for x in (a, b)]
+    a, b = (
+        np.take_along_axis(x.features, turn[..., None], axis=1)
+        for x, turn in zip((a, b), order, strict=True)
+    )
+    alike = [bool(np.allclose(a[..., x], b[..., x])) for x in range(a.shape[2])]
+    assert [not x for x in alike] == evidence.on_relations.tolist()
+    assert evidence.names == (
+        *EDGE_FREE,
+        *("same sound", "same tags", "no sound", "no tags"),
+        *ON_RELATIONS,
+    )
+
+
+def hide(relations, items):
+    """Forget every relation of some items."""
+    kept = np.ones(N, dtype=bool)
+    kept[items] = False
+    return sparse.csr_matrix(relations.toarray() & np.outer(kept, kept))
+
+
+def test_relations_that_are_hidden_change_nothing():
+    hidden = np.array([5, 40, 66, 100])
+    evidence, elsewhere = random_evidence(), random_relations(seed=9)
+    keep = np.zeros((N, N), dtype=bool)
+    keep[hidden] = keep[:, hidden] = True
+    mixed = np.where(keep, elsewhere.toarray(), evidence.relations.toarray())
+    assert (mixed != evidence.relations.toarray()).any()
+    one, two = (
+        gather(dataclasses.replace(evidence, relations=hide(x, hidden)), hidden, count=29)
+        for x in (evidence.relations, sparse.csr_matrix(mixed))
+    )
+    np.testing.assert_array_equal(one.candidates, two.candidates)
+    np.testing.assert_array_equal(one.features, two.features)
+    names = list(evidence.names)
+    for name in ("own walk", "own long walk"):
+        assert np.unique(one.features[..., names.index(name)]) == pytest.approx(math.log(1e-4))
+    for name in ("relations of query", "relations in common"):
+        assert not one.features[..., names.index(name)].any()
+
+
+def test_permuting_the_items_permutes_what_is_gathered():
+    evidence = random_evidence()
+    assert evidence.degree.max() <= 32
+    turn = np.random.default_rng(3).permutation(N)  # new row -> old row
+    back = np.argsort(turn)
+    other = Evidence(
+        evidence.vectors[turn],
+        tuple(
+            dataclasses.replace(x, values=x.values[turn], missing=x.missing[turn])
+            for x in evidence.sources
+        ),
+        evidence.relations[turn][:, turn].tocsr(),
+    )
+    asking = ASKING[[0, 1, 4, 8]]
+    one = gather(evidence, asking, count=31)
+    two = gather(other, back[asking], count=31)
+    np.testing.assert_array_equal(one.candidates, turn[two.candidates])
+    np.testing.assert_allclose(one.features, two.features, atol=1e-4)
+
+
+def test_an_item_without_an_embedding_is_no_candidate_and_has_none():
+    evidence = random_evidence()
+    found = gather(evidence, np.array([5, *UNKNOWN]), count=N)
+    assert not np.isin(UNKNOWN, found.candidates[0]).any()
+    assert (found.candidates[1:] == -1).all()
+    assert not found.features[1:].any()
+
+
+def test_among_and_excluded_pairs_say_who_may_be_a_candidate():
+    evidence, among = random_evidence(), np.arange(N) % 3 == 0
+    found = gather(evidence, ASKING, count=80, among=among, excluded=evidence.relations)
+    for query, items in zip(ASKING, found.candidates, strict=True):
+        allowed = set(np.flatnonzero(among)) - {query, *UNKNOWN}
+        allowed -= set(evidence.relations[query].indices)
+        assert set(items[items >= 0]) == allowed
+        assert (items[len(allowed) :] == -1).all()
+    assert not found.features[found.candidates < 0].any()
+
+
+def test_a_third_of_the_candidates_is_nearest_whatever_the_relations_say():
+    evidence = random_evidence()
+    found = gather(evidence, ASKING, count=27)
+    cosines = evidence.cosines(ASKING)
+    cosines[:, list(UNKNOWN)] = -1
+    for items, near in zip(found.candidates, np.argsort(-cosines, axis=1), strict=True):
+        assert set(near[:9]) <= set(items)
+
+
+def test_known_relations_are_candidates_even_of_an_item_that_has_many():
+    evidence = random_evidence(hub=40)
+    found = gather(evidence, np.array([0]), count=47)
+    related = set(evidence.relations[0].indices) - set(UNKNOWN)
+    assert len(related) > 37
+    assert related <= set(found.candidates[0])
+
+
+def test_without_any_relation_the_candidates_are_the_nearest():
+    evidence = random_evidence()
+    bare = dataclasses.replace(evidence, relations=sparse.csr_matrix((N, N), dtype=bool))
+    found = gather(bare, ASKING, count=19)
+    cosines = bare.cosines(ASKING)
+    cosines[:, list(UNKNOWN)] = -1
+    np.testing.assert_array_equal(found.candidates, np.argsort(-cosines, axis=1)[:, :19])
+    assert np.isfinite(found.features).all()
+
+
+def test_items_that_nobody_linked_have_no_step_and_the_others_one_that_sums_to_1():
+    evidence = random_evidence()
+    whole = np.asarray(evidence.step.sum(axis=1)).ravel()
+    np.testing.assert_allclose(whole, (~LOOSE & (evidence.degree > 0)).astype(float), atol=1e-6)
+    assert not np.isin(evidence.linked, np.flatnonzero(LOOSE)).any()
+    assert not np.isin(evidence.linked, UNKNOWN).any()
+
+
+def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
+    evidence = random_evidence()
+    evidence_file.write(tmp_path / "e", evidence.sources, evidence.relations)
+    found = evidence_file.read(tmp_path / "e", evidence.vectors)
+    assert found.names == evidence.names
+    assert [x.weight for x in found.sources] == [1.0, 0.5]
+    one, two = (gather(x, ASKING, count=17) for x in (evidence, found))
+    np.testing.assert_array_equal(one.features, two.features)
+
+
+def test_a_file_of_evidence_that_does_not_fit_is_named(tmp_path):
+    evidence, path = random_evidence(), tmp_path / "evidence.safetensors"
+    with pytest.raises(ArtifactError, match=r"evidence.safetensors cannot be read .*train again"):
+        evidence_file.read(path, evidence.vectors)
+    evidence_file.write(path, evidence.sources, evidence.relations)
+    with pytest.raises(ArtifactError, match="is about 137 items, but 88 have a vector"):
+        evidence_file.read(path, evidence.vectors[:88])
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match="cannot be read .*train again"):
+        evidence_file.read(path, evidence.vectors)
+    save_file({"x": np.zeros(3)}, path, {"format": "9"})
+    with pytest.raises(ArtifactError, match="format 9, but this version reads 1; train again"):
+        evidence_file.read(path, evidence.vectors)

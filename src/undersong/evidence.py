@@ -19,7 +19,14 @@ SHOWN = 32  # relations of a candidate that are looked at one by one
 HUB = 10  # nearest items that tell how crowded it is around one
 BLOCK = 1024  # rows of similarities held at once
 
-EDGE_FREE = ("cosine", "rank of cosine", "crowd of candidate", "crowd of query")
+EDGE_FREE = (
+    "cosine",
+    "rank of cosine",
+    "crowd of candidate",
+    "crowd of query",
+    "no E_G of candidate",
+    "no E_G of query",
+)
 ON_RELATIONS = (
     "narrow walk",
     "wide walk",
@@ -68,14 +75,19 @@ class Evidence:
         return np.asarray(np.diff(self.relations.indptr), dtype=np.int64)
 
     @cached_property
-    def known(self) -> NDArray[np.bool_]:
+    def embedded(self) -> NDArray[np.bool_]:
         """Say which items have an E_G, (n,)."""
         return np.asarray(np.abs(self.vectors).sum(axis=1) > 0)
 
     @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Say which items can ask and be answers: those with an E_G or a relation, (n,)."""
+        return self.embedded | (self.degree > 0)
+
+    @cached_property
     def linked(self) -> NDArray[np.int64]:
         """Rows of the items that have relations and an E_G."""
-        return np.flatnonzero((self.degree > 0) & self.known)
+        return np.flatnonzero((self.degree > 0) & self.embedded)
 
     @cached_property
     def step(self) -> sparse.csr_matrix:

@@ -58,11 +58,12 @@ def gather(
     Notes
     -----
     Items whose relation to the query is known are candidates whatever else speaks for them. A
-    query without E_G has no candidates.
+    query without E_G and without relations has no candidates.
     """
     cosines = evidence.cosines(rows)
     walks = _walks(evidence, cosines, rows)
     told = 3 * walks["narrow walk"] + 3 * walks["own walk"]
+    told += walks["own long walk"]
     told += 0.02 * np.log1p(evidence.degree)[None, :]
     prior = cosines + (1 - long_tail) * told
     out = ~evidence.known if among is None else ~(among & evidence.known)
@@ -105,12 +106,13 @@ def _walks(
     evidence: Evidence, cosines: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float32]]:
     """Where walks along the relations end, (q, n) each: from the nearest, and from one's own."""
-    narrow = _onward(evidence, _start(evidence, cosines, NEAR, WARMTH))
+    asking = evidence.embedded[rows]
+    narrow = _onward(evidence, _start(evidence, cosines, NEAR, WARMTH, asking=asking))
     own, own_long = _own_walks(evidence, rows)
     common = evidence.relations[rows].astype(np.float32) @ sparse.diags(evidence.common_weight)
     return {
         "narrow walk": narrow,
-        "wide walk": _onward(evidence, _start(evidence, cosines, FAR, 2 * WARMTH)),
+        "wide walk": _onward(evidence, _start(evidence, cosines, FAR, 2 * WARMTH, asking=asking)),
         "long walk": _onward(evidence, narrow),
         "own walk": own,
         "own long walk": own_long,
@@ -145,9 +147,17 @@ def _onward(
 
 
 def _start(
-    evidence: Evidence, cosines: NDArray[np.float32], count: int, warmth: float
+    evidence: Evidence,
+    cosines: NDArray[np.float32],
+    count: int,
+    warmth: float,
+    *,
+    asking: NDArray[np.bool_],
 ) -> sparse.csr_matrix:
-    """Softmax over the cosines of the nearest linked items, (q, n); zeros if nobody is linked."""
+    """Softmax over the cosines of the nearest linked items, (q, n).
+
+    Zeros if nobody is linked, and for a query without E_G, not ``asking``.
+    """
     q, n = cosines.shape
     count = min(count, len(evidence.linked))
     if not count:
@@ -156,7 +166,7 @@ def _start(
     best = np.argpartition(-near, count - 1, axis=1)[:, :count]
     weight = np.take_along_axis(near, best, axis=1)
     weight = np.exp((weight - weight.max(axis=1, keepdims=True)) / warmth)
-    weight /= weight.sum(axis=1, keepdims=True)
+    weight *= asking[:, None] / weight.sum(axis=1, keepdims=True)
     places = np.arange(0, q * count + 1, count)
     cells = (weight.ravel(), evidence.linked[best].ravel(), places)
     return sparse.csr_matrix(cells, shape=(q, n))
@@ -189,6 +199,8 @@ def _columns(
         "rank of cosine": _rank(cosine, given),
         "crowd of candidate": crowd[likeliest],
         "crowd of query": np.broadcast_to(crowd[rows][:, None], shape),
+        "no E_G of candidate": ~evidence.embedded[likeliest],
+        "no E_G of query": np.broadcast_to(~evidence.embedded[rows][:, None], shape),
         "rank of walk": _rank(of(walks["narrow walk"] + walks["own walk"]), given),
         "relations of candidate": degree[likeliest],
         "relations of query": np.broadcast_to(degree[rows][:, None], shape),

@@ -363,11 +363,12 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
             write_failures(home / "failures.csv", learned.content.failed)
     if learned.ranking:
         ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
+        known = relations.known(catalogue, learned.kind)
         ids = learned.embeddings[(learned.kind, "general")].ids
-        rows = np.flatnonzero(np.isin(catalogue.ids(learned.kind), ids))
-        known = relations.known(catalogue, learned.kind)[rows][:, rows].tocsr()
+        embedded = np.isin(catalogue.ids(learned.kind), ids)
+        rows = np.flatnonzero(embedded | (known.getnnz(axis=1) > 0))
         sources = inputs.rows_of(learned.sources, rows)
-        evidence_file.write(home / "evidence.safetensors", sources, known)
+        evidence_file.write(home / "evidence.safetensors", sources, known[rows][:, rows].tocsr())
     encoders = inputs.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
     items = [

@@ -33,6 +33,7 @@ class Index:
     Parameters
     ----------
     embeddings : E_G of every item about which something is known
+        Zeros where that is relations alone, which only a learned order can use.
     ranker, evidence : the learned order, of the same items; None for the cosine of E_G alone
     long_tail : in [0, 1], how far to forget what relations tell (``ranker.answer``)
     """
@@ -83,6 +84,9 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 
     if not learned:
         return Index(embeddings)
     ranker = ranker_file.read(run.file(RANKER))
+    rows = run.items(kind).select("id", "relations").iter_rows()
+    ids = tuple(item for item, relations in rows if relations or item in embeddings.index)
+    embeddings = Embeddings(ids, embeddings.align(ids)[0])
     known = evidence_file.read(run.file(EVIDENCE), embeddings.vectors)
     return Index(embeddings, ranker, known, long_tail)
 

@@ -11,7 +11,7 @@ from undersong.models.ranking import RankingModel, RankingSettings
 from undersong.ranker import Ranker
 
 N = 137
-UNKNOWN = (7, 64)  # no E_G; the first has relations all the same
+BARE, UNKNOWN = 7, 69  # no E_G; of the first relations are known, of the other nothing
 LOOSE = np.arange(N) % 11 == 3  # nobody has linked these
 
 
@@ -30,7 +30,7 @@ def random_evidence(*, n=N, hub=0, share=0.06, seed=1):
     """137 items in 5 dimensions with a dense source of 4 columns and a sparse one of 9."""
     generator = np.random.default_rng(seed)
     vectors = unit(generator.normal(size=(n, 5)).astype(np.float32))
-    vectors[list(UNKNOWN)] = 0
+    vectors[[BARE, UNKNOWN]] = 0
     silent, mute = generator.random(n) < 0.2, generator.random(n) < 0.3
     sound = unit(generator.normal(size=(n, 4)).astype(np.float32))
     sound[silent] = 0

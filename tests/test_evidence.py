@@ -6,14 +6,14 @@ import pytest
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from random_evidence import LOOSE, UNKNOWN, N, random_evidence, random_relations
+from random_evidence import BARE, LOOSE, UNKNOWN, N, random_evidence, random_relations
 from undersong import evidence_file
 from undersong.errors import ArtifactError
 from undersong.evidence import EDGE_FREE, ON_RELATIONS, Evidence
 from undersong.gathering import gather
 
-# The hub (40 relations), an item nobody has linked, and ordinary ones, one of which knows UNKNOWN.
-ASKING = np.array([0, 3, 5, 40, 66, 100, 101, 102, 120, 130, 136])
+# The hub (40 relations), an item nobody has linked, one without E_G, and ordinary ones.
+ASKING = np.array([0, 3, 5, BARE, 40, 66, 100, 101, 102, 120, 130, 136])
 
 
 def neighbours_of(evidence):
@@ -40,7 +40,7 @@ def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
     weights = {x: math.exp(cosine(evidence, query, x) / warmth) for x in nearest}
     start = np.zeros(len(known))
     for item, weight in weights.items():
-        start[item] = weight / sum(weights.values())
+        start[item] = weight / sum(weights.values()) if known[query] else 0
     return onward(start, neighbours)
 
 
@@ -75,6 +75,8 @@ def slow_features(evidence, query):
             "cosine": cosine(evidence, query, item),
             "crowd of candidate": crowd(evidence, item),
             "crowd of query": crowd(evidence, query),
+            "no E_G of candidate": float(item == BARE),
+            "no E_G of query": float(query == BARE),
             "narrow walk": math.log(narrow[item] + 1e-4),
             "wide walk": math.log(wide[item] + 1e-4),
             "long walk": math.log(onward(narrow, neighbours)[item] + 1e-4),
@@ -106,18 +108,18 @@ def slow():
     return {int(query): slow_features(evidence, query) for query in ASKING}
 
 
-@pytest.mark.parametrize("asking", [ASKING, ASKING[[1, 3, 4]]], ids=["many", "few"])
+@pytest.mark.parametrize("asking", [ASKING, ASKING[[1, 3, 5]]], ids=["many", "few"])
 def test_every_column_is_what_a_plain_loop_finds(slow, asking):
     evidence = random_evidence(hub=40)
     assert len(evidence.linked) > 100
     assert evidence.degree[0] > 32
-    assert evidence.degree[UNKNOWN[0]] > 0
+    assert evidence.degree[BARE] > 1
     found = gather(evidence, asking, count=N)
     ranks = {"rank of cosine", "rank of walk"}
     for place, query in enumerate(asking):
         kept = found.candidates[place] >= 0
         items = found.candidates[place][kept]
-        assert set(items) == set(range(N)) - {query, *UNKNOWN}
+        assert set(items) == set(range(N)) - {query, UNKNOWN}
         for column, name in enumerate(evidence.names):
             if name in ranks:
                 continue
@@ -128,10 +130,11 @@ def test_every_column_is_what_a_plain_loop_finds(slow, asking):
 def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
     evidence = random_evidence(hub=40)
     among = np.arange(N) % 3 == 0  # 46 items for 80 places; the last item, N - 1, is not one
-    found = gather(evidence, ASKING, count=80, among=among)
+    asking = ASKING[ASKING != BARE]
+    found = gather(evidence, asking, count=80, among=among)
     for name, by in (("rank of cosine", "cosine"), ("rank of walk", "rank of walk")):
         column = found.features[..., evidence.names.index(name)]
-        for place, query in enumerate(ASKING):
+        for place, query in enumerate(asking):
             kept = found.candidates[place] >= 0
             values = slow[int(query)][by][found.candidates[place][kept]]
             order = np.argsort(column[place][kept])
@@ -200,26 +203,39 @@ def test_permuting_the_items_permutes_what_is_gathered():
         ),
         evidence.relations[turn][:, turn].tocsr(),
     )
-    asking = ASKING[[0, 1, 4, 8]]
+    asking = ASKING[[0, 1, 5, 9]]
     one = gather(evidence, asking, count=31)
     two = gather(other, back[asking], count=31)
     np.testing.assert_array_equal(one.candidates, turn[two.candidates])
     np.testing.assert_allclose(one.features, two.features, atol=1e-4)
 
 
-def test_an_item_without_an_embedding_is_no_candidate_and_has_none():
+def test_an_item_of_which_nothing_is_known_is_no_candidate_and_has_none():
     evidence = random_evidence()
-    found = gather(evidence, np.array([5, *UNKNOWN]), count=N)
-    assert not np.isin(UNKNOWN, found.candidates[0]).any()
+    found = gather(evidence, np.array([5, UNKNOWN]), count=N)
+    assert UNKNOWN not in found.candidates[0]
     assert (found.candidates[1:] == -1).all()
     assert not found.features[1:].any()
+
+
+def test_an_item_of_which_only_relations_are_known_is_a_candidate_and_has_some():
+    evidence = random_evidence()
+    found = gather(evidence, np.array([5, BARE]), count=N)
+    assert BARE in found.candidates[0]
+    reached = (evidence.step + evidence.step @ evidence.step)[BARE].indices
+    near = set(reached) - {BARE}
+    assert set(found.candidates[1][: len(near)]) >= near & set(evidence.relations[BARE].indices)
+    walk = found.features[1, :, evidence.names.index("own walk")]
+    assert (walk[:-2] > np.log(1.001e-4)).sum() == len(near)  # the last two places are empty
+    narrow = found.features[1, :-2, evidence.names.index("narrow walk")]
+    np.testing.assert_allclose(narrow, np.log(1e-4), rtol=1e-6)
 
 
 def test_among_and_excluded_pairs_say_who_may_be_a_candidate():
     evidence, among = random_evidence(), np.arange(N) % 3 == 0
     found = gather(evidence, ASKING, count=80, among=among, excluded=evidence.relations)
     for query, items in zip(ASKING, found.candidates, strict=True):
-        allowed = set(np.flatnonzero(among)) - {query, *UNKNOWN}
+        allowed = set(np.flatnonzero(among)) - {query, UNKNOWN}
         allowed -= set(evidence.relations[query].indices)
         assert set(items[items >= 0]) == allowed
         assert (items[len(allowed) :] == -1).all()
@@ -228,9 +244,10 @@ def test_among_and_excluded_pairs_say_who_may_be_a_candidate():
 
 def test_a_third_of_the_candidates_is_nearest_whatever_the_relations_say():
     evidence = random_evidence()
-    found = gather(evidence, ASKING, count=27)
-    cosines = evidence.cosines(ASKING)
-    cosines[:, list(UNKNOWN)] = -1
+    asking = ASKING[ASKING != BARE]
+    found = gather(evidence, asking, count=27)
+    cosines = evidence.cosines(asking)
+    cosines[:, [BARE, UNKNOWN]] = -1
     for items, near in zip(found.candidates, np.argsort(-cosines, axis=1), strict=True):
         assert set(near[:9]) <= set(items)
 
@@ -238,7 +255,7 @@ def test_a_third_of_the_candidates_is_nearest_whatever_the_relations_say():
 def test_known_relations_are_candidates_even_of_an_item_that_has_many():
     evidence = random_evidence(hub=40)
     found = gather(evidence, np.array([0]), count=47)
-    related = set(evidence.relations[0].indices) - set(UNKNOWN)
+    related = set(evidence.relations[0].indices)
     assert len(related) > 37
     assert related <= set(found.candidates[0])
 
@@ -246,9 +263,10 @@ def test_known_relations_are_candidates_even_of_an_item_that_has_many():
 def test_without_any_relation_the_candidates_are_the_nearest():
     evidence = random_evidence()
     bare = dataclasses.replace(evidence, relations=sparse.csr_matrix((N, N), dtype=bool))
-    found = gather(bare, ASKING, count=19)
-    cosines = bare.cosines(ASKING)
-    cosines[:, list(UNKNOWN)] = -1
+    asking = ASKING[ASKING != BARE]
+    found = gather(bare, asking, count=19)
+    cosines = bare.cosines(asking)
+    cosines[:, [BARE, UNKNOWN]] = -1
     np.testing.assert_array_equal(found.candidates, np.argsort(-cosines, axis=1)[:, :19])
     assert np.isfinite(found.features).all()
 
@@ -258,7 +276,7 @@ def test_items_that_nobody_linked_have_no_step_and_the_others_one_that_sums_to_1
     whole = np.asarray(evidence.step.sum(axis=1)).ravel()
     np.testing.assert_allclose(whole, (~LOOSE & (evidence.degree > 0)).astype(float), atol=1e-6)
     assert not np.isin(evidence.linked, np.flatnonzero(LOOSE)).any()
-    assert not np.isin(evidence.linked, UNKNOWN).any()
+    assert not np.isin(evidence.linked, [BARE, UNKNOWN]).any()
 
 
 def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):

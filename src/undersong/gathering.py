@@ -73,7 +73,9 @@ def gather(
     if excluded is not None:
         prior[excluded[rows].toarray()] = -np.inf
     related = evidence.relations[rows].toarray().astype(bool)
-    likeliest = _likeliest(prior, cosines, related, count=count)
+    compared = evidence.embedded[rows][:, None] & evidence.embedded & np.isfinite(prior)
+    near = np.where(compared, cosines, -np.inf)
+    likeliest = _likeliest(prior, near, related, count=count)
     columns = _columns(evidence, rows, likeliest, cosines, walks)
     features = np.stack([columns[name] for name in evidence.names], axis=-1).astype(np.float32)
     features[likeliest < 0] = 0
@@ -82,7 +84,7 @@ def gather(
 
 def _likeliest(
     prior: NDArray[np.float32],
-    cosines: NDArray[np.float32],
+    near: NDArray[np.float32],
     related: NDArray[np.bool_],
     *,
     count: int,
@@ -90,12 +92,12 @@ def _likeliest(
     """Rows of the candidates, (q, count): all that are related to the query, a third by cosine
     alone, the others by the prior."""
     count = min(count, prior.shape[1])
-    near = np.where(np.isfinite(prior), cosines, -np.inf)
     third = max(1, count // 3)
     order = np.argpartition(-near, third - 1, axis=1)[:, :third]
-    turn = related.astype(np.float32) * 2
-    np.put_along_axis(turn, order, np.maximum(np.take_along_axis(turn, order, axis=1), 1), axis=1)
-    wanted = prior + 1e3 * turn
+    first = np.zeros(prior.shape, dtype=np.float32)
+    np.put_along_axis(first, order, np.isfinite(np.take_along_axis(near, order, axis=1)), axis=1)
+    first[related] = 2
+    wanted = prior + 1e3 * first
     best = np.argpartition(-wanted, count - 1, axis=1)[:, :count]
     score = np.take_along_axis(prior, best, axis=1)
     best = np.take_along_axis(best, np.argsort(-score, axis=1, kind="stable"), axis=1)
@@ -185,6 +187,7 @@ def _columns(
         return np.take_along_axis(values, likeliest, axis=1)
 
     cosine, given = of(cosines), likeliest >= 0
+    near = given & evidence.embedded[likeliest] & evidence.embedded[rows][:, None]
     columns = {name: np.log(of(walk) + FLOOR) for name, walk in walks.items()}
     columns["relations in common"] = np.log1p(of(walks["relations in common"]))
     crowd, degree = evidence.crowd, np.log1p(evidence.degree).astype(np.float32)
@@ -196,7 +199,7 @@ def _columns(
     mean = np.where(seen, to_related, 0).sum(axis=2) / np.maximum(seen.sum(axis=2), 1)
     columns |= {
         "cosine": cosine,
-        "rank of cosine": _rank(cosine, given),
+        "rank of cosine": _rank(cosine, near),
         "crowd of candidate": crowd[likeliest],
         "crowd of query": np.broadcast_to(crowd[rows][:, None], shape),
         "no E_G of candidate": ~evidence.embedded[likeliest],
@@ -232,9 +235,9 @@ def _alike(
 
 
 def _rank(values: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Logarithm of the place of each candidate, best first, (q, c); empty places come last."""
-    values = np.where(given, values, -np.inf)
-    place = np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1)
+    """Logarithm of the place of each candidate, best first, (q, c); one behind all if not given."""
+    order = np.argsort(-np.where(given, values, -np.inf), axis=1, kind="stable")
+    place = np.where(given, np.argsort(order, axis=1), given.sum(axis=1, keepdims=True))
     return np.log1p(place).astype(np.float32)
 
 

@@ -45,15 +45,14 @@ def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
 
 
 def own_walks(query, neighbours):
-    walk, short, long = np.zeros(N), np.zeros(N), np.zeros(N)
+    walk, short, whole = np.zeros(N), np.zeros(N), np.zeros(N)
     walk[query] = 1
     for turn in range(1, 6):
         walk = 0.8 * onward(walk, neighbours)
+        whole += walk
         if turn <= 2:
             short += walk
-        else:
-            long += walk
-    return short, long
+    return short, whole
 
 
 def crowd(evidence, item):
@@ -66,7 +65,7 @@ def slow_features(evidence, query):
     degree = [len(x) for x in neighbours]
     narrow = walk_from_nearest(evidence, query, neighbours, count=30, warmth=0.05)
     wide = walk_from_nearest(evidence, query, neighbours, count=100, warmth=0.1)
-    own, own_long = own_walks(query, neighbours)
+    own, own_whole = own_walks(query, neighbours)
     columns = {name: np.zeros(N) for name in evidence.names}
     for item in range(N):
         shown = [cosine(evidence, query, x) for x in neighbours[item][:32]]
@@ -81,7 +80,7 @@ def slow_features(evidence, query):
             "wide walk": math.log(wide[item] + 1e-4),
             "long walk": math.log(onward(narrow, neighbours)[item] + 1e-4),
             "own walk": math.log(own[item] + 1e-4),
-            "own long walk": math.log(own_long[item] + 1e-4),
+            "own walks": math.log(own_whole[item] + 1e-4),
             "relations in common": math.log1p(
                 sum(1 / math.log(degree[x]) for x in common if degree[x] > 1)
             ),
@@ -184,7 +183,7 @@ def test_relations_that_are_hidden_change_nothing():
     np.testing.assert_array_equal(one.candidates, two.candidates)
     np.testing.assert_array_equal(one.features, two.features)
     names = list(evidence.names)
-    for name in ("own walk", "own long walk"):
+    for name in ("own walk", "own walks"):
         assert np.unique(one.features[..., names.index(name)]) == pytest.approx(math.log(1e-4))
     for name in ("relations of query", "relations in common"):
         assert not one.features[..., names.index(name)].any()

@@ -36,7 +36,7 @@ ON_RELATIONS = (
     "mean cosine to its relations",
     "best cosine to its relations",
     "own walk",
-    "own long walk",
+    "own walks",
     "relations in common",
     "relations of query",
 )

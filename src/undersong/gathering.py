@@ -62,8 +62,7 @@ def gather(
     """
     cosines = evidence.cosines(rows)
     walks = _walks(evidence, cosines, rows)
-    told = 3 * walks["narrow walk"] + 3 * walks["own walk"]
-    told += walks["own long walk"]
+    told = 3 * walks["narrow walk"] + 3 * walks["own walks"]
     told += 0.02 * np.log1p(evidence.degree)[None, :]
     prior = cosines + (1 - long_tail) * told
     out = ~evidence.known if among is None else ~(among & evidence.known)
@@ -110,14 +109,14 @@ def _walks(
     """Where walks along the relations end, (q, n) each: from the nearest, and from one's own."""
     asking = evidence.embedded[rows]
     narrow = _onward(evidence, _start(evidence, cosines, NEAR, WARMTH, asking=asking))
-    own, own_long = _own_walks(evidence, rows)
+    own, own_walks = _own_walks(evidence, rows)
     common = evidence.relations[rows].astype(np.float32) @ sparse.diags(evidence.common_weight)
     return {
         "narrow walk": narrow,
         "wide walk": _onward(evidence, _start(evidence, cosines, FAR, 2 * WARMTH, asking=asking)),
         "long walk": _onward(evidence, narrow),
         "own walk": own,
-        "own long walk": own_long,
+        "own walks": own_walks,
         "relations in common": _dense(common @ evidence.relations.astype(np.float32)),
     }
 
@@ -125,18 +124,20 @@ def _walks(
 def _own_walks(
     evidence: Evidence, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Walks of one and two steps, and of three to five, from the query's own relations, (q, n)."""
+    """Walks from the query's own relations, of up to two steps and of up to five, (q, n) each."""
     short = np.zeros((len(rows), len(evidence.degree)), dtype=np.float32)
-    long = short.copy()
+    whole = short.copy()
     some = np.flatnonzero(evidence.degree[rows])
     if not len(some):
-        return short, long
+        return short, whole
     walk = np.zeros((len(some), short.shape[1]), dtype=np.float32)
     walk[np.arange(len(some)), rows[some]] = 1
     for turn in range(OWN_STEPS):
         walk = ONWARD * _onward(evidence, walk)
-        (short if turn < 2 else long)[some] += walk
-    return short, long
+        whole[some] += walk
+        if turn < 2:
+            short[some] += walk
+    return short, whole
 
 
 def _onward(
@@ -204,7 +205,7 @@ def _columns(
         "crowd of query": np.broadcast_to(crowd[rows][:, None], shape),
         "no E_G of candidate": ~evidence.embedded[likeliest],
         "no E_G of query": np.broadcast_to(~evidence.embedded[rows][:, None], shape),
-        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walk"]), given),
+        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walks"]), given),
         "relations of candidate": degree[likeliest],
         "relations of query": np.broadcast_to(degree[rows][:, None], shape),
         "mean cosine to its relations": mean,

@@ -384,7 +384,7 @@ def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
     if fitted is None:
         return None
     return {
-        "ndcg@200": fitted.outcome.best_score,
+        "ndcg@200": fitted.ndcg,
         "ndcg@200 of cosine": fitted.cosine,
         "reliability": [list(row) for row in fitted.reliability],
     }

@@ -28,7 +28,7 @@ from undersong.training import Outcome, train
 
 BLOCK = 256
 FEWEST = 40  # lists to learn from, and as many to judge by; with fewer nothing is learned
-VISIBLE = 0.5  # share of the hidden relations that a stranger who is half known shows
+VISIBLE = 0.7  # share of the hidden relations that a stranger who is half known shows
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliability table
 
 
@@ -52,7 +52,9 @@ class Lists:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained ranking, how well it orders the validation lists, and how honest it is.
+    """A trained ranking, how well it orders the cold validation lists, and how honest it is.
+
+    ``ndcg`` and ``cosine`` are ndcg@200 of it and of the cosine of E_G.
 
     ``reliability`` holds rows of (mean confidence, share that was right, answers), of validation
     items that did not calibrate it.
@@ -61,6 +63,7 @@ class Fitted:
     ranker: Ranker
     model: RankingModel
     outcome: Outcome
+    ndcg: float
     cosine: float
     reliability: tuple[tuple[float, float, int], ...]
 
@@ -125,7 +128,7 @@ def join(lists: Sequence[Lists]) -> Lists:
 
 def train_ranking(
     lists: Lists,
-    validation: Lists,
+    validation: Sequence[Lists],
     *,
     names: tuple[str, ...],
     on_relations: NDArray[np.bool_],
@@ -139,11 +142,13 @@ def train_ranking(
 
     Parameters
     ----------
-    lists, validation : of strangers among the training items, and of cold validation items
+    lists : of strangers among the training items
+    validation : of cold validation items first; any others only count for when to stop
     names : of the features' columns
     on_relations : (f,) bool, columns that some lists are learned without
     """
-    if min(len(lists.total), len(validation.total)) < FEWEST:
+    cold = validation[0]
+    if min(len(lists.total), len(cold.total)) < FEWEST:
         return None
     torch.manual_seed(seed)
     model = RankingModel(len(names), settings).to(device)
@@ -151,7 +156,6 @@ def train_ranking(
     features = torch.from_numpy(lists.features)
     relevant, given = torch.from_numpy(lists.relevant), torch.from_numpy(lists.given)
     blind = torch.from_numpy(on_relations).to(device)
-    judged = torch.from_numpy(validation.features).to(device)
     nothing = torch.zeros_like(blind)
 
     def loss(generator: np.random.Generator) -> Tensor:
@@ -162,31 +166,32 @@ def train_ranking(
         scores = scores.masked_fill(~given[rows].to(device), -torch.inf)
         return listwise(scores, relevant[rows].to(device))
 
-    def score(now: nn.Module) -> NDArray[np.float32]:
-        blocks = [now(x, nothing) for x in torch.split(judged, BLOCK)]
+    def score(now: nn.Module, asked: Lists) -> NDArray[np.float32]:
+        judged = torch.from_numpy(asked.features)
+        blocks = [now(x.to(device), nothing) for x in torch.split(judged, BLOCK)]
         return np.asarray(torch.cat(blocks).cpu().numpy(), dtype=np.float32)
 
     outcome = train(
         model,
         loss=loss,
-        validate=lambda now: ndcg(score(now), validation),
+        validate=lambda now: float(np.mean([ndcg(score(now, x), x) for x in validation])),
         schedule=settings.training,
         seed=seed,
         checkpoint=checkpoint,
         stage="ranking",
         progress=progress,
     )
-    cosine = ndcg(validation.features[..., names.index("cosine")], validation)
-    if outcome.best_score <= cosine:
-        return None
     with torch.no_grad():
-        scores = np.where(validation.given, score(model), -np.inf)
+        scores = np.where(cold.given, score(model, cold), -np.inf)
+    reached, cosine = (ndcg(x, cold) for x in (scores, cold.features[..., names.index("cosine")]))
+    if reached <= cosine:
+        return None
     arrays = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
     even = np.arange(len(scores)) % 2 == 0
-    half = Ranker(names, arrays, calibrate(scores[even], validation.relevant[even]), 1)
-    ranker = Ranker(names, arrays, calibrate(scores, validation.relevant), settings.candidates)
-    reliability = reliability_of(half.confidence(scores[~even]), validation, ~even)
-    return Fitted(ranker, model, outcome, cosine, reliability)
+    half = Ranker(names, arrays, calibrate(scores[even], cold.relevant[even]), 1)
+    ranker = Ranker(names, arrays, calibrate(scores, cold.relevant), settings.candidates)
+    reliability = reliability_of(half.confidence(scores[~even]), cold, ~even)
+    return Fitted(ranker, model, outcome, reached, cosine, reliability)
 
 
 def ndcg(scores: NDArray[np.float32], lists: Lists) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue.tables import Catalogue, Kind
@@ -97,9 +98,14 @@ def rehearse(
         return None
     sources = read_sources(catalogue, kind, encoders, embeddings)
     cold = Evidence(judged, sources, related)
+    validation = [make_lists(cold, queries, truth, count=settings.candidates)]
+    among, linked = _linked(truth, parts == "validation")
+    if len(asking := np.flatnonzero(among.getnnz(axis=1))) >= FEWEST:
+        shown = replace(cold, relations=linked)
+        validation.append(make_lists(shown, asking, among, count=settings.candidates))
     return train_ranking(
         join(lists),
-        make_lists(cold, queries, truth, count=settings.candidates),
+        validation,
         names=cold.names,
         on_relations=cold.on_relations,
         settings=settings,
@@ -108,6 +114,20 @@ def rehearse(
         checkpoint=work / "ranking.safetensors",
         progress=progress,
     )
+
+
+def _linked(
+    truth: sparse.csr_matrix, asks: NDArray[np.bool_]
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Relations between two items of validation, to be found, and all others, to be seen."""
+    cells = truth.tocoo()
+    both = asks[cells.row] & asks[cells.col]
+
+    def kept(chosen: NDArray[np.bool_]) -> sparse.csr_matrix:
+        some = (cells.data[chosen], (cells.row[chosen], cells.col[chosen]))
+        return sparse.csr_matrix(some, shape=truth.shape, dtype=bool)
+
+    return kept(both), kept(~both)
 
 
 def _of_fold(

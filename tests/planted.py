@@ -1,5 +1,7 @@
 """A small world with planted groups, for tests that go from a catalogue to answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -93,4 +95,32 @@ def small_world(*, groups=5, size=17, users=45, seed=4):
                 tuple(x[0] for x in tracks), vectors.astype(np.float32)
             )
         },
+    )
+
+
+def wide_world(*, more=0.0, seed=6):
+    """300 artists in 5 groups, enough of them for validation that an order of answers is learned.
+
+    ``more`` adds so large a share of the pairs that touch validation or test items of a group,
+    between items that have relations already, and as many to long-tail items of the test part.
+    """
+    world = small_world(groups=5, size=60, users=11)
+    generator = np.random.default_rng(seed)
+    n = len(world.artists)
+    parts = generator.choice(["train", "validation", "test"], size=n, p=[0.6, 0.27, 0.13])
+    ids = world.ids("artist")
+    linked = set(world.relations["a"]) | set(world.relations["b"])
+    drawn = np.random.default_rng(seed + 1).random((n, n)) < more
+    pairs = [
+        ("artist", ids[a], ids[b], "others")
+        for a, b in zip(*np.nonzero(np.triu(drawn, 1)), strict=True)
+        if a % 5 == b % 5
+        and (parts[a] != "train" or parts[b] != "train")
+        and all(ids[x] in linked or parts[x] == "test" for x in (a, b))
+    ]
+    extra = pl.DataFrame(pairs, schema=RELATIONS, orient="row")
+    return replace(
+        world,
+        artists=world.artists.with_columns(pl.Series("split", parts)),
+        relations=pl.concat([world.relations, extra]).unique(["a", "b"], maintain_order=True),
     )

@@ -97,7 +97,7 @@ def slow_features(evidence, query):
             values[f"same {source.name}"] = 0 if lacking else whole[query] @ whole[item]
         for name, value in values.items():
             columns[name][item] = value
-    columns["rank of walk"] = narrow + own  # ranked by the caller, who knows the candidates
+    columns["rank of walk"] = narrow + own_whole  # ranked by the caller, who knows the candidates
     return columns
 
 

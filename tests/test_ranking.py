@@ -1,0 +1,406 @@
+import dataclasses
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy import sparse
+
+from planted import wide_world
+from random_evidence import N, random_evidence, random_network, random_relations
+from undersong import inputs, relations
+from undersong import ranker as ranker_file
+from undersong.embeddings import Embeddings
+from undersong.models.content import ContentSettings
+from undersong.models.general import GeneralSettings
+from undersong.models.ranking import RankingModel, RankingSettings, listwise
+from undersong.stages import ranking, rehearsal
+from undersong.stages.ranking import (
+    BINS,
+    Lists,
+    calibrate,
+    half_known,
+    join,
+    make_lists,
+    ndcg,
+    reliability_of,
+    strangers,
+    train_ranking,
+)
+from undersong.training import Schedule
+
+NAMES = ("noise", "cosine", "walk", "more noise", "constant")
+ON_RELATIONS = np.array([False, False, True, False, False])
+SETTINGS = RankingSettings(
+    hidden=6,
+    queries=29,
+    candidates=19,
+    training=Schedule(steps=90, validate_every=30, learning_rate=0.02, precision="float32"),
+)
+
+
+def odds(features):
+    """Log-odds of being right in the planted lists: the walk tells more than the cosine."""
+    return 1.6 * features[..., 2] + 0.5 * features[..., 1] - 2.5
+
+
+def planted_lists(queries, *, seed):
+    """Lists of 19 places, some empty, in which about one in six is right."""
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(queries, 19, 5)).astype(np.float32)
+    features[..., 4] = 3
+    given = np.arange(19) < generator.integers(15, 20, size=queries)[:, None]
+    chance = 1 / (1 + np.exp(-odds(features)))
+    relevant = (generator.random(chance.shape) < chance) & given
+    features[~given] = 0
+    total = relevant.sum(axis=1) + generator.integers(3, size=queries)
+    return Lists(features, relevant, given, np.maximum(total, 1))
+
+
+def trained(lists, validation, folder, *, settings=SETTINGS):
+    return train_ranking(
+        lists,
+        [validation],
+        names=NAMES,
+        on_relations=ON_RELATIONS,
+        settings=settings,
+        seed=0,
+        device="cpu",
+        checkpoint=folder / "ranking.safetensors",
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranking")
+    return trained(join([planted_lists(480, seed=1)]), planted_lists(350, seed=2), folder)
+
+
+def test_the_loss_is_the_mean_log_share_of_what_is_right():
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(3, 7))
+    scores[1, 5:] = -np.inf
+    relevant = np.zeros((3, 7), dtype=bool)
+    relevant[0, [1, 4, 6]] = relevant[1, 2] = relevant[2, [0, 3]] = True
+    wanted = 0.0
+    for row, right in zip(scores, relevant, strict=True):
+        whole = sum(math.exp(x) for x in row)
+        shares = [math.log(math.exp(x) / whole) for x, yes in zip(row, right, strict=True) if yes]
+        wanted -= sum(shares) / len(shares) / 3
+    found = listwise(torch.from_numpy(scores), torch.from_numpy(relevant))
+    assert float(found) == pytest.approx(wanted)
+
+
+def test_a_network_that_has_learned_nothing_orders_by_cosine():
+    model = RankingModel(5, SETTINGS).eval()
+    lists = planted_lists(31, seed=3)
+    ranking._scale(model, lists, 1)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(lists.features), torch.zeros(5, dtype=torch.bool)).numpy()
+    np.testing.assert_allclose(
+        np.argsort(scores, axis=1), np.argsort(lists.features[..., 1], axis=1)
+    )
+    seen = lists.features[lists.given]
+    np.testing.assert_allclose(model.mean, seen.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(model.deviation, [*seen[:, :4].std(axis=0), 1], atol=1e-5)
+
+
+def test_a_hidden_column_has_no_say_in_the_list_that_hides_it():
+    evidence = random_evidence()
+    model = random_network(evidence)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(3, 4, len(evidence.names), generator=generator)
+    other = features.clone()
+    column = evidence.names.index("own walk")
+    other[..., column] = 9
+    hidden = torch.zeros(3, 1, len(evidence.names), dtype=torch.bool)
+    hidden[1, 0, column] = True
+    with torch.no_grad():
+        one, two, told = model(features, hidden), model(other, hidden), model(features, hidden[:1])
+    torch.testing.assert_close(one[1], two[1])
+    assert not torch.isclose(one[[0, 2]], two[[0, 2]]).any()
+    assert not torch.isclose(one[1], told[1]).any()  # it knows that something is hidden
+
+
+def test_what_is_right_is_learned_better_than_by_cosine_and_confidence_is_honest(fitted):
+    lists = planted_lists(400, seed=5)
+    best = ndcg(odds(lists.features), lists)
+    found = ndcg(fitted.ranker.weigh(lists.features), lists)
+    assert ndcg(lists.features[..., 1], lists) + 0.1 < found < best + 0.01
+    assert found > best - 0.03
+    assert fitted.cosine == pytest.approx(
+        ndcg(planted_lists(350, seed=2).features[..., 1], planted_lists(350, seed=2))
+    )
+    scores = np.where(lists.given, fitted.ranker.weigh(lists.features), -np.inf)
+    confidence = fitted.ranker.confidence(scores)
+    table = reliability_of(confidence, lists, np.ones(400, dtype=bool))
+    assert len(table) > 3
+    for sure, right, count in (*table, *fitted.reliability):
+        assert sure == pytest.approx(right, abs=0.03 + 2 / math.sqrt(count))
+    assert sum(count for _, _, count in table) == lists.given.sum()
+
+
+def test_a_ranking_that_is_saved_is_read_as_it_was(fitted, tmp_path):
+    ranking.save(fitted, tmp_path / "ranking.safetensors")
+    found = ranker_file.read(tmp_path / "ranking.safetensors")
+    assert (found.names, found.candidates) == (NAMES, 19)
+    assert found.calibration == pytest.approx(fitted.ranker.calibration)
+    features = planted_lists(13, seed=7).features
+    np.testing.assert_array_equal(found.weigh(features), fitted.ranker.weigh(features))
+    with torch.no_grad():
+        wanted = fitted.model(torch.from_numpy(features), torch.zeros(5, dtype=torch.bool))
+    np.testing.assert_allclose(found.weigh(features), wanted.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("learn", "judge"), [(39, 60), (60, 39)])
+def test_from_too_few_lists_nothing_is_learned(tmp_path, learn, judge):
+    assert trained(planted_lists(learn, seed=1), planted_lists(judge, seed=2), tmp_path) is None
+    assert not (tmp_path / "ranking.safetensors").exists()
+
+
+def test_where_cosine_is_best_nothing_is_kept(tmp_path):
+    def by_cosine(queries, seed):
+        lists = planted_lists(queries, seed=seed)
+        relevant = (lists.features[..., 1] > 0.8) & lists.given
+        relevant[:, 0] |= ~relevant.any(axis=1)
+        lists.features[relevant, 1] += 2
+        return dataclasses.replace(lists, relevant=relevant, total=relevant.sum(axis=1))
+
+    assert trained(join([by_cosine(90, 1)]), by_cosine(50, 2), tmp_path) is None
+    assert (tmp_path / "ranking.safetensors").exists()  # it was tried
+
+
+def test_the_score_of_lists_counts_what_is_no_candidate_as_missed():
+    lists = planted_lists(23, seed=4)
+    scores = np.random.default_rng(0).normal(size=(23, 19)).astype(np.float32)
+    wanted = []
+    for row, right, given, total in zip(
+        scores, lists.relevant, lists.given, lists.total, strict=True
+    ):
+        order = sorted(np.flatnonzero(given), key=lambda x: -row[x])
+        gain = sum(1 / math.log2(place + 2) for place, x in enumerate(order) if right[x])
+        wanted.append(gain / sum(1 / math.log2(place + 2) for place in range(total)))
+    assert ndcg(scores, lists) == pytest.approx(np.mean(wanted))
+
+
+def test_lists_in_which_nothing_is_right_are_dropped():
+    one, two = planted_lists(17, seed=1), planted_lists(11, seed=2)
+    one.relevant[[2, 5, 6]] = False
+    found = join([one, two])
+    some = [one.relevant.any(axis=1), two.relevant.any(axis=1)]
+    assert len(found.total) == some[0].sum() + some[1].sum() < 28 - 2
+    for name in ("features", "relevant", "given", "total"):
+        wanted = [getattr(x, name)[kept] for x, kept in zip((one, two), some, strict=True)]
+        np.testing.assert_array_equal(getattr(found, name), np.concatenate(wanted))
+    assert found.relevant.any(axis=1).all()
+
+
+def test_lists_are_of_hidden_relations_alone():
+    evidence = random_evidence()
+    truth = (evidence.relations + random_relations(seed=8)).astype(bool)
+    queries = np.flatnonzero(truth.getnnz(axis=1) > 0)
+    lists = make_lists(evidence, queries, truth, count=N)
+    hidden = truth.toarray() & ~evidence.relations.toarray()
+    np.testing.assert_array_equal(lists.relevant.sum(axis=1), hidden[queries].sum(axis=1))
+    np.testing.assert_array_equal(lists.total, truth[queries].getnnz(axis=1))
+    own = lists.features[..., evidence.names.index("relations in common")]
+    assert own.any()
+    assert not lists.relevant[~lists.given].any()
+    few = make_lists(evidence, queries, truth, count=41)
+    assert few.features.shape == (len(queries), 41, len(evidence.names))
+
+
+@pytest.mark.parametrize(("folds", "share"), [(2, 0.2), (3, 0.33), (1, 0.5)])
+def test_strangers_are_training_items_and_never_in_two_folds(folds, share):
+    train = np.arange(5, 216, 2)
+    groups = strangers(np.random.default_rng(0), train, folds=folds, share=share)
+    assert [len(x) for x in groups] == [int(share * len(train))] * folds
+    everybody = np.concatenate(groups)
+    assert len(set(everybody)) == len(everybody)
+    assert np.isin(everybody, train).all()
+
+
+def test_some_of_the_hidden_relations_are_shown_in_both_directions_and_none_is_lost():
+    everything, seen = random_relations(share=0.12), random_relations(share=0.12).toarray()
+    stranger = np.arange(N) % 4 == 2
+    seen[stranger] = seen[:, stranger] = False
+    visible, left = half_known(np.random.default_rng(0), sparse.csr_matrix(seen), everything)
+    visible, left, all_of_them = (x.toarray() for x in (visible, left, everything))
+    for one in (visible, left):
+        np.testing.assert_array_equal(one, one.T)
+    np.testing.assert_array_equal(visible | left, all_of_them)
+    assert not (visible & left).any()
+    assert (visible | ~seen).all()
+    hidden = (all_of_them & ~seen).sum()
+    assert left.sum() / hidden == pytest.approx(1 - ranking.VISIBLE, abs=0.06)
+    assert not (left & seen).any()
+
+
+def test_calibration_finds_the_line_that_chance_followed():
+    generator = np.random.default_rng(0)
+    scores = generator.normal(scale=2, size=(900, 17)).astype(np.float32)
+    scores[:, 15:] = -np.inf
+    share = scores - ranker_file.log_sum(scores)[:, None]
+    right = generator.random(share.shape) < 1 / (1 + np.exp(-(0.7 * share + 0.4)))
+    assert calibrate(scores, right) == pytest.approx((0.7, 0.4), abs=0.08)
+
+
+def test_the_reliability_table_counts_every_answer_once():
+    confidence = np.array([[0.01, 0.06, 0.3, 1.0], [0.03, 0.0, 0.39, 0.9]], dtype=np.float32)
+    relevant = np.array([[False, True, True, True], [False, True, False, True]])
+    given = np.array([[True, True, True, True], [True, False, True, True]])
+    lists = Lists(np.zeros((2, 4, 3), np.float32), relevant, given, np.array([3, 2]))
+    table = reliability_of(confidence, lists, np.array([True, True]))
+    assert BINS[1:5] == (0.02, 0.05, 0.1, 0.2)
+    wanted = [(0.01, 0, 1), (0.03, 0, 1), (0.06, 1, 1), (0.345, 0.5, 2), (0.95, 1, 2)]
+    np.testing.assert_allclose(table, wanted, atol=1e-6)
+    assert reliability_of(confidence[1:], lists, np.array([False, True]))[0] == pytest.approx(
+        (0.03, 0, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folds": -1}, "folds must be 0 or more"),
+        ({"share": 0.6}, r"share in \(0, 0.5\]"),
+        ({"folds": 4, "share": 0.3}, "4 folds of 0.3 of the training items are more than all"),
+        ({"candidates": 0}, "must be 1 or more"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"blind": 1.5}, r"blind in \[0, 1\]"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        RankingSettings(**change)
+
+
+GENERAL = GeneralSettings(
+    width=24,
+    fields=4,
+    heads=3,
+    out=7,
+    anchors=40,
+    tail=16,
+    training=Schedule(steps=8, validate_every=4, precision="float32"),
+)
+CONTENT = ContentSettings(
+    width=10, training=Schedule(steps=4, validate_every=4, precision="float32")
+)
+
+
+def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
+    """Rehearse and give what was learned from: (evidence, queries, truth) of every call."""
+    calls, given = [], []
+
+    def recording(evidence, queries, truth, *, count):
+        calls.append((evidence, queries, truth))
+        return make_lists(evidence, queries, truth, count=count)
+
+    def learning(lists, validation, **others):
+        given.append((lists, validation))
+
+    monkeypatch.setattr(rehearsal, "make_lists", recording)
+    monkeypatch.setattr(rehearsal, "train_ranking", learning)
+    parts = world.artists["split"].to_numpy().astype("<U10")
+    judged = np.random.default_rng(0).normal(size=(len(parts), 7)).astype(np.float32)
+    encoders = inputs.fit(world, "artist", parts == "train")
+    found = rehearsal.rehearse(
+        world,
+        "artist",
+        parts,
+        encoders=encoders,
+        embeddings=embeddings or {},
+        judged=judged,
+        content_settings=CONTENT,
+        general_settings=GENERAL,
+        settings=RankingSettings(folds=folds, share=0.3, candidates=50),
+        seed=0,
+        device="cpu",
+        work=folder,
+    )
+    assert found is None
+    return calls, given, parts
+
+
+@pytest.fixture(scope="module")
+def world():
+    return dataclasses.replace(wide_world(), features={}, plays=wide_world().plays.clear())
+
+
+def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
+    world, tmp_path, monkeypatch
+):
+    calls, given, parts = rehearsed(world, tmp_path / "a", monkeypatch)
+    assert len(calls) == 6  # unknown and half known in each fold, and the same of validation
+    train = np.flatnonzero(parts == "train")
+    hidden = strangers(np.random.default_rng([0, 2]), train, folds=2, share=0.3)
+    related = relations.known(world, "artist", parts == "train")
+    for fold in range(2):
+        unknown, half = calls[2 * fold], calls[2 * fold + 1]
+        assert set(unknown[1]) == set(hidden[fold][related[hidden[fold]].getnnz(axis=1) > 0])
+        assert unknown[0].relations[hidden[fold]].nnz == 0
+        assert 0 < half[0].relations[hidden[fold]].nnz < related[hidden[fold]].nnz
+        np.testing.assert_array_equal(unknown[0].vectors, half[0].vectors)
+        assert unknown[0].relations[parts != "train"].nnz == 0
+        shown = (half[0].relations[half[1]].multiply(half[2][half[1]])).nnz
+        assert shown == 0
+    assert calls[4][0].relations[parts != "train"].nnz == 0
+    for _, asking, truth in calls[4:]:
+        assert (parts[asking] == "validation").all()
+        assert truth[asking][:, parts == "test"].nnz == 0
+    assert calls[5][0].relations.multiply(calls[5][2]).nnz == 0
+    assert calls[5][0].relations[parts == "validation"].nnz > 0
+    lists, validation = given[0]
+    assert len(lists.total) > 100
+    assert [len(x.total) for x in validation] == [len(x[1]) for x in calls[4:]]
+    assert len(validation[0].total) > 40
+
+    # Whatever the strangers of the first fold are related to, their evidence stays what it was.
+    ids = np.array(world.ids("artist"), dtype=object)
+    first = set(ids[hidden[0]])
+    touched = pl.col("a").is_in(first) | pl.col("b").is_in(first)
+    fewer = world.relations.filter(~(touched & (pl.int_range(pl.len()) % 3 == 0)))
+    other = dataclasses.replace(world, relations=fewer)
+    again, _, _ = rehearsed(other, tmp_path / "b", monkeypatch, folds=1)
+    np.testing.assert_array_equal(calls[0][0].vectors, again[0][0].vectors)
+    assert (calls[0][0].relations != again[0][0].relations).nnz == 0
+    assert (calls[0][2] != again[0][2]).nnz > 0
+
+
+def test_relations_of_validation_and_test_items_change_no_list_to_learn_from(
+    world, tmp_path, monkeypatch
+):
+    more = dataclasses.replace(world, relations=wide_world(more=0.3).relations)
+    assert len(more.relations) > 1.1 * len(world.relations)
+    (lists, (validation, *_)), (others, (judged_by, *_)) = (
+        rehearsed(x, tmp_path / str(len(x.relations)), monkeypatch, folds=1)[1][0]
+        for x in (world, more)
+    )
+    for name in vars(lists):
+        np.testing.assert_array_equal(getattr(lists, name), getattr(others, name))
+    np.testing.assert_array_equal(validation.features, judged_by.features)
+    assert (validation.relevant <= judged_by.relevant).all()
+    assert validation.relevant.sum() < judged_by.relevant.sum()
+
+
+def test_content_of_feature_vectors_is_learned_anew_for_strangers(tmp_path, monkeypatch):
+    world = dataclasses.replace(wide_world(), plays=wide_world().plays.clear())
+    told = np.random.default_rng(1).normal(size=(300, 13)).astype(np.float32)
+    embeddings = {("artist", "content"): Embeddings(world.ids("artist"), told)}
+    calls, _, _ = rehearsed(world, tmp_path, monkeypatch, folds=1, embeddings=embeddings)
+    assert [x[0].sources[0].name for x in calls] == ["content"] * 4
+    assert [x[0].sources[0].width for x in calls] == [10, 10, 13, 13]
+
+
+def test_a_catalogue_too_small_to_learn_from_costs_no_time(world, tmp_path, monkeypatch):
+    few = world.artists["split"].to_numpy().copy()
+    kept = np.flatnonzero(few == "validation")[33:]
+    few[kept] = "test"
+    small = dataclasses.replace(world, artists=world.artists.with_columns(pl.Series("split", few)))
+    calls, given, _ = rehearsed(small, tmp_path / "small", monkeypatch)
+    assert (calls, given) == ([], [])
+    calls, given, _ = rehearsed(world, tmp_path / "off", monkeypatch, folds=0)
+    assert (calls, given) == ([], [])
+    assert not list(tmp_path.rglob("*.safetensors"))

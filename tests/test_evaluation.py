@@ -297,3 +297,18 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     assert len(left) == intervals.GROUPS
     by_theory = values.std() / np.sqrt(600)
     assert intervals.standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)
+
+
+def test_a_method_whose_order_depends_on_who_may_answer_is_told_so():
+    truth = known(world(), "artist").toarray().astype(np.float32)
+    pools = []
+
+    def among(pool):
+        pools.append(len(pool))
+        return lambda rows: truth[rows] * np.isin(np.arange(N), pool)
+
+    blind = Method("told", lambda rows: np.zeros((len(rows), N), np.float32), among=among)
+    report = report_of([blind])
+    assert set(pools) == {90, 22}
+    for protocol in ("cold", "paper", "linked"):
+        assert value(report, protocol, "told", "ndcg") == pytest.approx(1)

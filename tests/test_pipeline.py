@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from planted import QUICK_SETTINGS, small_world
-from undersong import runs
+from planted import QUICK_SETTINGS, small_world, wide_world
+from undersong import evidence_file, ranker, relations, runs
 from undersong.catalogue import tables
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
@@ -242,3 +243,144 @@ def test_a_run_of_tracks_trains_on_relations_of_tracks(home, tmp_path):
     assert all(parts[f"{x}-0"] == parts[f"{x}-1"] for x in world.ids("artist")[:-1])
     report = compare(run, part="test", settings=EvaluationSettings(resamples=100))
     assert {"cold", "cold, other artists"} <= {x.name for x in report.protocols}
+
+
+# One validation a stage, so that no choice of the best step depends on validation items.
+RANKED_SETTINGS = (
+    QUICK_SETTINGS.replace("validate_every = 3", "validate_every = 6").replace(
+        "validate_every = 4", "validate_every = 12"
+    )
+    + """
+[ranking]
+folds = 2
+share = 0.3
+candidates = 60
+[ranking.training]
+steps = 80
+validate_every = 80
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A run of a world in which enough items validate for the order of answers to be learned."""
+    folder = tmp_path_factory.mktemp("wide")
+    tables.write(wide_world(), folder / "catalogue")
+    (folder / "ranked.toml").write_text(RANKED_SETTINGS)
+    settings = read_settings(folder / "ranked.toml")
+    train_run(folder / "catalogue", folder / "run", settings=settings)
+    return folder
+
+
+def test_a_world_large_enough_learns_the_order_of_its_answers(wide):
+    run = runs.read(wide / "run")
+    assert set(run.manifest["training"]) == {"content", "interaction", "general", "ranking"}
+    about = run.manifest["ranking"]
+    assert about["ndcg@200"] > about["ndcg@200 of cosine"] > 0
+    assert all(0 <= x <= 1 for sure, right, _ in about["reliability"] for x in (sure, right))
+    found = ranker.read(run.file("weights/ranking.safetensors"))
+    known = relations.known(wide_world(), "artist")
+    embedded = run.embeddings("artist", "general")
+    rows = [embedded.index[x] for x in wide_world().ids("artist") if x in embedded.index]
+    everybody = [x in embedded.index for x in wide_world().ids("artist")]
+    evidence = evidence_file.read(run.file("evidence.safetensors"), embedded.vectors[rows])
+    assert found.names == evidence.names
+    assert (evidence.relations != known[everybody][:, everybody]).nnz == 0
+    among = ranker.answer(found, evidence, np.arange(17))
+    assert (among.candidates[:, :9] >= 0).all()
+
+
+def test_the_answers_of_a_run_are_judged_beside_its_cosine(wide):
+    report = compare(
+        runs.read(wide / "run"), part="test", settings=EvaluationSettings(resamples=100)
+    )
+    cold, linked = (
+        next(x for x in report.protocols if x.name == name).slices[0].numbers
+        for name in ("cold", "linked")
+    )
+    assert list(cold)[:3] == ["random", "undersong", "GRM"]
+    assert "undersong, with edges" not in cold
+    assert "undersong, with edges" in linked
+    best = cold["undersong"]["ndcg@200"].mean.value
+    assert best > cold["GRM"]["ndcg@200"].mean.value
+    assert best > cold["random"]["ndcg@200"].mean.value + 0.1
+
+
+def test_what_is_judged_never_saw_what_it_is_asked_for(wide, tmp_path):
+    """Neither the refit nor any relation of validation and test items reaches it."""
+    more = wide_world(more=0.3)
+    assert len(more.relations) > 1.1 * len(wide_world().relations)
+    tables.write(more, tmp_path / "catalogue")
+    settings = read_settings(wide / "ranked.toml")
+    settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, refit=False))
+    other, _ = train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)
+    run = runs.read(wide / "run")
+    judged, again = (x.embeddings("artist", "judged") for x in (run, other))
+    np.testing.assert_array_equal(judged.vectors, again.vectors)
+    one, two = (ranker.read(x.file("weights/ranking.safetensors")) for x in (run, other))
+    for name, values in one.weights.items():
+        np.testing.assert_array_equal(values, two.weights[name])
+    # Without a refit that is what answers, too; with one the answers know all relations.
+    np.testing.assert_array_equal(other.embeddings("artist", "general").vectors, judged.vectors)
+    apart = np.abs(run.embeddings("artist", "general").vectors - judged.vectors)
+    assert apart.max() > 0.01
+
+
+class Killed(BaseException):
+    """What ends a process in the midst of anything."""
+
+
+def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path):
+    settings = read_settings(wide / "ranked.toml")
+
+    def trained(progress):
+        return train_run(wide / "catalogue", tmp_path / "run", settings=settings, progress=progress)
+
+    for stage in ("GRM, rehearsal 2 of 2", "ranking", "GRM, refit"):
+        last = []
+
+        def killing(at, done, total, note, *, stage=stage, last=last):
+            last.append(at)
+            if at == stage and done == total // 2:
+                raise Killed
+
+        with pytest.raises(Killed):
+            trained(killing)
+        assert last[-1] == stage
+        assert not (tmp_path / "run" / "current.json").exists()
+    seen = []
+    run, new = trained(lambda at, *_: seen.append(at))
+    assert new
+    assert set(seen) == {"GRM, refit"}  # the others had ended
+    expected = runs.read(wide / "run")
+    for name in ("judged", "general"):
+        np.testing.assert_array_equal(
+            run.embeddings("artist", name).vectors, expected.embeddings("artist", name).vectors
+        )
+    one, two = (ranker.read(x.file("weights/ranking.safetensors")) for x in (run, expected))
+    assert one.calibration == two.calibration
+    for name, values in one.weights.items():
+        np.testing.assert_array_equal(values, two.weights[name], err_msg=name)
+
+
+def test_a_small_world_answers_by_cosine(home):
+    run = runs.read(home / "run")
+    assert run.manifest["ranking"] is None
+    assert not run.has("weights/ranking.safetensors")
+    assert not run.has("evidence.safetensors")
+
+
+def test_a_run_of_the_first_format_is_still_judged():
+    home = Path(__file__).parent / "fixtures" / "format-1"
+    run = runs.read(home / "run")
+    assert not run.has_embeddings("artist", "judged")
+    report = compare(
+        run,
+        part="test",
+        catalogue_folder=home / "catalogue",
+        settings=EvaluationSettings(resamples=100),
+    )
+    numbers = report.protocols[0].slices[0].numbers
+    assert {"GRM", "CbRM", "UiRM", "random"} < set(numbers)
+    assert "undersong" not in numbers

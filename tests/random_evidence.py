@@ -16,11 +16,13 @@ LOOSE = np.arange(N) % 11 == 3  # nobody has linked these
 
 
 def random_relations(*, n=N, share=0.06, hub=0, seed=1):
-    """Symmetric relations, (n, n) bool; item 0 gets at least ``hub`` of them."""
+    """Symmetric relations, (n, n) bool; item 0 gets at least ``hub`` of them, item 50 just two."""
     generator = np.random.default_rng(seed)
     related = np.triu(generator.random((n, n)) < share, 1)
     related[0, 1 : hub + 1] = True
     related |= related.T
+    related[50] = related[:, 50] = False
+    related[50, [40, 66]] = related[[40, 66], 50] = True
     loose = np.arange(n) % 11 == 3
     related[loose] = related[:, loose] = False
     return sparse.csr_matrix(related)

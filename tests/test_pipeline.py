@@ -15,7 +15,7 @@ from undersong import evidence_file, ranker, relations, runs
 from undersong.catalogue import tables
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation.comparison import compare
+from undersong.evaluation.comparison import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.pipeline import find_device, learn, read_settings, train_run
 from undersong.stages.reading import with_artist_fields
@@ -325,6 +325,26 @@ def test_what_is_judged_never_saw_what_it_is_asked_for(wide, tmp_path):
     np.testing.assert_array_equal(other.embeddings("artist", "general").vectors, judged.vectors)
     apart = np.abs(run.embeddings("artist", "general").vectors - judged.vectors)
     assert apart.max() > 0.01
+
+
+def test_answers_that_are_judged_read_no_relation_that_is_asked_for(wide):
+    run, known = runs.read(wide / "run"), wide_world()
+    parts = known.artists["split"].to_numpy().astype("<U10")
+    asking = np.flatnonzero(parts == "test")
+    ids = np.array(known.ids("artist"), dtype=object)
+    own = pl.col("a").is_in(set(ids[asking])), pl.col("b").is_in(set(ids[asking]))
+    none = dataclasses.replace(known, relations=known.relations.filter(~(own[0] | own[1])))
+    apart = dataclasses.replace(known, relations=known.relations.filter(~(own[0] & own[1])))
+    assert len(none.relations) < len(apart.relations) < len(known.relations)
+
+    def scores(catalogue, name):
+        methods = learned(catalogue, run, kind="artist", parts=parts, part="test")
+        return next(x for x in methods if x.name == name).scores(asking)
+
+    np.testing.assert_array_equal(scores(known, "undersong"), scores(none, "undersong"))
+    linked = "undersong, with edges"
+    np.testing.assert_array_equal(scores(known, linked), scores(apart, linked))
+    assert (scores(known, linked) != scores(none, linked)).any()
 
 
 class Killed(BaseException):

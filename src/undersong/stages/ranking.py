@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,19 +100,42 @@ def half_known(
 
 
 def make_lists(
-    evidence: Evidence, queries: NDArray[np.int64], truth: sparse.csr_matrix, *, count: int
+    evidence: Evidence,
+    queries: NDArray[np.int64],
+    truth: sparse.csr_matrix,
+    *,
+    count: int,
+    among: NDArray[np.bool_] | None = None,
 ) -> Lists:
-    """Gather the candidates of every query; relations that may be seen are no candidates."""
-    parts = []
+    """Gather the candidates of every query; relations that may be seen are no candidates.
+
+    Of all queries those that have something right to be found, ``among`` whom they ask.
+    """
+    if among is not None:
+        truth = truth.multiply(among[None, :]).tocsr()
+    queries = queries[truth[queries].getnnz(axis=1) > 0]
+    width = len(evidence.names)
+    empty = np.empty((0, count), dtype=bool)
+    parts = [(np.empty((0, count, width), dtype=np.float32), empty, empty)]
     for start in range(0, len(queries), BLOCK):
         rows = queries[start : start + BLOCK]
-        found = gather(evidence, rows, count=count, excluded=evidence.relations)
+        found = gather(evidence, rows, count=count, among=among, excluded=evidence.relations)
         given = found.candidates >= 0
         right = truth[rows].toarray().astype(bool)
         relevant = np.take_along_axis(right, found.candidates, axis=1) & given
         parts.append((found.features, relevant, given))
-    features, right, places = (np.concatenate(x) for x in zip(*parts, strict=True))
+    features, right, places = (_joined(x, count) for x in zip(*parts, strict=True))
     return Lists(features, right, places, np.diff(truth[queries].indptr).astype(np.int64))
+
+
+def _joined(parts: Sequence[NDArray[Any]], count: int) -> NDArray[Any]:
+    """Put blocks of lists one after another, each filled up to the same length."""
+    short = [count - x.shape[1] for x in parts]
+    filled = [
+        np.pad(x, [(0, 0), (0, lacking), *[(0, 0)] * (x.ndim - 2)])
+        for x, lacking in zip(parts, short, strict=True)
+    ]
+    return np.concatenate(filled)
 
 
 def join(lists: Sequence[Lists]) -> Lists:

@@ -67,9 +67,6 @@ def rehearse(
     for fold, hidden in enumerate(groups):
         among = parts.copy()
         among[hidden] = "test"
-        asking = hidden[related[hidden].getnnz(axis=1) > 0]
-        if not len(asking):
-            continue
         try:
             evidence = _of_fold(
                 catalogue,
@@ -87,25 +84,22 @@ def rehearse(
             )
         except DataError:  # too few relations are left for a GRM: then there is no rehearsal
             return None
-        shown, left = half_known(generator, evidence.relations, related)
-        again = replace(evidence, relations=shown)
-        size = settings.candidates
-        lists.append(make_lists(evidence, asking, related, count=size))
-        still = asking[left[asking].getnnz(axis=1) > 0]
-        if len(still):
-            lists.append(make_lists(again, still, left, count=size))
+        lists += _of_strangers(
+            generator, evidence, related, among=hidden, count=settings.candidates
+        )
     if not lists:
         return None
     sources = read_sources(catalogue, kind, encoders, embeddings)
     cold = Evidence(judged, sources, related)
-    validation = [make_lists(cold, queries, truth, count=settings.candidates)]
-    among, linked = _linked(truth, parts == "validation")
-    if len(asking := np.flatnonzero(among.getnnz(axis=1))) >= FEWEST:
-        shown = replace(cold, relations=linked)
-        validation.append(make_lists(shown, asking, among, count=settings.candidates))
+    among, linked = between(truth, asks := parts == "validation")
+    everybody = make_lists(cold, queries, truth, count=settings.candidates)
+    each_other = make_lists(cold, queries, among, count=settings.candidates, among=asks)
+    shown = replace(cold, relations=linked)
+    half_known = make_lists(shown, queries, among, count=settings.candidates, among=asks)
+    others = [x for x in (each_other, half_known) if len(x.total) >= FEWEST]
     return train_ranking(
         join(lists),
-        validation,
+        [everybody, *others],
         names=cold.names,
         on_relations=cold.on_relations,
         settings=settings,
@@ -116,18 +110,44 @@ def rehearse(
     )
 
 
-def _linked(
-    truth: sparse.csr_matrix, asks: NDArray[np.bool_]
+def between(
+    related: sparse.csr_matrix, some: NDArray[np.bool_]
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Relations between two items of validation, to be found, and all others, to be seen."""
-    cells = truth.tocoo()
-    both = asks[cells.row] & asks[cells.col]
+    """Relations between two of some items, and all others; both (n, n) bool."""
+    cells = related.tocoo()
+    both = some[cells.row] & some[cells.col]
 
     def kept(chosen: NDArray[np.bool_]) -> sparse.csr_matrix:
-        some = (cells.data[chosen], (cells.row[chosen], cells.col[chosen]))
-        return sparse.csr_matrix(some, shape=truth.shape, dtype=bool)
+        pairs = (cells.data[chosen], (cells.row[chosen], cells.col[chosen]))
+        return sparse.csr_matrix(pairs, shape=related.shape, dtype=bool)
 
     return kept(both), kept(~both)
+
+
+def _of_strangers(
+    generator: np.random.Generator,
+    evidence: Evidence,
+    related: sparse.csr_matrix,
+    *,
+    among: NDArray[np.int64],
+    count: int,
+) -> list[Lists]:
+    """Make the four kinds of lists that are answered later, of the items that play strangers.
+
+    Unknown or partly known, they ask everybody or each other: protocols ``cold`` and ``paper``, and
+    what an item with a few relations asks, and ``linked``.
+    """
+    strange = np.zeros(related.shape[0], dtype=bool)
+    strange[among] = True
+    each_other, others = between(related, strange)
+    shown, left = half_known(generator, evidence.relations, related)
+    some, linked = replace(evidence, relations=shown), replace(evidence, relations=others)
+    return [
+        make_lists(evidence, among, related, count=count),
+        make_lists(evidence, among, each_other, count=count, among=strange),
+        make_lists(some, among, left, count=count),
+        make_lists(linked, among, each_other, count=count, among=strange),
+    ]
 
 
 def _of_fold(

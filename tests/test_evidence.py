@@ -79,8 +79,8 @@ def slow_features(evidence, query):
             "narrow walk": math.log(narrow[item] + 1e-4),
             "wide walk": math.log(wide[item] + 1e-4),
             "long walk": math.log(onward(narrow, neighbours)[item] + 1e-4),
-            "own walk": math.log(own[item] + 1e-4),
-            "own walks": math.log(own_whole[item] + 1e-4),
+            "own walk": math.log(own[item] + 1e-6),
+            "own walks": math.log(own_whole[item] + 1e-6),
             "relations in common": math.log1p(
                 sum(1 / math.log(degree[x]) for x in common if degree[x] > 1)
             ),
@@ -184,7 +184,7 @@ def test_relations_that_are_hidden_change_nothing():
     np.testing.assert_array_equal(one.features, two.features)
     names = list(evidence.names)
     for name in ("own walk", "own walks"):
-        assert np.unique(one.features[..., names.index(name)]) == pytest.approx(math.log(1e-4))
+        assert np.unique(one.features[..., names.index(name)]) == pytest.approx(math.log(1e-6))
     for name in ("relations of query", "relations in common"):
         assert not one.features[..., names.index(name)].any()
 
@@ -225,7 +225,7 @@ def test_an_item_of_which_only_relations_are_known_is_a_candidate_and_has_some()
     near = set(reached) - {BARE}
     assert set(found.candidates[1][: len(near)]) >= near & set(evidence.relations[BARE].indices)
     walk = found.features[1, :, evidence.names.index("own walk")]
-    assert (walk[:-2] > np.log(1.001e-4)).sum() == len(near)  # the last two places are empty
+    assert (walk[:-2] > np.log(1.001e-6)).sum() == len(near)  # the last two places are empty
     narrow = found.features[1, :-2, evidence.names.index("narrow walk")]
     np.testing.assert_allclose(narrow, np.log(1e-4), rtol=1e-6)
 

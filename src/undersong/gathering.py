@@ -13,6 +13,8 @@ NEAR = 30  # nearest linked items that a narrow walk begins from
 FAR = 100  # and a wide one
 WARMTH = 0.05  # temperature of the softmax over their cosines; twice that for the wide walk
 FLOOR = 1e-4  # added before a logarithm: about one of FAR items with FAR relations
+LOW = 1e-6  # the same for walks from the query's own relations, which spread further
+OWN = ("own walk", "own walks")
 OWN_STEPS = 5  # longest walk from the relations of the query itself
 ONWARD = 0.8  # chance that such a walk goes on after each step
 
@@ -85,7 +87,7 @@ def _told(walks: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     On validation artists of set B the cosine plus .04 ln(narrow walk) alone is at .529 NDCG@200.
     """
     near = np.log1p(walks["narrow walk"] / FLOOR)
-    return np.asarray(0.04 * near + 0.15 * np.log1p(walks["own walks"] / FLOOR), dtype=np.float32)
+    return np.asarray(0.04 * near + 0.15 * np.log1p(walks["own walks"] / LOW), dtype=np.float32)
 
 
 def _likeliest(
@@ -196,7 +198,9 @@ def _columns(
 
     cosine, given = of(cosines), likeliest >= 0
     near = given & evidence.embedded[likeliest] & evidence.embedded[rows][:, None]
-    columns = {name: np.log(of(walk) + FLOOR) for name, walk in walks.items()}
+    columns = {
+        name: np.log(of(walk) + (LOW if name in OWN else FLOOR)) for name, walk in walks.items()
+    }
     columns["relations in common"] = np.log1p(of(walks["relations in common"]))
     crowd, degree = evidence.crowd, np.log1p(evidence.degree).astype(np.float32)
     shape = likeliest.shape

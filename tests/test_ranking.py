@@ -291,12 +291,12 @@ CONTENT = ContentSettings(
 
 
 def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
-    """Rehearse and give what was learned from: (evidence, queries, truth) of every call."""
+    """Rehearse and give what was learned from: (evidence, queries, truth, among) of every call."""
     calls, given = [], []
 
-    def recording(evidence, queries, truth, *, count):
-        calls.append((evidence, queries, truth))
-        return make_lists(evidence, queries, truth, count=count)
+    def recording(evidence, queries, truth, *, count, among=None):
+        calls.append((evidence, queries, truth, among))
+        return make_lists(evidence, queries, truth, count=count, among=among)
 
     def learning(lists, validation, **others):
         given.append((lists, validation))
@@ -333,29 +333,37 @@ def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
     world, tmp_path, monkeypatch
 ):
     calls, given, parts = rehearsed(world, tmp_path / "a", monkeypatch)
-    assert len(calls) == 6  # unknown and half known in each fold, and the same of validation
+    assert len(calls) == 11  # four kinds of lists in each fold, three of validation
     train = np.flatnonzero(parts == "train")
     hidden = strangers(np.random.default_rng([0, 2]), train, folds=2, share=0.3)
     related = relations.known(world, "artist", parts == "train")
     for fold in range(2):
-        unknown, half = calls[2 * fold], calls[2 * fold + 1]
-        assert set(unknown[1]) == set(hidden[fold][related[hidden[fold]].getnnz(axis=1) > 0])
+        unknown, each_other, half, linked = calls[4 * fold : 4 * fold + 4]
+        assert all(
+            x[1] is unknown[1] and x[0].vectors is unknown[0].vectors for x in (half, linked)
+        )
+        assert set(unknown[1]) == set(hidden[fold])
         assert unknown[0].relations[hidden[fold]].nnz == 0
         assert 0 < half[0].relations[hidden[fold]].nnz < related[hidden[fold]].nnz
-        np.testing.assert_array_equal(unknown[0].vectors, half[0].vectors)
         assert unknown[0].relations[parts != "train"].nnz == 0
-        shown = (half[0].relations[half[1]].multiply(half[2][half[1]])).nnz
-        assert shown == 0
-    assert calls[4][0].relations[parts != "train"].nnz == 0
-    for _, asking, truth in calls[4:]:
+        for one in (half, linked):
+            assert one[0].relations.multiply(one[2]).nnz == 0
+        for one in (each_other, linked):
+            assert set(np.flatnonzero(one[3])) == set(hidden[fold])
+            rows, columns = one[2].nonzero()
+            assert set(rows) | set(columns) <= set(hidden[fold])
+        assert (linked[0].relations + linked[2] != related).nnz == 0
+    cold, others, linked = calls[8:]
+    assert cold[0].relations[parts != "train"].nnz == 0
+    for _, asking, truth, _ in (cold, others, linked):
         assert (parts[asking] == "validation").all()
         assert truth[asking][:, parts == "test"].nnz == 0
-    assert calls[5][0].relations.multiply(calls[5][2]).nnz == 0
-    assert calls[5][0].relations[parts == "validation"].nnz > 0
+    assert linked[0].relations.multiply(linked[2]).nnz == 0
+    assert linked[0].relations[parts == "validation"].nnz > 0
     lists, validation = given[0]
-    assert len(lists.total) > 100
-    assert [len(x.total) for x in validation] == [len(x[1]) for x in calls[4:]]
-    assert len(validation[0].total) > 40
+    assert len(lists.total) > 200
+    assert len(validation[0].total) == len(cold[1]) > 40
+    assert (validation[0].total > validation[1].total).all()  # everybody is asked, or each other
 
     # Whatever the strangers of the first fold are related to, their evidence stays what it was.
     ids = np.array(world.ids("artist"), dtype=object)
@@ -390,8 +398,8 @@ def test_content_of_feature_vectors_is_learned_anew_for_strangers(tmp_path, monk
     told = np.random.default_rng(1).normal(size=(300, 13)).astype(np.float32)
     embeddings = {("artist", "content"): Embeddings(world.ids("artist"), told)}
     calls, _, _ = rehearsed(world, tmp_path, monkeypatch, folds=1, embeddings=embeddings)
-    assert [x[0].sources[0].name for x in calls] == ["content"] * 4
-    assert [x[0].sources[0].width for x in calls] == [10, 10, 13, 13]
+    assert [x[0].sources[0].name for x in calls] == ["content"] * 7
+    assert [x[0].sources[0].width for x in calls] == [10] * 4 + [13] * 3
 
 
 def test_a_catalogue_too_small_to_learn_from_costs_no_time(world, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The paper's claims, one by one, with a verdict by paired intervals (section 3.3)."""
+"""The paper's claims, one by one, with a verdict by paired intervals (section 3.2)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

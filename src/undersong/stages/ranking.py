@@ -83,7 +83,7 @@ def half_known(
     seen: sparse.csr_matrix,
     all_relations: sparse.csr_matrix,
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Show a random half of the hidden relations, symmetric: (visible, still hidden).
+    """Show a random 70 % of the hidden relations, symmetric: (visible, still hidden).
 
     Both (n, n) bool. So the network also learns what an item's own few relations are worth.
     """

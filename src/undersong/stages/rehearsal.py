@@ -168,7 +168,7 @@ def _of_fold(
     """Embed all items by models that never saw the relations of those that play strangers.
 
     E_C of feature vectors is learned anew; of audio files, which takes long, it is kept, and so
-    it has seen relations of strangers. E_U reads no relation.
+    it has seen relations of strangers, or in a run of tracks of their artists. E_U reads none.
     """
     known = dict(embeddings)
     audio = choose_input(catalogue, content_settings) in (AUDIO, NONE)

@@ -36,6 +36,7 @@ from undersong.runs import REMEDY, Run
 from undersong.stages.reading import KNOWN_OF_EACH, read_sources
 
 RANKED = "undersong"
+DIALS = (0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
 MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
 NOTES = {
     "GRM": "E_G, cosine alone",
@@ -106,8 +107,19 @@ def learned(
     )
     shown = replace(judged, relations=visible_edges(catalogue, kind, parts=parts, part=part))
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
+    dialled = [
+        _ranked(
+            f"{RANKED}, long tail {dial:g}",
+            ranker,
+            judged,
+            note=f"--long-tail {dial:g}",
+            long_tail=dial,
+        )
+        for dial in DIALS
+    ]
     return [
         _ranked(RANKED, ranker, judged, note="the default answers: E_G and evidence around it"),
+        *dialled,
         *models,
         _ranked(
             f"{RANKED}, with edges", ranker, shown, note="and the query's own", sees_edges=True
@@ -125,10 +137,16 @@ def embedding_of(run: Run, kind: Kind, model: str) -> str:
 
 
 def _ranked(
-    name: str, ranker: Ranker, evidence: Evidence, *, note: str, sees_edges: bool = False
+    name: str,
+    ranker: Ranker,
+    evidence: Evidence,
+    *,
+    note: str,
+    sees_edges: bool = False,
+    long_tail: float = 0.0,
 ) -> Method:
     def among(pool: NDArray[np.int64]) -> Scorer:
-        return scorer(ranker, evidence, pool=pool)
+        return scorer(ranker, evidence, pool=pool, long_tail=long_tail)
 
     everything = np.arange(len(evidence.vectors))
     return Method(name, among(everything), sees_edges=sees_edges, note=note, among=among)

@@ -51,7 +51,7 @@ def test_the_page_states_the_numbers_of_the_code(statement):
 
 
 def test_the_page_counts_folds_and_steps_as_the_code_does():
-    words = {2: "Two", 5: "five"}
+    words = {4: "Four", 5: "five"}
     assert f"{words[SETTINGS.folds]} groups of a fifth of the training items" in PAGE
     assert SETTINGS.share == 1 / 5
     assert f"of one to {words[gathering.OWN_STEPS]} steps" in PAGE

@@ -15,7 +15,7 @@ class RankingSettings:
     Parameters
     ----------
     folds : parts of the training items that ask while their relations are hidden; 0 for none
-        For each a GRM is trained that never saw those relations, with half the steps. With 0
+        For each a GRM is trained that never saw those relations, with a third of the steps. With 0
         answers are ordered by the cosine of E_G alone, as in the paper.
     share : of the training items in each fold, in (0, 0.5]
     candidates : so many likeliest items of each query are weighed; the others stand behind them
@@ -26,7 +26,7 @@ class RankingSettings:
     queries : lists a step
     """
 
-    folds: int = 2
+    folds: int = 4
     share: float = 0.2
     candidates: int = 400
     hidden: int = 64

@@ -75,7 +75,7 @@ def rehearse(
                 encoders=encoders,
                 embeddings=embeddings,
                 content_settings=content_settings,
-                general_settings=_half(general_settings),
+                general_settings=_shortened(general_settings),
                 seed=seed,
                 device=device,
                 work=work / f"fold-{fold}",
@@ -202,7 +202,7 @@ def _of_fold(
     return Evidence(vectors, sources, relations.known(catalogue, kind, parts == "train"))
 
 
-def _half(settings: GeneralSettings) -> GeneralSettings:
-    """Half the steps: what a stranger's evidence looks like does not need the last of quality."""
+def _shortened(settings: GeneralSettings) -> GeneralSettings:
+    """Take a third of the steps: what evidence looks like does not need the last of quality."""
     training = settings.training
-    return replace(settings, training=replace(training, steps=max(1, training.steps // 2)))
+    return replace(settings, training=replace(training, steps=max(1, training.steps // 3)))

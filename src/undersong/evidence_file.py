@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
+from undersong import arrays as arrays_file
 from undersong.errors import ArtifactError
 from undersong.evidence import Evidence
 from undersong.files import replacing
@@ -44,16 +44,7 @@ def read(path: Path, vectors: NDArray[np.float32]) -> Evidence:
     ArtifactError
         If the file is absent, damaged or of another format, or of other items.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about, arrays = arrays_file.read(path, form=FORMAT)
     n = len(arrays["relations.indptr"]) - 1
     if n != len(vectors):
         raise ArtifactError(f"{path} is about {n} items, but {len(vectors)} have a vector")

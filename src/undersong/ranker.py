@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from scipy import special
 
+from undersong import arrays
 from undersong.errors import ArtifactError
 from undersong.evidence import Evidence
 from undersong.gathering import Gathered, gather
@@ -174,16 +174,7 @@ def read(path: Path) -> Ranker:
     ArtifactError
         If the file is absent, damaged or of another format.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = dict(file.metadata() or {})
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about, weights = arrays.read(path, form=FORMAT)
     slope, offset = json.loads(about["calibration"])
     names = tuple(json.loads(about["names"]))
     return Ranker(names, weights, (slope, offset), int(about["candidates"]))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -348,7 +349,7 @@ def test_damaged_answers_are_refused(tmp_path):
 def test_a_plan_skips_what_is_done_and_tells_how_long_the_rest_takes():
     done, said = {"b"}, []
     pieces = [
-        Piece(x, 30.0, lambda x=x: x in done, lambda x=x: done.add(x)) for x in ("a", "b", "c")
+        Piece(x, 30.0, lambda x=x: x in done, lambda _, x=x: done.add(x)) for x in ("a", "b", "c")
     ]
     carry_out(pieces, progress=lambda *words: said.append(words))
     assert done == {"a", "b", "c"}
@@ -358,6 +359,59 @@ def test_a_plan_skips_what_is_done_and_tells_how_long_the_rest_takes():
     said.clear()
     carry_out(pieces, progress=lambda *words: said.append(words))
     assert said == [("reproduce", 3, 3)]
+
+
+def work_of(folder, name, needs, progress):
+    """Write a file, if those it needs are there; what it does besides stands in its name."""
+    assert all((folder / x).exists() for x in needs)
+    if name == "dies":
+        os._exit(7)
+    if name == "refuses":
+        raise DataError("nothing to learn from")
+    if name == "fails":
+        raise ZeroDivisionError("by 0")
+    progress("working", 1, 2, os.environ["OMP_NUM_THREADS"])
+    (folder / name).write_text(str(os.getpid()))
+
+
+def pieces_in(folder, needs):
+    return [
+        Piece(name, 5.0, (folder / name).exists, partial(work_of, folder, name, x), x)
+        for name, x in needs.items()
+    ]
+
+
+def test_pieces_side_by_side_wait_for_what_they_need_and_each_has_a_process(tmp_path):
+    said = []
+    pieces = pieces_in(tmp_path, {"c": ("a", "b"), "a": (), "b": (), "d": ("c",)})
+    carry_out(pieces, processes=3, progress=lambda *words: said.append(words))
+    assert len({(tmp_path / x).read_text() for x in "abcd"} - {str(os.getpid())}) == 4
+    assert said[-1] == ("reproduce", 4, 4)
+    assert {x[0] for x in said if x[1:3] == (1, 2)} == {f"{x}: working" for x in "abcd"}
+    assert {x[3] for x in said if x[0] == "a: working"} == {"1"}
+    begun = [x[3][0] for x in said if x[0] == "reproduce" and len(x) == 4]
+    assert sorted(begun[:2]) == ["a", "b"]
+    assert begun[2:] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("dies", ArtifactError, "dies: its process ended with code 7 .*--processes 1"),
+        ("refuses", DataError, "nothing to learn from"),
+        ("fails", RuntimeError, "fails failed in its process:\n(?s:.*)ZeroDivisionError: by 0"),
+    ],
+)
+def test_what_goes_wrong_in_a_process_is_said_and_the_rest_is_kept(tmp_path, name, error, words):
+    pieces = pieces_in(tmp_path, {"a": (), name: ("a",), "b": (name,)})
+    with pytest.raises(error, match=words):
+        carry_out(pieces, processes=2, progress=silent)
+    assert [x.name for x in tmp_path.iterdir()] == ["a"]
+
+
+def test_pieces_that_wait_for_each_other_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="wait for each other: a, b"):
+        carry_out(pieces_in(tmp_path, {"a": ("b",), "b": ("a",)}), processes=2, progress=silent)
 
 
 def test_a_mistyped_set_is_answered_with_the_nearest():

@@ -358,6 +358,11 @@ def neighbours(
 @click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
 @click.option("--ablations", is_flag=True, help="What each part of GRM is worth, in place of all.")
 @click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Trainings side by side, 2 GB each or so.  [default: one a processor; on a GPU 1]",
+)
+@click.option(
     "--from",
     "data",
     default="../shared/data",
@@ -386,6 +391,7 @@ def reproduce(
     seeds: int | None,
     quick: bool,
     ablations: bool,
+    processes: int | None,
     data: Path,
     examples: Path,
     part: str,
@@ -402,12 +408,21 @@ def reproduce(
     """
     from undersong.experiments import ablating, ablation_page, page
     from undersong.experiments import sets as known_sets
+    from undersong.experiments.plan import usual_processes
     from undersong.experiments.reproduction import QUICK_SEEDS, SEEDS, Plan
     from undersong.experiments.reproduction import reproduce as make
     from undersong.terminal import ProgressDisplay
 
     count = seeds or (1 if ablations else QUICK_SEEDS if quick else SEEDS)
-    plan = Plan(out, data, examples, seeds=count, quick=quick, part=part)
+    plan = Plan(
+        out,
+        data,
+        examples,
+        seeds=count,
+        quick=quick,
+        part=part,
+        processes=processes or usual_processes(),
+    )
     asked = known_sets.chosen(sets or ("B" if ablations else "A,B,T"))
     with ProgressDisplay() as progress:
         if ablations:

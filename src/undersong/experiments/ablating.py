@@ -69,28 +69,27 @@ def ablate(
     open_folder(plan, sets)
     whole = [(x, places(plan, x)) for x in sets]
     pieces = [
-        piece
-        for data_set, made in whole
-        for place in made
-        for piece in _pieces(data_set, place, progress)
+        piece for data_set, made in whole for place in made for piece in _pieces(data_set, place)
     ]
-    carry_out(pieces, progress=progress)
+    carry_out(pieces, progress=progress, processes=plan.processes)
     return tuple(_gather(plan, data_set, made) for data_set, made in whole)
 
 
-def _pieces(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Piece]:
+def _pieces(data_set: DataSet, place: Place) -> Iterator[Piece]:
     """Everything that the rows of one seed need, in order."""
     seed = f"{data_set.name}, seed {place.seed}"
     work = len(place.parts) / 1000
     current = place.home / "run" / "current.json"
-    yield Piece(f"{seed}: train", 14 * work, current.exists, partial(_train, place, progress))
+    trained = f"{seed}: train"
+    yield Piece(trained, 14 * work, current.exists, partial(_train, place))
     for row in ablations_of(place.catalogue, place.kind):
         for number, name in enumerate(row.tries):
             yield Piece(
                 f"{seed}: {name}",
                 (12 if row.way == GENERAL else 2) * work,
                 place.answers(_file(row, number, name)).exists,
-                partial(_make, place, row, number, progress),
+                partial(_make, place, row, number),
+                (trained,),
             )
 
 

@@ -65,6 +65,7 @@ class Plan:
     seeds : how many training seeds, from 0
     quick : far fewer steps, to see that it works; the numbers say little
     part : "validation" or "test", whose items ask
+    processes : trainings side by side
     graph, network : of the GNN backend and of the network baseline
     """
 
@@ -74,12 +75,15 @@ class Plan:
     seeds: int = SEEDS
     quick: bool = False
     part: str = "validation"
+    processes: int = 1
     graph: GraphSettings = field(default=GraphSettings())
     network: NetworkSettings = field(default=NetworkSettings())
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise SettingsError(f"seeds {self.seeds} must be 1 or more")
+        if min(self.seeds, self.processes) < 1:
+            raise SettingsError(
+                f"seeds {self.seeds} and processes {self.processes} must be 1 or more"
+            )
 
 
 def reproduce(
@@ -97,12 +101,9 @@ def reproduce(
     open_folder(plan, sets)
     whole = [(data_set, places(plan, data_set)) for data_set in sets]
     pieces = [
-        piece
-        for data_set, made in whole
-        for place in made
-        for piece in _pieces(data_set, place, progress)
+        piece for data_set, made in whole for place in made for piece in _pieces(data_set, place)
     ]
-    carry_out(pieces, progress=progress)
+    carry_out(pieces, progress=progress, processes=plan.processes)
     return tuple(gather(plan, data_set, made) for data_set, made in whole)
 
 
@@ -136,7 +137,7 @@ def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
             catalogue=catalogue,
             parts=parts,
             part=plan.part,
-            settings=replace(settings, run=replace(settings.run, seed=seed, refit=False)),
+            settings=_thrifty(settings, seed),
             graph=graph,
             network=QUICK_NETWORK if plan.quick else plan.network,
         )
@@ -145,6 +146,17 @@ def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
     for place in found:
         settle(place)
     return found
+
+
+def _thrifty(settings: Settings, seed: int) -> Settings:
+    """Leave out what costs time and changes no number that is judged here.
+
+    Nothing is refitted, and the learned order rehearses with two groups of strangers at most:
+    no difference from four was found (docs/choices.md).
+    """
+    ranking = replace(settings.ranking, folds=min(2, settings.ranking.folds))
+    run = replace(settings.run, seed=seed, refit=False)
+    return replace(settings, run=run, ranking=ranking)
 
 
 def quickened(settings: Settings) -> Settings:
@@ -181,36 +193,39 @@ def _claim_folder(plan: Plan) -> None:
     write_json(stamp, about)
 
 
-def _pieces(data_set: DataSet, place: Place, progress: Progress) -> Iterator[Piece]:
+def _pieces(data_set: DataSet, place: Place) -> Iterator[Piece]:
     """Everything to be made of one seed of one set, in order."""
     seed = f"{data_set.name}, seed {place.seed}"
     work = len(place.parts) / 1000  # thousand items
+    trained: tuple[str, ...] = ()
+    made: list[str] = []
     if data_set.trained:
+        trained = (f"{seed}: train",)
         current = place.home / "run" / "current.json"
+        yield Piece(*trained, 14 * work, current.exists, partial(_train, place))
+        made.append(f"{seed}: {WITHOUT_PRIOR}")
         yield Piece(
-            f"{seed}: train",
-            14 * work,
-            current.exists,
-            partial(_train, place, progress),
-        )
-        yield Piece(
-            f"{seed}: {WITHOUT_PRIOR}",
+            made[-1],
             11 * work,
             place.vectors(WITHOUT_PRIOR).exists,
-            partial(_make_without_prior, place, progress),
+            partial(_make_without_prior, place),
+            trained,
         )
     for name in data_set.models:
+        made.append(f"{seed}: {name}{WITH_GRAPH}")
         yield Piece(
-            f"{seed}: {name}{WITH_GRAPH}",
+            made[-1],
             3 * work,
             place.vectors(f"{name}{WITH_GRAPH}").exists,
-            partial(_make_graph, data_set, place, name, progress),
+            partial(_make_graph, data_set, place, name),
+            trained,
         )
     yield Piece(
         f"{seed}: answers",
         10 * work,
         (place.home / "answered.json").exists,
-        partial(_answer, data_set, place, progress),
+        partial(_answer, data_set, place),
+        (*trained, *made),
     )
 
 

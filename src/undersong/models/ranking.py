@@ -34,10 +34,10 @@ class RankingSettings:
     blind: float = 0.3
     queries: int = 32
     training: Schedule = Schedule(
-        steps=900,
+        steps=450,
         learning_rate=2e-3,
         weight_decay=1e-3,
-        validate_every=150,
+        validate_every=75,
         patience=4,
         average=0.98,
         precision="float32",

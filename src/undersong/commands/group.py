@@ -1,0 +1,45 @@
+"""What every command shares: how errors end it, and options that mean the same everywhere."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from undersong.errors import UndersongError
+
+if TYPE_CHECKING:
+    from undersong.catalogue.tables import Kind
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+PAPER = click.option(
+    "--paper", is_flag=True, help="Answer by the cosine of E_G, as the paper does."
+)
+LONG_TAIL = click.option(
+    "--long-tail",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="0: all evidence counts. 1: relations do not, so that unlinked items get their turn.",
+)
+TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
+
+
+class Group(click.Group):
+    """Print an UndersongError as one line and exit 1. Anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UndersongError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+
+
+def kind_of(tracks: bool) -> "Kind":
+    """Whose neighbours are meant."""
+    return "track" if tracks else "artist"

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 ORDER = [
     "errors", "files", "progress", "terminal", "settings", "embeddings", "arrays",
     "catalogue.tables", "catalogue.faults", "catalogue.check", "catalogue.splits",
-    "catalogue.describe",
+    "catalogue.describe", "retrieval.facts",
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings",
     "sources.inheritance", "sources.tables",
     "audio.waveform", "audio.file", "audio.decode", "audio.logmel", "audio.extract",

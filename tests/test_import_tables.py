@@ -279,6 +279,7 @@ def test_audio_paths_begin_at_the_audio_root_below_the_data(whole, tmp_path):
         (ARTISTS + "[artists.fields.g]\ntype = 'tag'\n", r"fields.g\] type 'tag'; did you mean 't"),
         (ARTISTS + "[artists.fields.g]\nrole = 'gener'\n", r"role 'gener'; did you mean 'genre'\?"),
         (ARTISTS + "[artists.fields.g]\nrole = 'popularity'\n", "popularity is a number"),
+        (ARTISTS + "[artists.fields.g]\ntype = 'tags'\nrole = 'album'\n", "a track has one"),
         (ARTISTS + "[artists.fields.name]\n", "'name' is a column of every artist"),
         (
             ARTISTS + "[artists.fields.g]\nrole = 'genre'\n[artists.fields.h]\nrole = 'genre'\n",

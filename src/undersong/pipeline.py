@@ -28,6 +28,7 @@ from undersong.models.general import GeneralModel, GeneralSettings
 from undersong.models.interaction import InteractionSettings
 from undersong.models.ranking import RankingSettings
 from undersong.progress import Progress, silent
+from undersong.retrieval import facts
 from undersong.runs import Run
 from undersong.stages import content, general, interaction, ranking
 from undersong.stages.reading import CONTENT, INTERACTION, read_sources
@@ -377,6 +378,7 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
     ]
     with replacing(home / "items.parquet") as temporary:
         pl.concat(items).write_parquet(temporary)
+    facts.write(home / facts.FILE, facts.make(catalogue))
 
 
 def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:

@@ -3,15 +3,18 @@
 RUN/current.json                      which generation readers use: the one pointer
 RUN/generations/N/manifest.json       settings, seed, versions, sha256 of every file; written last
 RUN/generations/N/items.parquet       kind, id, name, part, relations, popularity
+RUN/generations/N/facts.parquet       what filters ask for: genres, region, decade, album, ...
 RUN/generations/N/embeddings/KIND.NAME.parquet
 RUN/generations/N/weights/NAME.safetensors, encoders.json
 RUN/generations/N/evidence.safetensors  sources and relations that order answers
 RUN/work/                             checkpoints of a training that has not ended
 """
 
+import hashlib
+import json
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +32,6 @@ from undersong.files import flush, read_json, sha256, write_json
 
 FORMAT = 1
 REMEDY = "train again with `undersong train`"
-KEPT_GENERATIONS = 2
 PACKAGES = (
     "undersong",
     "numpy",
@@ -55,6 +57,20 @@ class Run:
         """Folder of the generation."""
         return self.folder / "generations" / self.generation
 
+    @property
+    def content(self) -> str:
+        """Hash of all files together, 64 hexadecimal digits: equal content, equal hash."""
+        listed = json.dumps(self.manifest["files"], sort_keys=True)
+        return hashlib.sha256(listed.encode()).hexdigest()
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """When, from which generation and with which versions it was trained: ``made``,
+        ``versions``, ``generation``, ``content``, here or where it was published from."""
+        own = {"generation": self.generation, "content": self.content}
+        own |= {name: self.manifest[name] for name in ("made", "versions")}
+        return dict(self.manifest.get("trained", own))
+
     def embeddings(self, kind: Kind, name: str) -> Embeddings:
         """Read one embedding: "general" (E_G), "judged" (E_G that saw training relations alone),
         "content" (E_C) or "interaction" (E_U).
@@ -76,7 +92,11 @@ class Run:
 
     def items(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind: id, name, part, relations, popularity."""
-        table = pl.read_parquet(self.file("items.parquet"))
+        path = self.file("items.parquet")
+        try:
+            table = pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
         return table.filter(pl.col("kind") == kind).drop("kind")
 
     def file(self, name: str) -> Path:
@@ -85,44 +105,76 @@ class Run:
             raise ArtifactError(
                 f"{self.home} holds no {name}; it holds {', '.join(sorted(self.manifest['files']))}"
             )
-        path = self.home / name
-        try:
-            found = sha256(path)
-        except OSError as error:
-            raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
-        if found != self.manifest["files"][name]:
-            raise ArtifactError(
-                f"{path} was changed since it was published: sha256 {found[:12]}..., manifest says "
-                f"{self.manifest['files'][name][:12]}...; {REMEDY}"
-            )
-        return path
+        check(self.home / name, self.manifest["files"][name])
+        return self.home / name
 
 
-def read(folder: Path) -> Run:
-    """Open the current generation of a run.
+def check(path: Path, expected: str) -> None:
+    """See that a file is the one with this sha256.
 
     Raises
     ------
     ArtifactError
-        If the folder is no run, was never published, or has another format.
+        If it cannot be read or was changed.
     """
-    pointer = read_json(folder / "current.json", form=FORMAT, remedy=REMEDY)
-    generation = str(pointer["generation"])
-    manifest = folder / "generations" / generation / "manifest.json"
-    return Run(folder, generation, read_json(manifest, form=FORMAT, remedy=REMEDY))
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+    if found != expected:
+        raise ArtifactError(
+            f"{path} was changed since it was published: sha256 {found[:12]}..., manifest says "
+            f"{expected[:12]}...; {REMEDY}"
+        )
+
+
+def read(folder: Path) -> Run:
+    """Open the current generation of a run, or of a shelf that runs were published to.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is no run, was never published, has another format, or its pointer or
+        manifest is not one that was written here.
+    """
+    path = folder / "current.json"
+    generation = str(read_json(path, form=FORMAT, remedy=REMEDY).get("generation"))
+    if not generation.isdecimal():
+        raise ArtifactError(f"{path} names the generation {generation!r}, no number; {REMEDY}")
+    return read_generation(folder, generation)
+
+
+def read_generation(folder: Path, generation: str) -> Run:
+    """Open one generation, current or not.
+
+    Raises
+    ------
+    ArtifactError
+        If it is absent or has another format, or its manifest names files outside of it.
+    """
+    path = folder / "generations" / generation / "manifest.json"
+    manifest = read_json(path, form=FORMAT, remedy=REMEDY)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(x, str) for x in files.values()):
+        raise ArtifactError(f"{path} lists no files with their sha256; {REMEDY}")
+    for name in files:
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ArtifactError(f"{path} names {name!r}, a file outside of its folder; {REMEDY}")
+    return Run(folder, generation, manifest)
 
 
 @contextmanager
 def publishing(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
     """Give a folder to write a new generation into; at the end of the block readers see it.
 
-    ``about`` joins the manifest. When the block raises, the old generation stays.
+    ``about`` joins the manifest. When the block raises, the old generation stays. Kept are the
+    new generation and the one that readers had before.
     """
     generations = folder / "generations"
     generations.mkdir(parents=True, exist_ok=True)
-    _remove(generations, lambda name: name.endswith(".partial"))
-    numbers = sorted(int(x.name) for x in generations.iterdir() if x.name.isdigit())
-    number = (numbers[-1] if numbers else 0) + 1
+    _clean(folder)
+    number = max((int(x) for x in numbers(folder)), default=0) + 1
+    before = _pointed(folder)
     partial = generations / f"{number}.partial"
     partial.mkdir()
     yield partial
@@ -136,15 +188,38 @@ def publishing(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
     write_json(partial / "manifest.json", manifest)
     partial.rename(generations / str(number))
     flush(generations)
-    write_json(folder / "current.json", {"format": FORMAT, "generation": str(number)})
-    kept = {str(x) for x in [*numbers, number][-KEPT_GENERATIONS:]}
-    _remove(generations, lambda name: name not in kept)
+    point(folder, str(number))
+    for other in numbers(folder):
+        if other not in (str(number), before):
+            shutil.rmtree(generations / other)
 
 
-def _remove(generations: Path, unwanted: Callable[[str], bool]) -> None:
-    for other in generations.iterdir():
-        if unwanted(other.name):
-            shutil.rmtree(other)
+def point(folder: Path, generation: str) -> None:
+    """Make readers see a generation: the one pointer, replaced at once."""
+    write_json(folder / "current.json", {"format": FORMAT, "generation": generation})
+
+
+def numbers(folder: Path) -> tuple[str, ...]:
+    """Generations of a run that are whole, oldest first; other names in the folder are left out."""
+    found = (folder / "generations").glob("*")
+    return tuple(sorted((x.name for x in found if x.name.isdecimal()), key=int))
+
+
+def _pointed(folder: Path) -> str | None:
+    """Generation that readers have; None where nothing readable was published."""
+    try:
+        return read(folder).generation
+    except ArtifactError:
+        return None
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a publication left that was killed."""
+    for left in (folder / "generations").glob("*.partial"):
+        if left.stem.isdecimal():
+            shutil.rmtree(left)
+    for left in folder.glob(".current.json.*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def _versions() -> dict[str, str]:

@@ -30,7 +30,7 @@ REMEDY = "make the catalogue again with `undersong import`"
 
 Kind = Literal["artist", "track"]
 FieldType = Literal["category", "tags", "number"]
-Role = Literal["", "genre", "region", "popularity"]
+Role = Literal["", "genre", "region", "popularity", "year", "album"]
 
 KINDS: tuple[Kind, ...] = ("artist", "track")
 FIELD_TYPES: dict[str, pl.DataType] = {
@@ -38,7 +38,7 @@ FIELD_TYPES: dict[str, pl.DataType] = {
     "tags": pl.List(pl.String()),
     "number": pl.Float64(),
 }
-ROLES: tuple[Role, ...] = ("", "genre", "region", "popularity")
+ROLES: tuple[Role, ...] = ("", "genre", "region", "popularity", "year", "album")
 SPLITS = ("train", "validation", "test")
 
 ITEMS: dict[Kind, dict[str, pl.DataType]] = {
@@ -76,9 +76,10 @@ class Field:
         Column of the table of ``kind``.
     kind : "artist" or "track"
     type : "category" (one word), "tags" (several words, the main one first) or "number"
-    role : "genre", "region", "popularity" or ""
-        The meaning that the meta-consistency relation R_P and Consistent@k ask for. Each role
-        is held by one field a kind at most.
+    role : "genre", "region", "popularity", "year", "album" or ""
+        The meaning that filters of answers ask for; the first three are also what the
+        meta-consistency relation R_P and Consistent@k compare. Each role is held by one field a
+        kind at most.
     withheld : bool
         True keeps the field from every model, so that it can judge them.
     """

@@ -43,11 +43,13 @@ class FieldMapping:
     def __post_init__(self) -> None:
         _one_of("type", self.type, list(FIELD_TYPES))
         _one_of("role", self.role, list(ROLES))
-        if self.role and (self.role == "popularity") != (self.type == "number"):
+        if self.role and (self.role in ("popularity", "year")) != (self.type == "number"):
             raise ValueError(
                 f"has type {self.type!r} and role {self.role!r}, but popularity is a number, and "
-                "genre and region are a category or tags"
+                "so is year; genre and region are a category or tags, album is a category"
             )
+        if self.role == "album" and self.type == "tags":
+            raise ValueError("has type 'tags' and role 'album', but a track has one: a category")
         if not self.separator:
             raise ValueError("separator must not be empty")
         if self.votes and self.type != "tags":

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from undersong.commands.group import FILE, FOLDER, Group
+from undersong.errors import UndersongError
 
 
 @click.group(name="import", cls=Group)
@@ -33,6 +34,36 @@ def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
     made, summary = import_tables(mapping, data=data)
     catalogue_tables.write(made, catalogue)
     click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+
+
+@import_.command()
+@click.argument("music", type=FOLDER)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
+def folder(music: Path, catalogue: Path, relations: Path | None) -> None:
+    """Make CATALOGUE from the tags of all audio files in the folder MUSIC, or bring it up to date.
+
+    Run it again when you like: only new and changed files are read. What was left out stands in
+    CATALOGUE/failures.csv, with the reason and what to do.
+
+    \b
+    Example:
+        undersong import folder ~/Music my/catalogue
+    """
+    try:
+        from undersong.sources.folder import import_folder, text
+    except ModuleNotFoundError as error:
+        raise UndersongError(
+            f"reading tags needs {error.name}; install it with: pip install 'undersong[audio]'"
+        ) from error
+    from undersong.terminal import ProgressDisplay
+
+    with ProgressDisplay() as progress:
+        summary = import_folder(music, catalogue, relations=relations, progress=progress)
+    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+    if summary.left_out:
+        listed = catalogue / "failures.csv"
+        click.echo(f"{summary.left_out:,} were left out: {listed} says why", err=True)
 
 
 @click.command()

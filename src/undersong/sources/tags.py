@@ -1,0 +1,243 @@
+"""The tags of one audio file -> a typed row: ID3, Vorbis comments, MP4, ASF and APE alike.
+
+Keys are compared without regard to case. ``MUSICBRAINZ_TRACKID`` and its like hold the id of the
+*recording*, in spite of the name; the id of a track on a release is of no use here.
+"""
+
+import math
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mutagen
+from mutagen.aiff import AIFF
+from mutagen.asf import ASF
+from mutagen.flac import FLAC
+from mutagen.id3 import TCON, UFID
+from mutagen.monkeysaudio import MonkeysAudio
+from mutagen.mp3 import MP3
+from mutagen.mp4 import MP4
+from mutagen.oggopus import OggOpus
+from mutagen.oggvorbis import OggVorbis
+from mutagen.wave import WAVE
+from mutagen.wavpack import WavPack
+
+# What to try first, by the end of the name: three times as fast as trying everything.
+LIKELY: dict[str, Callable[[Any], Any]] = {
+    ".aif": AIFF,
+    ".aiff": AIFF,
+    ".ape": MonkeysAudio,
+    ".flac": FLAC,
+    ".m4a": MP4,
+    ".mp3": MP3,
+    ".ogg": OggVorbis,
+    ".opus": OggOpus,
+    ".wav": WAVE,
+    ".wma": ASF,
+    ".wv": WavPack,
+}
+# Meaning -> keys, the best first; those of the MusicBrainz programs, and plain ones.
+_APPLE = "----:com.apple.itunes:"
+KEYS = {
+    "artist": ("artist", "tpe1", "©art", "author"),
+    "artists": ("artists", "txxx:artists", f"{_APPLE}artists", "wm/artists"),
+    "artist_ids": (
+        "musicbrainz_artistid",
+        "txxx:musicbrainz artist id",
+        f"{_APPLE}musicbrainz artist id",
+        "musicbrainz/artist id",
+    ),
+    "album_artist": ("albumartist", "album artist", "tpe2", "aart", "wm/albumartist"),
+    "title": ("title", "tit2", "©nam"),
+    "album": ("album", "talb", "©alb", "wm/albumtitle"),
+    "recording": (
+        "musicbrainz_trackid",
+        "ufid:http://musicbrainz.org",
+        f"{_APPLE}musicbrainz track id",
+        "musicbrainz/track id",
+    ),
+    "genres": ("genre", "tcon", "©gen", "wm/genre"),
+    "date": (
+        *("originaldate", "originalyear", "tdor", "txxx:originaldate", "txxx:originalyear"),
+        *(f"{_APPLE}originaldate", f"{_APPLE}originalyear"),
+        *("wm/originalreleasetime", "wm/originalreleaseyear"),
+        *("date", "year", "tdrc", "tdrl", "©day", "wm/year"),
+    ),
+    "country": (
+        *("artistcountry", "txxx:artistcountry", f"{_APPLE}artistcountry", "wm/artistcountry"),
+        *("country", "txxx:country", f"{_APPLE}country"),
+    ),
+    "release_country": (
+        *("releasecountry", "txxx:releasecountry"),
+        "txxx:musicbrainz album release country",
+        f"{_APPLE}musicbrainz album release country",
+        "musicbrainz/album release country",
+    ),
+    "compilation": ("compilation", "tcmp", "cpil", "wm/iscompilation"),
+}
+_WANTED = frozenset(key for keys in KEYS.values() for key in keys)
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
+LONGEST = 300  # characters of a value, and values of a key: a title of megabytes is none
+NO_GENRE = frozenset({"genre", "misc", "n/a", "none", "other", "undefined", "unknown"})
+# What mutagen raises over damaged files beside its own errors (benchmarks/fuzz_tags.py).
+DAMAGED = (
+    *(mutagen.MutagenError, EOFError, ValueError, LookupError, ArithmeticError, RecursionError),
+    *(AttributeError, TypeError, AssertionError, struct.error, zlib.error),
+)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What one file says of itself; None or empty where it says nothing.
+
+    Parameters
+    ----------
+    artist : the credit, one value as a rule ("A feat. B")
+    artists : the names in it, where they are given one by one
+    artist_ids : of MusicBrainz, of the artists in their order
+    album_artist, title, album : str or None
+    recording : id of MusicBrainz
+    genres : lower case, the main one first
+    year : of the first release where known, else of this one
+    country : of the artist, as written
+    release_country : of the release, as written
+    compilation : bool
+    seconds : > 0, or None
+    """
+
+    artist: tuple[str, ...] = ()
+    artists: tuple[str, ...] = ()
+    artist_ids: tuple[str, ...] = ()
+    album_artist: str | None = None
+    title: str | None = None
+    album: str | None = None
+    recording: str | None = None
+    genres: tuple[str, ...] = ()
+    year: int | None = None
+    country: str | None = None
+    release_country: str | None = None
+    compilation: bool = False
+    seconds: float | None = None
+
+
+class Unreadable(Exception):
+    """A file whose tags cannot be read: why, and what to do."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+
+def read(path: Path) -> Tags:
+    """Read the tags of one file; a file that is sound but has no tags gives none but its length.
+
+    Raises
+    ------
+    Unreadable
+        If the file cannot be opened, is empty, damaged, or no audio of a known kind.
+    """
+    try:
+        with path.open("rb") as opened:
+            if not opened.read(1):
+                raise Unreadable("empty (0 bytes)", "get the file again")
+            opened.seek(0)
+            file = _parse(opened, path.suffix.lower())
+            if file is None:
+                raise Unreadable("no audio of a known kind", "correct the end of its name")
+            return _tags(dict(_said(file.tags)), getattr(file.info, "length", None))
+    except DAMAGED as error:
+        reason = (
+            f"damaged ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})"
+        )
+        raise Unreadable(reason, "get the file again") from error
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror or error})"
+        raise Unreadable(reason, "make the file readable") from error
+    except MemoryError as error:
+        raise Unreadable("its tags need more memory than they may", "remove the tags") from error
+
+
+def _parse(opened: Any, suffix: str) -> Any:
+    """Parse a file as its name says, else as its content says."""
+    if suffix in LIKELY:
+        try:
+            return LIKELY[suffix](opened)
+        except mutagen.MutagenError:
+            opened.seek(0)
+    parse: Callable[[Any], Any] = mutagen.File
+    return parse(opened)
+
+
+def _said(tags: Any) -> Iterator[tuple[str, list[str]]]:
+    """Every key that is wanted, with its values, whatever the format of the tags."""
+    if tags is None:
+        return
+    # Vorbis comments and ASF are lists of pairs; to ask them key by key is quadratic.
+    pairs = tags if isinstance(tags, list) else tags.items()
+    found: dict[str, list[str]] = {}
+    for key, value in pairs:
+        if key.lower() in _WANTED:
+            found.setdefault(key.lower(), []).extend(_clean(_texts(value)))
+    yield from found.items()
+
+
+def _texts(value: Any) -> list[str]:
+    """Values of one tag as text; pictures and the like have none."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, UFID):
+        return [getattr(value, "data", b"").decode("ascii", "replace")]
+    if isinstance(value, TCON):
+        return list(value.genres)
+    values = getattr(value, "text", value)
+    if isinstance(values, (list, tuple)):
+        return [x.decode("utf-8", "replace") if isinstance(x, bytes) else str(x) for x in values]
+    return str(values).split("\0")  # APE parts values so; one of ASF is one
+
+
+def _clean(texts: Iterable[str]) -> list[str]:
+    """Bring texts into one form: NFC, single spaces, no byte that is no text, none empty."""
+    sound = (x[:LONGEST].encode("utf-8", "replace").decode().replace("\0", " ") for x in texts)
+    composed = (" ".join(unicodedata.normalize("NFC", x).split()) for x in sound)
+    return [x for x in composed if x][:LONGEST]
+
+
+def _tags(said: dict[str, list[str]], length: float | None) -> Tags:
+    def all_of(meaning: str) -> list[str]:
+        return next((said[key] for key in KEYS[meaning] if said.get(key)), [])
+
+    def first_of(meaning: str) -> str | None:
+        return next(iter(all_of(meaning)), None)
+
+    ids = [x.lower() for x in UUID.findall(" ".join(all_of("artist_ids")))]
+    recording = UUID.search(" ".join(all_of("recording")))
+    year = YEAR.search(" ".join(x for key in KEYS["date"] for x in said.get(key, ())))
+    return Tags(
+        artist=tuple(all_of("artist")),
+        artists=tuple(all_of("artists")),
+        artist_ids=tuple(dict.fromkeys(ids)),
+        album_artist=first_of("album_artist"),
+        title=first_of("title"),
+        album=first_of("album"),
+        recording=recording[0].lower() if recording else None,
+        genres=_genres(all_of("genres")),
+        year=int(year[0]) if year else None,
+        country=first_of("country"),
+        release_country=first_of("release_country"),
+        compilation=first_of("compilation") in ("1", "True"),
+        seconds=float(length) if length and 0 < length < math.inf else None,
+    )
+
+
+def _genres(values: list[str]) -> tuple[str, ...]:
+    """Part what programs join with ``;``, ``,`` or ``|``, and leave out words that say nothing."""
+    words = (x.strip().lower() for value in values for x in re.split(r"[;,|]", value))
+    return tuple(dict.fromkeys(x for x in words if x and x not in NO_GENRE))

@@ -3,13 +3,14 @@
 import click
 
 from undersong import __version__
-from undersong.commands import answering, importing, learning, measuring, showing
+from undersong.commands import answering, audio, importing, learning, measuring, showing
 from undersong.commands.group import Group
 
 COMMANDS = (
     importing.import_,
     importing.check,
     importing.describe,
+    audio.extract,
     learning.train,
     learning.tune,
     measuring.evaluate,

@@ -1,10 +1,11 @@
 """Decoding in child processes, so that a hostile or broken file costs one file and nothing else.
 
 A child reads one path a line from its standard input, and answers on its standard output with
-one line of JSON, then the raw samples. Nothing it sends is ever run or unpickled. It has limits
-on memory and may write no file; a clock in the parent ends it when a file takes too long.
+one line of JSON, then the log-mel chunks. Nothing it sends is ever run or unpickled. It has limits
+on memory and processor time, may write no file and reaches no network where the system allows to
+forbid that; a clock in the parent ends it when a file takes too long.
 
-    python -m undersong.audio.decode MEMORY      the child, started by ``decode``
+    python -m undersong.audio.decode MEMORY SECONDS      the child, started by ``decode``
 """
 
 import json
@@ -16,39 +17,57 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from undersong.audio.waveform import CHUNK_SAMPLES, CHUNKS, Sound, Undecodable
+from undersong.audio.confine import allow_processor, close_standard_streams, confine
+from undersong.audio.logmel import BANDS, log_mel
+from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
 
 SECONDS = 60.0  # of wall time for one file
 MEMORY = 1 << 30  # bytes of address space of one child; 8 channels of 4 s at 192 kHz need 25 MB
-AHEAD = 4  # files a worker that may wait decoded for the caller, 3 MB each
+AHEAD = 4  # files a worker that may wait decoded for the caller, 0.4 MB each
 PACKAGES = Path(__file__).parents[2]
 CHILD = ("-m", "undersong.audio.decode")
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What is heard of one file.
+
+    Parameters
+    ----------
+    log_mel : (n, 128, 172) float16, 1 <= n <= CHUNKS
+    seconds : length of the whole file
+    """
+
+    log_mel: NDArray[np.float16]
+    seconds: float
+
+
 def decode(
     paths: Iterable[Path], *, workers: int, seconds: float = SECONDS, memory: int = MEMORY
-) -> Iterator[Sound | Undecodable]:
-    """Decode files in the order given, ``workers`` at a time; a failed one gives its reason.
+) -> Iterator[Heard | Undecodable]:
+    """Hear files in the order given, ``workers`` at a time; a failed one gives its reason.
 
     Memory is bounded whatever the number of paths: at most ``AHEAD`` decoded files a worker.
     """
-    children = [_Child(memory) for _ in range(workers)]
+    children = [_Child(memory, seconds) for _ in range(workers)]
     free = deque(children)
 
-    def one(path: Path) -> Sound | Undecodable:
+    def one(path: Path) -> Heard | Undecodable:
         child = free.popleft()
         try:
-            return child.decode(path, seconds)
+            return child.decode(path)
         finally:
             free.append(child)
 
-    waiting: deque[Future[Sound | Undecodable]] = deque()
+    waiting: deque[Future[Heard | Undecodable]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for path in paths:
@@ -69,12 +88,13 @@ def decode(
 class _Child:
     """One child process, begun when first needed and again after its death."""
 
-    def __init__(self, memory: int):
+    def __init__(self, memory: int, seconds: float):
         self._memory = memory
+        self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
 
-    def decode(self, path: Path, seconds: float) -> Sound | Undecodable:
-        """Ask the child for one file; end it if it has not answered within ``seconds``."""
+    def decode(self, path: Path) -> Heard | Undecodable:
+        """Ask the child for one file; end it if it has not answered in time."""
         process = self._process = self._process or self._start()
         late = threading.Event()
 
@@ -82,10 +102,10 @@ class _Child:
             late.set()
             process.kill()
 
-        clock = threading.Timer(seconds, end)
+        clock = threading.Timer(self._seconds, end)
         clock.start()
         try:
-            answer: Sound | None = _ask(process, path)
+            answer: Heard | None = _ask(process, path)
         except Undecodable as error:
             return error
         except (EOFError, BrokenPipeError, ValueError):  # ValueError: a pipe closed by ``stop``
@@ -97,7 +117,7 @@ class _Child:
                 self.stop()  # also when the answer came just in time: the child is dead now
         if answer is None:
             self.stop()
-            return _death(process, seconds if late.is_set() else None)
+            return _death(process, self._seconds if late.is_set() else None)
         return answer
 
     def stop(self) -> None:
@@ -115,7 +135,7 @@ class _Child:
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            [sys.executable, *CHILD, str(self._memory)],
+            [sys.executable, *CHILD, str(self._memory), str(self._seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders grumble there about every damaged file
@@ -123,7 +143,7 @@ class _Child:
         )
 
 
-def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Sound:
+def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Heard:
     """Send one path and wait for the answer.
 
     Raises
@@ -142,14 +162,14 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Sound:
     about = json.loads(line)
     if "reason" in about:
         raise Undecodable(about["reason"], about["remedy"])
-    samples = np.empty((min(int(about["chunks"]), CHUNKS), CHUNK_SAMPLES), dtype=np.float32)
-    room = memoryview(samples.data).cast("B")
+    pictures = np.empty((min(int(about["chunks"]), CHUNKS), BANDS, FRAMES), dtype=np.float16)
+    room = memoryview(pictures.data).cast("B")
     while room:
         got = answers.readinto(room)
         if not got:
             raise EOFError
         room = room[got:]
-    return Sound(samples, float(about["seconds"]))
+    return Heard(pictures, float(about["seconds"]))
 
 
 def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecodable:
@@ -160,27 +180,18 @@ def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecod
     return Undecodable(f"the decoder died of it (exit code {process.returncode})", remedy)
 
 
-def _limit(memory: int) -> None:
-    if sys.platform == "win32":
-        return  # no such limits there; the clock still holds
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+def _serve(requests: BinaryIO, answers: BinaryIO, seconds: float) -> None:
     """Answer each requested path until the parent closes the pipe."""
     read = _reader()
     for line in requests:
+        allow_processor(seconds)
         try:
             sound = read(Path(json.loads(line)))
         except Undecodable as error:
             answers.write(_header({"reason": error.reason, "remedy": error.remedy}))
         else:
             answers.write(_header({"chunks": len(sound.chunks), "seconds": sound.seconds}))
-            answers.write(sound.chunks.tobytes())
+            answers.write(log_mel(sound.chunks).astype(np.float16).tobytes())
         answers.flush()
 
 
@@ -203,10 +214,10 @@ def _header(content: dict[str, str | int | float]) -> bytes:
 
 
 def _main() -> None:
-    _limit(int(sys.argv[1]))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a C library that prints must not garble the answers
-    _serve(sys.stdin.buffer, answers)
+    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    requests, answers = close_standard_streams()
+    confine(memory=memory)
+    _serve(os.fdopen(requests, "rb"), os.fdopen(answers, "wb"), seconds)
 
 
 if __name__ == "__main__":

@@ -1,94 +1,50 @@
 """Audio files -> log-mel chunks on disk, resumable, with every failed file listed (section 2.1).
 
-    00000.npy        (chunks, 128, 172) float16, log-mel of up to 64 tracks
-    00000.parquet    track, path, size, modified, first, chunks, seconds: one row a track
-    00001.npy ...
-    failures.csv     track, file, reason, remedy
-
-A shard counts once its Parquet file stands, which is written last. A later shard that holds a
-track again (its file has changed) takes the place of the earlier one.
+The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, reason, remedy.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 import polars as pl
-import torch
-from numpy.typing import NDArray
 
-from undersong.audio.decode import decode
-from undersong.audio.logmel import BANDS, log_mel
-from undersong.audio.waveform import FRAMES, Sound, Undecodable
+from undersong.audio import shards
+from undersong.audio.decode import Heard, decode
+from undersong.audio.shards import LogMels
+from undersong.audio.waveform import Undecodable
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError, DataError
 from undersong.files import replacing
 from undersong.progress import Progress, silent
 
-SHARD = 64  # tracks; 22 MB of 8 chunks each, which is what an interruption costs at most
+SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
-INDEX: dict[str, pl.DataType] = {
-    "track": pl.String(),
-    "path": pl.String(),
-    "size": pl.Int64(),
-    "modified": pl.Int64(),
-    "first": pl.Int64(),
-    "chunks": pl.Int64(),
-    "seconds": pl.Float64(),
-}
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
 
 @dataclass(frozen=True)
-class LogMels:
-    """Log-mel chunks of tracks, on disk: training reads what it needs by memory map.
+class Extraction:
+    """What became of the tracks with a file.
 
     Parameters
     ----------
-    folder : where the shards lie
-    ids : (n,) tracks, in the order asked for
-    shard, first, chunks : (n,) int
-        Where the chunks of each track lie, and how many (1 to 8).
+    done : those analysed, now or before
+    failed : track, file, reason, remedy
+    new : files analysed now
+    seconds : sound of all analysed files
     """
-
-    folder: Path
-    ids: tuple[str, ...]
-    shard: NDArray[np.int64]
-    first: NDArray[np.int64]
-    chunks: NDArray[np.int64]
-
-    def read(self, row: int) -> NDArray[np.float16]:
-        """Give all chunks of one track, (chunks, 128, 172)."""
-        first = self.first[row]
-        return np.asarray(self._maps[self.shard[row]][first : first + self.chunks[row]])
-
-    def read_one_each(
-        self, rows: NDArray[np.int64], generator: np.random.Generator
-    ) -> NDArray[np.float16]:
-        """Give a random chunk of each track, (len(rows), 128, 172)."""
-        place = self.first[rows] + generator.integers(self.chunks[rows])
-        return np.stack(
-            [self._maps[shard][at] for shard, at in zip(self.shard[rows], place, strict=True)]
-        )
-
-    @cached_property
-    def _maps(self) -> dict[int, NDArray[np.float16]]:
-        return {
-            int(number): _open(self.folder / f"{number:05d}.npy")
-            for number in np.unique(self.shard)
-        }
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What became of the tracks with a file: analysed, or failed (track, file, reason, remedy)."""
 
     done: LogMels
     failed: pl.DataFrame
+    new: int
+    seconds: float
 
 
 def extract(
@@ -100,8 +56,9 @@ def extract(
 ) -> Extraction:
     """Analyse every track that has a path; what was analysed before is not done again.
 
-    A track counts as analysed while path, size and time of change of its file are the same.
-    Failed files are tried again each time. Memory is bounded by one shard of 64 tracks.
+    A file counts as analysed while its path in the catalogue, its size and its time of change are
+    the same. Failed files are tried again by each run, but not by one that goes on after it was
+    killed. Memory is bounded by one shard of 64 files.
 
     Parameters
     ----------
@@ -111,133 +68,154 @@ def extract(
     Raises
     ------
     DataError
-        If tracks have files and not one of them could be analysed.
+        If no track has a file, or not one file could be analysed.
     ArtifactError
-        If a shard in ``folder`` is damaged.
+        If ``folder`` cannot be written, is of another format, or a shard in it is damaged.
     """
     files = _files(catalogue)
-    index = _index(folder)
-    pending = files.join(index, on=["track", "path", "size", "modified"], how="anti")
-    progress(STAGE, len(files) - len(pending), len(files))
-    failures: list[tuple[str, str, str, str]] = []
-    sounds = decode(map(Path, pending["path"]), workers=workers or os.cpu_count() or 1)
-    number = _next_shard(folder)
-    for start in range(0, len(pending), SHARD):
-        part = pending[start : start + SHARD]
-        rows = []
-        for row, _ in enumerate(part.iter_rows()):
-            found = next(sounds)
-            if isinstance(found, Undecodable):
-                track, path = part["track"][row], part["path"][row]
-                failures.append((track, path, found.reason, found.remedy))
-            else:
-                rows.append((row, found.seconds, _picture(found)))
-            done = len(files) - len(pending) + start + row + 1
-            progress(STAGE, done, len(files), f"{len(failures)} failed" if failures else "")
-        if rows:
-            _write_shard(folder, number, part, rows)
-            number += 1
-    failed = pl.DataFrame(failures, schema=FAILURES, orient="row")
-    write_failures(folder / "failures.csv", failed)
-    done_tracks = files.filter(~pl.col("track").is_in(failed["track"].implode()))
-    if len(files) and not len(done_tracks):
+    if not len(files):
+        raise DataError("no track of the catalogue has a path; map the column of audio files")
+    with _alone(folder, waiting=lambda: progress(STAGE, 0, len(files), "another process extracts")):
+        run = shards.current_run(folder)
+        known = shards.index(folder)
+        known = known.filter((pl.col("chunks") > 0) | (pl.col("run") == run))
+        pending = files.join(known, on=list(shards.FILE), how="anti").unique(
+            "path", maintain_order=True
+        )
+        new = _analyse(
+            pending,
+            folder,
+            root=catalogue.audio_root or Path(),
+            run=run,
+            workers=workers or os.cpu_count() or 1,
+            before=len(files) - len(pending),
+            progress=progress,
+        )
+        found = files.join(
+            shards.index(folder), on=list(shards.FILE), how="left", maintain_order="left"
+        )
+        failed = _failed(found, catalogue.audio_root or Path())
+        write_failures(folder / "failures.csv", failed)
+        shards.finish(folder, run)
+    done = found.filter(pl.col("chunks") > 0)
+    if not len(done):
         raise DataError(_nothing(failed))
-    return Extraction(_log_mels(folder, done_tracks), failed)
+    places = (done[x].to_numpy() for x in ("shard", "first", "chunks"))
+    return Extraction(
+        LogMels(folder, tuple(done["track"]), *places), failed, new, float(done["seconds"].sum())
+    )
+
+
+def text(found: Extraction, folder: Path) -> str:
+    """Say in a line what an extraction came to."""
+    files = len(found.done.ids)
+    said = (
+        f"{files} of {files + len(found.failed)} audio files analysed ({found.new} of them now), "
+        f"{found.seconds / 3600:.1f} h of sound: {folder}"
+    )
+    if not len(found.failed):
+        return said
+    return f"{said}\n{len(found.failed)} failed: {folder / 'failures.csv'} says why"
 
 
 def _files(catalogue: Catalogue) -> pl.DataFrame:
     """Every track with a path: track, path, size and time of change (-1 where there is no file)."""
     root = catalogue.audio_root or Path()
-    with_path = catalogue.tracks.filter(pl.col("path").is_not_null())
-    rows = []
-    for track, path in with_path.select("id", "path").iter_rows():
-        whole = root / path
+    tracks = catalogue.tracks.filter(pl.col("path").is_not_null())
+    sizes, times = [], []
+    for path in tracks["path"]:
         try:
-            found = whole.stat()
-            rows.append((track, str(whole), found.st_size, found.st_mtime_ns))
+            found = (root / path).stat()
+            size, modified = found.st_size, found.st_mtime_ns
         except (OSError, ValueError):  # the decoder says which; ValueError: a zero byte within
-            rows.append((track, str(whole), -1, -1))
-    schema = {name: INDEX[name] for name in ("track", "path", "size", "modified")}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+            size, modified = -1, -1
+        sizes.append(size)
+        times.append(modified)
+    return tracks.select(
+        pl.col("id").alias("track"),
+        "path",
+        pl.Series("size", sizes, dtype=pl.Int64),
+        pl.Series("modified", times, dtype=pl.Int64),
+    )
+
+
+def _analyse(
+    pending: pl.DataFrame,
+    folder: Path,
+    *,
+    root: Path,
+    run: int,
+    workers: int,
+    before: int,
+    progress: Progress,
+) -> int:
+    """Analyse files shard by shard; say how many gave sound."""
+    total, failed, seconds = before + len(pending), 0, 0.0
+    started = time.monotonic()
+    progress(STAGE, before, total)
+    sounds = decode((root / x for x in pending["path"]), workers=workers)
+    number = shards.next_shard(folder)
+    for start in range(0, len(pending), SHARD):
+        found: list[Heard | Undecodable] = []
+        for one in islice(sounds, SHARD):
+            found.append(one)
+            failed += isinstance(one, Undecodable)
+            seconds += one.seconds if isinstance(one, Heard) else 0
+            done = start + len(found)
+            note = _pace(done, len(pending), seconds, elapsed=time.monotonic() - started)
+            progress(STAGE, before + done, total, f"{note}, {failed} failed" if failed else note)
+        part = pending[start : start + SHARD].drop("track")
+        shards.write_shard(folder / f"{number:05d}", part, found, run=run)
+        number += 1
+    return len(pending) - failed
+
+
+def _pace(done: int, total: int, seconds: float, *, elapsed: float) -> str:
+    """Say how fast it goes and how long it will take; the length of whole files is the real time.
+
+    Of a long file only eight chunks are decoded, which is part of the speed.
+    """
+    elapsed = max(elapsed, 1e-3)
+    left = round(elapsed / done * (total - done))
+    clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+    return f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time, {clock}"
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Leave the processors to the decoders: two threads here waited for each other, 5 x as long."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _alone(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the folder, which two processes must not fill at once; what killed ones left goes."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
-
-
-def _picture(sound: Sound) -> NDArray[np.float16]:
-    with torch.inference_mode(), _one_thread():
-        return log_mel(torch.from_numpy(sound.chunks)).to(torch.float16).numpy()
-
-
-def _index(folder: Path) -> pl.DataFrame:
-    """Where each track analysed so far lies; the latest where it stands twice."""
-    tables = [
-        _read_index(path).with_columns(shard=pl.lit(int(path.stem), dtype=pl.Int64))
-        for path in sorted(folder.glob("*.parquet"))
-    ]
-    if not tables:
-        return pl.DataFrame(schema=INDEX | {"shard": pl.Int64()})
-    return pl.concat(tables).unique("track", keep="last", maintain_order=True)
-
-
-def _read_index(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path).select(pl.col(x).cast(kind) for x, kind in INDEX.items())
-    except (OSError, pl.exceptions.PolarsError) as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
         raise ArtifactError(
-            f"{path} cannot be read ({error}); delete it to analyse its tracks again"
+            f"{folder} cannot be written ({error.strerror}); make it writable, or link it to a "
+            "folder that is"
         ) from error
+    with lock:
+        _hold(lock, waiting)
+        for left in folder.glob(".*.partial"):
+            left.unlink()
+        yield
 
 
-def _next_shard(folder: Path) -> int:
-    return max((int(path.stem) for path in folder.glob("*.parquet")), default=-1) + 1
+def _hold(lock: IO[str], waiting: Callable[[], None]) -> None:
+    """Wait for the lock, which the system takes from a process that dies."""
+    if sys.platform == "win32":
+        return  # no such locks there
+    import fcntl
 
-
-def _write_shard(
-    folder: Path,
-    number: int,
-    part: pl.DataFrame,
-    rows: Sequence[tuple[int, float, NDArray[np.float16]]],
-) -> None:
-    pictures = [picture for _, _, picture in rows]
-    chunks = np.array([len(x) for x in pictures])
-    with replacing(folder / f"{number:05d}.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate(pictures), allow_pickle=False)
-    table = part[[row for row, _, _ in rows]].with_columns(
-        first=pl.Series(np.cumsum(chunks) - chunks, dtype=pl.Int64),
-        chunks=pl.Series(chunks, dtype=pl.Int64),
-        seconds=pl.Series([seconds for _, seconds, _ in rows], dtype=pl.Float64),
-    )
-    with replacing(folder / f"{number:05d}.parquet") as temporary:
-        table.write_parquet(temporary)
-
-
-def _log_mels(folder: Path, tracks: pl.DataFrame) -> LogMels:
-    found = tracks.select("track").join(_index(folder), on="track", maintain_order="left")
-    shard, first, chunks = (found[x].to_numpy() for x in ("shard", "first", "chunks"))
-    return LogMels(folder, tuple(found["track"]), shard, first, chunks)
-
-
-def _open(path: Path) -> NDArray[np.float16]:
-    remedy = f"delete {path.with_suffix('.parquet').name} beside it to analyse its tracks again"
     try:
-        found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    if found.dtype != np.float16 or found.shape[1:] != (BANDS, FRAMES):
-        raise ArtifactError(
-            f"{path} holds {found.dtype} of shape {found.shape}, expected float16 of "
-            f"(chunks, {BANDS}, {FRAMES}); {remedy}"
-        )
-    return found
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _failed(found: pl.DataFrame, root: Path) -> pl.DataFrame:
+    failed = found.filter(pl.col("chunks") == 0)
+    files = [str(root / x) for x in failed["path"]]
+    return failed.with_columns(file=pl.Series(files, dtype=pl.String)).select(list(FAILURES))
 
 
 def write_failures(path: Path, failed: pl.DataFrame) -> None:

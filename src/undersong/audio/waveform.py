@@ -1,5 +1,6 @@
 """What is heard of a track: a few seconds of mono sound at one rate (section 2.1)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,22 @@ class Undecodable(Exception):
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file, whatever reads it.
+
+    Parameters
+    ----------
+    rate : Hz
+    frames : length, as the header claims or as counted
+    read : (first frame, number) -> mono float32, as many or fewer where the sound ends before
+    """
+
+    rate: int
+    frames: int
+    read: Callable[[int, int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

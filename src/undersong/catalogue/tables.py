@@ -6,6 +6,8 @@
     plays.parquet                   kind, user, item, plays
     relations.parquet               kind, a, b, source: undirected, a < b, no pair twice per source
     features/NAME.KIND.parquet      id, vector
+    audio/                          what ``undersong extract`` heard of the files; no table, and
+                                    no part of the fingerprint
 
 ``kind`` is what an id names: ``artist`` or ``track``. Only artists is required to have rows.
 """
@@ -26,6 +28,7 @@ from undersong.errors import ArtifactError
 from undersong.files import read_json, replacing, sha256, write_json
 
 FORMAT = 1
+EXTRACTED = "audio"
 REMEDY = "make the catalogue again with `undersong import`"
 
 Kind = Literal["artist", "track"]
@@ -96,7 +99,8 @@ class Catalogue:
     """All tables in memory, ids as the user gave them.
 
     Every table has at least the columns listed in the module's docstring; nullable everywhere
-    but in ids. ``tracks``, ``plays`` and ``relations`` may have no row.
+    but in ids. ``tracks``, ``plays`` and ``relations`` may have no row. ``extracted`` is the folder
+    of extracted audio that belongs to it, where it was read from a folder.
     """
 
     artists: pl.DataFrame
@@ -106,6 +110,7 @@ class Catalogue:
     fields: tuple[Field, ...] = ()
     features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
     audio_root: Path | None = None
+    extracted: Path | None = None
 
     def items(self, kind: Kind) -> pl.DataFrame:
         """Table of one kind of item, one row each."""
@@ -196,6 +201,7 @@ def read(folder: Path) -> Catalogue:
             for name, kind in about["features"]
         },
         audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
+        extracted=folder / EXTRACTED,
     )
 
 

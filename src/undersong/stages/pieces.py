@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from undersong.audio.extract import LogMels, extract
+from undersong.audio.extract import extract
+from undersong.audio.shards import LogMels
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.models.content import ContentSettings, VectorEncoder, of_track
 from undersong.progress import Progress
@@ -47,9 +48,12 @@ def of_audio(
     device: str,
     progress: Progress,
 ) -> tuple[Pieces, pl.DataFrame]:
-    """Extract all audio, and read it back chunk by chunk."""
+    """Extract what is not yet extracted beside the catalogue, and read it back chunk by chunk."""
     found = extract(
-        catalogue, work / "log-mel", workers=settings.workers or None, progress=progress
+        catalogue,
+        catalogue.extracted or work / "log-mel",
+        workers=settings.workers or None,
+        progress=progress,
     )
     mels = found.done
     track = _rows(catalogue.ids("track"), mels.ids)

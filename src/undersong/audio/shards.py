@@ -1,0 +1,178 @@
+"""Log-mel chunks on disk, in pieces that stand whole or not at all (section 2.1).
+
+    audio.json       format, run, finished
+    00000.npy        (chunks, 128, 172) float16, log-mel of up to 64 files
+    00000.parquet    path, size, modified, run, first, chunks, seconds, reason, remedy: one row a
+                     file; no chunks and a reason where it failed
+    00001.npy ...
+
+A shard counts once its Parquet file stands, which is written last. A later row of a path takes the
+place of an earlier one. A run is one walk over all files; a walk that is taken up again after its
+process was killed is the same run.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.audio.decode import Heard
+from undersong.audio.logmel import BANDS
+from undersong.audio.waveform import FRAMES, Undecodable
+from undersong.errors import ArtifactError
+from undersong.files import read_json, replacing, write_json
+
+FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
+FILE: dict[str, pl.DataType] = {"path": pl.String(), "size": pl.Int64(), "modified": pl.Int64()}
+INDEX: dict[str, pl.DataType] = FILE | {
+    "run": pl.Int64(),
+    "first": pl.Int64(),
+    "chunks": pl.Int64(),
+    "seconds": pl.Float64(),
+    "reason": pl.String(),
+    "remedy": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class LogMels:
+    """Log-mel chunks of tracks, on disk: training reads what it needs by memory map.
+
+    Parameters
+    ----------
+    folder : where the shards lie
+    ids : (n,) tracks, in the order asked for
+    shard, first, chunks : (n,) int
+        Where the chunks of each track lie, and how many (1 to 8).
+    """
+
+    folder: Path
+    ids: tuple[str, ...]
+    shard: NDArray[np.int64]
+    first: NDArray[np.int64]
+    chunks: NDArray[np.int64]
+
+    def read(self, row: int) -> NDArray[np.float16]:
+        """Give all chunks of one track, (chunks, 128, 172)."""
+        first = self.first[row]
+        return np.asarray(self._maps[self.shard[row]][first : first + self.chunks[row]])
+
+    def read_one_each(
+        self, rows: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.float16]:
+        """Give a random chunk of each track, (len(rows), 128, 172)."""
+        place = self.first[rows] + generator.integers(self.chunks[rows])
+        return np.stack(
+            [self._maps[shard][at] for shard, at in zip(self.shard[rows], place, strict=True)]
+        )
+
+    @cached_property
+    def _maps(self) -> dict[int, NDArray[np.float16]]:
+        return {
+            int(number): _open(self.folder / f"{number:05d}.npy")
+            for number in np.unique(self.shard)
+        }
+
+
+def current_run(folder: Path) -> int:
+    """Say which run goes on in a folder, or begin the next one where the last was finished.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is of another format.
+    """
+    place = folder / "audio.json"
+    run = 0
+    if place.exists():
+        about = read_json(place, form=FORMAT, remedy=f"delete {folder} to analyse all files again")
+        run = int(about["run"])
+        if not about["finished"]:
+            return run
+        run += 1
+    write_json(place, {"format": FORMAT, "run": run, "finished": False})
+    return run
+
+
+def finish(folder: Path, run: int) -> None:
+    """Say that a run has seen every file."""
+    write_json(folder / "audio.json", {"format": FORMAT, "run": run, "finished": True})
+
+
+def index(folder: Path) -> pl.DataFrame:
+    """What is known of each file so far, and in which shard; the latest where it stands twice.
+
+    Raises
+    ------
+    ArtifactError
+        If a Parquet file is damaged.
+    """
+    tables = [
+        _read_index(path).with_columns(shard=pl.lit(int(path.stem), dtype=pl.Int64))
+        for path in sorted(folder.glob("*.parquet"))
+    ]
+    if not tables:
+        return pl.DataFrame(schema=INDEX | {"shard": pl.Int64()})
+    return pl.concat(tables).unique("path", keep="last", maintain_order=True)
+
+
+def next_shard(folder: Path) -> int:
+    """Give the first number that is free."""
+    return max((int(path.stem) for path in folder.glob("*.parquet")), default=-1) + 1
+
+
+def write_shard(
+    place: Path, files: pl.DataFrame, found: Sequence[Heard | Undecodable], *, run: int
+) -> None:
+    """Write what was found in some files, as ``place.npy`` and ``place.parquet``."""
+    pictures = [x.log_mel for x in found if isinstance(x, Heard)]
+    if pictures:
+        with replacing(place.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate(pictures), allow_pickle=False)
+    chunks = np.array([len(x.log_mel) if isinstance(x, Heard) else 0 for x in found])
+    failed = [None if isinstance(x, Heard) else x for x in found]
+    table = files.with_columns(
+        run=pl.lit(run, dtype=pl.Int64),
+        first=pl.Series(np.cumsum(chunks) - chunks, dtype=pl.Int64),
+        chunks=pl.Series(chunks, dtype=pl.Int64),
+        seconds=pl.Series(
+            [x.seconds if isinstance(x, Heard) else None for x in found], dtype=pl.Float64
+        ),
+        reason=pl.Series([_plain(x.reason) if x else None for x in failed], dtype=pl.String),
+        remedy=pl.Series([x.remedy if x else None for x in failed], dtype=pl.String),
+    )
+    with replacing(place.with_suffix(".parquet")) as temporary:
+        table.write_parquet(temporary)
+
+
+def _plain(text: str) -> str:
+    """Keep a line that a decoder said to what a table and a terminal can hold."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+", " ", text)
+
+
+def _read_index(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path).select(pl.col(x).cast(kind) for x, kind in INDEX.items())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error}); delete it to analyse its files again"
+        ) from error
+
+
+def _open(path: Path) -> NDArray[np.float16]:
+    remedy = f"delete {path.with_suffix('.parquet').name} beside it to analyse its files again"
+    try:
+        found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    if found.dtype != np.float16 or found.shape[1:] != (BANDS, FRAMES):
+        raise ArtifactError(
+            f"{path} holds {found.dtype} of shape {found.shape}, expected float16 of "
+            f"(chunks, {BANDS}, {FRAMES}); {remedy}"
+        )
+    return found

@@ -1,0 +1,151 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from undersong.audio import extract as extraction
+from undersong.audio import file
+from undersong.audio.extract import extract
+from undersong.audio.logmel import BANDS, log_mel
+from undersong.audio.waveform import FRAMES
+from undersong.catalogue.tables import ITEMS, Catalogue
+from undersong.errors import ArtifactError, DataError
+
+
+def tone(path, *, hertz=440.0, seconds=5.0, rate=22_050, channels=1, level=0.3):
+    time = np.arange(round(seconds * rate)) / rate
+    mono = level * np.sin(2 * np.pi * hertz * time)
+    soundfile.write(path, np.repeat(mono[:, None], channels, axis=1), rate)
+    return path
+
+
+def catalogue(root, paths):
+    rows = [
+        {"id": f"t{row}", "artist": "a", "title": None, "path": path, "popularity": None}
+        for row, path in enumerate(paths)
+    ]
+    artists = pl.DataFrame([{"id": "a", "name": "A", "split": None}], schema=ITEMS["artist"])
+    return Catalogue(artists, pl.DataFrame(rows, schema=ITEMS["track"]), audio_root=root)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD", 2)
+
+
+def contents(found):
+    return {track: found.done.read(row) for row, track in enumerate(found.done.ids)}
+
+
+def test_extraction_keeps_every_chunk_and_lists_every_failure(tmp_path, small_shards):
+    tone(tmp_path / "a.wav", seconds=9)
+    tone(tmp_path / "b.wav", hertz=900, seconds=2)
+    tone(tmp_path / "c.wav", hertz=200, seconds=5)
+    (tmp_path / "=bad.wav").touch()
+    names = ["a.wav", "=bad.wav", None, "b.wav", "c.wav"]
+    seen = []
+    found = extract(
+        catalogue(tmp_path, names),
+        tmp_path / "mel",
+        workers=1,
+        progress=lambda stage, done, total, note="": seen.append((done, total, note)),
+    )
+    assert found.done.ids == ("t0", "t3", "t4")
+    assert found.done.chunks.tolist() == [3, 1, 2]
+    assert found.failed["track"].to_list() == ["t1"]
+    assert seen[-1][:2] == (4, 4)
+    assert seen[-1][2].endswith("x real time, 0:00:00 left, 1 failed")
+    for row, name in enumerate(["a.wav", "b.wav", "c.wav"]):
+        want = log_mel(file.read(tmp_path / name).chunks)
+        assert found.done.read(row).dtype == np.float16
+        np.testing.assert_allclose(found.done.read(row), want, rtol=1e-3, atol=1e-3)
+
+
+def test_a_random_chunk_is_one_of_its_track(tmp_path, small_shards):
+    for name in "abc":
+        tone(tmp_path / f"{name}.wav", hertz=200 + 90 * ord(name), seconds=9)
+    mels = extract(catalogue(tmp_path, ["a.wav", "b.wav", "c.wav"]), tmp_path / "mel").done
+    rows = np.array([2, 0, 2, 1])
+    chunks = mels.read_one_each(rows, np.random.default_rng(0))
+    assert chunks.shape == (4, BANDS, FRAMES)
+    for row, chunk in zip(rows, chunks, strict=True):
+        assert any(np.array_equal(chunk, known) for known in mels.read(row))
+
+
+def test_no_spreadsheet_takes_a_file_name_for_a_formula(tmp_path):
+    tone(tmp_path / "a.wav")
+    extract(catalogue(tmp_path, ["a.wav"]), tmp_path / "mel")
+    risky = catalogue(Path(), [str(tmp_path / "a.wav"), "=HYPERLINK(1).wav", "-x.wav", "ok.wav"])
+    found = extract(risky, tmp_path / "mel")
+    assert found.failed["file"].to_list() == ["=HYPERLINK(1).wav", "-x.wav", "ok.wav"]
+    listed = pl.read_csv(tmp_path / "mel" / "failures.csv")
+    assert listed.columns == ["track", "file", "reason", "remedy"]
+    assert listed["file"].to_list() == ["'=HYPERLINK(1).wav", "'-x.wav", "ok.wav"]
+
+
+def test_what_was_analysed_is_not_analysed_again(tmp_path, small_shards, monkeypatch):
+    for name in "abc":
+        tone(tmp_path / f"{name}.wav")
+    tracks = catalogue(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    first = contents(extract(tracks, tmp_path / "mel"))
+    asked = []
+    real = extraction.decode
+
+    def spy(paths, *, workers):
+        paths = list(paths)
+        asked.extend(path.name for path in paths)
+        return real(paths, workers=workers)
+
+    monkeypatch.setattr(extraction, "decode", spy)
+    again = contents(extract(tracks, tmp_path / "mel"))
+    assert asked == []
+    tone(tmp_path / "b.wav", hertz=999)  # as many bytes as before
+    os.utime(tmp_path / "b.wav", (1e9, 1e9))
+    changed = contents(extract(tracks, tmp_path / "mel"))
+    assert asked == ["b.wav"]
+    for track in first:
+        np.testing.assert_array_equal(first[track], again[track])
+    np.testing.assert_array_equal(first["t2"], changed["t2"])
+    assert first["t1"].shape == changed["t1"].shape
+    assert not np.array_equal(first["t1"], changed["t1"])
+
+
+def test_an_interrupted_extraction_goes_on_to_the_same_result(tmp_path, small_shards):
+    for name in "abcde":
+        tone(tmp_path / f"{name}.wav", hertz=100 * ord(name) - 9_000)
+    tracks = catalogue(tmp_path, [f"{name}.wav" for name in "abcde"])
+
+    def interrupt(stage, done, total, note=""):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(tracks, tmp_path / "mel", workers=1, progress=interrupt)
+    assert [x.name for x in (tmp_path / "mel").glob("*.parquet")] == ["00000.parquet"]
+    resumed = contents(extract(tracks, tmp_path / "mel", workers=1))
+    whole = contents(extract(tracks, tmp_path / "other", workers=1))
+    assert list(resumed) == list(whole)
+    for track in whole:
+        np.testing.assert_array_equal(resumed[track], whole[track])
+
+
+def test_a_run_in_which_nothing_was_analysed_is_no_success(tmp_path):
+    (tmp_path / "a.ogg").write_text("not found")
+    with pytest.raises(DataError, match=r"none of 2 .*a.ogg: text, not audio; get the file again"):
+        extract(catalogue(tmp_path, ["a.ogg", "b.ogg"]), tmp_path / "mel")
+    assert len(pl.read_csv(tmp_path / "mel" / "failures.csv")) == 2
+
+
+def test_a_damaged_shard_names_its_remedy(tmp_path):
+    tone(tmp_path / "a.wav")
+    tracks = catalogue(tmp_path, ["a.wav"])
+    extract(tracks, tmp_path / "mel")
+    (tmp_path / "mel" / "00000.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(ArtifactError, match="delete 00000.parquet beside it"):
+        extract(tracks, tmp_path / "mel").done.read(0)
+    (tmp_path / "mel" / "00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="00000.parquet cannot be read"):
+        extract(tracks, tmp_path / "mel")

@@ -127,6 +127,31 @@ def read(
     return weigh(sources)
 
 
+def count_unseen(
+    table: pl.DataFrame, encoders: Sequence[Encoder]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count what the metadata of n items say, and how much of it no encoder knows, (n,) each.
+
+    A tag, a category or a number counts as one; a number is unknown beyond those of training.
+    """
+    said = np.zeros(len(table), dtype=np.int64)
+    unseen = said.copy()
+    for encoder in encoders:
+        if encoder.name not in table.columns:
+            continue
+        column = table[encoder.name]
+        if isinstance(encoder, Scale):
+            value = column.cast(pl.Float64).to_numpy()
+            said += np.isfinite(value)
+            unseen += (value < encoder.knots[0]) | (value > encoder.knots[-1])
+            continue
+        known = set(encoder.words)
+        words = [x if isinstance(x, list) else [x] for x in column.to_list()]
+        said += [sum(word is not None for word in x) for x in words]
+        unseen += [sum(word is not None and word not in known for word in x) for x in words]
+    return said, unseen
+
+
 def rows_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> tuple[Source, ...]:
     """Keep some items of each source, in the order of ``rows``."""
     return tuple(replace(x, values=x.values[rows], missing=x.missing[rows]) for x in sources)

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from undersong import evidence_file, inputs, relations, runs
 from undersong import settings as settings_file
+from undersong.additions import drift
+from undersong.additions import known as known_file
 from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
+from undersong.catalogue.about import words_about
 from undersong.catalogue.splits import SplitSettings
-from undersong.catalogue.tables import Catalogue, Kind, Role
+from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, SettingsError
 from undersong.files import read_json, replacing, write_json
@@ -31,7 +34,7 @@ from undersong.progress import Progress, silent
 from undersong.retrieval import facts
 from undersong.runs import Run
 from undersong.stages import content, general, interaction, ranking
-from undersong.stages.reading import CONTENT, INTERACTION, read_sources
+from undersong.stages.reading import CONTENT, INTERACTION, read_items, read_sources
 from undersong.stages.rehearsal import rehearse
 from undersong.training import Outcome
 
@@ -166,8 +169,11 @@ def train_run(
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
     }
+    studied = _studied(learned, catalogue, settings)
+    about["held_out"] = _held_out(learned, catalogue, studied)
     with runs.publishing(folder, about) as home:
         _write(learned, catalogue, home)
+        known_file.write(home / known_file.FILE, catalogue, studied)
     shutil.rmtree(work)
     return runs.read(folder), True
 
@@ -381,6 +387,40 @@ def _write(learned: Learned, catalogue: Catalogue, home: Path) -> None:
     facts.write(home / facts.FILE, facts.make(catalogue))
 
 
+def _studied(
+    learned: Learned, catalogue: Catalogue, settings: Settings
+) -> dict[Kind, NDArray[np.bool_]]:
+    """Say which artists, and which tracks, something was learned from before the refit."""
+    whole = learned.kind == "artist"
+    artists = (
+        learned.parts
+        if whole
+        else splits.split(catalogue, "artist", settings.split, seed=settings.run.seed)
+    )
+    trained = set(np.array(catalogue.ids("artist"), dtype=object)[artists == "train"])
+    tracks = np.array([x in trained for x in catalogue.tracks["artist"]], dtype=bool)
+    return {
+        "artist": artists == "train",
+        "track": tracks | (not whole and learned.parts == "train"),
+    }
+
+
+def _held_out(
+    learned: Learned, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
+) -> dict[str, Any]:
+    """How far the items that nothing was learned from stand from the others, by kind."""
+    return {
+        kind: drift.held_out(
+            read_items(catalogue, kind),
+            studied[kind],
+            encoders=learned.encoders,
+            content=learned.embeddings.get((kind, CONTENT)),
+        )
+        for kind, name in learned.embeddings
+        if name == "general"
+    }
+
+
 def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
     """How the learned ranking did on validation items; None where cosine was not beaten."""
     if fitted is None:
@@ -403,29 +443,12 @@ def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> 
             "kind": pl.repeat(kind, len(table), dtype=pl.String, eager=True),
             "id": table["id"],
             "name": pl.Series(catalogue.names(kind), dtype=pl.String),
-            "about": _about(catalogue, kind),
+            "about": words_about(catalogue, kind),
             "part": pl.Series(parts if parts is not None else [None] * len(table), dtype=pl.String),
             "relations": pl.Series(relations.known(catalogue, kind).getnnz(axis=1)).cast(pl.Int64),
             "popularity": known.cast(pl.Float64),
         }
     )
-
-
-def _about(catalogue: Catalogue, kind: Kind) -> pl.Series:
-    """Main genre and region of each artist, artist of each track; "" where neither is known."""
-    if kind == "track":
-        names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
-        return pl.Series([names.get(x, "") for x in catalogue.tracks["artist"]], dtype=pl.String)
-    table = catalogue.artists
-    roles: tuple[Role, ...] = ("genre", "region")
-    known = [field for role in roles if (field := catalogue.role(kind, role))]
-    words = [
-        pl.col(x.name).list.first() if x.type == "tags" else pl.col(x.name).cast(pl.String)
-        for x in known
-    ]
-    return table.select(
-        pl.concat_str(pl.repeat("", pl.len()), *words, separator=", ", ignore_nulls=True)
-    )["literal"].str.strip_chars(", ")
 
 
 def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:

@@ -7,6 +7,8 @@ RUN/generations/N/facts.parquet       what filters ask for: genres, region, deca
 RUN/generations/N/embeddings/KIND.NAME.parquet
 RUN/generations/N/weights/NAME.safetensors, encoders.json
 RUN/generations/N/evidence.safetensors  sources and relations that order answers
+RUN/generations/N/known.parquet       metadata of the artists, for items that are added later
+RUN/added/N.parquet                   items added to generation N since (`undersong add`)
 RUN/work/                             checkpoints of a training that has not ended
 """
 
@@ -25,6 +27,7 @@ from typing import Any
 import polars as pl
 
 from undersong import embeddings
+from undersong.additions import file as added_file
 from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
@@ -91,7 +94,19 @@ class Run:
         return name in self.manifest["files"]
 
     def items(self, kind: Kind) -> pl.DataFrame:
-        """Items of one kind: id, name, part, relations, popularity."""
+        """Items of one kind: id, name, about, part, relations, popularity.
+
+        First those that were trained, then those added since, of which the part is null.
+        """
+        added = self.added(kind).select("id", "name", "about", relations=pl.lit(0, pl.Int64()))
+        return pl.concat([self.trained_items(kind), added], how="diagonal")
+
+    def added(self, kind: Kind) -> pl.DataFrame:
+        """Items of one kind that were added to this generation (``undersong.additions.file``)."""
+        return added_file.read(self.folder, self.generation).filter(pl.col("kind") == kind)
+
+    def trained_items(self, kind: Kind) -> pl.DataFrame:
+        """Items of one kind that were in the catalogue, with the columns of ``items``."""
         path = self.file("items.parquet")
         try:
             table = pl.read_parquet(path)

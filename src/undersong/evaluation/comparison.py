@@ -73,7 +73,7 @@ def compare(
         )
     catalogue = tables.read(folder)
     kind = cast(Kind, run.manifest["kind"])
-    parts = run.items(kind)["part"].to_numpy().astype("<U10")
+    parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
     methods = learned(catalogue, run, kind=kind, parts=parts, part=part)
     methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
     return evaluate(

@@ -24,13 +24,17 @@ def read_sources(
 
     A track has the metadata of its artist where it has none of its own.
     """
-    table = catalogue.artists if kind == "artist" else with_artist_fields(catalogue)
     given = {
         name: embeddings.get((kind, name), _none_like(embeddings, name))
         for name in KNOWN_OF_EACH
         if any(known == name for _, known in embeddings)
     }
-    return inputs.read(table, encoders, given)
+    return inputs.read(read_items(catalogue, kind), encoders, given)
+
+
+def read_items(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
+    """Items of one kind with all metadata that GRM may read of them."""
+    return catalogue.artists if kind == "artist" else with_artist_fields(catalogue)
 
 
 def with_artist_fields(catalogue: Catalogue) -> pl.DataFrame:

@@ -1,0 +1,1 @@
+"""New artists and tracks in a trained run, without training (beyond the paper)."""

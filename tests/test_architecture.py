@@ -26,7 +26,7 @@ ORDER = [
     "baselines.untrained", "baselines.plays", "baselines.graph", "baselines.network",
     "evaluation.results", "evaluation.judging", "evaluation.summaries", "evaluation.protocols",
     "evaluation.comparison",
-    "report.layout", "report.terminal", "report.files",
+    "report.layout", "report.terminal", "report.files", "map", "publishing", "shelf",
     "experiments.plan", "experiments.sets", "experiments.answers", "experiments.estimates",
     "experiments.models", "experiments.results", "experiments.tables", "experiments.olga",
     "experiments.claims", "experiments.figures", "experiments.reproduction", "experiments.page",
@@ -38,7 +38,7 @@ ORDER = [
     "sources.folder",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "commands.group", "commands.importing", "commands.learning", "commands.measuring",
-    "commands.answering", "commands.showing",
+    "commands.answering", "commands.publishing", "commands.showing",
     "cli", "__main__",
 ]
 # fmt: on

@@ -3,7 +3,7 @@
 import click
 
 from undersong import __version__
-from undersong.commands import answering, audio, importing, learning, measuring, showing
+from undersong.commands import answering, audio, importing, learning, measuring, publishing, showing
 from undersong.commands.group import Group
 
 COMMANDS = (
@@ -17,6 +17,8 @@ COMMANDS = (
     measuring.reproduce,
     answering.similar,
     answering.neighbours,
+    publishing.publish,
+    publishing.rollback,
     showing.demo,
 )
 

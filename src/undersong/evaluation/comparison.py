@@ -76,7 +76,7 @@ def compare(
     parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
     methods = learned(catalogue, run, kind=kind, parts=parts, part=part)
     methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
-    return evaluate(
+    found = evaluate(
         catalogue,
         kind,
         parts=parts,
@@ -86,6 +86,7 @@ def compare(
         settings=settings,
         progress=progress,
     )
+    return replace(found, content=run.trained["content"])
 
 
 def learned(

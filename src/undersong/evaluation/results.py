@@ -82,6 +82,7 @@ class Report:
     withheld : fields of withheld_consistent@k
     popularity : by what popularity is measured
     protocols : the lead result first
+    content : hash of the run that was judged (``runs.Run.content``); "" where that is not known
     """
 
     kind: str
@@ -95,3 +96,4 @@ class Report:
     withheld: tuple[str, ...]
     popularity: str
     protocols: tuple[Protocol, ...]
+    content: str = ""

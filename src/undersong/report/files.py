@@ -9,13 +9,15 @@ from undersong.evaluation.results import FORMAT, Interval, Number, Protocol, Rep
 from undersong.files import read_json, replacing, write_json
 from undersong.report import layout
 from undersong.report.layout import Table
+from undersong.runs import Run
 
+REPORT = "report.json"
 REMEDY = "make it again with `undersong evaluate`"
 
 
 def write(report: Report, folder: Path) -> None:
     """Write ``report.json`` and ``report.md``, each whole or not at all."""
-    write_json(folder / "report.json", {"format": FORMAT, **asdict(report)})
+    write_json(folder / REPORT, {"format": FORMAT, **asdict(report)})
     with replacing(folder / "report.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
 
@@ -39,6 +41,17 @@ def read(path: Path) -> Report:
             "protocols": tuple(_protocol(x) for x in found["protocols"]),
         }
     )
+
+
+def place(run: Run) -> Path | None:
+    """Find the report of a generation: its own on a shelf, else the one beside a run.
+
+    None where there is none, or where it is about another training.
+    """
+    path = run.file(REPORT) if run.has(REPORT) else run.folder / REPORT
+    if not path.exists():
+        return None
+    return path if read(path).content in ("", run.trained["content"]) else None
 
 
 def markdown(report: Report) -> str:

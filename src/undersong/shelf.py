@@ -1,0 +1,96 @@
+"""A shelf that stays open: what a long-running reader has, and how it moves to a new generation.
+
+A shelf is a folder that ``undersong publish`` writes to; a run folder serves as well.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import polars as pl
+
+from undersong import runs
+from undersong.errors import ArtifactError, UndersongError
+from undersong.runs import Run
+
+T = TypeVar("T")
+Stamp = tuple[int, int, int]
+# What code may raise that reads a file which is whole, has the right hash, and is not ours.
+FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
+
+
+class Shelf(Generic[T]):
+    """The current generation of a shelf, opened whole; ``refresh`` moves to the next.
+
+    Parameters
+    ----------
+    folder : Path
+    opening : from a generation, whose files have all been checked, to what the reader needs of it
+        It must take all of it into memory: the files may go once two newer ones are published.
+
+    Attributes
+    ----------
+    current : what ``opening`` gave of the generation in use
+        Read it once for each request, so that one request sees one generation.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no generation yet, or it is refused.
+    """
+
+    def __init__(self, folder: Path, *, opening: Callable[[Run], T]) -> None:
+        self.folder = folder
+        self._opening = opening
+        self._turn = threading.Lock()
+        self._seen = self._stamp()
+        self.current = self._open()
+
+    def refresh(self) -> bool:
+        """Move to what the pointer names, if that changed; say whether anything is new.
+
+        Costs one look at the pointer when nothing changed. The new generation is checked and
+        opened beside the old one, which answers until one assignment puts the new in its place.
+        Any thread may call it; while one opens, the others go on with what there is.
+
+        Raises
+        ------
+        ArtifactError
+            If the new generation is refused. The old one stays in use, and the refusal is said
+            once: the next look is taken when the pointer changes again.
+        """
+        if self._stamp() == self._seen or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            while (stamp := self._stamp()) != self._seen:
+                self._seen = stamp
+                try:
+                    self.current = self._open()
+                except ArtifactError:
+                    # A publisher may have moved on while the files were read: look again.
+                    if self._stamp() == stamp:
+                        raise
+            return True
+        finally:
+            self._turn.release()
+
+    def _open(self) -> T:
+        run = runs.read(self.folder)
+        for name in run.manifest["files"]:
+            run.file(name)
+        try:
+            return self._opening(run)
+        except FOREIGN as error:
+            raise ArtifactError(
+                f"generation {run.generation} of {self.folder} is refused: {error or repr(error)}"
+            ) from error
+
+    def _stamp(self) -> Stamp | None:
+        """What changes whenever the pointer is replaced; None where there is none."""
+        try:
+            found = os.stat(self.folder / "current.json")
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size

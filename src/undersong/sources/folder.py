@@ -170,7 +170,7 @@ def _read(
             rows = []
             answers = read([root / x.path for x in block])
             for file, answer in zip(block, answers, strict=True):
-                row = _row(file, answer)
+                row = row_of(file, answer)
                 if isinstance(row, Failure):
                     failures.append(row)
                 else:
@@ -184,7 +184,7 @@ def _read(
     return files.sort("path"), failures
 
 
-def _row(file: Found, tags: Tags | Unreadable) -> dict[str, object] | Failure:
+def row_of(file: Found, tags: Tags | Unreadable) -> dict[str, object] | Failure:
     """Join what a file says of itself with what its path says where it is silent."""
     if isinstance(tags, Unreadable):
         return Failure(file.path, tags.reason, tags.remedy)

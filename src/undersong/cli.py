@@ -3,7 +3,16 @@
 import click
 
 from undersong import __version__
-from undersong.commands import answering, audio, importing, learning, measuring, publishing, showing
+from undersong.commands import (
+    answering,
+    audio,
+    exporting,
+    importing,
+    learning,
+    measuring,
+    publishing,
+    showing,
+)
 from undersong.commands.group import Group
 
 COMMANDS = (
@@ -19,6 +28,7 @@ COMMANDS = (
     answering.neighbours,
     publishing.publish,
     publishing.rollback,
+    exporting.export,
     showing.demo,
 )
 

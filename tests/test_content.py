@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from undersong.audio.augment import augment
 from undersong.audio.waveform import RATE
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
@@ -27,7 +29,6 @@ from undersong.stages.content import (
     related_pieces,
     save_content,
 )
-from undersong.stages.pieces import augment
 from undersong.training import Schedule
 
 # Every size differs from every other: 23 artists, 3 tracks each, 7 columns, E_C of 11.
@@ -166,24 +167,126 @@ def test_a_wild_feature_is_cut_off():
     torch.testing.assert_close(model(row)[0], model(row)[1])
 
 
+# the start of the audio encoder
+
+
+def test_the_summary_of_a_chunk_is_the_mean_spread_peak_and_rise_of_its_lowest_cosines():
+    torch.manual_seed(0)
+    chunk = torch.rand(2, 128, 70).double().float()
+    found = AudioEncoder(SMALL).summary(chunk)
+    assert found.shape == (2, 96)
+    for n, k in ((0, 0), (1, 5), (0, 23)):
+        wave = [math.cos(math.pi * (band + 0.5) / 128 * k) for band in range(128)]
+        length = math.sqrt(sum(x * x for x in wave))
+        for part, of_band in enumerate(
+            (
+                lambda x: sum(x) / len(x),
+                lambda x: float(np.std(x, ddof=1)),
+                max,
+                lambda x: sum(max(b - a, 0) for a, b in pairwise(x)) / (len(x) - 1),
+            )
+        ):
+            want = sum(w * of_band(chunk[n, band].tolist()) for band, w in enumerate(wave)) / length
+            assert found[n, 24 * part + k].item() == pytest.approx(want, abs=1e-4)
+
+
+def summaries_of_artists(artists, tracks):
+    """Artists differ softly in 9 columns; something else moves 40 columns of a track together."""
+    generator = torch.Generator().manual_seed(0)
+    artist = torch.arange(artists).repeat_interleave(tracks)
+    values = torch.randn(artists * tracks, 96, generator=generator)
+    values[:, 3:12] += 1.5 * torch.randn(artists, 9, generator=generator)[artist]
+    values[:, 40:80] += 6 * torch.randn(artists * tracks, 1, generator=generator)
+    return 7 * values + 100, artist
+
+
+def within(known, artist):
+    """Covariance of tracks within artists."""
+    means = torch.stack([known[artist == a].mean(dim=0) for a in artist.unique()])
+    apart = known - means[artist]
+    return apart.T @ apart / (len(artist) - len(means))
+
+
+def test_whitened_tracks_of_one_artist_differ_alike_in_every_direction():
+    model = AudioEncoder(SMALL)
+    values, artist = summaries_of_artists(61, 13)
+    model.whiten(values, artist)
+    known = (values - model.usual) @ model.whitening
+    spread = torch.linalg.eigvalsh(within(known, artist)) * 96
+    assert spread.min() > 0.5
+    assert spread.max() < 1.1
+    torch.testing.assert_close(known.mean(dim=0), torch.zeros(96), atol=1e-3, rtol=0)
+
+
+def test_a_start_without_training_tells_artists_apart_that_it_never_saw():
+    model = AudioEncoder(dataclasses.replace(SMALL, width=128))
+    values, artist = summaries_of_artists(61, 13)
+    unseen = artist >= 50
+    before = (values - values.mean(dim=0)) / values.std(dim=0)
+    model.whiten(values[~unseen], artist[~unseen] * 3)
+    with torch.no_grad():
+        after = model.plain((values - model.usual) @ model.whitening)
+    shares = [
+        precision(unit(x[unseen].numpy()), artist[unseen].numpy(), slice(None))
+        for x in (before, after)
+    ]
+    assert shares[1] > shares[0] + 0.1
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_few_tracks_or_one_each_whiten_nothing_into_infinity(tracks):
+    model = AudioEncoder(SMALL)
+    values, artist = summaries_of_artists(3, tracks)
+    values[:, 17] = 4  # a constant summary
+    model.whiten(values, artist)
+    assert torch.isfinite((values - model.usual) @ model.whitening).all()
+
+
 # batches
+
+
+def augmented(chunks, *, frames=172, gain=0.0, shift=0, mask=0):
+    generator = np.random.default_rng(0)
+    return augment(chunks, generator, frames=frames, gain=gain, shift=shift, mask=mask)
 
 
 def test_augmentation_cuts_and_hides_at_most_what_it_may():
     chunks = np.arange(172, dtype=np.float16)[None, None, :] + np.zeros((6, 128, 1), np.float16)
     chunks += 1000 * (np.arange(128, dtype=np.float16)[None, :, None] % 2)
-    generator = np.random.default_rng(0)
-    plain = augment(chunks, generator, dataclasses.replace(SMALL, frames=80, mask=0))
+    plain = augmented(chunks, frames=80)
     assert plain.shape == (6, 128, 80)
     begin = plain[:, 0, 0]
     assert len(set(begin)) > 2
     np.testing.assert_array_equal(plain[:, 0], begin[:, None] + np.arange(80))
-    masked = augment(chunks, generator, dataclasses.replace(SMALL, frames=172, mask=13))
-    changed = masked != chunks
+    changed = augmented(chunks, mask=13) != chunks
     bands, frames = changed.all(axis=2).sum(axis=1), changed.mean(axis=1).round().sum(axis=1)
     assert bands.max() <= 13
     assert frames.max() <= 13
     assert changed.any(axis=(1, 2)).all()
+
+
+def test_a_louder_chunk_has_more_power_by_one_factor_within_the_range():
+    power = np.random.default_rng(1).uniform(1, 40, size=(9, 128, 172))
+    heard = augmented(np.log1p(power).astype(np.float16), gain=6.0)
+    decibels = 10 * np.log10(np.expm1(heard.astype(np.float64)) / power)
+    of_chunk = decibels.mean(axis=(1, 2))
+    np.testing.assert_allclose(
+        decibels, np.broadcast_to(of_chunk[:, None, None], decibels.shape), atol=0.1
+    )
+    assert np.abs(of_chunk).max() <= 6
+    assert np.ptp(of_chunk) > 4
+
+
+def test_a_higher_chunk_has_its_bands_elsewhere_and_silence_where_none_came_from():
+    chunks = np.broadcast_to(np.arange(1, 129, dtype=np.float16)[None, :, None], (29, 128, 172))
+    steps = []
+    for moved in augmented(chunks, shift=5):
+        silent = int((moved[:, 0] == 0).sum())
+        step = -silent if moved[-1, 0] == 0 else silent
+        want = [b - step + 1 if 0 <= b - step < 128 else 0 for b in range(128)]
+        np.testing.assert_array_equal(moved[:, 7], want)
+        steps.append(step)
+    assert set(steps) == set(range(-5, 6))
 
 
 @pytest.mark.parametrize(("repeats", "sizes"), [(True, [3, 3, 3]), (False, [3, 2, 1])])
@@ -355,6 +458,8 @@ def test_a_catalogue_without_sound_or_features_has_no_content(tmp_path):
         ({"similar": 1.5}, r"similar must be in \[0, 1\]"),
         ({"frames": 173}, "frames 173 must be 64 to 172"),
         ({"mask": 128}, "mask below frames"),
+        ({"gain": -0.5}, "gain must be 0 or more"),
+        ({"shift": 128}, "shift 0 to 127"),
     ],
 )
 def test_settings_out_of_range_are_refused(changed, message):
@@ -379,6 +484,14 @@ def test_a_saved_model_embeds_as_before(tmp_path, heard):
     assert loaded.settings == SMALL
     assert getattr(loaded, "source", None) == getattr(model, "source", None)
     torch.testing.assert_close(loaded(inputs), model.eval()(inputs), rtol=0, atol=0)
+
+
+def test_an_audio_encoder_of_an_earlier_version_says_so(tmp_path):
+    model, path = AudioEncoder(SMALL), tmp_path / "content.safetensors"
+    del model.plain
+    save_content(model, path)
+    with pytest.raises(ArtifactError, match="encoder of an earlier version; train again"):
+        load_content(path)
 
 
 def test_a_file_that_is_no_model_says_so(tmp_path):

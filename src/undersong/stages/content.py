@@ -20,7 +20,7 @@ from undersong.audio.extract import FAILURES
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue
 from undersong.embeddings import Embeddings, unit
-from undersong.errors import DataError, SettingsError, nearest_known
+from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.content import (
@@ -93,7 +93,9 @@ def embed_content(
     model: ContentModel
     if source == AUDIO:
         model = AudioEncoder(settings).to(device)
-        pieces, failed = of_audio(catalogue, settings, work=work, device=device, progress=progress)
+        pieces, failed = of_audio(
+            catalogue, parts, model=model, work=work, device=device, progress=progress
+        )
     else:
         columns = next(
             x.vectors.shape[1] for (n, _), x in catalogue.features.items() if n == source
@@ -321,6 +323,8 @@ def load_content(path: Path) -> ContentModel:
         if about["source"] == AUDIO
         else VectorEncoder(about["source"], int(about["columns"]), settings)
     )
+    if set(tensors) != set(model.state_dict()):
+        raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
     model.load_state_dict(tensors)
     model.eval()
     return model

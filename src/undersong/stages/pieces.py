@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from undersong.audio.augment import augment
 from undersong.audio.extract import extract
 from undersong.audio.shards import LogMels
 from undersong.catalogue.tables import Catalogue, Kind
-from undersong.models.content import ContentSettings, VectorEncoder, of_track
+from undersong.models.content import SUMMARY, AudioEncoder, VectorEncoder, of_track
 from undersong.progress import Progress
 
 TRACKS_BLOCK = 16  # of up to 8 chunks, embedded at a time
 VECTOR_BLOCK = 8192
+WHITENED = 20_000  # tracks at most that say how tracks of one artist differ
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Pieces:
 
 def of_audio(
     catalogue: Catalogue,
-    settings: ContentSettings,
+    parts: NDArray[np.str_],
     *,
+    model: AudioEncoder,
     work: Path,
     device: str,
     progress: Progress,
 ) -> tuple[Pieces, pl.DataFrame]:
     """Extract what is not yet extracted beside the catalogue, and read it back chunk by chunk."""
+    settings = model.settings
     found = extract(
         catalogue,
         catalogue.extracted or work / "log-mel",
@@ -59,8 +63,22 @@ def of_audio(
     track = _rows(catalogue.ids("track"), mels.ids)
     artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]
 
+    trains = np.flatnonzero(parts[artist] == "train")
+    if len(trains):
+        some = trains[np.linspace(0, len(trains) - 1, min(len(trains), WHITENED)).astype(np.int64)]
+        model.whiten(
+            _summaries(model, mels, some, device), torch.from_numpy(artist[some]).to(device)
+        )
+
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-        chunks = augment(mels.read_one_each(rows, generator), generator, settings)
+        chunks = augment(
+            mels.read_one_each(rows, generator),
+            generator,
+            frames=settings.frames,
+            gain=settings.gain,
+            shift=settings.shift,
+            mask=settings.mask,
+        )
         return torch.from_numpy(chunks).to(device)
 
     def embed(model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -69,29 +87,6 @@ def of_audio(
         return torch.cat(vectors).cpu().numpy()
 
     return Pieces(track, artist, draw, embed, repeats=True), found.failed
-
-
-def augment(
-    chunks: NDArray[np.float16], generator: np.random.Generator, settings: ContentSettings
-) -> NDArray[np.float32]:
-    """Cut each chunk at a random place and hide some bands and frames, (n, m, t) -> (n, m, frames).
-
-    Source
-    ------
-    Park et al., SpecAugment (2019), with one mask a side.
-    """
-    n, bands, frames = chunks.shape
-    begin = generator.integers(frames - settings.frames + 1, size=n)
-    cut = np.stack([x[:, b : b + settings.frames] for x, b in zip(chunks, begin, strict=True)])
-    cut = cut.astype(np.float32)
-    for size, axis in ((bands, 1), (settings.frames, 2)) if settings.mask else ():
-        width = generator.integers(settings.mask + 1, size=(n, 1))
-        first = generator.integers(size - width + 1)  # (n, 1)
-        place = np.arange(size) - first  # (n, size)
-        hidden = (place >= 0) & (place < width)
-        mean = cut.mean(axis=axis, keepdims=True)
-        cut = np.where(np.expand_dims(hidden, 3 - axis), mean, cut)
-    return cut
 
 
 def of_vectors(
@@ -123,6 +118,16 @@ def of_vectors(
     return Pieces(
         np.concatenate([track, np.full(len(own), -1)]), artist, draw, embed, repeats=False
     )
+
+
+@torch.no_grad()
+def _summaries(model: AudioEncoder, mels: LogMels, rows: NDArray[np.int64], device: str) -> Tensor:
+    """Plain summaries of tracks, the mean over the chunks of each, (m,) rows -> (m, 96)."""
+    found = torch.empty(len(rows), SUMMARY, device=device)
+    for place, row in enumerate(rows):
+        chunks = torch.from_numpy(mels.read(row).astype(np.float32)).to(device)
+        found[place] = model.summary(chunks).mean(dim=0)
+    return found
 
 
 def _embed_tracks(model: nn.Module, mels: LogMels, rows: NDArray[np.int64], device: str) -> Tensor:

@@ -6,6 +6,7 @@ from undersong import __version__
 from undersong.commands import (
     answering,
     audio,
+    explaining,
     exporting,
     importing,
     learning,
@@ -26,6 +27,7 @@ COMMANDS = (
     measuring.reproduce,
     answering.similar,
     answering.neighbours,
+    explaining.explain,
     publishing.publish,
     publishing.rollback,
     exporting.export,

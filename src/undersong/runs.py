@@ -7,6 +7,7 @@ RUN/generations/N/facts.parquet       what filters ask for: genres, region, deca
 RUN/generations/N/embeddings/KIND.NAME.parquet
 RUN/generations/N/weights/NAME.safetensors, encoders.json
 RUN/generations/N/evidence.safetensors  sources and relations that order answers
+RUN/generations/N/reasons/            what explains answers: shared things, E_G without each source
 RUN/generations/N/known.parquet       metadata of the artists, for items that are added later
 RUN/added/N.parquet                   items added to generation N since (`undersong add`)
 RUN/work/                             checkpoints of a training that has not ended

@@ -1,0 +1,176 @@
+"""Why a score is what it is: what each source adds to it, adding up to the whole.
+
+The effect of a source is how far the score falls when both items stay silent about it. Sources say
+much the same twice, so the effects alone do not add up: what goes only when several are gone is
+shared out by the effects.
+
+Source: separable costs and remaining benefits, the old rule for what several dams are worth
+together (Young, Okada and Hashimoto, Water Resources Research 18, 1982), with the effect in place
+of the benefit. The Shapley value would ask for all 2^g embeddings, and for those of items of which
+nearly nothing is known: their cosines are high with anybody, which says nothing about the pair.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong.evidence import Evidence
+from undersong.explaining.background import RELATIONS
+from undersong.ranker import KNOWN, Answered, Ranker
+
+SMALL = 0.01  # added to each effect before the rest is shared, lest noise decide between nothings
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Scores of p pairs taken apart into m sources.
+
+    Parameters
+    ----------
+    names : (m,) of the sources
+    scores, start : (p,) float64, ``start`` being the score of a pair of which nothing is known
+        and whatever no source can be credited with
+    effects : (p, m), how far the score falls without the source; negative where it rises
+    shares : (p, m), with ``start`` they add up to the score
+    """
+
+    names: tuple[str, ...]
+    scores: NDArray[np.float64]
+    start: NDArray[np.float64]
+    effects: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+
+def of_cosines(
+    cosines: NDArray[np.float32],
+    without: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    told: NDArray[np.bool_],
+) -> Attribution:
+    """Take cosines of E_G apart.
+
+    Parameters
+    ----------
+    cosines, without : (p,) with all sources, (p, g) without each group of sources
+    told : (p, g), whether the group says anything of either item
+    """
+    scores = cosines.astype(np.float64)
+    effects = np.where(told, scores[:, None] - without, 0)
+    return _share(tuple(names), scores, np.zeros_like(scores), effects)
+
+
+def of_order(
+    ranker: Ranker,
+    evidence: Evidence,
+    found: Answered,
+    places: NDArray[np.int64],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    without: NDArray[np.float32],
+    told: NDArray[np.bool_],
+    bare: NDArray[np.bool_],
+    long_tail: float,
+) -> Attribution:
+    """Take scores of the learned order apart.
+
+    Parameters
+    ----------
+    found : the answers of one query
+    places : (p,) of the answers to explain among those
+    without, told : (p, g), cosine of E_G without each group, and whether it says anything
+    bare : (p, g, 2) bool, whether the query and the answer have no E_G left without the group
+
+    Notes
+    -----
+    Without a group, the columns of its sources say that both lack it, and the cosine, with its
+    place in the list, is the one that is left. The list, the crowds and the walks, which begin at
+    other items, stay. Without relations is the order that knows none (``long_tail`` = 1).
+    """
+    features = found.gathered.features[0]
+    column = {name: at for at, name in enumerate(ranker.names)}
+    near = (features[:, [column["no E_G of query"], column["no E_G of candidate"]]] == 0).all(
+        axis=1
+    )
+    near &= found.candidates[0] >= 0
+    listed = np.sort(features[near, column["cosine"]])
+    asked = features[places]
+    changed = np.repeat(asked[None], len(groups) + 1, axis=0)  # (g + 1, p, f)
+    for at, names in enumerate(groups.values()):
+        _silence(changed[at], column, names)
+        _compare(changed[at], column, without[:, at], gone=bare[:, at], listed=listed)
+    for names in groups.values():
+        _silence(changed[-1], column, names)
+    nothing = np.zeros(len(places), dtype=np.float32)
+    _compare(changed[-1], column, nothing, gone=np.ones((len(places), 2), bool), listed=listed)
+
+    hidden = evidence.on_relations
+    stack = np.concatenate([asked[None], changed])
+    blind = ranker.weigh(np.stack([asked, changed[-1]]), hidden).astype(np.float64)
+    seen = ranker.weigh(stack).astype(np.float64)
+    if long_tail:
+        seen = (1 - long_tail) * seen + long_tail * ranker.weigh(stack, hidden)
+    full, scores = seen[0], found.scores[0][places].astype(np.float64)
+    said = evidence.relations[found.gathered.rows[0]].indices
+    known = np.where(np.isin(found.candidates[0][places], said), KNOWN, 0.0)
+    effects = np.where(told, (full - seen[1:-1]).T, 0)
+    effects = np.column_stack([effects, full - blind[0]])
+    return _share((*groups, RELATIONS), scores, blind[1], effects, said=known)
+
+
+def _silence(
+    features: NDArray[np.float32], column: Mapping[str, int], names: Sequence[str]
+) -> None:
+    """Say in the columns of some sources that both items lack them."""
+    for name in names:
+        features[:, column[f"same {name}"]] = 0
+        features[:, column[f"no {name}"]] = 1
+
+
+def _compare(
+    features: NDArray[np.float32],
+    column: Mapping[str, int],
+    cosine: NDArray[np.float32],
+    *,
+    gone: NDArray[np.bool_],
+    listed: NDArray[np.float32],
+) -> None:
+    """Put another cosine, and the place it has among those ``listed``, into the columns of E_G."""
+    before = features[:, column["cosine"]]
+    compared = (
+        features[:, column["no E_G of query"]] + features[:, column["no E_G of candidate"]] == 0
+    )
+    better = len(listed) - np.searchsorted(listed, cosine, side="right")
+    itself = compared & (before > cosine)
+    lost = gone.any(axis=1)
+    place = np.where(compared & ~lost, better - itself, len(listed) - compared)
+    features[:, column["rank of cosine"]] = np.log1p(place)
+    features[:, column["cosine"]] = np.where(lost, 0, cosine)
+    for at, item in enumerate(("query", "candidate")):
+        features[gone[:, at], column[f"no E_G of {item}"]] = 1
+        features[gone[:, at], column[f"crowd of {item}"]] = 0
+
+
+def _share(
+    names: tuple[str, ...],
+    scores: NDArray[np.float64],
+    start: NDArray[np.float64],
+    effects: NDArray[np.float64],
+    *,
+    said: NDArray[np.floating] | float = 0.0,
+) -> Attribution:
+    """Share what the effects leave over by those that have its sign; else it stays in the start.
+
+    ``said`` is what a known relation added to the score; it is the last source's alone.
+    """
+    rest = scores - said - start - effects.sum(axis=1)
+    weight = np.maximum(np.sign(rest)[:, None] * effects + SMALL, 0)
+    weight[effects == 0] = 0  # nothing was said, so there is nothing to credit
+    total = weight.sum(axis=1, keepdims=True)
+    shares = effects + rest[:, None] * weight / np.where(total > 0, total, 1)
+    effects = effects.copy()
+    effects[:, -1] += said
+    shares[:, -1] += said
+    return Attribution(names, scores, scores - shares.sum(axis=1), effects, shares)

@@ -1,0 +1,252 @@
+"""Find the reasons of answers: where each part of ``Reasons`` comes from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.errors import DataError
+from undersong.explaining.attribution import Attribution, of_cosines, of_order
+from undersong.explaining.background import RELATIONS, Background
+from undersong.explaining.reasons import Contribution, Known, Reasons, SharedTag, TrackPair, Whose
+from undersong.explaining.wording import unknown
+from undersong.ranker import answer
+from undersong.search import Index, Match, find
+
+FEW = 5  # tags and common relations that are named
+
+
+def explain(
+    index: Index,
+    background: Background,
+    items: pl.DataFrame,
+    *,
+    asked: str,
+    answered: str,
+    long_tail: float = 0.0,
+) -> tuple[Match, Match, Reasons]:
+    """Say why an item is similar to another, each given by name or id as in ``search.similar``.
+
+    Raises
+    ------
+    UnknownItem
+        If no item fits one of the names.
+    DataError
+        If both mean the same item, or nothing but its name is known of one.
+    """
+    first, second = find(items, asked), find(items, answered)
+    rows = []
+    for match in (first, second):
+        if match.id not in index.embeddings.index:
+            raise DataError(
+                f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays "
+                "or metadata; add some to the catalogue and train again"
+            )
+        rows.append(index.embeddings.index[match.id])
+    (why,) = reasons(index, background, rows[0], np.array(rows[1:]), long_tail=long_tail)
+    return first, second, why
+
+
+def reasons(
+    index: Index,
+    background: Background,
+    asked: int,
+    others: NDArray[np.int64],
+    *,
+    long_tail: float = 0.0,
+) -> tuple[Reasons, ...]:
+    """Say why each of some items is an answer, in their order.
+
+    Parameters
+    ----------
+    asked, others : row and (p,) rows of ``index.embeddings``
+    long_tail : in [0, 1], as in ``ranker.answer``
+
+    Raises
+    ------
+    DataError
+        If an item is asked about itself, or ``long_tail`` of an index without a learned order.
+    """
+    ids = index.embeddings.ids
+    if (others == asked).any():
+        raise DataError(f"{ids[asked]!r} is asked why it is similar to itself; name two items")
+    a = background.index[ids[asked]]
+    b = np.array([background.index[ids[x]] for x in others], dtype=np.int64)
+    if index.ranker is not None and index.evidence is not None:
+        scored = _learned(index, background, (asked, a), (others, b), long_tail=long_tail)
+    elif long_tail:
+        raise DataError(
+            f"the dial long_tail is {long_tail:g}, but these answers are ordered by cosine, which "
+            "has no dial; leave it out"
+        )
+    else:
+        scored = _by_cosine(index, background, (asked, a), (others, b))
+    return tuple(_reasons(background, (a, int(row)), scored, at) for at, row in enumerate(b))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of p pairs taken apart, how sure each is (NaN: no telling), who was a candidate."""
+
+    split: Attribution
+    confidence: NDArray[np.float32]
+    candidates: NDArray[np.bool_]
+
+
+def _by_cosine(
+    index: Index,
+    background: Background,
+    asked: tuple[int, int],
+    others: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Scored:
+    """Take cosines apart; ``asked`` and ``others`` are rows of the index and of the background."""
+    vectors = index.embeddings.vectors
+    cosines = vectors[others[0]] @ vectors[asked[0]]
+    without, _ = _without(background, asked[1], others[1])
+    told = background.known_of[asked[1]] | background.known_of[others[1]]
+    split = of_cosines(cosines, without, tuple(background.groups), told=told)
+    nobody = np.full(len(cosines), np.nan, dtype=np.float32)
+    return Scored(split, nobody, np.ones(len(cosines), dtype=bool))
+
+
+def _learned(
+    index: Index,
+    background: Background,
+    asked: tuple[int, int],
+    others: tuple[NDArray[np.int64], NDArray[np.int64]],
+    *,
+    long_tail: float,
+) -> Scored:
+    """The same of the learned order.
+
+    Where one of the others is no candidate, all items are weighed: it then has a score, but would
+    not be an answer.
+    """
+    ranker, evidence = index.ranker, index.evidence
+    if ranker is None or evidence is None:
+        raise TypeError("only a learned order has candidates")
+    rows, query = others[0], np.array([asked[0]])
+    found = answer(ranker, evidence, query, long_tail=long_tail)
+    candidates = np.isin(rows, found.candidates[0])
+    if not candidates.all():
+        found = answer(ranker, evidence, query, long_tail=long_tail, count=len(evidence.vectors))
+    turn = np.argsort(found.candidates[0], kind="stable")
+    places = turn[np.searchsorted(found.candidates[0], rows, sorter=turn)]
+    without, bare = _without(background, asked[1], others[1])
+    split = of_order(
+        ranker,
+        evidence,
+        found,
+        places,
+        groups=background.groups,
+        without=without,
+        told=background.known_of[asked[1]] | background.known_of[others[1]],
+        bare=bare,
+        long_tail=long_tail,
+    )
+    return Scored(split, found.confidence[0][places], candidates)
+
+
+def _without(
+    background: Background, a: int, b: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Cosines without each group, (p, g), and whether either item has no E_G left, (p, g, 2)."""
+    rows = background.place[np.append(b, a)]
+    left = np.zeros((len(rows), *background.without.shape[1:]), dtype=np.float32)
+    left[rows >= 0] = background.without[rows[rows >= 0]]
+    gone = np.all(left == 0, axis=2)
+    bare = np.stack([np.broadcast_to(gone[-1], gone[:-1].shape), gone[:-1]], axis=2)
+    return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
+
+
+def _reasons(
+    background: Background,
+    pair: tuple[int, int],
+    scored: Scored,
+    at: int,
+) -> Reasons:
+    a, b = pair
+    split, confidence = scored.split, float(scored.confidence[at])
+    asked, answered = known(background, a), known(background, b)
+    words = _shared(background.tags.of(a), background.tags.of(b))
+    rarest = words[np.argsort(background.having[words], kind="stable")][:FEW]
+    related = background.related
+    through = _shared(related.of(a), related.of(b))
+    links = related.starts[through + 1] - related.starts[through]
+    first = through[np.argsort(links, kind="stable")][:FEW]
+    said = background.said_by.of(a)[np.flatnonzero(related.of(a) == b)]
+    played = background.listeners
+    return Reasons(
+        asked=asked,
+        answered=answered,
+        score=float(split.scores[at]),
+        confidence=None if np.isnan(confidence) else confidence,
+        candidate=bool(scored.candidates[at]),
+        start=float(split.start[at]),
+        contributions=_contributions(split, at, asked, answered),
+        related_by=str(said[0]) if len(said) else None,
+        tags=tuple(SharedTag(background.words[x], int(background.having[x])) for x in rarest),
+        tags_shared=len(words),
+        listeners_shared=(len(_shared(played.of(a), played.of(b))) if len(played.values) else None),
+        relations_shared=len(through),
+        through=tuple(background.names[x] for x in first),
+        tracks=_closest(background, a, b),
+        unknown=tuple(x for one in (asked, answered) if (x := unknown(one, background.groups))),
+    )
+
+
+def known(background: Background, row: int) -> Known:
+    """Count what is known of one item."""
+    played = background.listeners
+    return Known(
+        item=str(background.ids[row]),
+        name=background.names[row],
+        sources=background.sources[row],
+        tags=background.tags.length(row),
+        relations=background.related.length(row),
+        listeners=played.length(row) if len(played.values) else None,
+    )
+
+
+def _contributions(
+    split: Attribution, at: int, asked: Known, answered: Known
+) -> tuple[Contribution, ...]:
+    """Every source that says something of either, the one with the largest effect first.
+
+    Relations are always named where they count: that nobody has linked an item counts, too.
+    """
+    found = []
+    for turn in np.argsort(-np.abs(split.effects[at]), kind="stable"):
+        name = split.names[turn]
+        told = [
+            bool(x.relations) if name == RELATIONS else name in x.sources for x in (asked, answered)
+        ]
+        if name == RELATIONS or any(told):
+            share, effect = float(split.shares[at, turn]), float(split.effects[at, turn])
+            found.append(Contribution(name, share, effect, _whose(*told)))
+    return tuple(found)
+
+
+def _whose(asked: bool, answered: bool) -> Whose:
+    if asked and answered:
+        return "both"
+    if asked or answered:
+        return "asked" if asked else "answered"
+    return "neither"
+
+
+def _closest(background: Background, a: int, b: int) -> TrackPair | None:
+    """Find the pair of tracks with the highest cosine of E_C."""
+    mine, theirs = background.tracks_of.of(a), background.tracks_of.of(b)
+    if background.tracks is None or not len(mine) or not len(theirs):
+        return None
+    cosines = background.tracks.vectors[mine] @ background.tracks.vectors[theirs].T
+    at, other = divmod(int(cosines.argmax()), len(theirs))
+    first, second = background.tracks.ids[mine[at]], background.tracks.ids[theirs[other]]
+    titles = background.titles
+    return TrackPair(first, titles[first], second, titles[second], float(cosines[at, other]))
+
+
+def _shared(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
+    return np.intersect1d(a, b, assume_unique=True).astype(np.int64)

@@ -101,12 +101,11 @@ def import_folder(
     if pairs:
         made = _with_pairs(made, pairs)
     tables.write(made, catalogue)
-    known = set(before["path"])
-    new = sum(x.path not in known for x in pending)
+    known, read, kept = (set(x["path"]) for x in (before, files, same))
     return FolderSummary(
-        new=new,
-        changed=len(pending) - new,
-        removed=len(known - {x.path for x in found.files} - set(same["path"])),
+        new=len(read - known),
+        changed=len(read & known - kept),
+        removed=len(known - read),
         unchanged=len(same),
         left_out=len(failures),
         guessed=int(files["guessed"].sum()),

@@ -27,17 +27,16 @@ def keep(new: Catalogue, old: Catalogue) -> Catalogue:
         pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
     )
     kept = replace(
-        new,
+        old,  # and with it whatever else a catalogue says
         plays=plays.group_by("kind", "user", "item", maintain_order=True).agg(pl.sum("plays")),
         relations=relations.filter(pl.col("a") != pl.col("b")).unique(maintain_order=True),
         features={key: _features(x, ids[key[1]]) for key, x in old.features.items()},
         fields=(*new.fields, *(x for x in old.fields if (x.kind, x.name) not in MADE)),
+        audio_root=new.audio_root,
     )
-    tracks = _join(new.tracks, _unknown(kept, "track"), old, "track", ids)
-    artists = [_unknown(kept, "artist"), tracks["artist"]]
-    return replace(
-        kept, tracks=tracks, artists=_join(new.artists, pl.concat(artists), old, "artist", ids)
-    )
+    tracks = _join(new.tracks, _named(kept, "track"), old, "track", ids)
+    artists = pl.concat([_named(kept, "artist"), tracks["artist"]])
+    return replace(kept, tracks=tracks, artists=_join(new.artists, artists, old, "artist", ids))
 
 
 def _changed(new: Catalogue, old: Catalogue, kind: Kind) -> Iterator[tuple[str, str]]:
@@ -76,7 +75,7 @@ def _features(given: Embeddings, changed: Mapping[str, str]) -> Embeddings:
     return Embeddings(tuple(ids[x] for x in first), given.vectors[first])
 
 
-def _unknown(catalogue: Catalogue, kind: Kind) -> pl.Series:
+def _named(catalogue: Catalogue, kind: Kind) -> pl.Series:
     """List the ids that plays, relations and features name."""
     pairs = catalogue.pairs(kind)
     named = [pairs["a"], pairs["b"], catalogue.plays.filter(pl.col("kind") == kind)["item"]]

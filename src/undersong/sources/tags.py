@@ -4,7 +4,6 @@ Keys are compared without regard to case. ``MUSICBRAINZ_TRACKID`` and its like h
 *recording*, in spite of the name; the id of a track on a release is of no use here.
 """
 
-import math
 import re
 import struct
 import unicodedata
@@ -12,35 +11,55 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import mutagen
+from mutagen.aac import AAC
 from mutagen.aiff import AIFF
 from mutagen.asf import ASF
+from mutagen.dsdiff import DSDIFF
+from mutagen.dsf import DSF
 from mutagen.flac import FLAC
 from mutagen.id3 import TCON, UFID
 from mutagen.monkeysaudio import MonkeysAudio
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4
+from mutagen.musepack import Musepack
+from mutagen.oggflac import OggFLAC
 from mutagen.oggopus import OggOpus
+from mutagen.oggspeex import OggSpeex
 from mutagen.oggvorbis import OggVorbis
+from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
-# What to try first, by the end of the name: three times as fast as trying everything.
-LIKELY: dict[str, Callable[[Any], Any]] = {
-    ".aif": AIFF,
-    ".aiff": AIFF,
-    ".ape": MonkeysAudio,
+Parser = Callable[[Any], Any]
+# By the end of the name.
+PARSERS: dict[str, Parser] = {
     ".flac": FLAC,
-    ".m4a": MP4,
-    ".mp3": MP3,
     ".ogg": OggVorbis,
     ".opus": OggOpus,
-    ".wav": WAVE,
+    ".oga": OggFLAC,
+    ".spx": OggSpeex,
+    ".m4a": MP4,
     ".wma": ASF,
+    ".asf": ASF,
+    ".wav": WAVE,
+    ".wave": WAVE,
+    ".aif": AIFF,
+    ".aiff": AIFF,
+    ".aifc": AIFF,
     ".wv": WavPack,
+    ".ape": MonkeysAudio,
+    ".mpc": Musepack,
+    ".dsf": DSF,
+    ".dff": DSDIFF,
+    ".tta": TrueAudio,
+    ".mp3": MP3,
+    ".mp2": MP3,
+    ".aac": AAC,
 }
+LOOSE = (MP3, AAC)  # they look for a beginning anywhere, and may find one in what is damaged
 # Meaning -> keys, the best first; those of the MusicBrainz programs, and plain ones.
 _APPLE = "----:com.apple.itunes:"
 KEYS = {
@@ -84,6 +103,7 @@ _WANTED = frozenset(key for keys in KEYS.values() for key in keys)
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
+TWO_DAYS = 172_800.0  # seconds; a header that says more is damaged
 LONGEST = 300  # characters of a value, and values of a key: a title of megabytes is none
 NO_GENRE = frozenset({"genre", "misc", "n/a", "none", "other", "undefined", "unknown"})
 # What mutagen raises over damaged files beside its own errors (benchmarks/fuzz_tags.py).
@@ -109,7 +129,7 @@ class Tags:
     country : of the artist, as written
     release_country : of the release, as written
     compilation : bool
-    seconds : > 0, or None
+    seconds : above 0 and below two days, or None
     """
 
     artist: tuple[str, ...] = ()
@@ -146,17 +166,11 @@ def read(path: Path) -> Tags:
     """
     try:
         with path.open("rb") as opened:
-            if not opened.read(1):
-                raise Unreadable("empty (0 bytes)", "get the file again")
-            opened.seek(0)
             file = _parse(opened, path.suffix.lower())
-            if file is None:
-                raise Unreadable("no audio of a known kind", "correct the end of its name")
             return _tags(dict(_said(file.tags)), getattr(file.info, "length", None))
     except DAMAGED as error:
-        reason = (
-            f"damaged ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__})"
-        )
+        said = str(error).splitlines() or [type(error).__name__]
+        reason = f"damaged, or no audio ({said[0][:100]})"
         raise Unreadable(reason, "get the file again") from error
     except OSError as error:
         reason = f"cannot be opened ({error.strerror or error})"
@@ -165,15 +179,23 @@ def read(path: Path) -> Tags:
         raise Unreadable("its tags need more memory than they may", "remove the tags") from error
 
 
-def _parse(opened: Any, suffix: str) -> Any:
-    """Parse a file as its name says, else as its content says."""
-    if suffix in LIKELY:
+def _parse(opened: BinaryIO, suffix: str) -> Any:
+    """Parse a file as its name says, else as anything that fits; the first complaint counts."""
+    head = opened.read(3)
+    if not head:
+        raise Unreadable("empty (0 bytes)", "get the file again")
+    likely = PARSERS.get(suffix, MP3)
+    others = [
+        x for x in PARSERS.values() if x not in LOOSE or head[:1] == b"\xff" or head == b"ID3"
+    ]
+    complaints = []
+    for parse in dict.fromkeys([likely, *others]):
         try:
-            return LIKELY[suffix](opened)
-        except mutagen.MutagenError:
             opened.seek(0)
-    parse: Callable[[Any], Any] = mutagen.File
-    return parse(opened)
+            return parse(opened)
+        except DAMAGED as error:
+            complaints.append(error)
+    raise complaints[0]
 
 
 def _said(tags: Any) -> Iterator[tuple[str, list[str]]]:
@@ -233,7 +255,7 @@ def _tags(said: dict[str, list[str]], length: float | None) -> Tags:
         country=first_of("country"),
         release_country=first_of("release_country"),
         compilation=first_of("compilation") in ("1", "True"),
-        seconds=float(length) if length and 0 < length < math.inf else None,
+        seconds=float(length) if length and 0 < length < TWO_DAYS else None,
     )
 
 

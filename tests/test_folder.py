@@ -1,0 +1,413 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+import tagged
+from undersong.catalogue import tables
+from undersong.catalogue.check import check_catalogue
+from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
+from undersong.cli import cli
+from undersong.embeddings import Embeddings
+from undersong.errors import DataError
+from undersong.sources.folder import import_folder, text
+
+DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ANN, BOB, OTHER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")
+ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
+
+KILLS = 4  # 50 were tried
+
+
+@pytest.fixture
+def music(tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "catalogue"
+
+
+def tracks_of(catalogue, *columns):
+    return tables.read(catalogue).tracks.select(columns).rows()
+
+
+def failures_of(catalogue):
+    return dict(pl.read_csv(catalogue / "failures.csv").select("file", "reason").iter_rows())
+
+
+def counts(summary):
+    return summary.new, summary.changed, summary.removed, summary.unchanged
+
+
+def test_tags_become_artists_tracks_and_fields(music, home):
+    tagged.write(
+        music / "1.flac",
+        title="Öne",
+        artist="Ann feat. Bob",
+        album="First",
+        genre=["Rock", "Pop"],
+        date="1994",
+        artistcountry="NO",
+        releasecountry="GB",
+    )
+    tagged.write(music / "2.mp3", title="Two", artist="Ann", genre="Pop", date="1998")
+    tagged.write(music / "3.ogg", title="Three", artist="Ann", genre="pop", date="2001")
+    tagged.write(music / "4.ogg", title="Four", artist="Bob", recording_id=TWO, artist_id=BOB)
+    summary = import_folder(music, home)
+    assert counts(summary) == (4, 0, 0, 0)
+    assert check_catalogue(home) == ()
+    found = tables.read(home)
+    assert found.artists.to_dicts() == [
+        {
+            "id": "ann",
+            "name": "Ann",
+            "split": None,
+            "genre": ["pop", "rock"],
+            "country": "NO",
+            "release_country": "GB",
+            "decade": "1990s",
+            "year": 1998.0,
+            "credited": ["Ann", "Bob"],
+        },
+        {"id": BOB, "name": "Bob", "split": None, "credited": ["Ann", "Bob"]}
+        | dict.fromkeys(["genre", "country", "release_country", "decade", "year"]),
+    ]
+    assert found.tracks.select("id", "artist", "title", "path", "album", "credited").rows() == [
+        ("ann/one", "ann", "Öne", "1.flac", "First", ["Ann", "Bob"]),
+        ("ann/two", "ann", "Two", "2.mp3", None, None),
+        ("ann/three", "ann", "Three", "3.ogg", None, None),
+        (TWO, BOB, "Four", "4.ogg", None, None),
+    ]
+    roles = {(x.kind, x.role): x.name for x in found.fields if x.role}
+    assert roles == {
+        ("artist", "genre"): "genre",
+        ("artist", "region"): "country",
+        ("artist", "year"): "year",
+        ("track", "genre"): "genre",
+        ("track", "region"): "country",
+        ("track", "year"): "year",
+        ("track", "album"): "album",
+    }
+    assert [x.name for x in found.fields if x.withheld] == ["album"]
+    assert found.audio_root == music.resolve()
+
+
+def test_a_field_that_no_file_has_is_left_out(music, home):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    import_folder(music, home)
+    assert tables.read(home).fields == ()
+
+
+def test_a_name_without_an_id_is_the_one_artist_of_that_name(music, home):
+    tagged.write(music / "1.flac", title="One", artist="Ann", artist_id=ANN)
+    tagged.write(music / "2.flac", title="Two", artist="ANN!")
+    tagged.write(music / "3.flac", title="Three", artist="Cy", artist_id=BOB)
+    tagged.write(music / "4.flac", title="Four", artist="Cy", artist_id=OTHER)
+    tagged.write(music / "5.flac", title="Five", artist="Cy")
+    import_folder(music, home)
+    assert tracks_of(home, "artist") == [(ANN,), (ANN,), (BOB,), (OTHER,), ("cy",)]
+    assert tables.read(home).artists.select("id", "name").rows() == [
+        *((ANN, "ANN!"), (BOB, "Cy"), (OTHER, "Cy"), ("cy", "Cy")),
+    ]
+
+
+def test_untagged_files_take_names_from_their_path(music, home):
+    tagged.write(music / "Ann/First/01 One.wav")
+    tagged.write(music / "Bob - Two.wav")
+    tagged.write(music / "Three.wav", title="Three")
+    summary = import_folder(music, home)
+    assert tracks_of(home, "id", "album") == [("ann/one", "First"), ("bob/two", None)]
+    assert failures_of(home) == {"Three.wav": "no artist in its tags or path"}
+    assert summary.guessed == 2
+    assert "2 files lack tags" in text(summary)
+
+
+def test_a_compilation_is_by_the_artists_of_its_tracks(music, home):
+    for number, name in enumerate(["Ann", "Bob", "Cy"]):
+        tags = {"title": f"T{number}", "artist": name, "albumartist": "Various Artists"}
+        tagged.write(music / f"{number}.flac", compilation="1", album="Hits", **tags)
+    import_folder(music, home)
+    assert tables.read(home).ids("artist") == ("ann", "bob", "cy")
+
+
+def test_one_file_of_each_recording_is_kept(music, home):
+    tagged.write(music / "a.flac", seconds=4, title="One", artist="Ann", compilation="1")
+    tagged.write(music / "b.flac", seconds=5, title="one!", artist="Ann")
+    tagged.write(music / "c.flac", seconds=9, title="One", artist="Ann")
+    tagged.write(music / "d.flac", seconds=4, title="One", artist="Bob")
+    tagged.write(music / "e.flac", seconds=3, title="X", artist="Ann", recording_id=ONE)
+    tagged.write(music / "f.flac", seconds=7, title="Y", artist="Ann", recording_id=ONE)
+    summary = import_folder(music, home)
+    assert tracks_of(home, "id", "path") == [
+        ("ann/one", "b.flac"),
+        ("ann/one/9", "c.flac"),
+        ("bob/one", "d.flac"),
+        (ONE, "e.flac"),
+    ]
+    assert summary.duplicates == 2
+    assert "2 files are the recording of another" in text(summary)
+
+
+def test_ids_are_unique_whatever_the_lengths(music, home):
+    generator = np.random.default_rng(3)
+    for number, seconds in enumerate(generator.uniform(0.2, 30, size=23)):
+        tagged.write(music / f"{number}.flac", seconds=seconds, title="One", artist="Ann")
+    summary = import_folder(music, home)
+    ids = tables.read(home).ids("track")
+    assert len(set(ids)) == len(ids) == 23 - summary.duplicates
+    assert check_catalogue(home) == ()
+
+
+def test_what_cannot_be_found_or_read_costs_a_row(music, home):
+    tagged.write(music / "good/1.flac", title="One", artist="Ann")
+    (music / "good/loop").symlink_to(music)
+    (music / "linked").symlink_to(music / "good")
+    (music / "gone.mp3").symlink_to(music / "nowhere")
+    (music / "round.mp3").symlink_to(music / "round.mp3")
+    (music / "text.mp3").write_text("not a note of music\n" * 99)
+    (music / "empty.flac").touch()
+    (music / ".hidden.flac").touch()
+    (music / "folder.flac").mkdir()
+    (music / "cover.jpg").write_bytes(bytes(50))
+    os.mkfifo(music / "pipe.ogg")
+    shutil.copy(music / "good/1.flac", os.fsencode(music) + b"/caf\xe9.flac")
+    summary = import_folder(music, home)
+    assert tracks_of(home, "path") == [("good/1.flac",)]
+    found = failures_of(home)
+    assert "damaged, or no audio" in found.pop("text.mp3")
+    assert found == {
+        "good/loop": "a link to a folder that is searched already",
+        "linked": "a link to a folder that is searched already",
+        "gone.mp3": "cannot be read (No such file or directory)",
+        "round.mp3": "cannot be read (Too many levels of symbolic links)",
+        "empty.flac": "empty (0 bytes)",
+        ".hidden.flac": "hidden",
+        "pipe.ogg": "not a file, in spite of its name",
+        "caf\\xe9.flac": "its name is not UTF-8",
+    }
+    assert summary.left_out == 9
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(music, home, tmp_path):
+    tagged.write(tmp_path / "elsewhere/1.flac", title="One", artist="Ann")
+    (music / "more").symlink_to(tmp_path / "elsewhere")
+    import_folder(music, home)
+    assert tracks_of(home, "path") == [("more/1.flac",)]
+
+
+def test_only_new_and_changed_files_are_read_again(music, home):
+    for name in "abcd":
+        tagged.write(music / f"{name}.flac", title=name, artist="Ann")
+    assert counts(import_folder(music, home)) == (4, 0, 0, 0)
+    first = tables.fingerprint(home)
+    assert counts(import_folder(music, home)) == (0, 0, 0, 4)
+    assert tables.fingerprint(home) == first
+    tagged.write_tags(music / "b.flac", title="B, again", artist="Ann")
+    (music / "c.flac").unlink()
+    tagged.write(music / "e.flac", title="e", artist="Ann")
+    before = (music / "a.flac").stat()
+    with (music / "a.flac").open("r+b") as file:  # nobody reads it, so nobody can tell
+        file.write(bytes(20))
+    os.utime(music / "a.flac", ns=(before.st_atime_ns, before.st_mtime_ns))
+    summary = import_folder(music, home)
+    assert counts(summary) == (1, 1, 1, 2)
+    assert text(summary).startswith("1 new, 1 changed, 1 removed, 2 unchanged")
+    assert tracks_of(home, "title") == [("a",), ("B, again",), ("d",), ("e",)]
+
+
+def test_a_folder_that_cannot_be_listed_keeps_what_was_known_of_it(music, home, monkeypatch):
+    tagged.write(music / "away/1.flac", title="One", artist="Ann")
+    tagged.write(music / "here/2.flac", title="Two", artist="Ann")
+    import_folder(music, home)
+    listdir = os.listdir
+
+    def deny(folder):
+        if str(folder).endswith("away"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", deny)
+    assert counts(import_folder(music, home)) == (0, 0, 0, 2)
+    assert failures_of(home) == {"away": "cannot be listed (Permission denied)"}
+    assert tracks_of(home, "title") == [("One",), ("Two",)]
+
+
+def test_no_audio_is_an_error_and_leaves_the_catalogue(music, home):
+    with pytest.raises(DataError, match=r"music has no audio file in it or below.*\.flac"):
+        import_folder(music, home)
+    assert not home.exists()
+    with pytest.raises(DataError, match="nowhere cannot be listed .*; name a folder of music"):
+        import_folder(music / "nowhere", home)
+    path = tagged.write(music / "1.flac", title="One", artist="Ann")
+    import_folder(music, home)
+    path.write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"no audio file in .* could be read, of 1: 1.flac is dam"):
+        import_folder(music, home)
+    assert tracks_of(home, "title") == [("One",)]
+
+
+def test_a_catalogue_of_something_else_is_refused(music, home, tmp_path):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    tables.write(Catalogue(artists=pl.DataFrame({"id": ["a"], "name": ["A"], "split": [""]})), home)
+    with pytest.raises(DataError, match="not made from a folder of music; import .* into another"):
+        import_folder(music, home)
+    shutil.rmtree(home)
+    import_folder(music, home)
+    shutil.copytree(music, tmp_path / "moved")
+    with pytest.raises(DataError, match=r"was made from .*music, not from .*moved; import into an"):
+        import_folder(tmp_path / "moved", home)
+    (home / "files.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"files.parquet cannot be read .* delete it and import"):
+        import_folder(music, home)
+
+
+def test_what_other_imports_brought_stays(music, home):
+    one = tagged.write(music / "1.flac", title="One", artist="Ann")
+    tagged.write(music / "2.flac", title="Two", artist="Bob")
+    gone = tagged.write(music / "3.flac", title="Three", artist="Cy")
+    tagged.write(music / "4.flac", title="Four", artist="Dan")
+    import_folder(music, home)
+    known = tables.read(home)
+    plays = [
+        *(("artist", "u", "ann", 3.0), ("track", "u", "ann/one", 2.0), ("artist", "v", "cy", 5.0)),
+        ("track", "v", "cy/three", 7.0),
+    ]
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tables.write(
+        replace(
+            known,
+            artists=known.artists.with_columns(
+                pl.Series("split", ["train", "test", None, None]), pl.Series("mood", list("xyzw"))
+            ),
+            fields=(*known.fields, Field("mood", "artist", "category")),
+            plays=pl.DataFrame(plays, schema=PLAYS, orient="row"),
+            relations=pl.DataFrame(
+                [("artist", "ann", "bob", "web"), ("artist", "bob", "cy", "web")],
+                schema=RELATIONS,
+                orient="row",
+            ),
+            features={("heard", "track"): Embeddings(("ann/one", "bob/two"), vectors)},
+        ),
+        home,
+    )
+    tagged.write_tags(one, title="One", artist="Ann", artist_id=ANN, recording_id=ONE)
+    gone.unlink()
+    (music / "4.flac").unlink()
+    import_folder(music, home)
+    assert check_catalogue(home) == ()
+    found = tables.read(home)
+    assert found.artists.select("id", "split", "mood").rows() == [
+        *((ANN, "train", "x"), ("bob", "test", "y"), ("cy", None, "z")),
+    ]
+    assert found.tracks.select("id", "artist", "path").rows() == [
+        *((ONE, ANN, "1.flac"), ("bob/two", "bob", "2.flac"), ("cy/three", "cy", None)),
+    ]
+    assert sorted(found.plays.rows()) == sorted(
+        [
+            *(("artist", "u", ANN, 3.0), ("track", "u", ONE, 2.0), ("artist", "v", "cy", 5.0)),
+            ("track", "v", "cy/three", 7.0),
+        ]
+    )
+    assert sorted(found.relations.select("a", "b").rows()) == [(ANN, "bob"), ("bob", "cy")]
+    assert found.features["heard", "track"].ids == (ONE, "bob/two")
+    assert [x.name for x in found.fields] == ["mood"]
+    assert counts(import_folder(music, home)) == (0, 0, 0, 2)
+    assert tables.read(home).plays.rows() == found.plays.rows()
+
+
+PAIRS = "who,whom,source\nAnn,BOB,web\nbob,ann,web\nann,Nobody,web\n1.flac,bob/two,web\nann,ann,x\n"
+
+
+def test_known_pairs_name_artists_and_tracks_as_people_do(music, home, tmp_path):
+    tagged.write(music / "1.flac", title="One", artist="Ann", artist_id=ANN)
+    tagged.write(music / "2.flac", title="Two", artist="Bob")
+    (tmp_path / "pairs.csv").write_text(PAIRS)
+    summary = import_folder(music, home, relations=tmp_path / "pairs.csv")
+    related = [("artist", ANN, "bob", "web"), ("track", f"{ANN}/one", "bob/two", "web")]
+    assert tables.read(home).relations.rows() == related
+    assert "1 known pairs left out: this music lacks 'Nobody'" in text(summary)
+    import_folder(music, home)
+    assert tables.read(home).relations.rows() == related
+    (tmp_path / "web.csv").write_text("a,b\nBob,Ann\n")
+    import_folder(music, home, relations=tmp_path / "web.csv")
+    assert tables.read(home).relations.rows() == related[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\nZoe,Yan\n", r"p.csv relates no two items of this music; it lacks 'Zoe', 'Yan'"),
+        ("a,source\nAnn,web\n", r"p.csv: has columns \['a', 'source'\]; give a header and two"),
+        ("a,b\n", "has no row below its header"),
+    ],
+)
+def test_pairs_that_tell_nothing_are_refused(music, home, tmp_path, content, message):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    (tmp_path / "p.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        import_folder(music, home, relations=tmp_path / "p.csv")
+
+
+def test_kill_at_any_moment_leaves_the_old_catalogue_or_the_new_one(music, home, tmp_path):
+    sound = tagged.write(music / "old/0.flac", seconds=0.1, title="0", artist="Ann")
+    import_folder(music, home)
+    old = tables.fingerprint(home)
+    for number in range(1, 200):
+        path = music / f"{number}.flac"
+        shutil.copy(sound, path)
+        tagged.write_tags(path, title=str(number), artist=f"A{number % 7}")
+    whole = tmp_path / "whole"
+    import_folder(music, whole)
+    new = tables.fingerprint(whole)
+    command = [sys.executable, "-m", "undersong", "import", "folder", str(music), str(home)]
+    generator = np.random.default_rng(5)
+    for delay in generator.uniform(0.2, 1.2, size=KILLS):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert tables.fingerprint(home) in (old, new)
+    subprocess.run(command, check=True, capture_output=True)
+    assert tables.fingerprint(home) == new
+    assert sorted(x.name for x in home.iterdir() if x.name[0] != ".") == sorted(
+        ["catalogue.json", "failures.csv", "files.parquet", next(home.glob("tables-*")).name]
+    )
+
+
+def test_the_command_says_what_became_of_the_folder(music, home):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    (music / "2.flac").write_bytes(b"broken")
+    done = CliRunner().invoke(cli, ["import", "folder", str(music), str(home)])
+    assert done.exit_code == 0, done.output
+    assert "1 new, 0 changed, 0 removed, 0 unchanged" in done.stdout
+    assert "1 artists, 1 tracks, 0 plays, 0 relations" in done.stdout
+    assert f"1 were left out: {home / 'failures.csv'} says why" in done.stderr
+
+
+def test_lieder_from_their_tags_are_those_of_its_tables(home):
+    songs = DATA / "lieder"
+    if not songs.is_dir():
+        pytest.skip(f"no real data in {DATA}; set UNDERSONG_DATA")
+    import_folder(songs / "audio", home, relations=songs / "relations.csv")
+    found = tables.read(home)
+    theirs = pl.read_csv(songs / "tracks.csv")
+    assert found.artists.select("id", "name").rows() == [
+        (x.replace("guy-dhardelot", "guy-d-hardelot"), y)
+        for x, y in pl.read_csv(songs / "artists.csv").select("id", "name").sort("id").iter_rows()
+    ]
+    paths = theirs.select(pl.col("path").str.strip_prefix("audio/"), "title", "set").sort("path")
+    assert found.tracks.select("path", "title", "album").rows() == paths.rows()
+    assert len(found.relations) == 28

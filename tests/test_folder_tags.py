@@ -1,0 +1,174 @@
+import os
+import zlib
+
+import numpy as np
+import pytest
+
+import tagged
+from undersong.sources import tags
+from undersong.sources.tag_readers import tag_readers
+from undersong.sources.tags import Unreadable
+
+ANN = "0383dadf-2a4e-4d10-a46a-e9e041da8eb3"
+BOB = "65f4f0c5-ef9e-490c-aee3-909e7ae6b2ab"
+RECORDING = "9c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1"
+RELEASE_TRACK = "1f1f1f1f-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize("kind", tagged.FORMATS)
+def test_every_format_tells_the_same(tmp_path, kind):
+    path = tagged.write(
+        tmp_path / f"a.{kind}",
+        seconds=2.5,
+        title="Bjo\u0308rk  Song",
+        artist="Ann & Bob",
+        artists=["Ann", "Bob"],
+        artist_id=[ANN.upper(), BOB],
+        recording_id=RECORDING,
+        release_track_id=RELEASE_TRACK,
+        albumartist="Ann",
+        album="First",
+        genre="Dream Pop; Shoegaze",
+        date="2011-05-03",
+        originaldate="1994",
+        artistcountry="IS",
+        releasecountry="GB",
+        compilation="1",
+    )
+    found = tags.read(path)
+    assert found.seconds == pytest.approx(2.5, abs=0.15)
+    assert vars(found) | {"seconds": 0} == {
+        "artist": ("Ann & Bob",),
+        "artists": ("Ann", "Bob"),
+        "artist_ids": (ANN, BOB),
+        "album_artist": "Ann",
+        "title": "Bj\xf6rk Song",
+        "album": "First",
+        "recording": RECORDING,
+        "genres": ("dream pop", "shoegaze"),
+        "year": 1994,
+        "country": "IS",
+        "release_country": "GB",
+        "compilation": True,
+        "seconds": 0,
+    }
+
+
+@pytest.mark.parametrize("kind", tagged.FORMATS)
+def test_a_file_without_tags_gives_its_length_alone(tmp_path, kind):
+    found = tags.read(tagged.write(tmp_path / f"a.{kind}", seconds=1.5))
+    assert found.seconds == pytest.approx(1.5, abs=0.15)
+    assert vars(found) | {"seconds": None} == vars(tags.Tags())
+
+
+def test_the_id_of_a_release_track_is_no_recording(tmp_path):
+    path = tagged.write(tmp_path / "a.flac", title="A", release_track_id=RELEASE_TRACK)
+    assert tags.read(path).recording is None
+
+
+def test_several_ids_in_one_value_are_parted(tmp_path):
+    path = tagged.write(tmp_path / "a.mp3", artist_id=f"{ANN}/{BOB}; {ANN}")
+    assert tags.read(path).artist_ids == (ANN, BOB)
+
+
+def test_numbers_of_genres_are_words_and_empty_words_none(tmp_path):
+    path = tagged.write(tmp_path / "a.mp3", genre=["(17)", "Other", "rock", "Folk, Unknown"])
+    assert tags.read(path).genres == ("rock", "folk")
+
+
+@pytest.mark.parametrize(
+    ("date", "year"), [("3 May 1987", 1987), ("1723", 1723), ("0000", None), ("19991", None)]
+)
+def test_a_year_is_four_digits_of_a_time_that_had_music(tmp_path, date, year):
+    assert tags.read(tagged.write(tmp_path / "a.ogg", date=date)).year == year
+
+
+def test_a_value_of_a_megabyte_is_cut(tmp_path):
+    path = tagged.write(tmp_path / "a.flac", title="x" * 1_000_000, genre=["y"] * 5_000)
+    found = tags.read(path)
+    assert (len(found.title), len(found.genres)) == (tags.LONGEST, 1)
+
+
+def test_a_wrong_end_of_the_name_does_not_matter(tmp_path):
+    path = tagged.write(tmp_path / "a.flac", title="Right")
+    assert tags.read(path.rename(tmp_path / "a.mp3")).title == "Right"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", r"empty \(0 bytes\)"),
+        (b"all that glitters is not gold " * 40, "damaged, or no audio"),
+        (b"OggS" + bytes(200), "damaged, or no audio"),
+    ],
+)
+def test_what_is_no_audio_says_why(tmp_path, content, reason):
+    (tmp_path / "a.ogg").write_bytes(content)
+    with pytest.raises(Unreadable, match=reason):
+        tags.read(tmp_path / "a.ogg")
+
+
+@pytest.mark.parametrize("kind", tagged.FORMATS)
+def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path, kind):
+    whole = tagged.write(tmp_path / f"a.{kind}", seconds=0.5, title="A", artist="B").read_bytes()
+    generator = np.random.default_rng(7)
+    path = tmp_path / f"b.{kind}"
+    reasons = []
+    for _ in range(40):
+        data = bytearray(whole[: generator.integers(1, len(whole))])
+        for place in generator.integers(0, min(len(data), 600), size=6):
+            data[place] = generator.integers(256)
+        path.write_bytes(data)
+        try:
+            found = tags.read(path)
+        except Unreadable as error:
+            reasons.append(error.reason)
+        else:
+            assert found.seconds is None or 0 < found.seconds < 172_800
+    assert all(x.startswith("damaged, or no audio (") for x in reasons)
+
+
+def test_a_death_of_the_reader_costs_one_file(tmp_path, monkeypatch):
+    """With stand-ins: a file that hangs its reader, and one that the system kills it for."""
+    stand_in = tmp_path / "sitecustomize.py"
+    stand_in.write_text(
+        "import os, signal, time\n"
+        "import mutagen, mutagen.flac\n"
+        "class Flac(mutagen.flac.FLAC):\n"
+        "    def __init__(self, file):\n"
+        "        if 'hang' in file.name: time.sleep(60)\n"
+        "        if 'kill' in file.name: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        super().__init__(file)\n"
+        "mutagen.flac.FLAC = Flac\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    names = ["a", "hang", "b", "kill", "c", "d", "e"]
+    paths = [tagged.write(tmp_path / f"{x}.flac", title=x) for x in names]
+    with tag_readers(2, seconds=2) as read:
+        answers = read(paths)
+    titles = [x.reason if isinstance(x, Unreadable) else x.title for x in answers]
+    assert titles == [
+        *("a", "its tags were not read within 2 s", "b"),
+        *("the reader died of it (exit code -9)", "c", "d", "e"),
+    ]
+
+
+def test_tags_that_unpack_to_gigabytes_cost_one_file(tmp_path):
+    def synchsafe(number):
+        return bytes((number >> shift) & 127 for shift in (21, 14, 7, 0))
+
+    packer = zlib.compressobj(1)
+    packed = packer.compress(b"\x03")
+    packed += b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 8)) + packer.flush()
+    # ID3v2.4, one title, compressed with its length before it
+    frame = b"TIT2" + synchsafe(len(packed) + 4) + b"\x00\x09" + synchsafe(1 << 27) + packed
+    header = b"ID3\x04\x00\x00" + synchsafe(len(frame))
+    sound = tagged.write(tmp_path / "sound.mp3").read_bytes()
+    (tmp_path / "bomb.mp3").write_bytes(header + frame + sound)
+    assert len(packed) < 2_000_000
+    good = tagged.write(tmp_path / "good.mp3", title="Good")
+    with tag_readers(1, memory=200 << 20) as read:
+        bomb, other = read([tmp_path / "bomb.mp3", good])
+    assert isinstance(bomb, Unreadable)
+    assert "memory" in bomb.reason
+    assert other.title == "Good"

@@ -27,6 +27,7 @@ COMMANDS = (
     measuring.reproduce,
     answering.similar,
     answering.neighbours,
+    answering.path,
     explaining.explain,
     publishing.publish,
     publishing.rollback,

@@ -1,68 +1,153 @@
-"""Commands that answer what is similar: similar, neighbours."""
+"""Commands that answer what is similar: similar, neighbours, path."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from undersong.commands.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, kind_of
 
+if TYPE_CHECKING:
+    from undersong.search import Request
+
+SHARE = click.FloatRange(0, 1)
+FILTERS = (
+    click.option("--genre", "genres", multiple=True, help="Of this genre; again for another."),
+    click.option("--all-genres", is_flag=True, help="Of every --genre, not only of one."),
+    click.option("--region", "regions", multiple=True, help="From here; again for another."),
+    click.option("--decade", help="From these decades: 1970, 1960-1980, 1990- or -1950."),
+    click.option("--library", type=FILE, help="Only these may be answers: a file of ids."),
+    click.option("--exclude", type=FILE, help="These may not be answers: a file of ids."),
+    click.option("--max-popularity", default=1.0, type=SHARE, help="No answer above this share."),
+    click.option("--pop-begin", default=0.0, type=SHARE, help="Popularity from this share of all,"),
+    click.option("--pop-end", default=1.0, type=SHARE, help="up to this share."),
+    click.option("--per-artist", type=click.IntRange(1), help="At most so many of one artist."),
+    click.option("--per-album", type=click.IntRange(1), help="At most so many of one album."),
+    click.option(
+        "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
+    ),
+)
+
+
+def with_filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that make a request (``request_of``)."""
+    for option in reversed(FILTERS):
+        command = option(command)
+    return command
+
+
+def request_of(k: int, wishes: dict[str, Any]) -> "Request":
+    """Make the request that the options of ``with_filters`` describe, with --paper."""
+    from undersong.names import read_ids
+    from undersong.retrieval.request import Request
+
+    given = dict(wishes)
+    first, last = decades_of(given.pop("decade"))
+    library, exclude = given.pop("library"), given.pop("exclude")
+    genres, regions = given.pop("genres"), given.pop("regions")
+    return Request(
+        k=k,
+        genres=frozenset(genres),
+        regions=frozenset(regions),
+        decade_from=first,
+        decade_to=last,
+        library=frozenset(read_ids(library)) if library else None,
+        exclude=frozenset(read_ids(exclude)) if exclude else frozenset(),
+        **given,
+    )
+
+
+def decades_of(text: str | None) -> tuple[int | None, int | None]:
+    """Read "1970", "1960-1980", "1990-" or "-1950" as the first and the last decade."""
+    from undersong.errors import DataError
+
+    if text is None:
+        return None, None
+    first, dash, last = text.partition("-")
+    years = [first.strip(), last.strip() if dash else first.strip()]
+    if not any(years) or not all(x == "" or (x.isdecimal() and len(x) < 5) for x in years):
+        raise DataError(f"--decade {text!r} is no decade; write 1970, 1960-1980, 1990- or -1950")
+    low, high = (int(x) if x else None for x in years)
+    return low, high
+
 
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.argument("query")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many to list.")
+@click.option("-k", default=10, show_default=True, help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option(
+    "--agree", multiple=True, type=FOLDER, help="Another run, to list what both agree on."
+)
+@with_filters
 @PAPER
 @LONG_TAIL
 @TRACKS
 def similar(
-    run: Path, query: str, k: int, as_json: bool, paper: bool, long_tail: float, tracks: bool
+    run: Path,
+    query: str,
+    k: int,
+    as_json: bool,
+    agree: tuple[Path, ...],
+    paper: bool,
+    long_tail: float,
+    tracks: bool,
+    **wishes: Any,
 ) -> None:
     """List the K items most similar to QUERY, an id or a name, best first.
 
     The percentage is the chance that a list of similar artists names the answer; known relations
     have 100 %. Accents, case and punctuation of a name do not matter. Where several fit, the best
-    known is taken and stderr names the others.
+    known is taken and stderr names the others. Filters keep the order and leave others out.
 
     \b
     Example:
         undersong similar my/run "Clara Schumann" -k 5 --long-tail 0.5
+        undersong similar my/run "Clara Schumann" --decade -1900 --max-popularity 0.5
     """
     from undersong import runs, search
 
-    kind = kind_of(tracks)
-    opened = runs.read(run)
-    index = search.open_index(opened, kind, paper=paper, long_tail=long_tail)
-    match, found = search.similar(index, opened.items(kind), query, k=k)
-    if match.others:
-        click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
+    kind, request = kind_of(tracks), request_of(k, {"paper": paper, **wishes})
+    opened = [runs.read(folder) for folder in (run, *agree)]
+    indexes = [search.open_index(x, kind, paper=paper, long_tail=long_tail) for x in opened]
+    facts = [search.facts_of(x, kind, index) for x, index in zip(opened, indexes, strict=True)]
+    names = search.Names(opened[0].items(kind))
+    if agree:
+        found = search.agreed(indexes, query, names=names, request=request, facts=facts)
+    else:
+        found = search.similar(indexes[0], query, names=names, request=request, facts=facts[0])
+    if found.match.others:
+        click.echo(f"{query!r} may also be: {', '.join(found.match.others)}; ask by id", err=True)
     if as_json:
-        for one in found:
+        for one in found.neighbours:
             click.echo(json.dumps(asdict(one), ensure_ascii=False))
+        if found.note:
+            click.echo(found.note, err=True)
         return
-    click.echo(search.text(match, found))
+    click.echo(search.text(found))
 
 
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--items", type=FILE, help="Whose neighbours: a file of ids; else all items.")
-@click.option("--among", type=FILE, help="Which items may be answers: a file of ids; else all.")
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
+@with_filters
 @PAPER
 @LONG_TAIL
 @TRACKS
 def neighbours(
     run: Path,
     items: Path | None,
-    among: Path | None,
     k: int,
     out: Path,
     paper: bool,
     long_tail: float,
     tracks: bool,
+    **wishes: Any,
 ) -> None:
     """Write the K nearest neighbours of many items as one table.
 
@@ -77,17 +162,54 @@ def neighbours(
     from undersong import runs, search
     from undersong.terminal import ProgressDisplay
 
+    kind, request = kind_of(tracks), request_of(k, {"paper": paper, **wishes})
     opened = runs.read(run)
-    table = opened.items(kind_of(tracks))
-    index = search.open_index(opened, kind_of(tracks), paper=paper, long_tail=long_tail)
-    embeddings = index.embeddings
-    asked = search.select(embeddings, table, search.read_ids(items) if items else None)
-    answers = search.select(embeddings, table, search.read_ids(among) if among else None)
+    index = search.open_index(opened, kind, paper=paper, long_tail=long_tail)
+    facts = search.facts_of(opened, kind, index)
+    ids = search.read_ids(items) if items else None
+    asked = search.select(index.embeddings, opened.items(kind), ids)
     with ProgressDisplay() as progress:
-        written = search.write_neighbours(
-            index, out, queries=asked.rows, among=answers.rows, k=k, progress=progress
+        written, note = search.write_neighbours(
+            index, out, queries=asked.rows, request=request, facts=facts, progress=progress
         )
-    if asked.without or answers.without:
-        lost = max(asked.without, answers.without)
-        click.echo(f"left out {lost} items of which nothing but the name is known", err=True)
-    click.echo(f"{out}: {written} rows, {len(asked.rows)} items, {len(answers.rows)} candidates")
+    if asked.without:
+        click.echo(
+            f"left out {asked.without} items of which nothing but the name is known", err=True
+        )
+    if note:
+        click.echo(note, err=True)
+    click.echo(f"{out}: {written} rows, {len(asked.rows)} items")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("first")
+@click.argument("last")
+@click.option("--steps", type=click.IntRange(1), help="At most so many steps; else any number.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@TRACKS
+def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tracks: bool) -> None:
+    """List a chain of items from FIRST to LAST in which each step is near.
+
+    Each step leads to one of the 20 items nearest to the last, or back from one to which it is
+    near; of all such chains the one whose distances (1 - cosine) have the smallest sum.
+
+    \b
+    Example:
+        undersong path my/run "Clara Schumann" "Amy Beach" --steps 6
+    """
+    from undersong import chains, runs, search
+    from undersong.terminal import ProgressDisplay
+
+    kind = kind_of(tracks)
+    opened = runs.read(run)
+    index, names = search.open_index(opened, kind), search.Names(opened.items(kind))
+    with ProgressDisplay() as progress:
+        found = chains.find(index, first, last, names=names, steps=steps, progress=progress)
+    if not as_json:
+        click.echo(chains.text(found))
+        return
+    for one in found.steps:
+        click.echo(json.dumps(asdict(one), ensure_ascii=False))
+    if found.note:
+        click.echo(found.note, err=True)

@@ -83,9 +83,9 @@ def _examples(run: Run) -> tuple[str, str]:
 
 
 def _answer(run: Run, query: str) -> str:
-    index = search.open_index(run, "artist")
-    match, found = search.similar(index, run.items("artist"), query, k=NEIGHBOURS)
-    return search.text(match, found)
+    index, names = search.open_index(run, "artist"), search.Names(run.items("artist"))
+    request = search.Request(k=NEIGHBOURS)
+    return search.text(search.similar(index, query, names=names, request=request))
 
 
 def _holds(catalogue_folder: Path, data: Path) -> bool:

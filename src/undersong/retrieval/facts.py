@@ -56,6 +56,11 @@ class Facts:
 
     table: pl.DataFrame
 
+    @classmethod
+    def bare(cls, ids: tuple[str, ...]) -> "Facts":
+        """Facts of items of which only the id is known."""
+        return cls(pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)}))
+
     @cached_property
     def genres(self) -> tuple[str, ...]:
         """Every genre that an item has, by name."""

@@ -1,0 +1,128 @@
+"""The nearest by cosine among very many items, found by looking into few cells (faiss IVF).
+
+The same contract as the exact search: who is not allowed is no answer, no answer is missing while
+others are left, scores are exact cosines. What may differ is that in a hundred answers one is
+passed over (benchmarks/approximate.py). The file is read only after its hash was checked, since
+faiss trusts what it reads.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError
+from undersong.files import replacing
+from undersong.retrieval.nearest import Block, by_cosine
+
+SIZE = 100_000  # items from which on cells are worth it: below, exact search takes 3 ms or less
+CELLS = 4.0  # cells for each square root of the number of items
+PROBED = 16  # cells that are looked into
+TRAINED = 64  # items for each cell that the cells are learned from
+DEEP = 4  # answers by compressed vectors, for each one wanted, that are compared exactly
+REMEDY = "publish the run again with `undersong publish`"
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """Cells of the items of an index, in its order; ``cells`` is a faiss IVF index."""
+
+    cells: Any
+
+    def search(
+        self,
+        embeddings: Embeddings,
+        rows: NDArray[np.int64],
+        *,
+        allowed: NDArray[np.bool_],
+        k: int,
+    ) -> Block:
+        """List the k of the items ``allowed``, (n,), nearest to each query.
+
+        The fewer items are allowed, the more cells are looked into; where that is a quarter of
+        them, or where the cells gave too few, the search is exact.
+        """
+        import faiss
+
+        left = int(allowed.sum())
+        probed = -(-PROBED * len(allowed) // max(left, 1))
+        deep = DEEP * k + 1
+        if probed * 4 > self.cells.nlist or deep * 4 > left:
+            return by_cosine(embeddings, rows, among=np.flatnonzero(allowed), k=k)
+        how: Any = faiss.SearchParametersIVF()
+        how.nprobe = probed
+        if left < len(allowed):
+            bits = np.packbits(allowed, bitorder="little")
+            chosen: Any = faiss.IDSelectorBitmap
+            how.sel = chosen(bits)
+        asked = embeddings.vectors[rows]
+        found = self.cells.search(asked, deep, params=how)[1]
+        found[found == rows[:, None]] = -1
+        scores = np.einsum("qkd,qd->qk", embeddings.vectors[found], asked)
+        scores[found < 0] = -np.inf
+        best = np.lexsort((found, -scores), axis=1)[:, :k]
+        neighbours = np.take_along_axis(found, best, axis=1)
+        if (neighbours < 0).any():
+            return by_cosine(embeddings, rows, among=np.flatnonzero(allowed), k=k)
+        scores = np.take_along_axis(scores, best, axis=1)
+        return Block(rows, neighbours, scores, np.full_like(scores, np.nan))
+
+
+def available() -> bool:
+    """Say whether faiss is installed."""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def file_of(kind: str) -> str:
+    """Name of the file of cells of one kind of item within a generation."""
+    return f"approximate/{kind}.faiss"
+
+
+def make(vectors: NDArray[np.float32], *, seed: int = 0) -> Approximate:
+    """Put items of unit vectors, (n, d), into cells, each with a byte for every number.
+
+    The cells are learned from a random part of the items, the same for the same seed.
+    """
+    import faiss
+
+    n, d = vectors.shape
+    cells = max(1, int(CELLS * np.sqrt(n)))
+    some = np.random.default_rng(seed).permutation(n)[: TRAINED * cells]
+    made: Any = faiss.index_factory(d, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
+    made.cp.seed = seed
+    made.cp.min_points_per_centroid = 1
+    made.train(vectors[np.sort(some)])
+    made.add(vectors)
+    return Approximate(made)
+
+
+def write(path: Path, approximate: Approximate) -> None:
+    """Write the cells; the vectors themselves are in the file of the embedding."""
+    import faiss
+
+    with replacing(path) as temporary:
+        faiss.write_index(approximate.cells, str(temporary))
+
+
+def read(path: Path, *, n: int) -> Approximate:
+    """Read the cells of n items, from a file whose hash was checked.
+
+    Raises
+    ------
+    ArtifactError
+        If it is no such file, or of other items.
+    """
+    import faiss
+
+    try:
+        cells = faiss.read_index(str(path))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path} holds no cells ({reason}); {REMEDY}") from error
+    if not isinstance(cells, faiss.IndexIVF) or cells.ntotal != n:
+        raise ArtifactError(f"{path} holds cells of {cells.ntotal} items, not {n}; {REMEDY}")
+    return Approximate(cells)

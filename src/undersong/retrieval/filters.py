@@ -1,0 +1,85 @@
+"""Who may be an answer: typed filters on facts, and in words which of them left nothing."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.errors import ArtifactError, DataError, nearest_known
+from undersong.retrieval.facts import Facts
+from undersong.retrieval.request import Request
+
+NO_FACTS = (
+    "this run was trained before filters were known and holds no facts of its items; "
+    "train again with `undersong train`, or ask without filters"
+)
+
+
+def check(request: Request, facts: Facts | None) -> None:
+    """See that a request can be asked of a run: its facts are there, its words are known.
+
+    Raises
+    ------
+    ArtifactError
+        If a filter asks for facts and there are none.
+    DataError
+        For a genre or region that no item has, with the nearest one that some have.
+    """
+    if not request.asks_facts:
+        return
+    if facts is None:
+        raise ArtifactError(NO_FACTS)
+    _check_words("genre", request.genres, facts.genres)
+    _check_words("region", request.regions, facts.regions)
+
+
+def passing(request: Request, facts: Facts) -> NDArray[np.bool_]:
+    """Say which of some items may be answers, (n,), for a request that ``check`` let through."""
+    filters = [passes.fill_null(False) for _, passes in _filters(request)]
+    if not filters:
+        return np.ones(len(facts.table), dtype=bool)
+    return facts.table.select(pl.all_horizontal(filters)).to_series().to_numpy().astype(bool)
+
+
+def why_nothing(request: Request, facts: Facts) -> str:
+    """Say in a sentence how many items each filter leaves on its own."""
+    n = len(facts.table)
+    filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request)}
+    left = facts.table.select(**filters).row(0, named=True)
+    told = "; ".join(f"{name}: {n - kept:,} are left out" for name, kept in left.items())
+    return f"no item passes all filters (of {n:,} items, by each filter alone: {told})"
+
+
+def _filters(request: Request) -> Iterator[tuple[str, pl.Expr]]:
+    """Each filter of a request: what to call it, and who passes; null where not known."""
+    genres = pl.col("genres").list.set_intersection(sorted(request.genres)).list.len()
+    decade, percentile = pl.col("decade"), pl.col("percentile")
+    first = (request.decade_from or 0) // 10 * 10
+    everybody: frozenset[str] = frozenset()
+    filters = (
+        (request.genres, "genre", genres >= (len(request.genres) if request.all_genres else 1)),
+        (request.regions, "region", pl.col("region").is_in(request.regions)),
+        (request.decade_from is not None, "first decade", decade >= first),
+        (request.decade_to is not None, "last decade", decade <= (request.decade_to or 0)),
+        (request.pop_begin > 0, "pop_begin", percentile >= request.pop_begin),
+        (request.most_popular < 1, "most popular", percentile <= request.most_popular),
+        (request.library is not None, "library", _among(request.library or everybody)),
+        (request.exclude, "exclude", ~_among(request.exclude)),
+    )
+    return ((name, passes) for asked, name, passes in filters if asked)
+
+
+def _among(ids: Iterable[str]) -> pl.Expr:
+    return pl.col("id").is_in(pl.lit(pl.Series(list(ids), dtype=pl.String)).implode())
+
+
+def _check_words(what: str, asked: Iterable[str], known: tuple[str, ...]) -> None:
+    strange = sorted(set(asked) - set(known))
+    if strange and not known:
+        raise DataError(f"no {what} is known of any item, so none is {strange[0]!r}")
+    if strange:
+        hint = nearest_known(strange[0], known)
+        if not hint.startswith("did"):
+            hint = f"{len(known)} are known, such as {', '.join(map(repr, known[:5]))}"
+        raise DataError(f"no item has the {what} {strange[0]!r}; {hint}")

@@ -1,0 +1,225 @@
+"""The order of the answers of one run: by cosine, or as it was learned; exact.
+
+One order of all items belongs to each query, whoever may be an answer and however many are asked
+for. Filters take items out of it and change nothing else: not the others' scores, nor how sure
+they are. So a list that was computed once serves every request that it is long enough for.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from undersong.embeddings import Embeddings
+from undersong.evidence import Evidence
+from undersong.ranker import BELOW, Ranker, answer
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The first neighbours of every item, computed once (``undersong.retrieval.lists``).
+
+    Parameters
+    ----------
+    rows, scores, confidence : (n, m), best first; a row is -1 where there are fewer
+    """
+
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+class Near(Protocol):
+    """A faster way to the nearest by cosine (``undersong.retrieval.approximate``)."""
+
+    def search(
+        self,
+        embeddings: Embeddings,
+        rows: NDArray[np.int64],
+        *,
+        allowed: NDArray[np.bool_],
+        k: int,
+    ) -> "Block":
+        """List the k of the items ``allowed``, (n,), nearest to each query."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What answers are found with: the embedding, and what orders them if that was learned.
+
+    Parameters
+    ----------
+    embeddings : E_G of every item about which something is known
+        Zeros where that is relations alone, which only a learned order can use.
+    ranker, evidence : the learned order, of the same items; None for the cosine of E_G alone
+    long_tail : in [0, 1], how far to forget what relations tell, if a request does not say
+    lists : the first answers of every item in that order, if they were computed
+    approximate : a faster way to the nearest by cosine, for very many items
+    """
+
+    embeddings: Embeddings
+    ranker: Ranker | None = None
+    evidence: Evidence | None = None
+    long_tail: float = 0.0
+    lists: Lists | None = None
+    approximate: Near | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Answers of some queries: rows (q,), neighbours (q, k) rows, scores and confidence (q, k).
+
+    Best first. Where fewer than k are left the neighbour is -1. Confidence is NaN without a
+    learned order. ``note`` says in a sentence why there is no answer, if filters left none.
+    """
+
+    rows: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    note: str = ""
+
+    def first(self, k: int) -> "Block":
+        """Keep the k best."""
+        if self.neighbours.shape[1] <= k:
+            return self
+        return Block(self.rows, self.neighbours[:, :k], self.scores[:, :k], self.confidence[:, :k])
+
+    def take(self, places: NDArray[np.int64]) -> "Block":
+        """Choose answers by their places, (q, k); -1 chooses none."""
+        there = places >= 0
+
+        def of(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.take_along_axis(values, np.maximum(places, 0), axis=1)
+
+        neighbours = np.take_along_axis(self.neighbours, np.maximum(places, 0), axis=1)
+        return Block(
+            self.rows,
+            np.where(there, neighbours, -1),
+            np.where(there, of(self.scores), np.float32(-np.inf)),
+            np.where(there, of(self.confidence), np.float32(np.nan)),
+        )
+
+
+def nothing(rows: NDArray[np.int64]) -> Block:
+    """Give no answer to any query."""
+    empty = np.zeros((len(rows), 0), dtype=np.float32)
+    return Block(rows, empty.astype(np.int64), empty, empty)
+
+
+def by_cosine(
+    embeddings: Embeddings, rows: NDArray[np.int64], *, among: NDArray[np.int64], k: int
+) -> Block:
+    """List the k of ``among`` nearest to each query by cosine; of equal ones the earlier row.
+
+    The query itself is left out.
+    """
+    vectors = embeddings.vectors
+    everything = len(among) == len(vectors)
+    scores = vectors[rows] @ (vectors if everything else vectors[among]).T
+    scores[rows[:, None] == among[None, :]] = -np.inf
+    best = _best(scores, min(k, len(among)))
+    found = np.take_along_axis(scores, best, axis=1)
+    neighbours = np.where(np.isfinite(found), among[best], -1)
+    return Block(rows, neighbours, found, np.full_like(found, np.nan))
+
+
+def by_rank(
+    ranker: Ranker,
+    evidence: Evidence,
+    rows: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
+    long_tail: float = 0.0,
+) -> Block:
+    """List the k best of the items ``allowed``, (n,), for each query in the learned order.
+
+    The likeliest candidates of the whole catalogue come first. Where too few of them are allowed,
+    the likeliest of the allowed follow, weighed among themselves, and behind those all others by
+    the rule of thumb that chooses candidates, as ``ranker.scorer`` has it.
+    """
+    allowed = allowed & evidence.known
+    wanted = np.minimum(k, allowed.sum() - allowed[rows])
+    whole = answer(ranker, evidence, rows, long_tail=long_tail)
+    first = Block(rows, whole.candidates, whole.scores, whole.confidence)
+    kept = pick(first, allowed[first.neighbours])
+    if (_count(kept) < wanted).any():
+        more = answer(ranker, evidence, rows, among=allowed, long_tail=long_tail)
+        kept = join(kept, _behind(first, more.candidates, more.scores, ranker))
+        if (_count(kept) < wanted).any():
+            best = _best(more.gathered.prior, len(allowed))
+            prior = np.take_along_axis(more.gathered.prior, best, axis=1)
+            kept = join(kept, _behind(kept, np.where(np.isfinite(prior), best, -1), prior, ranker))
+    return kept.first(k)
+
+
+def _count(found: Block) -> NDArray[np.int64]:
+    return np.asarray((found.neighbours >= 0).sum(axis=1))
+
+
+def pick(found: Block, kept: NDArray[np.bool_]) -> Block:
+    """Keep the answers that are marked, (q, k), and close the gaps."""
+    kept = kept & (found.neighbours >= 0)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    width = int(kept.sum(axis=1).max(initial=0))
+    return found.take(np.where(np.take_along_axis(kept, order, axis=1), order, -1)[:, :width])
+
+
+def join(first: Block, second: Block) -> Block:
+    """Put a second list behind a first one, without what the first names already."""
+    fresh = _fresh(first, second.neighbours)
+    both = Block(
+        first.rows,
+        np.concatenate([first.neighbours, second.neighbours], axis=1),
+        np.concatenate([first.scores, second.scores], axis=1),
+        np.concatenate([first.confidence, second.confidence], axis=1),
+    )
+    return pick(both, np.concatenate([first.neighbours >= 0, fresh], axis=1))
+
+
+def _fresh(first: Block, neighbours: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which items of a list, (q, k), another list of the same queries does not name."""
+    n = 1 + max(first.neighbours.max(initial=0), neighbours.max(initial=0))
+    named = np.zeros((len(first.rows), n + 1), dtype=bool)
+    np.put_along_axis(named, first.neighbours, True, axis=1)
+    named[:, -1] = True  # stands for -1
+    return ~np.take_along_axis(named, neighbours, axis=1)
+
+
+def _behind(
+    first: Block, neighbours: NDArray[np.int64], scores: NDArray[np.float32], ranker: Ranker
+) -> Block:
+    """Shift what another list, (q, c), does not name, so that it stands behind the last of that.
+
+    How sure its answers are goes down from there with the score, by the slope of the calibration.
+    """
+    last, sure = (
+        np.where(first.neighbours >= 0, values, np.inf).min(axis=1, initial=np.inf)[:, None]
+        for values in (first.scores, first.confidence)
+    )
+    alone = ~np.isfinite(last)
+    fresh = _fresh(first, neighbours)
+    given = np.where(fresh, scores, 0)
+    best = np.where(fresh, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    steps = BELOW + np.where(fresh, np.where(np.isfinite(best), best, 0) - given, np.inf)
+    shifted = np.where(alone, 0, last) - steps
+    odds = special.logit(np.where(alone, 0.5, sure)) - ranker.calibration[0] * steps
+    confidence = special.expit(odds).astype(np.float32)
+    return Block(
+        first.rows, np.where(fresh, neighbours, -1), shifted.astype(np.float32), confidence
+    )
+
+
+def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Columns of the k highest of each row, best first, ties by column."""
+    if k < scores.shape[1]:
+        best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        best = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1).astype(np.int64)

@@ -1,0 +1,107 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from undersong import names
+from undersong.embeddings import Embeddings
+from undersong.errors import DataError, UnknownItem
+
+
+def table(*rows):
+    schema = {
+        "id": pl.String,
+        "name": pl.String,
+        "about": pl.String,
+        "relations": pl.Int64,
+        "popularity": pl.Float64,
+    }
+    rows = [(item, name, f"about {item}", *rest) for item, name, *rest in rows]
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+ITEMS = table(
+    ("1", "Sigur Rós", 4, 50.0),
+    ("2", "Beyoncé", 9, 99.0),
+    ("3", "Queen", 2, 20.0),
+    ("4", "Queen", 8, 90.0),
+    ("5", "QUEEN", 0, None),
+    ("6", "AC/DC", 3, 80.0),
+    ("7", "椎名林檎", 1, 40.0),
+    ("8", "!!!", 1, 30.0),
+    ("Queen II", "Another", 0, None),
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "item"),
+    [
+        ("1", "1"),  # an id
+        ("sigur ros", "1"),
+        ("  SIGUR  RÓS ", "1"),
+        ("Sigur Ro\u0301s", "1"),  # the accent as a character of its own
+        ("beyonce", "2"),
+        ("ac dc", "6"),
+        ("AC-DC", "6"),
+        ("椎名林檎", "7"),
+        ("!!!", "8"),
+        ("Queen II", "Queen II"),
+    ],
+)
+def test_a_name_is_found_however_it_is_typed(query, item):
+    assert names.find(ITEMS, query).id == item
+
+
+def test_of_several_the_best_known_is_taken_and_the_others_are_named():
+    match = names.find(ITEMS, "Queen")
+    assert (match.id, match.others) == ("4", ("3",))
+    match = names.find(ITEMS, "queen")
+    assert (match.id, match.others) == ("4", ("3", "5"))
+
+
+def test_an_unknown_name_says_which_are_like_it():
+    with pytest.raises(UnknownItem, match="no item 'Beyonse' among 9; did you mean 'Beyoncé'"):
+        names.find(ITEMS, "Beyonse")
+    with pytest.raises(UnknownItem, match="no name is like it"):
+        names.find(ITEMS, "zzzzzzzzz")
+
+
+def test_items_without_an_embedding_are_counted():
+    embeddings = Embeddings(("1", "2"), np.eye(2, dtype=np.float32))
+    chosen = names.select(embeddings, ITEMS, ["2", "6", "2", "1"])
+    assert (chosen.rows.tolist(), chosen.without) == ([1, 0], 1)
+    assert names.select(embeddings, ITEMS, None).without == 7
+
+
+def test_ids_that_are_not_in_the_catalogue_are_named():
+    embeddings = Embeddings(("1",), np.ones((1, 1), np.float32))
+    with pytest.raises(UnknownItem, match="2 of 3 ids are not in the catalogue, first 'Queen I'"):
+        names.select(embeddings, ITEMS, ["1", "Queen I", "x"])
+
+
+def test_ids_are_read_from_text_csv_and_parquet(tmp_path):
+    (tmp_path / "a.txt").write_text("007\n\n b c \n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("name,id\nx,007\ny,b c\n", encoding="utf-8")
+    pl.DataFrame({"id": ["007", "b c"]}).write_parquet(tmp_path / "a.parquet")
+    for name in ("a.txt", "a.csv", "a.parquet"):
+        assert names.read_ids(tmp_path / name) == ["007", "b c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "holds no id; write one a line"),
+        ("a.txt", b"\xff\xfe", "cannot be read as a list of ids"),
+        ("a.csv", b"item\n1\n", "has no column 'id'; it has item"),
+        ("a.parquet", b"PK", "cannot be read as a list of ids"),
+    ],
+)
+def test_a_bad_list_of_ids_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        names.read_ids(tmp_path / name)
+
+
+def test_many_queries_are_found_by_names_kept_ready():
+    known = names.Names(ITEMS)
+    assert [known.find(x).id for x in ("beyonce", "7", "!!!")] == ["2", "7", "8"]
+    assert known.about("3") == ("Queen", "about 3", 2)

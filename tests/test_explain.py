@@ -19,7 +19,7 @@ from undersong.catalogue.tables import Field
 from undersong.cli import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explaining import background, removal, wording
+from undersong.explaining import background, first, removal, wording
 from undersong.explaining.attribution import of_cosines
 from undersong.explaining.background import Background
 from undersong.explaining.finding import explain, reasons
@@ -347,6 +347,41 @@ def test_without_relations_means_the_order_that_knows_none(learned):
             assert why.score - part.effect == pytest.approx(
                 float(blind[where[int(other)]]), abs=1e-4
             )
+
+
+@pytest.fixture(scope="module")
+def looked_up(learned, tmp_path_factory):
+    """The same with the first answers computed before."""
+    _, index, known = learned
+    path = tmp_path_factory.mktemp("first") / "first.npy"
+    rows = np.arange(len(known.ids))
+    first.write(path, index.ranker, index.evidence, background=known, rows=rows)
+    return replace(known, first=np.load(path, mmap_mode="r"))
+
+
+def test_reasons_looked_up_are_those_computed(learned, looked_up):
+    _, index, known = learned
+    for row in np.flatnonzero(index.evidence.known)[::9].tolist():
+        items = answer(index.ranker, index.evidence, np.array([row])).candidates[0]
+        others = items[: first.LENGTH][items[: first.LENGTH] >= 0][::-1]
+        assert first.look_up(looked_up.first, row, others) is not None
+        now, before = reasons(index, known, row, others), reasons(index, looked_up, row, others)
+        for one, two in zip(now, before, strict=True):
+            assert total(two) == pytest.approx(two.score, abs=1e-5)
+            assert two.score == pytest.approx(one.score, abs=1e-5)
+            assert two.confidence == pytest.approx(one.confidence, abs=1e-5)
+            shares = {x.source: x.share for x in one.contributions}
+            assert {x.source: x.share for x in two.contributions} == pytest.approx(shares, abs=1e-3)
+
+
+def test_what_was_not_computed_is_computed_now(learned, looked_up):
+    _, index, known = learned
+    items = answer(index.ranker, index.evidence, np.array([12])).candidates[0]
+    mixed = items[[2, first.LENGTH + 1]]
+    assert first.look_up(looked_up.first, 12, mixed) is None
+    assert reasons(index, looked_up, 12, mixed) == reasons(index, known, 12, mixed)
+    turned = reasons(index, looked_up, 12, items[:4], long_tail=0.7)
+    assert turned == reasons(index, known, 12, items[:4], long_tail=0.7)
 
 
 def test_one_that_is_no_candidate_has_a_score_all_the_same(learned):

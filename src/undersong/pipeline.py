@@ -24,7 +24,7 @@ from undersong.catalogue.splits import SplitSettings
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, SettingsError
-from undersong.explaining import background, removal
+from undersong.explaining import writing as reasons
 from undersong.files import read_json, replacing, write_json
 from undersong.inputs import Encoder, Source
 from undersong.models.content import ContentSettings
@@ -424,22 +424,14 @@ def _held_out(
 
 
 def _write_reasons(learned: Learned, catalogue: Catalogue, home: Path) -> None:
-    """What reasons are told from: what items share, and E_G without each group of sources."""
-    kind, sources = learned.kind, learned.sources
-    groups = background.groups_of([x.name for x in sources], catalogue.fields_of(kind))
-    heard = learned.embeddings.get(("track", CONTENT)) if kind == "artist" else None
-    table = background.make(
-        catalogue, kind, sources, groups=groups, heard=heard.ids if heard else ()
-    )
-    background.write(home / background.ITEMS, table, groups)
-    answering = learned.embeddings[(kind, "general")]
-    removal.write(
-        home / background.WITHOUT,
-        learned.model,
-        inputs.rows_of(sources, np.flatnonzero(np.isin(catalogue.ids(kind), answering.ids))),
-        vectors=answering.vectors,
-        groups=groups,
-        device=str(next(learned.model.parameters()).device),
+    reasons.write(
+        home,
+        catalogue,
+        learned.kind,
+        sources=learned.sources,
+        embeddings=learned.embeddings,
+        model=learned.model,
+        ranker=learned.ranking.ranker if learned.ranking else None,
     )
 
 

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.evidence import Evidence
-from undersong.explaining.background import RELATIONS
-from undersong.ranker import KNOWN, Answered, Ranker
+from undersong.ranker import Answered, Ranker
 
 SMALL = 0.01  # added to each effect before the rest is shared, lest noise decide between nothings
 
@@ -59,27 +58,54 @@ def of_cosines(
     """
     scores = cosines.astype(np.float64)
     effects = np.where(told, scores[:, None] - without, 0)
-    return _share(tuple(names), scores, np.zeros_like(scores), effects)
+    return share(tuple(names), scores, np.zeros_like(scores), effects)
 
 
-def of_order(
+def share(
+    names: tuple[str, ...],
+    scores: NDArray[np.float64],
+    start: NDArray[np.float64],
+    effects: NDArray[np.float64],
+    *,
+    said: NDArray[np.floating] | float = 0.0,
+) -> Attribution:
+    """Share what the effects leave over by those that have its sign; else it stays in the start.
+
+    Parameters
+    ----------
+    scores, start, effects : as in ``Attribution``, before anything is shared
+    said : what a known relation added to the score; it is the last source's alone
+    """
+    rest = scores - said - start - effects.sum(axis=1)
+    weight = np.maximum(np.sign(rest)[:, None] * effects + SMALL, 0)
+    weight[effects == 0] = 0  # nothing was said, so there is nothing to credit
+    total = weight.sum(axis=1, keepdims=True)
+    shares = effects + rest[:, None] * weight / np.where(total > 0, total, 1)
+    effects = effects.copy()
+    effects[:, -1] += said
+    shares[:, -1] += said
+    return Attribution(names, scores, scores - shares.sum(axis=1), effects, shares)
+
+
+def effects_in_order(
     ranker: Ranker,
     evidence: Evidence,
     found: Answered,
-    places: NDArray[np.int64],
+    places: tuple[int, NDArray[np.int64]],
     *,
     groups: Mapping[str, Sequence[str]],
     without: NDArray[np.float32],
     told: NDArray[np.bool_],
     bare: NDArray[np.bool_],
-    long_tail: float,
-) -> Attribution:
-    """Take scores of the learned order apart.
+    long_tail: float = 0.0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where a score of the learned order starts, (p,), and the effect of each source, (p, g + 1).
+
+    The last source is the relations; that two are known to be similar is not counted.
 
     Parameters
     ----------
-    found : the answers of one query
-    places : (p,) of the answers to explain among those
+    places : which query of ``found``, and the (p,) places of the answers to explain in its list
     without, told : (p, g), cosine of E_G without each group, and whether it says anything
     bare : (p, g, 2) bool, whether the query and the answer have no E_G left without the group
 
@@ -89,22 +115,23 @@ def of_order(
     place in the list, is the one that is left. The list, the crowds and the walks, which begin at
     other items, stay. Without relations is the order that knows none (``long_tail`` = 1).
     """
-    features = found.gathered.features[0]
+    query, answers = places
+    features = found.gathered.features[query]
     column = {name: at for at, name in enumerate(ranker.names)}
     near = (features[:, [column["no E_G of query"], column["no E_G of candidate"]]] == 0).all(
         axis=1
     )
-    near &= found.candidates[0] >= 0
+    near &= found.candidates[query] >= 0
     listed = np.sort(features[near, column["cosine"]])
-    asked = features[places]
+    asked = features[answers]
     changed = np.repeat(asked[None], len(groups) + 1, axis=0)  # (g + 1, p, f)
     for at, names in enumerate(groups.values()):
         _silence(changed[at], column, names)
         _compare(changed[at], column, without[:, at], gone=bare[:, at], listed=listed)
     for names in groups.values():
         _silence(changed[-1], column, names)
-    nothing = np.zeros(len(places), dtype=np.float32)
-    _compare(changed[-1], column, nothing, gone=np.ones((len(places), 2), bool), listed=listed)
+    nothing = np.zeros(len(answers), dtype=np.float32)
+    _compare(changed[-1], column, nothing, gone=np.ones((len(answers), 2), bool), listed=listed)
 
     hidden = evidence.on_relations
     stack = np.concatenate([asked[None], changed])
@@ -112,12 +139,8 @@ def of_order(
     seen = ranker.weigh(stack).astype(np.float64)
     if long_tail:
         seen = (1 - long_tail) * seen + long_tail * ranker.weigh(stack, hidden)
-    full, scores = seen[0], found.scores[0][places].astype(np.float64)
-    said = evidence.relations[found.gathered.rows[0]].indices
-    known = np.where(np.isin(found.candidates[0][places], said), KNOWN, 0.0)
-    effects = np.where(told, (full - seen[1:-1]).T, 0)
-    effects = np.column_stack([effects, full - blind[0]])
-    return _share((*groups, RELATIONS), scores, blind[1], effects, said=known)
+    effects = np.where(told, (seen[0] - seen[1:-1]).T, 0)
+    return blind[1], np.column_stack([effects, seen[0] - blind[0]])
 
 
 def _silence(
@@ -151,26 +174,3 @@ def _compare(
     for at, item in enumerate(("query", "candidate")):
         features[gone[:, at], column[f"no E_G of {item}"]] = 1
         features[gone[:, at], column[f"crowd of {item}"]] = 0
-
-
-def _share(
-    names: tuple[str, ...],
-    scores: NDArray[np.float64],
-    start: NDArray[np.float64],
-    effects: NDArray[np.float64],
-    *,
-    said: NDArray[np.floating] | float = 0.0,
-) -> Attribution:
-    """Share what the effects leave over by those that have its sign; else it stays in the start.
-
-    ``said`` is what a known relation added to the score; it is the last source's alone.
-    """
-    rest = scores - said - start - effects.sum(axis=1)
-    weight = np.maximum(np.sign(rest)[:, None] * effects + SMALL, 0)
-    weight[effects == 0] = 0  # nothing was said, so there is nothing to credit
-    total = weight.sum(axis=1, keepdims=True)
-    shares = effects + rest[:, None] * weight / np.where(total > 0, total, 1)
-    effects = effects.copy()
-    effects[:, -1] += said
-    shares[:, -1] += said
-    return Attribution(names, scores, scores - shares.sum(axis=1), effects, shares)

@@ -12,6 +12,9 @@ RUN/generations/N/reasons/items.parquet, one row an item of the run's kind, as i
 
 RUN/generations/N/reasons/without.npy, (n, g, d) float16: E_G of the n items that have one, in the
 order of the embedding, had nobody said anything of group g; zeros where nothing would be left.
+
+RUN/generations/N/reasons/first.npy, where an order was learned: the effects behind the first
+answers of every item (``undersong.explaining.first``).
 """
 
 import json
@@ -32,7 +35,7 @@ from undersong.files import replacing
 from undersong.inputs import Source
 from undersong.runs import Run
 
-ITEMS, WITHOUT = "reasons/items.parquet", "reasons/without.npy"
+ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
 FORMAT = 1
 AUDIO, LISTENERS, TAGS = "audio", "listeners", "genres and tags"
 RELATIONS = "relations"
@@ -70,6 +73,7 @@ class Background:
     tracks : E_C of tracks; None where nothing was heard
     names : (n,) what people call each item
     titles : the same of each track
+    first : what ``explaining.first`` computed; None without a learned order
     """
 
     groups: dict[str, tuple[str, ...]]
@@ -78,6 +82,7 @@ class Background:
     tracks: Embeddings | None
     names: tuple[str, ...]
     titles: dict[str, str]
+    first: NDArray[np.void] | None = None
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -100,6 +105,21 @@ class Background:
         """Row in ``without`` of each item, (n,); -1 for those without E_G."""
         embedded = self.known_of.any(axis=1)
         return np.where(embedded, np.cumsum(embedded) - 1, -1)
+
+    def told(self, a: int, b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which groups tell something of either item of p pairs of rows, (p, g)."""
+        return np.asarray(self.known_of[a] | self.known_of[b])
+
+    def compare(
+        self, a: int, b: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Cosines of p pairs without each group, (p, g), and who has no E_G left, (p, g, 2)."""
+        rows = self.place[np.append(b, a)]
+        left = np.zeros((len(rows), *self.without.shape[1:]), dtype=np.float32)
+        left[rows >= 0] = self.without[rows[rows >= 0]]
+        gone = np.all(left == 0, axis=2)
+        bare = np.stack([np.broadcast_to(gone[-1], gone[:-1].shape), gone[:-1]], axis=2)
+        return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
 
     @cached_property
     def sources(self) -> tuple[tuple[str, ...], ...]:
@@ -223,6 +243,8 @@ def read(run: Run, kind: Kind) -> Background:
         about = json.loads(pl.read_parquet_metadata(path).get(_KEY, "{}"))
         table = pl.read_parquet(path)
         without = np.load(run.file(WITHOUT), mmap_mode="r", allow_pickle=False)
+        has = run.has(FIRST)
+        first = np.load(run.file(FIRST), mmap_mode="r", allow_pickle=False) if has else None
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"reasons of {run.home} cannot be read ({error}); train again"
@@ -237,7 +259,9 @@ def read(run: Run, kind: Kind) -> Background:
         tracks = run.embeddings("track", "content")
         titles = dict(run.items("track").select("id", "name").iter_rows())
     groups = {name: tuple(xs) for name, xs in about["groups"].items()}
-    found = Background(groups, without, table, tracks, tuple(names[x] for x in table["id"]), titles)
+    found = Background(
+        groups, without, table, tracks, tuple(names[x] for x in table["id"]), titles, first
+    )
     if without.shape[:2] != (found.place.max(initial=-1) + 1, len(groups)):
         raise ArtifactError(
             f"{run.home / WITHOUT} is of shape {without.shape}, but {ITEMS} speaks of "

@@ -7,11 +7,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.errors import DataError
-from undersong.explaining.attribution import Attribution, of_cosines, of_order
+from undersong.explaining import first
+from undersong.explaining.attribution import Attribution, effects_in_order, of_cosines, share
 from undersong.explaining.background import RELATIONS, Background
 from undersong.explaining.reasons import Contribution, Known, Reasons, SharedTag, TrackPair, Whose
 from undersong.explaining.wording import unknown
-from undersong.ranker import answer
+from undersong.ranker import KNOWN, answer
 from undersong.search import Index, Match, find
 
 FEW = 5  # tags and common relations that are named
@@ -103,8 +104,8 @@ def _by_cosine(
     """Take cosines apart; ``asked`` and ``others`` are rows of the index and of the background."""
     vectors = index.embeddings.vectors
     cosines = vectors[others[0]] @ vectors[asked[0]]
-    without, _ = _without(background, asked[1], others[1])
-    told = background.known_of[asked[1]] | background.known_of[others[1]]
+    without, _ = background.compare(asked[1], others[1])
+    told = background.told(asked[1], others[1])
     split = of_cosines(cosines, without, tuple(background.groups), told=told)
     nobody = np.full(len(cosines), np.nan, dtype=np.float32)
     return Scored(split, nobody, np.ones(len(cosines), dtype=bool))
@@ -118,7 +119,7 @@ def _learned(
     *,
     long_tail: float,
 ) -> Scored:
-    """The same of the learned order.
+    """The same of the learned order: looked up where it was computed before, else computed.
 
     Where one of the others is no candidate, all items are weighed: it then has a score, but would
     not be an answer.
@@ -126,38 +127,39 @@ def _learned(
     ranker, evidence = index.ranker, index.evidence
     if ranker is None or evidence is None:
         raise TypeError("only a learned order has candidates")
-    rows, query = others[0], np.array([asked[0]])
+    rows = others[0]
+    links = evidence.relations
+    mine = links.indices[links.indptr[asked[0]] : links.indptr[asked[0] + 1]]
+    said = np.where(np.isin(rows, mine), KNOWN, 0.0)
+    names = (*background.groups, RELATIONS)
+    kept = None if long_tail else first.look_up(background.first, asked[0], rows)
+    if kept is not None:
+        scores = kept["score"].astype(np.float64)
+        start, effects = kept["start"].astype(np.float64), kept["effects"].astype(np.float64)
+        split = share(names, scores, start, effects, said=said)
+        return Scored(split, kept["confidence"], np.ones(len(rows), dtype=bool))
+    query = np.array([asked[0]])
     found = answer(ranker, evidence, query, long_tail=long_tail)
     candidates = np.isin(rows, found.candidates[0])
     if not candidates.all():
         found = answer(ranker, evidence, query, long_tail=long_tail, count=len(evidence.vectors))
     turn = np.argsort(found.candidates[0], kind="stable")
     places = turn[np.searchsorted(found.candidates[0], rows, sorter=turn)]
-    without, bare = _without(background, asked[1], others[1])
-    split = of_order(
+    without, bare = background.compare(asked[1], others[1])
+    start, effects = effects_in_order(
         ranker,
         evidence,
         found,
-        places,
+        (0, places),
         groups=background.groups,
         without=without,
-        told=background.known_of[asked[1]] | background.known_of[others[1]],
+        told=background.told(asked[1], others[1]),
         bare=bare,
         long_tail=long_tail,
     )
+    scores = found.scores[0][places].astype(np.float64)
+    split = share(names, scores, start, effects, said=said)
     return Scored(split, found.confidence[0][places], candidates)
-
-
-def _without(
-    background: Background, a: int, b: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Cosines without each group, (p, g), and whether either item has no E_G left, (p, g, 2)."""
-    rows = background.place[np.append(b, a)]
-    left = np.zeros((len(rows), *background.without.shape[1:]), dtype=np.float32)
-    left[rows >= 0] = background.without[rows[rows >= 0]]
-    gone = np.all(left == 0, axis=2)
-    bare = np.stack([np.broadcast_to(gone[-1], gone[:-1].shape), gone[:-1]], axis=2)
-    return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
 
 
 def _reasons(

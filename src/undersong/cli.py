@@ -4,6 +4,7 @@ import click
 
 from undersong import __version__
 from undersong.commands import (
+    adding,
     answering,
     audio,
     explaining,
@@ -23,6 +24,7 @@ COMMANDS = (
     audio.extract,
     learning.train,
     learning.tune,
+    adding.add,
     measuring.evaluate,
     measuring.reproduce,
     answering.similar,
@@ -51,5 +53,6 @@ def main() -> None:
     cli(prog_name="undersong")
 
 
+exporting.export.add_command(adding.onnx)
 for command in COMMANDS:
     cli.add_command(command)

@@ -102,7 +102,10 @@ def facts_of(run: Run, kind: Kind, index: Index) -> Facts | None:
     """Read what filters ask for, in the order of an index; None for a run from before filters."""
     if not run.has(facts_file.FILE):
         return None
-    return facts_file.read(run.file(facts_file.FILE), kind).of(index.embeddings.ids)
+    known = facts_file.read(run.file(facts_file.FILE), kind)
+    if len(run.added(kind)):
+        known = Facts(pl.concat([known.table, added.facts(run, kind)]))
+    return known.of(index.embeddings.ids)
 
 
 @dataclass(frozen=True)

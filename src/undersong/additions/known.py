@@ -12,6 +12,7 @@ RUN/generations/N/known.parquet, one row an item, artists first:
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from undersong.catalogue.tables import FIELD_TYPES, Catalogue, Field, Kind
 from undersong.errors import ArtifactError
 from undersong.files import replacing
+from undersong.names import fold
 
 FILE = "known.parquet"
 FORMAT = 1
@@ -45,6 +47,20 @@ class Known:
     def ids(self, kind: Kind) -> frozenset[str]:
         """Ids of one kind."""
         return frozenset(self.items.filter(pl.col("kind") == kind)["id"])
+
+    def find_artist(self, item: str, folded: str) -> str | None:
+        """Find a trained artist by its id, or by its name as ``names.fold`` leaves it."""
+        return item if item in self._artists else self._folded.get(folded)
+
+    @cached_property
+    def _artists(self) -> frozenset[str]:
+        return self.ids("artist")
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        """Id of each name; of several the first."""
+        rows = self.artists.select("id", "name").drop_nulls().reverse().iter_rows()
+        return {fold(name): item for item, name in rows}
 
     def learned(self, kind: Kind) -> tuple[str, ...]:
         """Ids of one kind that were learned from before the refit."""

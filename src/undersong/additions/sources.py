@@ -18,6 +18,7 @@ from undersong.errors import DataError
 from undersong.evidence import Evidence
 from undersong.files import read_json
 from undersong.inputs import Encoder, Source
+from undersong.retrieval import facts as facts_file
 from undersong.runs import REMEDY, Run
 from undersong.stages.reading import CONTENT, INTERACTION, read_sources
 
@@ -55,6 +56,14 @@ def extend(run: Run, kind: Kind, evidence: Evidence) -> Evidence:
         [_stack(a, b) for a, b in zip(evidence.sources, theirs, strict=True)],
         relations,
     )
+
+
+def facts(run: Run, kind: Kind) -> pl.DataFrame:
+    """Gather what filters ask for of the added items, rows of ``undersong.retrieval.facts``."""
+    rows = pl.concat([run.added(x) for x in KINDS])
+    made = facts_file.make(catalogue_of(known_file.read(run.file(known_file.FILE)), rows))
+    mine = rows.filter(pl.col("kind") == kind)["id"].implode()
+    return made.filter((pl.col("kind") == kind) & pl.col("id").is_in(mine)).drop("kind")
 
 
 def read_added(run: Run, known: Known, rows: pl.DataFrame, kind: Kind) -> tuple[Source, ...]:

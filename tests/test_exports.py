@@ -20,6 +20,7 @@ from undersong.errors import ArtifactError, DataError
 from undersong.exports import place, rows, spreadsheet
 from undersong.exports.arrays import write_numpy
 from undersong.exports.faiss_index import write_faiss
+from undersong.exports.lists import write_lists
 from undersong.exports.parquet import write_parquet
 from undersong.exports.rows import open_rows
 from undersong.files import sha256
@@ -208,6 +209,55 @@ def test_lists_of_faiss_are_read_until_recall_is_reached(tmp_path):
     recall = np.mean([len(set(a) & set(b)) for a, b in zip(exact, found, strict=True)]) / 11
     assert recall > 0.98
     assert about["recall@10"] >= 0.99
+
+
+# Lists
+
+
+@pytest.fixture
+def neighbours(run, tmp_path):
+    """The table that `undersong neighbours` writes, of three items with two neighbours each."""
+    ids = known(run).ids
+    lists = {"item": [ids[x // 2] for x in range(6)], "rank": [1, 2] * 3}
+    lists |= {"neighbour": list(ids[5:11]), "score": [x / 8 for x in range(6)]}
+    pl.DataFrame(lists).write_parquet(tmp_path / "n.parquet")
+    return tmp_path / "n.parquet"
+
+
+def read_lists(path):
+    if path.suffix == ".csv":
+        return [{x: back(y) for x, y in line.items()} for line in read_csv(path)]
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_lists_have_the_names_of_both(run, neighbours, tmp_path, ending):
+    out = tmp_path / f"lists.{ending}"
+    said = call("export", "lists", run.folder, neighbours, out).stdout
+    assert said == f"{out}: 6 rows, named by generation 1\n"
+    found, facts = read_lists(out), expected(run)
+    assert [x["name"] for x in found] == [facts[x // 2]["name"] for x in range(6)]
+    assert [x["neighbour_name"] for x in found] == [x["name"] for x in facts[5:11]]
+    assert [int(x["rank"]) for x in found] == [1, 2] * 3
+    assert [float(x["score"]) for x in found] == [x / 8 for x in range(6)]
+    tails = [str(x["relations"] == 0).lower() for x in facts[5:11]]
+    assert [str(x["neighbour_long_tail"]).lower() for x in found] == tails
+    assert json.loads(place.note(out).read_text())["neighbours"]["sha256"] == sha256(neighbours)
+
+
+def test_a_table_that_is_no_list_is_named(run, neighbours, tmp_path):
+    with pytest.raises(DataError, match="no form of lists ends in '.xlsx'; known: .csv"):
+        write_lists(run, neighbours, tmp_path / "a.xlsx", kind="artist")
+    with pytest.raises(DataError, match="n.parquet names 'id .* is no track of this run"):
+        write_lists(run, neighbours, tmp_path / "a.csv", kind="track")
+    with pytest.raises(DataError, match="is no table of neighbours .*make one with"):
+        write_lists(run, tmp_path / "none.parquet", tmp_path / "a.csv", kind="artist")
+    pl.DataFrame({"item": ["x"], "rank": [1]}).write_parquet(neighbours)
+    with pytest.raises(DataError, match="has no column 'neighbour', it has item, rank"):
+        write_lists(run, neighbours, tmp_path / "a.csv", kind="artist")
 
 
 # What stands at OUT

@@ -95,7 +95,8 @@ def numpy(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: boo
 def csv(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
     """Write a table for spreadsheets and scripts: what is known, and columns v0, v1, ...
 
-    No cell becomes a formula: text that a spreadsheet would calculate has a ' before it.
+    No cell becomes a formula: text that a spreadsheet would calculate has a ' before it. The
+    neighbours as CSV: `undersong export lists`.
 
     \b
     Example:
@@ -205,3 +206,26 @@ def qdrant(
     _say(rows, out)
     if collection:
         click.echo(f"{name} at {url} is {collection} now")
+
+
+@export.command()
+@click.argument("run", type=FOLDER)
+@click.argument("neighbours", type=FILE)
+@click.argument("out", type=FILE)
+@TRACKS
+@FORCE
+def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> None:
+    """Put names to the table NEIGHBOURS, which `undersong neighbours` wrote.
+
+    OUT ends in .csv, .parquet or .jsonl.
+
+    \b
+    Example:
+        undersong export lists my/run neighbours.parquet neighbours.csv
+    """
+    from undersong import runs
+    from undersong.exports.lists import write_lists
+
+    opened = runs.read(run)
+    count = write_lists(opened, neighbours, out, kind=kind_of(tracks), force=force)
+    click.echo(f"{out}: {count} rows, named by generation {opened.generation}")

@@ -63,17 +63,18 @@ def open_rows(run: Run, kind: Kind, *, embedding: Embedding = "general") -> Rows
     frame = frame.select(pl.exclude("vector"), "vector")
     width = cast(pl.Array, vectors.collect_schema()["vector"]).size
     count = int(vectors.select(pl.len()).collect().item())
-    origin = {
-        "kind": kind,
-        "embedding": embedding,
+    about = {"kind": kind, "embedding": embedding, "items": count, "width": width}
+    return Rows(frame, count, width, provenance(run) | about)
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Say which run an export is of: its generation, the hash of its content, when it was made."""
+    return {
         "generation": run.generation,
         "content": run.content,
         "made": run.manifest["made"],
         "undersong": __version__,
-        "items": count,
-        "width": width,
     }
-    return Rows(frame, count, width, origin)
 
 
 def _known(run: Run, kind: Kind) -> pl.LazyFrame:

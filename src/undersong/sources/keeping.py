@@ -8,7 +8,7 @@ import polars as pl
 
 from undersong.catalogue.tables import KINDS, Catalogue, Kind
 from undersong.embeddings import Embeddings
-from undersong.search import fold
+from undersong.names import fold
 from undersong.sources.library import FIELDS
 
 MADE = frozenset((x.kind, x.name) for x in FIELDS)

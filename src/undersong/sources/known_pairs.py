@@ -12,7 +12,7 @@ import polars as pl
 from undersong.catalogue.faults import refuse, whole
 from undersong.catalogue.tables import KINDS, RELATIONS, Catalogue, Kind
 from undersong.errors import DataError
-from undersong.search import fold
+from undersong.names import fold
 from undersong.sources.sheets import header, read_sheet
 
 

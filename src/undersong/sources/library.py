@@ -7,7 +7,7 @@ same on every machine and after every import.
 import polars as pl
 
 from undersong.catalogue.tables import FIELD_TYPES, ITEMS, Catalogue, Field, Kind
-from undersong.search import fold
+from undersong.names import fold
 
 FILES: dict[str, pl.DataType] = {
     "path": pl.String(),

@@ -412,6 +412,17 @@ def test_without_a_related_pair_in_validation_the_last_weights_are_kept(tmp_path
     assert "a22" not in made.artists.index
 
 
+def test_training_that_only_does_harm_is_undone(tmp_path):
+    found, _ = planted()
+    wild = dataclasses.replace(QUICK, steps=3, validate_every=1, learning_rate=1e3, average=0.0)
+    made = learn(found, tmp_path, settings=dataclasses.replace(SMALL, training=wild))
+    assert made.outcome.best_step == 0
+    assert made.outcome.best_score > max(score for _, score, _ in made.outcome.scores)
+    torch.manual_seed(3)
+    start = VectorEncoder("mood", 7, SMALL)
+    torch.testing.assert_close(made.model.linear.weight, start.linear.weight, rtol=0, atol=0)
+
+
 def test_nothing_related_is_nothing_to_learn_from(tmp_path):
     found, _ = planted(tracks=1)
     alone = catalogue(tracks=1, features=found.features)

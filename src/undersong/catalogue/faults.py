@@ -14,6 +14,7 @@ from undersong.errors import DataError
 
 LISTED = 20
 ROW = "(row)"
+ROWS = (".parquet", ".npy", ".npz", ".safetensors")  # files of rows, the others are of lines
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Fault:
     Parameters
     ----------
     file : as the user calls it
-    row : line of a text file, where the header is line 1; row of a Parquet file, where the
-        first is 1; None for a fault of the whole file
+    row : line of a text file, where the header is line 1; row of a Parquet or array file,
+        where the first is 1; None for a fault of the whole file
     what : what is wrong, with the value found
     remedy : what to do
     """
@@ -86,7 +87,7 @@ def place(fault: Fault) -> str:
     """Say where a fault is, as the programs do that show such a file."""
     if fault.row is None:
         return fault.file
-    return f"{fault.file} {'row' if fault.file.endswith('.parquet') else 'line'} {fault.row}"
+    return f"{fault.file} {'row' if fault.file.endswith(ROWS) else 'line'} {fault.row}"
 
 
 def text(findings: Sequence[Findings]) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=DataclassInstance)
 
 Pairs = tuple[tuple[str, Any], ...]
+ARRAYS = (".npy", ".npz", ".safetensors")
 SAME_SPLITS: Pairs = tuple((name, name) for name in SPLITS)
 
 
@@ -171,7 +172,11 @@ class RelationsMapping:
 
 @dataclass(frozen=True)
 class FeaturesMapping:
-    """``[[features]]``: vectors from ``columns``, all that begin with ``prefix``, or ``vector``."""
+    """``[[features]]``: vectors from ``columns``, all that begin with ``prefix``, or ``vector``.
+
+    An array file (.npy, .npz, .safetensors) has none of these, but ``ids``, the file of its ids;
+    ``array`` names one of several arrays.
+    """
 
     name: str = ""
     file: str = ""
@@ -183,6 +188,8 @@ class FeaturesMapping:
     columns: tuple[str, ...] = ()
     prefix: str = ""
     vector: str = ""
+    ids: str = ""
+    array: str = ""
     unknown: str = "fault"
 
     def __post_init__(self) -> None:
@@ -191,8 +198,17 @@ class FeaturesMapping:
         _check_file(self.file, self.delimiter)
         _one_of("kind", self.kind, list(KINDS))
         _one_of("unknown", self.unknown, ["fault", "leave out"])
-        if sum(map(bool, (self.columns, self.prefix, self.vector))) != 1:
-            raise ValueError("needs one of `columns`, `prefix` and `vector`")
+        ways = sum(map(bool, (self.columns, self.prefix, self.vector)))
+        if self.file.endswith(ARRAYS):
+            if not self.ids or ways or self.where:
+                raise ValueError(
+                    "of an array file needs `ids`, a file of ids, and no columns or `where`"
+                )
+        elif ways != 1 or self.ids or self.array:
+            raise ValueError(
+                "needs one of `columns`, `prefix` and `vector`; `ids` and `array` are for "
+                + ", ".join(ARRAYS)
+            )
 
 
 @dataclass(frozen=True)

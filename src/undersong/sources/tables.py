@@ -26,6 +26,7 @@ from undersong.sources.mapping import (
     TracksMapping,
     read_mapping,
 )
+from undersong.sources.matrices import read_matrix
 from undersong.sources.readings import (
     Items,
     Read,
@@ -270,6 +271,9 @@ def _relations(data: Path, table: RelationsMapping, items: Items) -> Read:
 def _features(data: Path, table: FeaturesMapping, items: Items) -> Read:
     """Read vectors; a row without all of its values is left out, for none is ours to invent."""
     kind = cast(Kind, table.kind)
+    title = f"{table.name} of {kind}s"
+    if table.ids:
+        return _given_vectors(read_matrix(data, table, title=title), table, items)
     names = list(table.columns)
     if table.prefix:
         there, findings = sheets.header(
@@ -285,7 +289,6 @@ def _features(data: Path, table: FeaturesMapping, items: Items) -> Read:
     columns = {"id": Column(table.id, "id")} | {x: Column(x, "number") for x in names}
     if table.vector:
         columns["vector"] = Column(table.vector, "vector")
-    title = f"{table.name} of {kind}s"
     reading, findings = read_rows(data, table, columns, title=title)
     if reading is None:
         return None, findings
@@ -299,7 +302,17 @@ def _features(data: Path, table: FeaturesMapping, items: Items) -> Read:
                 .alias("vector")
             ],
         )
-    reading, found = members(reading, "id", items, kind=kind, unknown=table.unknown)
+    return _given_vectors((reading, findings), table, items)
+
+
+def _given_vectors(read: Read, table: FeaturesMapping, items: Items) -> Read:
+    """Keep the whole vectors of known items, and list what is wrong with the others."""
+    reading, findings = read
+    if reading is None:
+        return None, findings
+    reading, found = members(
+        reading, "id", items, kind=cast(Kind, table.kind), unknown=table.unknown
+    )
     findings = findings + found + check.id_faults(reading.sheet)
     given = pl.col("vector").arr.to_list().list.eval(pl.element().is_not_nan())
     whole_vector = given.list.all() & (given.list.len() == given.list.drop_nulls().list.len())

@@ -36,6 +36,7 @@ from undersong.training import Outcome, mixed_precision, train
 
 FORMAT = 1
 AUDIO, AUTO, NONE = "audio", "auto", "none"
+PACE = {"plain": 0.1}  # what is whitened already learns slowly
 JUDGED = 1000  # pieces that a validation compares at most, whole artists
 
 
@@ -172,16 +173,25 @@ def _train(
         related = torch.from_numpy(related_pieces(pieces.artist[rows], similar)).to(device)
         return multi_similarity(cosine(embedded), related, ~related, settings.loss)
 
-    return train(
+    validate = _judge(catalogue, parts == "validation", pieces, seed=seed)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        untrained = validate(model.eval())
+    outcome = train(
         model,
         loss=loss,
-        validate=_judge(catalogue, parts == "validation", pieces, seed=seed),
+        validate=validate,
         schedule=settings.training,
         seed=seed,
         checkpoint=checkpoint,
+        pace=PACE,
         stage="CbRM",
         progress=progress,
     )
+    if untrained > outcome.best_score:  # too little to learn from: the start is better
+        model.load_state_dict(start)
+        outcome.best_step, outcome.best_score = 0, untrained
+    return outcome
 
 
 def _check_related(pieces: Pieces, trains: NDArray[np.bool_], similar: sparse.csr_matrix) -> None:

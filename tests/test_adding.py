@@ -1,0 +1,428 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from adding_worlds import RATE, fresh, hearing_run, reading_run, tagged
+from planted import small_world
+from undersong import inputs, runs, search
+from undersong.additions import adding, drift, given, sources
+from undersong.additions import file as added_file
+from undersong.cli import cli
+from undersong.embeddings import unit
+from undersong.errors import ArtifactError, DataError, UnknownItem
+from undersong.evidence import Evidence
+from undersong.models.content import artist_embedding
+from undersong.sources.walk import Failure
+from undersong.stages.reading import read_sources
+
+WORLD = small_world()
+QUIET = "a81"  # an artist without plays, so that a copy of it has all that is known of it
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory):
+    return reading_run(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory):
+    return hearing_run(tmp_path_factory)
+
+
+@pytest.fixture
+def beside(reading, tmp_path):
+    return fresh(reading, tmp_path / "run")
+
+
+@pytest.fixture
+def hears(hearing, tmp_path):
+    return fresh(hearing, tmp_path / "run")
+
+
+def vector_of(track):
+    features = WORLD.features[("descriptors", "track")]
+    return tuple(float(x) for x in features.vectors[features.index[track]])
+
+
+def copy_of(artist):
+    """All that the catalogue knows of an artist and its tracks, under other ids."""
+    row = WORLD.artists.row(by_predicate=pl.col("id") == artist, named=True)
+    fields = {x: row[x] for x in ("genre", "country", "fame") if row[x] is not None}
+    twin = given.Given("artist", "twin", "Twin", fields=fields)
+    tracks = [
+        given.Given("track", f"twin-{k}", f"T {k}", "twin", "Twin", {}, vector_of(f"{artist}-{k}"))
+        for k in (1, 0)  # the more popular first
+    ]
+    return [twin, *tracks]
+
+
+def whats(outcomes):
+    return [x if isinstance(x, Failure) else x.what for x in outcomes]
+
+
+def first_neighbour(index, item):
+    row = np.array([index.embeddings.index[item]])
+    cosines = index.embeddings.vectors @ index.embeddings.vectors[row[0]]
+    cosines[row] = -1
+    return index.embeddings.ids[int(cosines.argmax())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"), [("artist", QUIET, "twin"), ("track", "a81-1", "twin-1")]
+)
+def test_a_copy_of_a_known_item_lands_where_it_is_and_both_are_first_neighbours(
+    beside, kind, old, new
+):
+    assert whats(adding.add(beside, copy_of(QUIET))) == ["added"] * 3
+    index = search.open_index(beside.run, kind)
+    vectors, place = index.embeddings.vectors, index.embeddings.index
+    assert vectors[place[old]] @ vectors[place[new]] > 0.999
+    assert first_neighbour(index, old) == new
+    assert first_neighbour(index, new) == old
+
+
+def test_evidence_of_an_added_item_is_that_of_its_copy_but_for_relations(beside):
+    list(adding.add(beside, copy_of(QUIET)))
+    encoders = sources.read_encoders(beside.run)
+    known = {("artist", x): beside.run.embeddings("artist", x) for x in ("content", "interaction")}
+    theirs = read_sources(WORLD, "artist", encoders, known)
+    trained = beside.run.embeddings("artist", "general").align(WORLD.ids("artist"))[0]
+    pairs = WORLD.pairs("artist")
+    related = np.zeros((85, 85), dtype=bool)
+    row = {item: at for at, item in enumerate(WORLD.ids("artist"))}
+    for a, b in pairs.select("a", "b").iter_rows():
+        related[row[a], row[b]] = related[row[b], row[a]] = True
+    evidence = Evidence(trained, theirs, sources.sparse.csr_matrix(related))
+    found = sources.extend(beside.run, "artist", evidence)
+    assert found.names == evidence.names
+    assert found.vectors.shape == (86, 12)
+    assert found.relations.shape == (86, 86)
+    assert found.degree[-1] == 0
+    assert found.degree[:-1].tolist() == evidence.degree.tolist()
+    for one in found.sources:
+        assert one.missing[-1] == one.missing[81]
+        np.testing.assert_allclose(
+            inputs.dense(one, np.array([85])), inputs.dense(one, np.array([81])), atol=1e-5
+        )
+
+
+def test_an_artist_is_the_mean_of_its_first_tracks(beside):
+    tracks = [
+        given.Given("track", f"n-{k}", f"N {k}", "n", "New", {}, vector_of(f"a0{k}-1"))
+        for k in range(7)
+    ]
+    for one in tracks:  # one call each: the artist is embedded again with every track
+        list(adding.add(beside, [one]))
+    rows = beside.run.added("track")
+    heard = sources.vectors(rows, "content").vectors
+    assert len(heard) == 7
+    expected, _ = artist_embedding(
+        heard, np.zeros(7, dtype=np.int64), popularity=np.full(7, np.nan), top=5, artists=1
+    )
+    found = sources.vectors(beside.run.added("artist"), "content").vectors
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found, unit(found), atol=1e-6)
+
+
+def test_the_same_again_changes_nothing_and_a_change_replaces(beside):
+    one = given.of_words("New Band", {"genre": "g1", "country": "x"}, beside.known)
+    assert whats(adding.add(beside, [one])) == ["added"]
+    place = added_file.place(beside.run.folder, beside.run.generation)
+    before = place.read_bytes()
+    assert whats(adding.add(beside, [one])) == ["unchanged"]
+    assert place.read_bytes() == before
+    other = given.of_words("New Band", {"genre": "g2"}, beside.known)
+    first = beside.run.added("artist")["general"][0].to_list()
+    assert whats(adding.add(beside, [other])) == ["replaced"]
+    assert len(beside.run.added("artist")) == 1
+    assert beside.run.added("artist")["general"][0].to_list() != first
+    trained = given.of_words("Anderung", {"genre": "g2"}, beside.known)
+    assert whats(adding.add(beside, [trained])) == ["trained"]
+
+
+def test_items_are_named_told_about_and_filtered(beside):
+    list(adding.add(beside, [given.of_words("Ñew", {"genre": "g1", "country": "x"}, beside.known)]))
+    items = beside.run.items("artist")
+    assert len(items) == 86
+    assert items.row(-1, named=True) == {
+        "id": "new", "name": "Ñew", "about": "g1, x", "part": None, "relations": 0,
+        "popularity": None,
+    }  # fmt: skip
+    assert len(beside.run.trained_items("artist")) == 85
+    index = search.open_index(beside.run, "artist")
+    facts = search.facts_of(beside.run, "artist", index)
+    assert facts.table.row(-1, named=True)["genres"] == ["g1"]
+    assert facts.table.row(-1, named=True)["region"] == "x"
+
+
+def test_what_fails_is_named_and_the_others_are_added(beside):
+    items = [
+        given.Given("track", "t1", "Short", "a03", "Artist 03", {}, (1.0, 2.0)),
+        given.Given("artist", "b1", "Bare"),
+        given.Given("track", "t2", "Fine", "a03", "Artist 03", {}, vector_of("a03-0")),
+    ]
+    short, bare, fine = adding.add(beside, items)
+    assert (short.file, short.reason) == ("t1", "its vector has 2 numbers")
+    assert short.remedy.startswith("give 7, as in the features 'descriptors'")
+    assert bare == Failure("b1", "nothing is known of it but its name", bare.remedy)
+    assert (fine.what, fine.id) == ("added", "t2")
+    assert beside.run.added("artist")["id"].to_list() == []
+
+
+def test_removing_an_artist_takes_its_tracks_along(beside):
+    list(adding.add(beside, copy_of(QUIET)))
+    with pytest.raises(UnknownItem, match="'twn' was not added to .*; did you mean 'twin'?"):
+        adding.remove(beside, ["twn"])
+    assert adding.remove(beside, ["twin-1"]) == 1
+    assert adding.remove(beside, ["twin"]) == 2
+    assert len(adding.listed(beside.run)) == 0
+
+
+def test_an_artist_that_came_with_a_track_goes_with_it(beside):
+    one = given.Given("track", "n-1", "N", "n", "New", {}, vector_of("a05-1"))
+    assert [x.id for x in adding.add(beside, [one])] == ["n", "n-1"]
+    assert adding.remove(beside, ["n-1"]) == 2
+
+
+def test_after_a_training_the_catalogue_wins_and_the_rest_is_added_again(beside, tmp_path):
+    known = given.Given("artist", "later", "Later", fields={"genre": "g3"})
+    list(adding.add(beside, [*copy_of(QUIET), known]))
+    folder = beside.run.folder
+    shutil.copytree(folder / "generations/1", folder / "generations/2")
+    text = (folder / "current.json").read_text()
+    (folder / "current.json").write_text(text.replace('"1"', '"2"'))
+    new = type(beside)(runs.read(folder))
+    assert len(new.run.items("artist")) == 85
+    assert "4 items were added to generation 1" in adding.due(new.run)[0]
+    new.trained["artist"] |= {"later"}  # as if the catalogue had it now
+    assert sorted(whats(adding.again(new))) == ["added", "added", "added", "trained"]
+    assert set(adding.listed(new.run)["id"]) == {"twin", "twin-0", "twin-1"}
+    assert added_file.generations(folder) == ("2",)
+
+
+def like_held_out(run, generator, count, *, shift):
+    """Tracks as the planted world makes them, or far from all of it."""
+    features = WORLD.features[("descriptors", "track")].vectors
+    rows = generator.integers(len(features), size=count)
+    vectors = features[rows] + 0.5 * generator.normal(size=(count, 7))
+    vectors = shift * generator.choice([-1, 1], size=(count, 7)) if shift else vectors
+    return [
+        given.Given("track", f"d{k}", f"D {k}", "a03", "Artist 03", {}, tuple(map(float, x)))
+        for k, x in enumerate(vectors)
+    ]
+
+
+def test_drift_of_sound_is_reported_where_there_is_some_and_not_where_there_is_none(
+    reading, tmp_path
+):
+    generator = np.random.default_rng(3)
+    usual = fresh(reading, tmp_path / "usual")
+    list(adding.add(usual, like_held_out(usual.run, generator, 16, shift=0)))
+    assert adding.due(usual.run) == ()
+    strange = fresh(reading, tmp_path / "strange")
+    list(adding.add(strange, like_held_out(strange.run, generator, 16, shift=40)))
+    (reason,) = adding.due(strange.run)
+    assert reason.startswith("the added tracks sound unlike what was learned from: median cosine")
+
+
+def rows_of(kind, count, **columns):
+    table = {x: [None] * count for x in added_file.COLUMNS} | {"kind": [kind] * count} | columns
+    return pl.DataFrame(table, schema=added_file.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("said", "unseen", "trained", "found"),
+    [
+        (40, 3, 900, ()),
+        (40, 12, 900, ("12 of 40 words and numbers of the added artists are new",)),
+        (2, 1, 900, ()),
+        (40, 3, 30, ("4 of 34 artists were added after training, more than 10%",)),
+    ],
+)
+def test_unseen_words_and_a_large_share_are_reported(said, unseen, trained, found):
+    rows = rows_of("artist", 4, said=[said, 0, 0, 0], unseen=[unseen, 0, 0, 0])
+    manifest = {"held_out": {"artist": {"nearest": [], "said": 200, "unseen": 10}}}
+    reasons = drift.warnings(rows, manifest, trained={"artist": trained, "track": 7})
+    assert len(reasons) == len(found)
+    assert all(x.startswith(y) for x, y in zip(reasons, found, strict=True))
+
+
+def test_the_sound_test_gives_few_false_alarms():
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(300):
+        known, new = generator.beta(5, 2, 150), generator.beta(5, 2, 25)
+        manifest = {"held_out": {"track": {"nearest": list(known), "said": 0, "unseen": 0}}}
+        rows = rows_of("track", 25, nearest=new, said=[0] * 25, unseen=[0] * 25)
+        alarms += len(drift.warnings(rows, manifest, trained={"track": 1000}))
+    assert alarms <= 9
+
+
+def test_nearest_cosine_equals_the_slow_loop(monkeypatch):
+    monkeypatch.setattr(drift, "BLOCK", 4)
+    generator = np.random.default_rng(1)
+    a, b = (unit(generator.normal(size=(n, 5)).astype(np.float32)) for n in (9, 13))
+    slow = [max(float(x @ y) for y in b) for x in a]
+    np.testing.assert_allclose(drift.nearest_cosine(a, b), slow, atol=1e-6)
+    assert np.isnan(drift.nearest_cosine(a, b[:0])).all()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import polars as pl
+from undersong.additions import file
+folder, name = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+for number in range(int(sys.argv[3])):
+    with file.changing(folder):
+        rows = file.read(folder, "1")
+        row = dict.fromkeys(file.COLUMNS) | {"id": name, "said": number}
+        new = pl.DataFrame([row], schema=file.COLUMNS)
+        file.write(folder, "1", pl.concat([rows, new]))
+"""
+
+
+def child(folder, name, count):
+    words = [sys.executable, "-c", CHILD, str(folder), name, str(count)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def test_killed_at_any_moment_it_leaves_whole_rows_and_no_lock(tmp_path):
+    generator = np.random.default_rng(5)
+    for turn in range(3):
+        process = child(tmp_path, f"k{turn}", 10**6)
+        time.sleep(0.05 + 0.3 * generator.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        rows = added_file.read(tmp_path, "1").filter(pl.col("id") == f"k{turn}")
+        assert rows["said"].to_list() == list(range(len(rows)))
+    with added_file.changing(tmp_path):
+        assert len(added_file.read(tmp_path, "1"))
+
+
+def test_two_commands_at_once_lose_nothing(tmp_path):
+    both = [child(tmp_path, name, 23) for name in ("one", "two")]
+    assert [process.wait() for process in both] == [0, 0]
+    for process in both:
+        process.stdout.close()
+    counts = added_file.read(tmp_path, "1").group_by("id").len()
+    assert dict(counts.rows()) == {"one": 23, "two": 23}
+
+
+def test_a_damaged_file_of_added_items_is_refused(beside):
+    list(adding.add(beside, [given.of_words("New", {"genre": "g1"}, beside.known)]))
+    place = added_file.place(beside.run.folder, beside.run.generation)
+    place.write_bytes(place.read_bytes()[:-9])
+    with pytest.raises(ArtifactError, match=r"1.parquet cannot be read .*; delete it and add"):
+        beside.run.items("artist")
+
+
+@pytest.mark.parametrize("end", ["csv", "parquet", "toml"])
+def test_tables_of_each_kind_say_the_same(beside, tmp_path, end):
+    path = tmp_path / f"new.{end}"
+    if end == "toml":
+        path.write_text('[[artist]]\nname = "Nova"\ngenre = "g1"\nfame = 7\n')
+    else:
+        table = pl.DataFrame({"name": ["Nova"], "genre": ["g1"], "fame": [7]})
+        table.write_csv(path) if end == "csv" else table.write_parquet(path)
+    (one,) = given.of_table(path, "artist", beside.known)
+    assert (one.kind, one.id, one.name) == ("artist", "nova", "Nova")
+    assert one.fields == {"genre": "g1", "fame": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,gerne\nN,g1\n", r"artist 1: the run knows no field 'gerne'; did you mean 'genre'\?"),
+        ("name,judge\nN,t1\n", "the run knows no field 'judge'"),
+        ("name,fame\nN,loud\n", "artist 1: fame is 'loud', expected number"),
+        ("genre\ng1\n", "artist 1 has neither a name nor an id"),
+        ("name,vector\nN,1 x\n", "artist 1: vector is '1 x', expected numbers"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(beside, tmp_path, text, message):
+    (tmp_path / "new.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(given.of_table(tmp_path / "new.csv", "artist", beside.known))
+
+
+def test_a_copy_of_a_trained_file_sounds_as_it_did(hears, hearing, tmp_path):
+    song = tagged(tmp_path / "x.flac", 100, artist="Artist 05", title="Copy")
+    sound, _ = soundfile.read(hearing.folder.parent / "music" / "a05-0.wav")
+    soundfile.write(song.with_suffix(".wav"), sound, RATE)
+    named = song.with_suffix(".wav").rename(tmp_path / "Artist 05 - Copy.wav")
+    (one,) = given.of_files([named], hears.known)
+    assert (one.id, one.artist) == ("a05/copy", "a05")
+    assert whats(adding.add(hears, [one])) == ["added"]
+    for name in ("content", "general"):
+        new = sources.vectors(hears.run.added("track"), name).vectors[0]
+        old = hears.run.embeddings("track", name)
+        assert old.vectors[old.index["a05-0"]] @ new > 0.999
+    index = search.open_index(hears.run, "track")
+    assert first_neighbour(index, "a05-0") == "a05/copy"
+    assert first_neighbour(index, "a05/copy") == "a05-0"
+
+
+def test_tags_name_the_track_and_describe_a_new_artist(hears, tmp_path):
+    mbid = "5b11f4ce-a62d-471e-81fc-a69a8278c7da"
+    song = tagged(
+        tmp_path / "s.flac", 7, artist="Neu", title="Hallo", genre="G1", date="1972",
+        musicbrainz_trackid=mbid,
+    )  # fmt: skip
+    found = list(adding.add(hears, given.of_files([song], hears.known)))
+    assert [(x.kind, x.id, x.what) for x in found] == [
+        ("artist", "neu", "added"), ("track", mbid, "added"),
+    ]  # fmt: skip
+    assert hears.run.added("artist")["about"].to_list() == ["g1"]
+    assert whats(adding.add(hears, given.of_files([song], hears.known))) == ["unchanged"]
+    tagged(song, 8, artist="Neu", title="Other")
+    assert whats(adding.add(hears, given.of_files([song], hears.known))) == ["replaced"]
+    assert hears.run.added("track")["id"].to_list() == ["neu/other"]
+
+
+def test_a_broken_file_costs_one_line_and_exit_code_1(hears, tmp_path):
+    good = tagged(tmp_path / "good.flac", 9, title="Good", artist="Neu", genre="g2")
+    bad = tmp_path / "bad.mp3"
+    bad.write_text("no music at all")
+    silent = tmp_path / "Nobody - Silence.wav"
+    soundfile.write(silent, np.zeros(5 * RATE), RATE)
+    words = ["add", str(hears.run.folder), *map(str, (bad, good, silent))]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1, result.output
+    assert [x.split(": ")[0] for x in result.stderr.splitlines()] == [str(bad), str(silent)]
+    assert "silence in every part" in result.stderr
+    assert "added      track   neu/good  Good  like " in result.stdout
+    assert result.stdout.endswith(": 2 failed, 2 added\n")
+
+
+def test_the_command_adds_lists_and_removes(beside):
+    def call(*words):
+        return CliRunner().invoke(cli, ["add", str(beside.run.folder), *words])
+
+    words = ["--artist", "New Band", "--genre", "g1", "--country", "x", "--field", "fame=5"]
+    assert "added      artist  new-band  New Band  like Artist " in call(*words).stdout
+    assert "unchanged  artist  new-band" in call(*words).stdout
+    assert "artist  new-band  New Band\n" in call("--list").stdout
+    asked = CliRunner().invoke(cli, ["similar", str(beside.run.folder), "new band", "-k", "3"])
+    assert asked.exit_code == 0
+    assert "New Band (new-band): g1, x; no relation is known" in asked.stdout
+    assert "1 items removed" in call("--remove", "new-band").stdout
+    assert call().exit_code == 1
+    assert "nothing to add" in call().output
+    assert "is said of nobody; add --artist NAME" in call("--genre", "g1").output
+    assert (
+        "has no field of artists with the role 'year'"
+        in call("--artist", "N", "--year", "1990").output
+    )

@@ -35,6 +35,8 @@ ORDER = [
     "evaluation.results", "evaluation.judging", "evaluation.summaries", "evaluation.protocols",
     "evaluation.comparison",
     "report.layout", "report.terminal", "report.files", "map", "publishing", "shelf",
+    "report.markup", "report.axes", "report.style", "report.findings", "report.plots",
+    "report.card", "report.html",
     "exports.place", "exports.rows", "exports.parquet", "exports.arrays", "exports.spreadsheet",
     "exports.faiss_index", "exports.qdrant", "exports.qdrant_server", "exports.postgres",
     "exports.lists",

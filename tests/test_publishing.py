@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import map, runs
+from undersong import map, runs, search
+from undersong.additions import file as added_file
 from undersong.catalogue import tables
 from undersong.cli import cli
 from undersong.embeddings import Embeddings
@@ -69,6 +70,8 @@ def test_a_shelf_is_read_like_a_run_and_holds_what_serving_needs(two_runs, shelf
     assert set(found.manifest["files"]) == set(run.manifest["files"]) - {"failures.csv"} | {
         "map.parquet",
         "regions.parquet",
+        "lists/artist.npy",
+        "lists/track.npy",
     }
     assert first_vector(found) == first_vector(run)
     assert found.trained["content"] == run.content != found.content
@@ -82,6 +85,25 @@ def test_every_embedded_item_has_a_place_on_the_map(shelf):
     assert places["kind"].value_counts(sort=True).rows() == [("track", TRACKS), ("artist", ARTISTS)]
     assert places["id"].n_unique() == ARTISTS + TRACKS
     assert places.select(pl.max_horizontal(pl.col("x", "y").abs().max())).item() == 1
+
+
+def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
+    listed = search.open_index(runs.read(shelf), "track")
+    searched = search.open_index(runs.read(two_runs[0]), "track")
+    assert (listed.lists is None, searched.lists is None) == (False, True)
+    rows, request = np.arange(TRACKS), search.Request(k=9)
+    ours, theirs = (next(search.retrieve(x, rows, request=request)) for x in (listed, searched))
+    np.testing.assert_array_equal(ours.neighbours, theirs.neighbours)
+
+
+def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):
+    run = Path(shutil.copytree(two_runs[0], shelf.parent / "run"))
+    row = {name: [None] for name in added_file.COLUMNS} | {"kind": ["artist"], "id": ["new"]}
+    added_file.write(run, "1", pl.DataFrame(row, schema=added_file.COLUMNS))
+    found, new = publish(run, shelf)
+    assert (found.generation, new) == ("2", True)
+    assert found.added("artist")["id"].to_list() == ["new"]
+    assert publish(run, shelf)[1] is False
 
 
 def test_publishing_what_is_there_changes_nothing(two_runs, shelf):

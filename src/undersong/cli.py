@@ -33,6 +33,7 @@ COMMANDS = (
     explaining.explain,
     publishing.publish,
     publishing.rollback,
+    publishing.report,
     exporting.export,
     showing.demo,
 )

@@ -1,23 +1,31 @@
 """Publish a run: gather what serving needs on a shelf, and move its readers there at once.
 
 A shelf has the shape of a run (``undersong.runs``), so whatever reads a run reads a shelf. Beside
-the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, and
-the map (``undersong.map``).
+the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, the
+map (``undersong.map``), and the first answers of every item or, of very many, the cells that they
+are searched in (``undersong.retrieval.lists``, ``approximate``).
 """
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from undersong import map, runs
+from undersong import map, runs, search
+from undersong.additions import file as added_file
+from undersong.catalogue.tables import KINDS
 from undersong.errors import ArtifactError
 from undersong.files import replacing, sha256
 from undersong.progress import Progress, silent
 from undersong.report import files as report_files
+from undersong.retrieval import approximate, lists
 from undersong.runs import Run
 
+LARGEST_LISTED = 200_000  # items of a kind whose answers are all computed: hours, beyond
+
 # Made anew here; and a list of audio files of the machine that trained, which answers nothing.
-LEFT_OUT = (map.FILE, map.REGIONS_FILE, report_files.REPORT, "failures.csv")
+LEFT_OUT = {map.FILE, map.REGIONS_FILE, report_files.REPORT, "failures.csv"}.union(
+    *({lists.file_of(kind), approximate.file_of(kind)} for kind in KINDS)
+)
 
 
 def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[Run, bool]:
@@ -37,19 +45,37 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
     """
     run = runs.read(folder)
     report = report_files.place(run)
+    added = added_file.place(run.folder, run.generation)
     about = {name: value for name, value in run.manifest.items() if name != "files"}
-    about |= {"trained": run.trained, "report": sha256(report) if report else None}
+    about |= {
+        "trained": run.trained,
+        "report": sha256(report) if report else None,
+        "added": sha256(added) if added.exists() else None,
+    }
     if (there := _there(shelf)) and _shows(there, about):
         return there, False
     with runs.publishing(shelf, about) as home:
-        for name in sorted(set(run.manifest["files"]) - set(LEFT_OUT)):
+        for name in sorted(set(run.manifest["files"]) - LEFT_OUT):
             _copy(run.home / name, home / name)
             runs.check(home / name, run.manifest["files"][name])
         if report:
             _copy(report, home / report_files.REPORT)
-        seed = int(run.manifest["settings"]["run"]["seed"])
-        map.make(run, home, seed=seed, progress=progress)
+        _compute(Run(shelf, home.name, run.manifest), progress=progress)
+        if added.exists():
+            _copy(added, added_file.place(shelf, home.stem))
     return runs.read(shelf), True
+
+
+def _compute(copied: Run, *, progress: Progress) -> None:
+    """Compute, once for all readers, what follows from the files of a generation."""
+    seed = int(copied.manifest["settings"]["run"]["seed"])
+    map.make(copied, copied.home, seed=seed, progress=progress)
+    for kind in KINDS:
+        if copied.has_embeddings(kind, "general"):
+            index = search.open_index(copied, kind)
+            approximate.make_cells(index.embeddings, copied.home, kind=kind)
+            if len(index.embeddings.ids) <= LARGEST_LISTED:
+                lists.make_lists(index, copied.home, kind=kind, progress=progress)
 
 
 def roll_back(shelf: Path) -> Run:
@@ -87,7 +113,7 @@ def _there(shelf: Path) -> Run | None:
 def _shows(there: Run, about: dict[str, Any]) -> bool:
     """Say whether a shelf shows this training and report, and every file of it is unchanged."""
     same = there.trained["content"] == about["trained"]["content"]
-    if not same or there.manifest.get("report") != about["report"]:
+    if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added")):
         return False
     try:
         for name in there.manifest["files"]:

@@ -1,6 +1,6 @@
 """The catalogue: a folder of Parquet tables that says all that is known (section 3.1).
 
-    catalogue.json                  format, where audio paths begin, the metadata fields
+    catalogue.json                  format, where audio paths begin, the metadata fields, origins
     artists.parquet                 id, name, split, and one column per metadata field
     tracks.parquet                  id, artist, title, path, popularity, and fields
     plays.parquet                   kind, user, item, plays
@@ -95,6 +95,28 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where data come from, as the user says it (``[[origins]]`` of a mapping); nothing reads it
+    but the model card.
+
+    Parameters
+    ----------
+    name : of the data set, service or people
+    licence : its name, or the terms in a few words
+    gives : what of the catalogue is taken from there, such as "plays"
+    """
+
+    name: str = ""
+    licence: str = ""
+    gives: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("name", "licence"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"needs `{key}`; write 'unknown' where it is")
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """All tables in memory, ids as the user gave them.
 
@@ -111,6 +133,7 @@ class Catalogue:
     features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
     audio_root: Path | None = None
     extracted: Path | None = None
+    origins: tuple[Origin, ...] = ()
 
     def items(self, kind: Kind) -> pl.DataFrame:
         """Table of one kind of item, one row each."""
@@ -165,6 +188,7 @@ def write(catalogue: Catalogue, folder: Path) -> None:
             "audio_root": str(catalogue.audio_root) if catalogue.audio_root else None,
             "fields": [asdict(x) for x in catalogue.fields],
             "features": [list(key) for key in catalogue.features],
+            "origins": [asdict(x) for x in catalogue.origins],
         },
     )
     _remove_other_generations(folder, generation)
@@ -202,12 +226,14 @@ def read(folder: Path) -> Catalogue:
         },
         audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
         extracted=folder / EXTRACTED,
+        origins=tuple(Origin(**x) for x in about.get("origins", ())),
     )
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash all of a catalogue, so that a run knows what it was trained on."""
+    """Hash all of a catalogue that is learned from, so that a run knows what it was trained on."""
     about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    about.pop("origins", None)
     home = folder / about["tables"]
     digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
     for path in sorted(home.rglob("*.parquet")):

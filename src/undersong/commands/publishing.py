@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.commands.group import FOLDER
+from undersong.commands.group import FILE, FOLDER
 
 
 @click.command()
@@ -47,3 +47,31 @@ def rollback(shelf: Path) -> None:
 
     found = roll_back(shelf)
     click.echo(f"{shelf}: back at generation {found.generation}, content {found.content[:12]}")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("out", required=False, type=FILE)
+@click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on, if there.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the samples."
+)
+def report(run: Path, out: Path | None, catalogue: Path | None, seed: int) -> None:
+    """Write one HTML page about RUN: figures, answers of some items, all methods, a model card.
+
+    RUN must have been evaluated. The page, OUT or report.html in RUN, opens without a network. RUN
+    may be a shelf, too; then it also shows the map.
+
+    \b
+    Example:
+        undersong report my/run my-report.html
+    """
+    from undersong import runs
+    from undersong.report import html
+    from undersong.terminal import ProgressDisplay
+
+    path = out or run / "report.html"
+    opened = runs.read(run)
+    with ProgressDisplay() as progress:
+        size = html.write(opened, path, catalogue_folder=catalogue, seed=seed, progress=progress)
+    click.echo(f"{path}: {size / 1e6:.1f} MB")

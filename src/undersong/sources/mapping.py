@@ -15,6 +15,7 @@ from undersong.catalogue.tables import (
     Field,
     FieldType,
     Kind,
+    Origin,
     Role,
 )
 from undersong.errors import SettingsError, nearest_known
@@ -222,6 +223,7 @@ class Mapping:
     plays: tuple[PlaysMapping, ...]
     relations: tuple[RelationsMapping, ...]
     features: tuple[FeaturesMapping, ...]
+    origins: tuple[Origin, ...]
 
 
 Table = ArtistsMapping | TracksMapping | PlaysMapping | RelationsMapping | FeaturesMapping
@@ -237,7 +239,7 @@ def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
         one), a value that does not fit, a role held by two fields, or a feature named twice.
     """
     content = read_toml(path)
-    known = ("artists", "tracks", "plays", "relations", "features")
+    known = ("artists", "tracks", "plays", "relations", "features", "origins")
     for table in content:
         if table not in known:
             raise SettingsError(f"{path} has no table {table!r}; {nearest_known(table, known)}")
@@ -264,6 +266,7 @@ def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
         plays=_tables(content, "plays", PlaysMapping, path),
         relations=_tables(content, "relations", RelationsMapping, path),
         features=features,
+        origins=_tables(content, "origins", Origin, path),
     )
 
 

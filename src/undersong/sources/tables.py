@@ -156,6 +156,7 @@ def _catalogue(mapping: Mapping, found: _Collected) -> Catalogue:
         fields=tuple(x.field(name, kind) for kind, table in tables for name, x in table.fields),
         features={key: _embeddings(reading) for key, reading in found.features.items()},
         audio_root=root.resolve() if root else None,
+        origins=mapping.origins,
     )
     wanted = mapping.tracks is not None and mapping.tracks.artist_fields
     return with_artist_fields(catalogue) if wanted else catalogue

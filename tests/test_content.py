@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from undersong.audio.augment import augment
+from undersong.audio.shards import LogMels
 from undersong.audio.waveform import RATE
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
@@ -520,6 +521,25 @@ def test_a_file_that_is_no_model_says_so(tmp_path):
 
 
 # the stage, on files
+
+
+def test_more_shards_than_the_system_lets_open_are_read(tmp_path):
+    resource = pytest.importorskip("resource", reason="no limits of that kind on this system")
+    shards = 307
+    for shard in range(shards):
+        chunks = np.full((2, 128, 172), shard, dtype=np.float16)
+        np.save(tmp_path / f"{shard:05d}.npy", chunks)
+    number = np.arange(shards)
+    ids = tuple(str(x) for x in number)
+    mels = LogMels(tmp_path, ids, number, np.ones_like(number), np.ones_like(number))
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, usual[1]))
+    try:
+        read = mels.read_one_each(number, np.random.default_rng(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    np.testing.assert_array_equal(read[:, 5, 7], number)
+    np.testing.assert_array_equal(mels.read(3), np.full((1, 128, 172), 3))
 
 
 def write_band(folder, *, groups=3, artists=12, tracks=2):

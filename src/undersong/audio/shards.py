@@ -12,9 +12,9 @@ process was killed is the same run.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from undersong.errors import ArtifactError
 from undersong.files import read_json, replacing, write_json
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
+OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks
 FILE: dict[str, pl.DataType] = {"path": pl.String(), "size": pl.Int64(), "modified": pl.Int64()}
 INDEX: dict[str, pl.DataType] = FILE | {
     "run": pl.Int64(),
@@ -60,7 +61,7 @@ class LogMels:
     def read(self, row: int) -> NDArray[np.float16]:
         """Give all chunks of one track, (chunks, 128, 172)."""
         first = self.first[row]
-        return np.asarray(self._maps[self.shard[row]][first : first + self.chunks[row]])
+        return np.asarray(self._map(self.shard[row])[first : first + self.chunks[row]])
 
     def read_one_each(
         self, rows: NDArray[np.int64], generator: np.random.Generator
@@ -68,15 +69,13 @@ class LogMels:
         """Give a random chunk of each track, (len(rows), 128, 172)."""
         place = self.first[rows] + generator.integers(self.chunks[rows])
         return np.stack(
-            [self._maps[shard][at] for shard, at in zip(self.shard[rows], place, strict=True)]
+            [self._map(shard)[at] for shard, at in zip(self.shard[rows], place, strict=True)]
         )
 
     @cached_property
-    def _maps(self) -> dict[int, NDArray[np.float16]]:
-        return {
-            int(number): _open(self.folder / f"{number:05d}.npy")
-            for number in np.unique(self.shard)
-        }
+    def _map(self) -> Callable[[int], NDArray[np.float16]]:
+        """Open a shard; only the latest stay open, for a system allows few open files."""
+        return lru_cache(OPEN)(lambda shard: _open(self.folder / f"{shard:05d}.npy"))
 
 
 def current_run(folder: Path) -> int:

@@ -1,7 +1,6 @@
 """Trained runs to add new items to: one that reads feature vectors, one that hears audio files."""
 
 import dataclasses
-from functools import cache
 
 import mutagen.flac
 import numpy as np
@@ -30,16 +29,13 @@ def train(folder, world, text):
     return run
 
 
-@cache
-def reading_run(factory):
+def reading_run(folder):
     """Artists and tracks with 7 numbers a track, plays, genre, country and fame."""
-    return train(factory.mktemp("reading"), small_world(), QUICK_SETTINGS)
+    return train(folder, small_world(), QUICK_SETTINGS)
 
 
-@cache
-def hearing_run(factory):
+def hearing_run(folder):
     """The same artists, of whom 21 have a track with an audio file."""
-    folder = factory.mktemp("hearing")
     world = small_world()
     music = folder / "music"
     music.mkdir()

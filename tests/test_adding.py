@@ -30,12 +30,12 @@ QUIET = "a81"  # an artist without plays, so that a copy of it has all that is k
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory):
-    return reading_run(tmp_path_factory)
+    return reading_run(tmp_path_factory.mktemp("reading"))
 
 
 @pytest.fixture(scope="module")
 def hearing(tmp_path_factory):
-    return hearing_run(tmp_path_factory)
+    return hearing_run(tmp_path_factory.mktemp("hearing"))
 
 
 @pytest.fixture

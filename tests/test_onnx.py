@@ -19,7 +19,7 @@ from undersong.stages.reading import read_sources
 @pytest.fixture(scope="module", params=["reads", "hears"])
 def run(request, tmp_path_factory):
     make = reading_run if request.param == "reads" else hearing_run
-    made = make(tmp_path_factory)
+    made = make(tmp_path_factory.mktemp(request.param))
     exporting.export(made)
     return made
 

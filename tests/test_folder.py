@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared
 ANN, BOB, OTHER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
 
-KILLS = 4  # 50 were tried
+KILLS = 4
 
 
 @pytest.fixture
@@ -369,12 +369,14 @@ def test_kill_at_any_moment_leaves_the_old_catalogue_or_the_new_one(music, home,
         path = music / f"{number}.flac"
         shutil.copy(sound, path)
         tagged.write_tags(path, title=str(number), artist=f"A{number % 7}")
-    whole = tmp_path / "whole"
-    import_folder(music, whole)
-    new = tables.fingerprint(whole)
-    command = [sys.executable, "-m", "undersong", "import", "folder", str(music), str(home)]
+    command = [sys.executable, "-m", "undersong", "import", "folder", str(music)]
+    begun = time.monotonic()
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    duration = time.monotonic() - begun
+    new = tables.fingerprint(tmp_path / "whole")
+    command.append(str(home))
     generator = np.random.default_rng(5)
-    for delay in generator.uniform(0.2, 1.2, size=KILLS):
+    for delay in duration * generator.uniform(0.3, 1.0, size=KILLS):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)

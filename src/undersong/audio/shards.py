@@ -68,9 +68,10 @@ class LogMels:
     ) -> NDArray[np.float16]:
         """Give a random chunk of each track, (len(rows), 128, 172)."""
         place = self.first[rows] + generator.integers(self.chunks[rows])
-        return np.stack(
-            [self._map(shard)[at] for shard, at in zip(self.shard[rows], place, strict=True)]
-        )
+        found = np.empty((len(rows), BANDS, FRAMES), dtype=np.float16)
+        for row, (shard, at) in enumerate(zip(self.shard[rows], place, strict=True)):
+            found[row] = self._map(shard)[at]  # a copy: a view would keep its map open
+        return found
 
     @cached_property
     def _map(self) -> Callable[[int], NDArray[np.float16]]:

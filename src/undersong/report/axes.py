@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from undersong.report.markup import Markup, tag
 
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40  # margins, in the picture's own units
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 40  # margins, in the picture's own units
 CHARACTER = 6.1  # width of one at the size of labels
 
 

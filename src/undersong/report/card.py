@@ -27,8 +27,8 @@ OUT_OF_SCOPE = (
     "kinds of audio: there the confidence is not calibrated.",
 )
 LIMITS = (
-    "A relation that nobody wrote down may still be true. Accuracy counts it as wrong, so the "
-    "figures are lower bounds for what a listener would call similar.",
+    "A relation that nobody wrote down may still be true. Accuracy counts it as wrong, so "
+    "listeners may find more of the answers right than the figures say.",
     "Relations, plays and tags lean to the well-known, and so do the answers: the share of the "
     "long tail among them is shown above, and the dial `--long-tail` moves it.",
     "The confidence is calibrated on validation items of this catalogue, and says how often "
@@ -59,13 +59,7 @@ def card(run: Run, found: Findings) -> Markup:
 
 
 def _list(sentences: Sequence[str]) -> Markup:
-    return tag("ul", (tag("li", _coded(x)) for x in sentences))
-
-
-def _coded(sentence: str) -> Markup:
-    """Set what stands between backticks as code."""
-    parts = sentence.split("`")
-    return markup.join(tag("code", x) if k % 2 else x for k, x in enumerate(parts))
+    return tag("ul", (tag("li", markup.coded(x)) for x in sentences))
 
 
 def _own_limits(run: Run, found: Findings) -> Iterator[str]:

@@ -304,7 +304,7 @@ def _methods(report: Report) -> Markup:
         tag("h2", "All methods"),
         markup.table("What each method is", ("method", "what it is"), about),
         drawn,
-        tag("ul", (tag("li", x) for x in layout.notes(report)), class_="note"),
+        tag("ul", (tag("li", markup.coded(x)) for x in layout.notes(report)), class_="note"),
         id="methods",
     )
 

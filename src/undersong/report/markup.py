@@ -53,6 +53,12 @@ def name_of(text: str) -> Markup:
     return tag("bdi", text)
 
 
+def coded(sentence: str) -> Markup:
+    """Set what stands between backticks as code."""
+    parts = sentence.split("`")
+    return join(tag("code", x) if k % 2 else x for k, x in enumerate(parts))
+
+
 def table(
     caption: Child, header: Iterable[Child], rows: Iterable[Iterable[Child]], *, class_: str = ""
 ) -> Markup:

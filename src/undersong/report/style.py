@@ -64,7 +64,7 @@ svg .hollow { fill: var(--paper); stroke: var(--ink); stroke-width: 1.5; }
 svg .tailbar { fill: var(--tail); }
 svg text.tail { fill: var(--tail); }
 svg .points, svg .points-tail { fill: none; stroke-width: 2; stroke-linecap: round; }
-svg .points { stroke: var(--mid); opacity: .55; }
+svg .points { stroke: var(--mid); opacity: .75; }
 svg .points-tail { stroke: var(--tail); opacity: .75; }
 svg .region { font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 .key {

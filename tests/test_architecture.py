@@ -50,6 +50,7 @@ ORDER = [
     "sources.library", "sources.keeping", "sources.known_files", "sources.known_pairs",
     "sources.folder", "additions.given", "additions.embedding", "additions.adding",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
+    "service.answers",
     "commands.group", "commands.importing", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",
     "commands.adding", "commands.showing",

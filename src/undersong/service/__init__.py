@@ -1,0 +1,1 @@
+"""The service: answers over HTTP, in its own words and in those of other programs."""

@@ -1,0 +1,527 @@
+"""One opened generation: everything the service answers with, in memory, and the questions to it.
+
+No HTTP here. ``open_answers`` is what a ``Shelf`` opens; the functions below are what each
+interface asks. Whatever belongs to one answer is read from one ``Answers``, so no reply mixes two
+generations.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong import map, search
+from undersong.catalogue.tables import KINDS, Kind
+from undersong.errors import ArtifactError, DataError, UnknownItem
+from undersong.explaining import background as background_file
+from undersong.explaining import finding, wording
+from undersong.explaining.background import Background
+from undersong.explaining.reasons import Reasons
+from undersong.names import fold
+from undersong.report import files as report_files
+from undersong.retrieval import paths
+from undersong.retrieval.facts import Facts
+from undersong.retrieval.nearest import Index
+from undersong.retrieval.order import dial
+from undersong.retrieval.request import Request
+from undersong.retrieval.retrieve import retrieve
+from undersong.runs import Run
+
+LARGEST_LINKED = 20_000  # items whose chains are found without lists made by `undersong publish`
+COMPARED = 3_000  # names, the best known of about the right length, that a mistyped one may mean
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is said of an item wherever it is listed; long tail: no relation of it is known."""
+
+    id: str
+    kind: Kind
+    name: str
+    about: str
+    relations: int
+    popularity: float | None
+    long_tail: bool
+
+
+@dataclass(frozen=True)
+class Details:
+    """All that is known of one item; None where nothing is.
+
+    Parameters
+    ----------
+    decade : first year of it
+    artist, album, mbid : of a track the artist's id; a MusicBrainz id
+    x, y : in [-1, 1], its place on the map
+    unknown : a sentence on what is not known of it; None if nothing is lacking, or no reasons are
+    """
+
+    item: Item
+    genres: tuple[str, ...] = ()
+    region: str | None = None
+    decade: int | None = None
+    artist: str | None = None
+    album: str | None = None
+    mbid: str | None = None
+    x: float | None = None
+    y: float | None = None
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One answer: rank from 1, score as in ``search.Neighbour``, reasons if they were asked for."""
+
+    rank: int
+    item: Item
+    score: float
+    confidence: float | None
+    reasons: Reasons | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Answers about an item, and in a sentence why there is none, or no reason."""
+
+    item: Item
+    answers: tuple[Ranked, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One item of a chain, and the cosine to the one before."""
+
+    item: Item
+    similarity: float | None
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items of one kind, and what answers about them are made from.
+
+    Parameters
+    ----------
+    table : id, name, about, relations, popularity of every item, in the order of the catalogue
+    index : of those about which more than the name is known; None if that is nobody
+    facts : in the order of the index; None for a run from before there were facts
+    background : what reasons are told from; None where the run has none for this kind
+    places : id, x, y; None before `undersong publish` has drawn the map
+    labels : genre, x, y of regions of the map
+    """
+
+    kind: Kind
+    table: pl.DataFrame
+    index: Index | None
+    facts: Facts | None
+    background: Background | None
+    places: pl.DataFrame | None
+    labels: pl.DataFrame | None
+
+    def item(self, place: int) -> Item:
+        """Say what stands in a row of the table."""
+        item, name, about, relations, popularity = self.table.row(place)
+        return Item(item, self.kind, name, about, relations, popularity, not relations)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Row in the table of each id."""
+        return {item: row for row, item in enumerate(self.table["id"])}
+
+    @cached_property
+    def place_of_row(self) -> NDArray[np.int64]:
+        """Row in the table of each row of the index."""
+        ids = self.index.embeddings.ids if self.index else ()
+        return np.array([self.place[x] for x in ids], dtype=np.int64)
+
+    @cached_property
+    def folded(self) -> pl.Series:
+        """Names as ``names.fold`` leaves them, in the order of the table."""
+        return pl.Series([fold(x) for x in self.table["name"]], dtype=pl.String)
+
+    @cached_property
+    def by_folded(self) -> dict[str, list[int]]:
+        """Rows of each folded name."""
+        return _rows(self.folded)
+
+    @cached_property
+    def by_mbid(self) -> dict[str, list[int]]:
+        """Rows of the table of each MusicBrainz id."""
+        if self.facts is None or "mbid" not in self.facts.table.columns:
+            return {}
+        known = self.facts.table.select("mbid", place=pl.Series(self.place_of_row)).drop_nulls()
+        found: dict[str, list[int]] = {}
+        for mbid, place in known.iter_rows():
+            found.setdefault(mbid.lower(), []).append(place)
+        return found
+
+    @cached_property
+    def fame(self) -> NDArray[np.int64]:
+        """Position of each row among all, the best known first: popularity, then relations."""
+        order = self.table.with_row_index("row").sort(
+            ["popularity", "relations"], descending=True, nulls_last=True, maintain_order=True
+        )["row"]
+        found = np.empty(len(order), dtype=np.int64)
+        found[order.to_numpy()] = np.arange(len(order))
+        return found
+
+    @cached_property
+    def without_vector(self) -> frozenset[str]:
+        """Ids of indexed items that have relations and nothing else: the cosine ignores them."""
+        if self.index is None:
+            return frozenset()
+        vectors, ids = self.index.embeddings.vectors, self.index.embeddings.ids
+        return frozenset(ids[x] for x in np.flatnonzero(~np.abs(vectors).any(axis=1)))
+
+    @cached_property
+    def links(self) -> sparse.csr_matrix:
+        """Steps of chains (``retrieval.paths.graph``)."""
+        if self.index is None:
+            return sparse.csr_matrix((0, 0))
+        return paths.graph(self.index)
+
+    @cached_property
+    def position(self) -> dict[str, tuple[float, float]]:
+        """Place on the map of each id."""
+        rows = () if self.places is None else self.places.iter_rows()
+        return {item: (x, y) for item, x, y in rows}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One generation, opened whole.
+
+    Parameters
+    ----------
+    run : where it was read from; its files may be gone later
+    kinds : artists and tracks, those that the run has
+    report : ``report.json`` as it stands; None where the run was not evaluated
+    """
+
+    run: Run
+    kinds: dict[Kind, Items]
+    report: bytes | None
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation."""
+        return int(self.run.generation)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of item that the run was trained for."""
+        found: Kind = self.run.manifest["kind"]
+        return found
+
+    def of(self, kind: Kind) -> Items:
+        """Items of one kind.
+
+        Raises
+        ------
+        UnknownItem
+            If the run has none.
+        """
+        if kind not in self.kinds:
+            raise UnknownItem(
+                f"this catalogue holds no {kind}s; ask for {' or '.join(self.kinds)}s"
+            )
+        return self.kinds[kind]
+
+
+def open_answers(run: Run) -> Answers:
+    """Read all that a generation answers with.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is damaged, or the run holds no item.
+    """
+    report = report_files.place(run)
+    kinds = {kind: _open_items(run, kind) for kind in KINDS if len(run.items(kind))}
+    if not kinds:
+        raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
+    return Answers(run, kinds, report.read_bytes() if report else None)
+
+
+def warm(answers: Answers) -> None:
+    """Make ready what the first requests would otherwise wait for."""
+    for items in answers.kinds.values():
+        _ = items.by_folded, items.by_mbid, items.fame, items.position, items.without_vector
+        if items.background is not None:
+            known = items.background
+            _ = known.index, known.words, known.tags, known.having, known.sources, known.place
+
+
+def suggest(answers: Answers, text: str, *, kind: Kind, limit: int) -> tuple[Item, ...]:
+    """List items whose names a person may mean who has typed this much; the best known first.
+
+    First the very name, then names that begin so, then those with a word that does, then those
+    that hold it anywhere; where nothing does, names that look like it.
+    """
+    items, asked = answers.of(kind), fold(text)
+    if not asked:
+        return ()
+    names = items.folded
+    group = (
+        pl.when(names == asked)
+        .then(0)
+        .when(names.str.starts_with(asked))
+        .then(1)
+        .when(names.str.contains(f" {asked}", literal=True))
+        .then(2)
+        .when(names.str.contains(asked, literal=True))
+        .then(3)
+    )
+    ranked = pl.select(group.alias("group"), fame=pl.Series(items.fame)).with_row_index("row")
+    found = ranked.drop_nulls().sort("group", "fame")["row"].head(limit).to_list()
+    return tuple(items.item(x) for x in found or _alike(items, asked, limit))
+
+
+def item(answers: Answers, kind: Kind, item_id: str) -> Details:
+    """Say all that is known of an item.
+
+    Raises
+    ------
+    UnknownItem
+        If no item has this id, with those whose names are like it.
+    """
+    items = answers.of(kind)
+    one = known(answers, kind, item_id)
+    x, y = items.position.get(item_id, (None, None))
+    row = items.index.embeddings.index.get(item_id) if items.index else None
+    if row is None:
+        lacking = f"nothing is known of {one.name} but its name"
+        return Details(one, x=x, y=y, unknown=lacking)
+    told = items.background
+    unknown = None
+    if told is not None and item_id in told.index:
+        unknown = wording.unknown(finding.known(told, told.index[item_id]), told.groups)
+    if items.facts is None:
+        return Details(one, x=x, y=y, unknown=unknown)
+    fact = items.facts.table.row(row, named=True)
+    genres = tuple(fact["genres"] or ())
+    said = {name: fact[name] for name in ("region", "decade", "artist", "album", "mbid")}
+    return Details(one, genres, **said, x=x, y=y, unknown=unknown)
+
+
+def known(answers: Answers, kind: Kind, item_id: str) -> Item:
+    """Give the item with an id.
+
+    Raises
+    ------
+    UnknownItem
+        If there is none, with those whose names are like it.
+    """
+    items = answers.of(kind)
+    if item_id in items.place:
+        return items.item(items.place[item_id])
+    likely = suggest(answers, item_id, kind=kind, limit=3)
+    named = ", ".join(f"{x.name!r} ({x.id})" for x in likely)
+    hint = f"did you mean {named}?" if named else "search by name to find its id"
+    raise UnknownItem(f"no {kind} has the id {item_id[:80]!r}; {hint}")
+
+
+def by_name(answers: Answers, kind: Kind, name: str) -> tuple[Item, ...]:
+    """List all items with a name, the best known first: spelt just so if any is, else folded."""
+    items = answers.of(kind)
+    places = items.by_folded.get(fold(name), [])
+    exact = [x for x in places if items.table["name"][x] == name]
+    return tuple(items.item(x) for x in sorted(exact or places, key=lambda x: items.fame[x]))
+
+
+def by_mbid(answers: Answers, kind: Kind, mbid: str) -> tuple[Item, ...]:
+    """List all items with a MusicBrainz id, as their field ``mbid`` says or as their own id."""
+    items, asked = answers.of(kind), mbid.lower()
+    places = items.by_mbid.get(asked, [])
+    places = places or [items.place[x] for x in (mbid, asked) if x in items.place][:1]
+    return tuple(items.item(x) for x in sorted(places, key=lambda x: items.fame[x]))
+
+
+def similar(
+    answers: Answers, kind: Kind, item_id: str, request: Request, *, reasons: bool = False
+) -> Found:
+    """List what is similar to an item, best first.
+
+    An item of which nothing but the name is known has no answers; the note says so.
+
+    Raises
+    ------
+    UnknownItem
+        If no item has this id.
+    DataError, ArtifactError
+        As ``retrieval.retrieve``.
+    """
+    items, asked = answers.of(kind), known(answers, kind, item_id)
+    index = _index(items, request)
+    if index is None or item_id not in index.embeddings.index:
+        return Found(asked, (), _nothing_known(asked))
+    if request.paper and item_id in items.without_vector:
+        return Found(asked, (), f"of {asked.name} only relations are known, no cosine")
+    if request.paper:
+        request = replace(request, exclude=request.exclude | items.without_vector)
+    row = index.embeddings.index[item_id]
+    block = next(retrieve(index, np.array([row]), request=request, facts=items.facts))
+    rows = block.neighbours[0][block.neighbours[0] >= 0]
+    why: Sequence[Reasons | None] = [None] * len(rows)
+    note = block.note
+    if reasons and len(rows):
+        why, lacking = _reasons(items, index, row, rows, dial(index, request))
+        note = note or lacking
+    chances = block.confidence[0].tolist()
+    scores = block.scores[0].tolist()
+    found = (
+        Ranked(
+            rank,
+            items.item(place),
+            round(scores[rank - 1], 4),
+            None if chances[rank - 1] != chances[rank - 1] else round(chances[rank - 1], 4),
+            why[rank - 1],
+        )
+        for rank, place in enumerate(items.place_of_row[rows].tolist(), start=1)
+    )
+    return Found(asked, tuple(found), note)
+
+
+def listed(answers: Answers, kind: Kind, request: Request) -> bool:
+    """Say whether a request is answered by looking it up, in microseconds."""
+    items = answers.kinds.get(kind)
+    if items is None or items.index is None or items.index.lists is None:
+        return False
+    return request.k <= items.index.lists.rows.shape[1] and request == Request(k=request.k)
+
+
+def explain(
+    answers: Answers, kind: Kind, asked: str, answered: str, *, long_tail: float = 0.0
+) -> Reasons:
+    """Say why one item is similar to another, each given by its id.
+
+    Raises
+    ------
+    UnknownItem
+        If there is no such item.
+    DataError
+        If both are the same, nothing but its name is known of one, or the run gives no reasons.
+    """
+    items = answers.of(kind)
+    index, rows = _rows_of(items, [known(answers, kind, x) for x in (asked, answered)])
+    if rows[0] == rows[1]:
+        raise DataError(f"{asked[:80]!r} is asked why it is similar to itself; name two items")
+    (why,), lacking = _reasons(items, index, rows[0], np.array(rows[1:]), long_tail)
+    if why is None:
+        raise DataError(lacking)
+    return why
+
+
+def path(
+    answers: Answers, kind: Kind, first: str, last: str, *, steps: int | None = None
+) -> tuple[tuple[Step, ...], str]:
+    """Find a chain between two items in which each step is near, or say why there is none.
+
+    Raises
+    ------
+    UnknownItem
+        If there is no such item.
+    DataError
+        If nothing but its name is known of one, or chains of so many items need a published run.
+    """
+    items = answers.of(kind)
+    ends = [known(answers, kind, x) for x in (first, last)]
+    index, rows = _rows_of(items, ends)
+    if index.lists is None and len(index.embeddings.ids) > LARGEST_LINKED:
+        raise DataError(
+            f"chains of {len(index.embeddings.ids):,} {kind}s need answers that "
+            "`undersong publish` computes; serve a published shelf"
+        )
+    found = paths.chain(items.links, rows[0], rows[1], steps=steps)
+    if not found.rows:
+        limit = f" of {steps} steps or fewer" if steps else ""
+        return (), f"no chain{limit} leads from {ends[0].name!r} to {ends[1].name!r}"
+    cosines = [None, *np.round(found.similarity, 4).tolist()]
+    places = items.place_of_row[list(found.rows)].tolist()
+    return tuple(Step(items.item(x), y) for x, y in zip(places, cosines, strict=True)), ""
+
+
+def _open_items(run: Run, kind: Kind) -> Items:
+    table = run.items(kind)
+    index = search.open_index(run, kind) if run.has_embeddings(kind, "general") else None
+    facts = search.facts_of(run, kind, index) if index else None
+    told = None
+    if run.manifest["kind"] == kind and run.has(background_file.ITEMS):
+        told = background_file.read(run, kind)
+    places, labels = None, None
+    if run.has(map.FILE):
+        everywhere = pl.read_parquet(run.file(map.FILE))
+        places = everywhere.filter(pl.col("kind") == kind).select("id", "x", "y")
+        labels = pl.read_parquet(run.file(map.REGIONS_FILE))
+    columns = table.select(
+        "id",
+        "name",
+        pl.col("about").fill_null(""),
+        pl.col("relations").fill_null(0),
+        "popularity",
+    )
+    return Items(kind, columns, index, facts, told, places, labels)
+
+
+def _index(items: Items, request: Request) -> Index | None:
+    """The index of a request: without the learned order for the paper's answers."""
+    if items.index is None or not request.paper:
+        return items.index
+    return replace(items.index, ranker=None, evidence=None, lists=None)
+
+
+def _rows_of(items: Items, asked: Sequence[Item]) -> tuple[Index, list[int]]:
+    """The index and rows of some items in it; DataError for one of which only the name is known."""
+    index = items.index
+    if index is None:
+        raise DataError(_nothing_known(asked[0]))
+    for one in asked:
+        if one.id not in index.embeddings.index:
+            raise DataError(_nothing_known(one))
+    return index, [index.embeddings.index[x.id] for x in asked]
+
+
+def _reasons(
+    items: Items, index: Index, asked: int, others: NDArray[np.int64], long_tail: float
+) -> tuple[Sequence[Reasons | None], str]:
+    """Reasons of some answers in their order, or in a sentence why some have none."""
+    nobody: list[Reasons | None] = [None] * len(others)
+    told, ids = items.background, index.embeddings.ids
+    if told is None:
+        return nobody, f"this run tells no reasons for {items.kind}s"
+    if ids[asked] not in told.index:
+        return nobody, "reasons are told of trained items; this one was added since"
+    kept = [at for at, row in enumerate(others) if ids[row] in told.index]
+    found = finding.reasons(index, told, asked, others[kept], long_tail=long_tail) if kept else ()
+    for at, why in zip(kept, found, strict=True):
+        nobody[at] = why
+    lacking = "" if len(kept) == len(others) else "items added since training have no reasons yet"
+    return nobody, lacking
+
+
+def _nothing_known(one: Item) -> str:
+    return (
+        f"nothing is known about {one.name!r} ({one.id}) but its name: no audio, plays or metadata"
+    )
+
+
+def _alike(items: Items, asked: str, limit: int) -> list[int]:
+    """Rows of names that look like a mistyped one, among the best known of about its length."""
+    length = len(asked)
+    close = items.folded.str.len_chars().is_between(length - 2, length + 2).to_numpy()
+    rows = np.flatnonzero(close)
+    rows = rows[np.argsort(items.fame[rows], kind="stable")][:COMPARED].tolist()
+    names = {items.folded[row]: row for row in reversed(rows)}
+    return [names[x] for x in difflib.get_close_matches(asked, names, n=limit, cutoff=0.7)]
+
+
+def _rows(words: pl.Series) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, word in enumerate(words):
+        found.setdefault(word, []).append(row)
+    return found

@@ -86,6 +86,7 @@ def seconds_each(ask, queries):
 
 
 def main():
+    """Print how fast and how right, for each number of cells looked into."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--kind", default="artist")

@@ -249,6 +249,20 @@ def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
         assert raised.places[query, :9].tolist() == list(range(9))
 
 
+def test_the_cost_of_a_tenth_place_is_the_dcg_that_is_lost():
+    confidence = np.random.default_rng(8).random((3, 14)).astype(np.float32)
+    cost = hubs._expected_loss(confidence)
+    assert cost.shape == (3, 4)
+    for row in range(3):
+        for place in range(10, 14):
+            turn = [*range(9), place, *range(9, place), *range(place + 1, 14)]
+            before, after = (
+                sum(confidence[row, x] / math.log2(at + 2) for at, x in enumerate(order))
+                for order in (range(14), turn)
+            )
+            assert cost[row, place - 10] == pytest.approx(before - after, abs=1e-6)
+
+
 def test_hub_control_never_takes_the_place_of_a_known_relation():
     rows = np.array([[x for x in range(12) if x != q] for q in range(12)], np.int32)
     sure = np.full((12, 11), 1.0, np.float32)

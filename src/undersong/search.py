@@ -18,6 +18,7 @@ from undersong.errors import DataError
 from undersong.files import replacing
 from undersong.names import Match, Names, Selection, find, fold, read_ids, select
 from undersong.progress import Progress, silent
+from undersong.retrieval import approximate
 from undersong.retrieval import facts as facts_file
 from undersong.retrieval import lists as lists_file
 from undersong.retrieval.agreement import agreement
@@ -92,9 +93,17 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 
         index = Index(added.join(embeddings, new), ranker, known, long_tail)
     else:
         index = Index(added.join(embeddings, new))
-    file = lists_file.file_of(kind)
-    if run.has(file) and not new.ids and not (paper and learned):
-        return replace(index, lists=lists_file.read(run.file(file), n=len(embeddings.ids)))
+    return index if new.ids else _with_files(index, run, kind, stored=not (paper and learned))
+
+
+def _with_files(index: Index, run: Run, kind: Kind, *, stored: bool) -> Index:
+    """Add what was computed when the run was published: its answers, if ``stored``; its cells."""
+    n, file = len(index.embeddings.ids), lists_file.file_of(kind)
+    if stored and run.has(file):
+        index = replace(index, lists=lists_file.read(run.file(file), n=n))
+    cells = approximate.file_of(kind)
+    if index.ranker is None and run.has(cells) and approximate.available():
+        return replace(index, approximate=approximate.read(run.file(cells), n=n))
     return index
 
 

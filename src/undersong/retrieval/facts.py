@@ -62,6 +62,11 @@ class Facts:
         return cls(pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)}))
 
     @cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each id."""
+        return {item: row for row, item in enumerate(self.table["id"])}
+
+    @cached_property
     def genres(self) -> tuple[str, ...]:
         """Every genre that an item has, by name."""
         return tuple(self.table["genres"].explode().drop_nulls().unique().sort())

@@ -36,7 +36,7 @@ def check(request: Request, facts: Facts | None) -> None:
 
 def passing(request: Request, facts: Facts) -> NDArray[np.bool_]:
     """Say which of some items may be answers, (n,), for a request that ``check`` let through."""
-    filters = [passes.fill_null(False) for _, passes in _filters(request)]
+    filters = [passes.fill_null(False) for _, passes in _filters(request, facts)]
     if not filters:
         return np.ones(len(facts.table), dtype=bool)
     return facts.table.select(pl.all_horizontal(filters)).to_series().to_numpy().astype(bool)
@@ -45,13 +45,13 @@ def passing(request: Request, facts: Facts) -> NDArray[np.bool_]:
 def why_nothing(request: Request, facts: Facts) -> str:
     """Say in a sentence how many items each filter leaves on its own."""
     n = len(facts.table)
-    filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request)}
+    filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request, facts)}
     left = facts.table.select(**filters).row(0, named=True)
     told = "; ".join(f"{name}: {n - kept:,} are left out" for name, kept in left.items())
     return f"no item passes all filters (of {n:,} items, by each filter alone: {told})"
 
 
-def _filters(request: Request) -> Iterator[tuple[str, pl.Expr]]:
+def _filters(request: Request, facts: Facts) -> Iterator[tuple[str, pl.Expr]]:
     """Each filter of a request: what to call it, and who passes; null where not known."""
     genres = pl.col("genres").list.set_intersection(sorted(request.genres)).list.len()
     decade, percentile = pl.col("decade"), pl.col("percentile")
@@ -64,14 +64,17 @@ def _filters(request: Request) -> Iterator[tuple[str, pl.Expr]]:
         (request.decade_to is not None, "last decade", decade <= (request.decade_to or 0)),
         (request.pop_begin > 0, "pop_begin", percentile >= request.pop_begin),
         (request.most_popular < 1, "most popular", percentile <= request.most_popular),
-        (request.library is not None, "library", _among(request.library or everybody)),
-        (request.exclude, "exclude", ~_among(request.exclude)),
+        (request.library is not None, "library", _among(request.library or everybody, facts)),
+        (request.exclude, "exclude", ~_among(request.exclude, facts)),
     )
     return ((name, passes) for asked, name, passes in filters if asked)
 
 
-def _among(ids: Iterable[str]) -> pl.Expr:
-    return pl.col("id").is_in(pl.lit(pl.Series(list(ids), dtype=pl.String)).implode())
+def _among(ids: Iterable[str], facts: Facts) -> pl.Expr:
+    """Say which items are of a set. By rows: looking a million ids up in polars is far slower."""
+    there = np.zeros(len(facts.table), dtype=bool)
+    there[[facts.index[item] for item in ids if item in facts.index]] = True
+    return pl.lit(pl.Series(there))
 
 
 def _check_words(what: str, asked: Iterable[str], known: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
 
 ENDINGS = ("mp3", "ogg", "flac", "wav", "aiff", "opus")
-RATE = 48_000
+RATE = 16_000
 
 
 def main() -> None:
@@ -59,10 +60,10 @@ def write_catalogue(home: Path, files: int) -> None:
     rows = []
     for number in range(files):
         name = f"{number:06}.{ENDINGS[number % len(ENDINGS)]}"
-        time_ = np.arange(round(generator.uniform(1, 6) * RATE)) / RATE
+        time_ = np.arange(round(generator.uniform(0.6, 3) * RATE)) / RATE
         sound = 0.2 * np.sin(2 * np.pi * generator.uniform(100, 4_000) * time_)
         kind = {"format": "OGG", "subtype": "OPUS"} if name.endswith("opus") else {}
-        soundfile.write(home / name, np.stack([sound, sound], axis=1), RATE, **kind)
+        soundfile.write(home / name, sound, RATE, **kind)
         rows.append({"id": name, "artist": "a", "path": name})
     tracks = pl.DataFrame(rows, schema={x: ITEMS["track"][x] for x in ("id", "artist", "path")})
     tracks = tracks.with_columns(
@@ -78,14 +79,18 @@ def write_catalogue(home: Path, files: int) -> None:
 
 def memory(process: int) -> int:
     """Bytes of a process and all its children."""
-    used = 0
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        used = sum(1024 * int(x.split()[1]) for x in lines if x.startswith("Pss:"))
-        for task in Path(f"/proc/{process}/task").iterdir():
-            used += sum(memory(int(x)) for x in (task / "children").read_text().split())
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # it has just ended
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    used, asked = 0, [process]
+    while asked:
+        one = asked.pop()
+        asked += children.get(one, [])
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+            used += sum(1024 * int(x.split()[1]) for x in lines if x.startswith("Pss:"))
     return used
 
 

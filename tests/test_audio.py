@@ -1,4 +1,9 @@
 import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +23,9 @@ from undersong.audio.waveform import (
     starts,
 )
 
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+from fuzz_audio import seed_files, with_av, written
+
 CHUNK_SECONDS = CHUNK_SAMPLES / RATE
 
 
@@ -30,6 +38,11 @@ def tone(path, *, hertz=440.0, seconds=5.0, rate=22_050, channels=1, level=0.3):
 
 def loudest_hertz(chunk):
     return np.abs(np.fft.rfft(chunk)).argmax() * RATE / len(chunk)
+
+
+def middle_hertz(chunk):
+    power = np.abs(np.fft.rfft(chunk)) ** 2
+    return (power * np.arange(len(power))).sum() / power.sum() * RATE / len(chunk)
 
 
 # log-mel
@@ -70,6 +83,8 @@ def test_log_mel_is_bands_by_frames_and_zero_for_silence():
 
 
 # one file
+
+SEEDS = seed_files(np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +140,10 @@ def write_not_finite(path):
     soundfile.write(path, sound, RATE, subtype="FLOAT")
 
 
+def write_amplitude(path, level):
+    soundfile.write(path, np.full(31_000, level, dtype=np.float32), RATE, subtype="FLOAT")
+
+
 def write_cut_off(path):
     tone(path.with_suffix(".flac"), seconds=20)
     whole = path.with_suffix(".flac").read_bytes()
@@ -144,16 +163,81 @@ HOSTILE = {
     "cut.wav": (write_cut_off, "cut off|no audio that can be"),
     "rate.wav": (lambda path: tone(path, rate=1_000), "claims a rate of 1000 Hz"),
     "pipe.wav": (lambda path: os.mkfifo(path), "not a file"),
+    "device.wav": (lambda path: path.symlink_to("/dev/zero"), "not a file"),
+    "dangling.mp3": (lambda path: path.symlink_to("nowhere"), "no such file"),
+    "loop.mp3": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+    "endless.wav": (lambda path: write_amplitude(path, np.inf), "not finite"),
+    "huge.wav": (lambda path: write_amplitude(path, 1e30), "of no meaning"),
+    "list.mp3": (lambda path: path.write_text("#EXTM3U\nhttp://127.0.0.1/a.mp3\n"), "text"),
+    "disguised.m4a": (lambda path: path.write_bytes(PLAYLIST), "no audio that can be"),
+    b"name \xff.mp3": (lambda path: path.write_bytes(bytes(700)), "no audio that can be"),
 }
+# FFmpeg would follow it to other files and addresses, were it one of the formats that we allow.
+PLAYLIST = b"ffconcat version 1.0\nfile /etc/hostname\n\x00"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_each_hostile_file_has_one_clear_reason(tmp_path, name):
     write, reason = HOSTILE[name]
-    write(tmp_path / name)
+    path = tmp_path / os.fsdecode(name)
+    write(path)
     with pytest.raises(Undecodable, match=reason) as caught:
-        file.read(tmp_path / name)
+        file.read(path)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", sorted(SEEDS))
+def test_every_format_is_heard_whatever_its_name_says(tmp_path, name):
+    path = tmp_path / ("wrong.wma" if name == "mp3" else "wrong.mp3")
+    path.write_bytes(SEEDS[name])
+    sound = file.read(path)
+    assert sound.chunks.shape == (1, CHUNK_SAMPLES)
+    assert sound.seconds == pytest.approx(0.6, abs=0.05)
+    assert loudest_hertz(sound.chunks[0]) == pytest.approx(48_000 / 14 / np.pi, rel=0.02)
+
+
+def test_a_raw_ending_asks_for_nothing(tmp_path):
+    path = tmp_path / "sound.raw"
+    path.write_bytes(SEEDS["flac"])
+    assert len(file.read(path).chunks) == 1
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("asf", "wmav2")])
+def test_chunks_of_other_formats_lie_where_they_were_asked_for(tmp_path, container, codec):
+    time = np.arange(41 * 48_000) / 48_000
+    rising = (0.3 * np.sin(2 * np.pi * (300 + 25 * time) * time)).astype(np.float32)
+    path = tmp_path / "long.bin"
+    path.write_bytes(with_av(rising, container=container, codec=codec))
+    sound = file.read(path)
+    soundfile.write(tmp_path / "long.wav", rising, 48_000)
+    want = file.read(tmp_path / "long.wav")
+    assert sound.seconds == pytest.approx(want.seconds, abs=0.1)
+    assert sound.chunks.shape == want.chunks.shape == (CHUNKS, CHUNK_SAMPLES)
+    for ours, theirs in zip(sound.chunks, want.chunks, strict=True):  # they rise by 260 Hz each
+        assert middle_hertz(ours) == pytest.approx(middle_hertz(theirs), abs=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("m4a", "MP4 sound"), ("wma", "Windows Media"), ("wv", "WavPack")]
+)
+def test_without_pyav_other_formats_name_the_extra(tmp_path, monkeypatch, name, said):
+    monkeypatch.setitem(sys.modules, "undersong.audio.ffmpeg", None)
+    monkeypatch.delattr("undersong.audio.ffmpeg", raising=False)
+    path = tmp_path / f"sound.{name}"
+    path.write_bytes(SEEDS[name])
+    with pytest.raises(Undecodable, match=f"{said}.*needs PyAV") as caught:
+        file.read(path)
+    assert caught.value.remedy.startswith("pip install 'undersong[av]'")
+
+
+def test_ten_hours_of_silence_cost_no_more_than_a_minute(tmp_path):
+    path = tmp_path / "silence.flac"
+    hour = np.zeros(3_600 * 8_000, dtype=np.int16)
+    with soundfile.SoundFile(path, "w", 8_000, 1, subtype="PCM_16") as out:
+        for _ in range(10):
+            out.write(hour)
+    with pytest.raises(Undecodable, match="silence in every part"):
+        file.read(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -204,6 +288,51 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path):
 def test_a_decoder_without_memory_fails_and_does_not_hang(tmp_path):
     (dead,) = decode([tone(tmp_path / "good.wav")], workers=1, memory=1_000_000)
     assert "died" in dead.reason
+
+
+def test_damaged_files_of_every_format_are_all_answered(tmp_path):
+    paths = written(tmp_path, files=180, seed=3)
+    found = list(decode(paths, workers=2, seconds=30))
+    assert len(found) == 180
+    reasons = [x.reason for x in found if isinstance(x, Undecodable)]
+    assert len(reasons) > 40
+    assert not [x for x in reasons if "died" in x or "not decoded within" in x]
+
+
+CONFINED = """
+import socket, sys
+from undersong.audio.confine import allow_processor, close_standard_streams, confine
+requests, answers = close_standard_streams()
+confine(memory=1 << 30)
+assert sys.stdin.read() == ""
+def refused(what):
+    try:
+        what()
+    except (OSError, MemoryError):
+        return True
+    return False
+def connect():
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5)
+lines = [refused(connect), refused(lambda: bytearray(1 << 31))]
+open(answers, "w").write(str(lines))
+"""
+
+
+def test_a_child_reaches_no_network_and_has_no_more_memory_than_it_may():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [sys.executable, "-c", CONFINED, str(server.getsockname()[1])]
+        found = subprocess.run(command, input=b"not for a library", capture_output=True, check=True)
+    if found.stdout == b"[False, True]":
+        pytest.skip("this system does not let a process leave the network")
+    assert found.stdout == b"[True, True]"
+
+
+def test_a_child_whose_parent_is_gone_computes_no_longer_than_it_may():
+    code = (
+        "from undersong.audio.confine import allow_processor; allow_processor(0.1)\nwhile 1: pass"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=False)
+    assert found.returncode == -signal.SIGXCPU
 
 
 def test_decoding_may_be_given_up_half_way(tmp_path):

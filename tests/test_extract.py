@@ -1,18 +1,26 @@
 import os
+import random
+import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 from undersong.audio import extract as extraction
 from undersong.audio import file
 from undersong.audio.extract import extract
 from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import FRAMES
+from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
+from undersong.cli import cli
 from undersong.errors import ArtifactError, DataError
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+import kill_extract
 
 
 def tone(path, *, hertz=440.0, seconds=5.0, rate=22_050, channels=1, level=0.3):
@@ -149,3 +157,92 @@ def test_a_damaged_shard_names_its_remedy(tmp_path):
     (tmp_path / "mel" / "00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(ArtifactError, match="00000.parquet cannot be read"):
         extract(tracks, tmp_path / "mel")
+
+
+def test_killed_at_random_moments_it_leaves_the_same_bytes(tmp_path):
+    kill_extract.write_catalogue(tmp_path, files=21)
+    want, seconds = kill_extract.undisturbed(tmp_path)
+    assert sum(x.endswith(".parquet") for x in want) == 7
+    out = tmp_path / "killed"
+    hit = kill_extract.disturbed(tmp_path, out, seconds=seconds, kills=3, moments=random.Random(0))
+    assert hit > 0
+    assert kill_extract.contents(out) == want
+
+
+def test_failed_files_are_tried_again_by_the_next_run(tmp_path, small_shards):
+    tone(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(b"\0" * 77)
+    tracks = catalogue(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    first = extract(tracks, tmp_path / "mel")
+    assert (first.new, first.failed["track"].to_list()) == (1, ["t1", "t2"])
+    tone(tmp_path / "c.wav", hertz=300)
+    second = extract(tracks, tmp_path / "mel")
+    assert (second.new, second.failed["track"].to_list()) == (1, ["t1"])
+    assert second.seconds == pytest.approx(10)
+
+
+def test_tracks_of_one_file_are_analysed_once(tmp_path):
+    tone(tmp_path / "a.wav")
+    found = extract(catalogue(tmp_path, ["a.wav", "a.wav"]), tmp_path / "mel")
+    assert (found.done.ids, found.new) == (("t0", "t1"), 1)
+
+
+def test_a_folder_that_moved_with_its_files_is_not_analysed_again(tmp_path):
+    (tmp_path / "here").mkdir()
+    tone(tmp_path / "here" / "a.wav")
+    extract(catalogue(tmp_path / "here", ["a.wav"]), tmp_path / "mel")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert extract(catalogue(tmp_path / "there", ["a.wav"]), tmp_path / "mel").new == 0
+
+
+def test_a_catalogue_without_audio_files_says_so(tmp_path):
+    with pytest.raises(DataError, match="no track of the catalogue has a path"):
+        extract(catalogue(tmp_path, [None]), tmp_path / "mel")
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    tone(tmp_path / "a.wav")
+    (tmp_path / "mel").mkdir()
+    (tmp_path / "mel" / "audio.json").write_text('{"format": 99}')
+    with pytest.raises(ArtifactError, match="format 99.*delete .*mel to analyse all files again"):
+        extract(catalogue(tmp_path, ["a.wav"]), tmp_path / "mel")
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+    tone(tmp_path / "a.wav")
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        extract(catalogue(tmp_path, ["a.wav"]), tmp_path / "a.wav" / "mel")
+
+
+# the command
+
+
+def run(*words, code):
+    result = CliRunner().invoke(cli, ["extract", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_the_command_counts_what_failed_and_exits_1_unless_it_keeps_going(tmp_path):
+    home = tmp_path / "catalogue"
+    tone(tmp_path / "a.wav", seconds=9)
+    (tmp_path / "b.mp3").write_text("no sound")
+    tables.write(catalogue(tmp_path, ["a.wav", "b.mp3"]), home)
+    before = tables.fingerprint(home)
+    said = run(home, "--workers", 1, code=1)
+    assert "1 of 2 audio files analysed (1 of them now)" in said.stdout
+    assert f"1 failed: {home / 'audio' / 'failures.csv'} says why" in said.stdout
+    assert "x real time, 0:00:00 left, 1 failed" in said.stderr
+    assert "(0 of them now)" in run(home, "--keep-going", code=0).stdout
+    assert tables.fingerprint(home) == before
+    assert tables.read(home).extracted == home / "audio"
+    tables.write(catalogue(tmp_path, ["b.mp3"]), home)
+    assert "none of 1 audio files could be analysed" in run(home, "--keep-going", code=1).stderr
+
+
+def test_features_may_go_elsewhere(tmp_path):
+    tone(tmp_path / "a.wav")
+    tables.write(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
+    run(tmp_path / "catalogue", "--out", tmp_path / "other", code=0)
+    assert (tmp_path / "other" / "00000.npy").exists()
+    assert not (tmp_path / "catalogue" / "audio").exists()

@@ -30,6 +30,7 @@ from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
 
 SECONDS = 60.0  # of wall time for one file
+START = 300.0  # of wall time to load the audio libraries, which a busy disk may delay
 MEMORY = 1 << 30  # bytes of address space of one child; 8 channels of 4 s at 192 kHz need 25 MB
 AHEAD = 4  # files a worker that may wait decoded for the caller, 0.4 MB each
 PACKAGES = Path(__file__).parents[2]
@@ -97,13 +98,7 @@ class _Child:
         """Ask the child for one file; end it if it has not answered in time."""
         process = self._process = self._process or self._start()
         late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        clock = threading.Timer(self._seconds, end)
-        clock.start()
+        clock = _clock(process, self._seconds, late)
         try:
             answer: Heard | None = _ask(process, path)
         except Undecodable as error:
@@ -116,6 +111,8 @@ class _Child:
             if late.is_set():
                 self.stop()  # also when the answer came just in time: the child is dead now
         if answer is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # for its own exit code, not that of our kill
             self.stop()
             return _death(process, self._seconds if late.is_set() else None)
         return answer
@@ -134,13 +131,32 @@ class _Child:
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *CHILD, str(self._memory), str(self._seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders grumble there about every damaged file
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )
+        clock = _clock(process, START, threading.Event())
+        answers = cast(BinaryIO, process.stdout)
+        answers.readline()  # it is ready, or dead, which the first file tells
+        clock.cancel()
+        return process
+
+
+def _clock(
+    process: "subprocess.Popen[bytes]", seconds: float, late: threading.Event
+) -> threading.Timer:
+    """Start a clock that ends a child, and says so, once the time is over."""
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    clock = threading.Timer(seconds, end)
+    clock.start()
+    return clock
 
 
 def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Heard:
@@ -183,6 +199,8 @@ def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecod
 def _serve(requests: BinaryIO, answers: BinaryIO, seconds: float) -> None:
     """Answer each requested path until the parent closes the pipe."""
     read = _reader()
+    answers.write(_header({"ready": 1}))
+    answers.flush()
     for line in requests:
         allow_processor(seconds)
         try:

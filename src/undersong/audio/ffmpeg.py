@@ -43,12 +43,15 @@ def opened(file: BinaryIO) -> Iterator[Source]:
             if not container.streams.audio:
                 raise Undecodable("holds no sound", "give the path of an audio file")
             yield _source(container, container.streams.audio[0])
-    except (av.FFmpegError, ValueError) as error:  # ValueError: rate or channels change midway
+    # ValueError: rate or channels change midway. OSError: it seeks where no file can.
+    except (av.FFmpegError, ValueError, OSError) as error:
         said = getattr(error, "strerror", None) or error
         raise Undecodable(f"no audio that can be decoded ({said})", REMEDY) from error
 
 
 def _source(container: InputContainer, stream: AudioStream) -> Source:
+    if stream.codec_context is None:
+        raise Undecodable("sound of a kind that FFmpeg does not decode", REMEDY)
     stream.codec_context.thread_type = "NONE"
     rate = stream.rate
     if not rate or not stream.time_base:

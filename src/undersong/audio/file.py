@@ -58,6 +58,8 @@ def read(path: Path) -> Sound:
                 kept = [x for x in _chunks(source, seconds) if _peak(x) > SILENCE]
         except soundfile.LibsndfileError as error:
             raise _damaged(error) from error
+        except OSError as error:
+            raise Undecodable(f"cannot be read ({error.strerror})", FETCH) from error
         except MemoryError as error:
             raise Undecodable("decoding needs more memory than it may use", CONVERT) from error
     if not kept:
@@ -173,7 +175,8 @@ def _check_header(source: Source) -> None:
         raise Undecodable(f"its header claims a rate of {source.rate} Hz", CONVERT)
     if source.frames / source.rate < SHORTEST:
         raise Undecodable(
-            f"only {source.frames / source.rate:.2f} s of sound", f"{FETCH}, or remove the track"
+            f"only {max(source.frames, 0) / source.rate:.2f} s of sound",
+            f"{FETCH}, or remove the track",
         )
 
 

@@ -153,7 +153,7 @@ def _add_block(beside: Beside, given: Sequence[Given], workers: int) -> Iterator
             yield Outcome("unchanged", one.kind, one.id, one.name, one.artist_name)
         else:
             pending.append(one)
-    heard = list(_hear(beside, pending, workers))
+    heard = list(_hear(beside, pending, workers)) if pending else []
     yield from (x for x in heard if isinstance(x, Failure))
     fresh = [x for x in heard if not isinstance(x, Failure)]
     if fresh:

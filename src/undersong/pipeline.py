@@ -431,7 +431,6 @@ def _write_reasons(learned: Learned, catalogue: Catalogue, home: Path) -> None:
         sources=learned.sources,
         embeddings=learned.embeddings,
         model=learned.model,
-        ranker=learned.ranking.ranker if learned.ranking else None,
     )
 
 

@@ -10,22 +10,30 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from undersong import map, runs, search
 from undersong.additions import file as added_file
-from undersong.catalogue.tables import KINDS
+from undersong.catalogue.tables import KINDS, Kind
 from undersong.errors import ArtifactError
+from undersong.explaining import background, first
 from undersong.files import replacing, sha256
 from undersong.progress import Progress, silent
 from undersong.report import files as report_files
 from undersong.retrieval import approximate, lists
+from undersong.retrieval.nearest import Index
 from undersong.runs import Run
 
 LARGEST_LISTED = 200_000  # items of a kind whose answers are all computed: hours, beyond
 
 # Made anew here; and a list of audio files of the machine that trained, which answers nothing.
-LEFT_OUT = {map.FILE, map.REGIONS_FILE, report_files.REPORT, "failures.csv"}.union(
-    *({lists.file_of(kind), approximate.file_of(kind)} for kind in KINDS)
-)
+LEFT_OUT = {
+    map.FILE,
+    map.REGIONS_FILE,
+    report_files.REPORT,
+    background.FIRST,
+    "failures.csv",
+}.union(*({lists.file_of(kind), approximate.file_of(kind)} for kind in KINDS))
 
 
 def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[Run, bool]:
@@ -76,6 +84,17 @@ def _compute(copied: Run, *, progress: Progress) -> None:
             approximate.make_cells(index.embeddings, copied.home, kind=kind)
             if len(index.embeddings.ids) <= LARGEST_LISTED:
                 lists.make_lists(index, copied.home, kind=kind, progress=progress)
+                _explain(copied, kind, index, progress=progress)
+
+
+def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> None:
+    """Compute the reasons of the first answers, which take longest where an order was learned."""
+    if index.ranker is None or index.evidence is None or not copied.has(background.ITEMS):
+        return
+    known = background.read(copied, kind)
+    rows = np.array([known.index[x] for x in index.embeddings.ids], dtype=np.int64)
+    path = copied.home / background.FIRST
+    first.write(path, index.ranker, index.evidence, background=known, rows=rows, progress=progress)
 
 
 def roll_back(shelf: Path) -> Run:

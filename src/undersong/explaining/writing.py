@@ -9,13 +9,9 @@ from torch import nn
 from undersong import inputs
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
-from undersong.evidence import Evidence
-from undersong.explaining import background, first, removal
-from undersong.explaining.background import Background
+from undersong.explaining import background, removal
 from undersong.inputs import Source
 from undersong.progress import Progress, silent
-from undersong.ranker import Ranker
-from undersong.relations import known
 
 
 def write(
@@ -26,10 +22,9 @@ def write(
     sources: Sequence[Source],
     embeddings: Mapping[tuple[Kind, str], Embeddings],
     model: nn.Module,
-    ranker: Ranker | None,
     progress: Progress = silent,
 ) -> None:
-    """Write what items share, E_G without each group of sources, and the first answers' effects.
+    """Write what items share, and E_G without each group of sources.
 
     Parameters
     ----------
@@ -52,18 +47,4 @@ def write(
         groups=groups,
         device=str(next(model.parameters()).device),
         progress=progress,
-    )
-    if ranker is None:
-        return
-    related = known(catalogue, kind)
-    rows = np.flatnonzero(embedded | (related.getnnz(axis=1) > 0))
-    evidence = Evidence(
-        general.align([ids[x] for x in rows])[0],
-        inputs.rows_of(sources, rows),
-        related[rows][:, rows].tocsr(),
-    )
-    without = np.load(home / background.WITHOUT, mmap_mode="r", allow_pickle=False)
-    told = Background(groups, without, table, None, catalogue.names(kind), {})
-    first.write(
-        home / background.FIRST, ranker, evidence, background=told, rows=rows, progress=progress
     )

@@ -95,7 +95,7 @@ def test_neighbours_writes_the_ids_as_the_user_gave_them(home, tmp_path):
     (tmp_path / "ask.txt").write_text("a03\na07\n")
     (tmp_path / "among.csv").write_text("id\na01\na02\na03\na04\n")
     out = tmp_path / "n.parquet"
-    words = ["--items", tmp_path / "ask.txt", "--library", tmp_path / "among.csv", "-k", 9]
+    words = ["--items", tmp_path / "ask.txt", "--among", tmp_path / "among.csv", "-k", 9]
     result = call("neighbours", home / "run", *words, "--out", out)
     assert "7 rows, 2 items" in result.stdout
     found = pl.read_parquet(out)
@@ -106,6 +106,17 @@ def test_neighbours_writes_the_ids_as_the_user_gave_them(home, tmp_path):
         "a04",
     ]
     assert found.filter(pl.col("item") == "a07")["rank"].to_list() == [1, 2, 3, 4]
+
+
+def test_who_competes_is_said_once_and_by_ids_that_exist(home, tmp_path):
+    (tmp_path / "some.txt").write_text("a01\na0x\n")
+    words = ["neighbours", home / "run", "--out", tmp_path / "n.parquet", "--among"]
+    result = call(*words, tmp_path / "some.txt", code=1)
+    assert "1 of 2 ids are not in the catalogue, first 'a0x'" in result.stderr
+    (tmp_path / "some.txt").write_text("a01\n")
+    result = call(*words, tmp_path / "some.txt", "--library", tmp_path / "some.txt", code=1)
+    assert "--among and --library both say who may be an answer" in result.stderr
+    assert not (tmp_path / "n.parquet").exists()
 
 
 def test_neighbours_of_the_whole_catalogue(home, tmp_path):

@@ -143,6 +143,20 @@ def test_without_filters_the_order_is_the_one_that_is_judged():
         assert ask(index, [query], Request(k=10**9))[0] == whole_order(index, query)
 
 
+def test_a_closed_pool_answers_in_the_order_that_is_judged_there(tmp_path):
+    index, pool = learned(), np.arange(3, N, 4)
+    lists.make_lists(index, tmp_path, kind="artist", length=11)
+    stored = replace(index, lists=lists.read(tmp_path / lists.file_of("artist"), n=N))
+    ids = frozenset(index.embeddings.ids[x] for x in pool)
+    scores = scorer(index.ranker, index.evidence, pool=pool)(np.arange(29))
+    wanted = []
+    for row in range(29):
+        known = [x for x in pool if x != row and np.isfinite(scores[row, x])]
+        wanted.append(sorted(known, key=lambda x, row=row: (-scores[row, x], x)))
+    assert ask(stored, range(29), Request(k=N, library=ids, closed=True)) == wanted
+    assert ask(stored, range(29), Request(k=N, library=ids)) != wanted
+
+
 def test_more_answers_begin_with_the_fewer():
     index = learned()
     few, many = (ask(index, [12], Request(k=k))[0] for k in (5, 90))

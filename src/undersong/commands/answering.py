@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,9 @@ import click
 from undersong.commands.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, kind_of
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from undersong.embeddings import Embeddings
     from undersong.search import Request
 
 SHARE = click.FloatRange(0, 1)
@@ -133,6 +136,12 @@ def similar(
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option("--items", type=FILE, help="Whose neighbours: a file of ids; else all items.")
+@click.option(
+    "--among",
+    type=FILE,
+    help="These alone compete, as the pool of an evaluation does: a file of ids. --library keeps "
+    "the order among all items.",
+)
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
 @with_filters
@@ -142,6 +151,7 @@ def similar(
 def neighbours(
     run: Path,
     items: Path | None,
+    among: Path | None,
     k: int,
     out: Path,
     paper: bool,
@@ -166,8 +176,10 @@ def neighbours(
     opened = runs.read(run)
     index = search.open_index(opened, kind, paper=paper, long_tail=long_tail)
     facts = search.facts_of(opened, kind, index)
-    ids = search.read_ids(items) if items else None
-    asked = search.select(index.embeddings, opened.items(kind), ids)
+    table = opened.items(kind)
+    asked = search.select(index.embeddings, table, search.read_ids(items) if items else None)
+    if among:
+        request = _closed(request, search.read_ids(among), index.embeddings, table)
     with ProgressDisplay() as progress:
         written, note = search.write_neighbours(
             index, out, queries=asked.rows, request=request, facts=facts, progress=progress
@@ -179,6 +191,19 @@ def neighbours(
     if note:
         click.echo(note, err=True)
     click.echo(f"{out}: {written} rows, {len(asked.rows)} items")
+
+
+def _closed(
+    request: "Request", ids: list[str], embeddings: "Embeddings", table: "pl.DataFrame"
+) -> "Request":
+    """Let some items alone compete."""
+    from undersong import search
+    from undersong.errors import DataError
+
+    if request.library is not None:
+        raise DataError("--among and --library both say who may be an answer; leave one out")
+    search.select(embeddings, table, ids)  # refuses ids that nobody has
+    return replace(request, library=frozenset(ids), closed=True)
 
 
 @click.command()

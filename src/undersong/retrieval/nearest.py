@@ -136,16 +136,19 @@ def by_rank(
     allowed: NDArray[np.bool_],
     k: int,
     long_tail: float = 0.0,
+    closed: bool = False,
 ) -> Block:
     """List the k best of the items ``allowed``, (n,), for each query in the learned order.
 
-    The likeliest candidates of the whole catalogue come first. Where too few of them are allowed,
-    the likeliest of the allowed follow, weighed among themselves, and behind those all others by
-    the rule of thumb that chooses candidates, as ``ranker.scorer`` has it.
+    The likeliest candidates of the whole catalogue come first, or of the allowed ones if the pool
+    is ``closed``. Where too few of them are allowed, the likeliest of the allowed follow, weighed
+    among themselves, and behind those all others by the rule of thumb that chooses candidates, as
+    ``ranker.scorer`` has it.
     """
     allowed = allowed & evidence.known
     wanted = np.minimum(k, allowed.sum() - allowed[rows])
-    whole = answer(ranker, evidence, rows, long_tail=long_tail)
+    pool = allowed if closed else None
+    whole = answer(ranker, evidence, rows, among=pool, long_tail=long_tail)
     first = Block(rows, whole.candidates, whole.scores, whole.confidence)
     kept = pick(first, allowed[first.neighbours])
     if (_count(kept) < wanted).any():

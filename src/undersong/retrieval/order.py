@@ -45,7 +45,7 @@ def _listed(
 ) -> Block | None:
     """Look up stored answers, those that are allowed; None where the order is another one."""
     other = dial(index, request) > 0 or (request.paper and index.ranker is not None)
-    if index.lists is None or other:
+    if index.lists is None or other or request.closed:
         return None
     width = k if allowed.all() else index.lists.rows.shape[1]
     found = Block(
@@ -73,6 +73,7 @@ def _searched(
             allowed=allowed,
             k=k,
             long_tail=dial(index, request),
+            closed=request.closed,
         )
     if index.approximate is not None:
         near = index.approximate

@@ -16,6 +16,8 @@ class Request:
     regions : an answer is from one of these; empty: any
     decade_from, decade_to : first years of the first and last decade of an answer, such as 1970
     library : ids of the only items that may be answers; None: all. Unknown ids are nobody's
+    closed : whether the items of the library compete among themselves alone, as a pool does in an
+        evaluation; else they keep their order among all items
     exclude : ids of items that may not
     pop_begin, pop_end : in [0, 1], percentiles of popularity between which an answer lies
     max_popularity : in [0, 1], percentile that no answer exceeds
@@ -39,6 +41,7 @@ class Request:
     decade_from: int | None = None
     decade_to: int | None = None
     library: frozenset[str] | None = None
+    closed: bool = False
     exclude: frozenset[str] = frozenset()
     pop_begin: float = 0.0
     pop_end: float = 1.0

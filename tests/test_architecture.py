@@ -50,10 +50,12 @@ ORDER = [
     "sources.library", "sources.keeping", "sources.known_files", "sources.known_pairs",
     "sources.folder", "additions.given", "additions.embedding", "additions.adding",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
-    "service.answers",
+    "service.answers", "service.settings", "service.replies", "service.access", "service.limits",
+    "service.metrics", "service.media", "service.picture", "service.upload", "service.api",
+    "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",
-    "commands.adding", "commands.showing",
+    "commands.adding", "commands.serving", "commands.showing",
     "cli", "__main__",
 ]
 # fmt: on

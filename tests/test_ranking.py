@@ -106,6 +106,16 @@ def test_a_network_that_has_learned_nothing_orders_by_cosine():
     np.testing.assert_allclose(model.deviation, [*seen[:, :4].std(axis=0), 1], atol=1e-5)
 
 
+def test_what_hardly_any_item_lacks_does_not_set_one_that_lacks_it_apart():
+    lists = planted_lists(43, seed=4)
+    lists.features[..., 3] = 0
+    lists.features[0, 2, 3] = 1  # 1 of about 730 places
+    model = RankingModel(5, SETTINGS)
+    ranking._scale(model, lists, 1)
+    assert float(model.deviation[3]) == pytest.approx(0.3)
+    assert float((1 - model.mean[3]) / model.deviation[3]) < 3.4
+
+
 def test_a_hidden_column_has_no_say_in_the_list_that_hides_it():
     evidence = random_evidence()
     model = random_network(evidence)

@@ -13,6 +13,7 @@ from undersong.commands import (
     learning,
     measuring,
     publishing,
+    serving,
     showing,
 )
 from undersong.commands.group import Group
@@ -35,6 +36,7 @@ COMMANDS = (
     publishing.rollback,
     publishing.report,
     exporting.export,
+    serving.serve,
     showing.demo,
 )
 

@@ -7,7 +7,7 @@ generations.
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,8 @@ from scipy import sparse
 
 from undersong import map, search
 from undersong.catalogue.tables import KINDS, Kind
+from undersong.embeddings import Embeddings
+from undersong.encoders.opening import Encoders, open_encoders
 from undersong.errors import ArtifactError, DataError, UnknownItem
 from undersong.explaining import background as background_file
 from undersong.explaining import finding, wording
@@ -194,18 +196,20 @@ class Items:
 
 @dataclass(frozen=True)
 class Answers:
-    """One generation, opened whole.
+    """One generation, opened whole; only what hears uploads is read when the first one comes.
 
     Parameters
     ----------
     run : where it was read from; its files may be gone later
     kinds : artists and tracks, those that the run has
     report : ``report.json`` as it stands; None where the run was not evaluated
+    pictures : maps that were asked for, as replies (``service.picture``)
     """
 
     run: Run
     kinds: dict[Kind, Items]
     report: bytes | None
+    pictures: dict[Kind, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
@@ -217,6 +221,17 @@ class Answers:
         """The kind of item that the run was trained for."""
         found: Kind = self.run.manifest["kind"]
         return found
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """What embeds a sound (``encoders.opening.open_encoders``)."""
+        return open_encoders(self.run)
+
+    @cached_property
+    def content(self) -> dict[Kind, Embeddings]:
+        """E_C of the items that were heard."""
+        heard = [x for x in self.kinds if self.run.has_embeddings(x, "content")]
+        return {kind: self.run.embeddings(kind, "content") for kind in heard}
 
     def of(self, kind: Kind) -> Items:
         """Items of one kind.
@@ -441,7 +456,7 @@ def path(
     if not found.rows:
         limit = f" of {steps} steps or fewer" if steps else ""
         return (), f"no chain{limit} leads from {ends[0].name!r} to {ends[1].name!r}"
-    cosines = [None, *np.round(found.similarity, 4).tolist()]
+    cosines = [None, *(round(x, 4) for x in found.similarity.tolist())]
     places = items.place_of_row[list(found.rows)].tolist()
     return tuple(Step(items.item(x), y) for x, y in zip(places, cosines, strict=True)), ""
 

@@ -30,6 +30,7 @@ from undersong.training import Outcome, train
 BLOCK = 256
 FEWEST = 40  # lists to learn from, and as many to judge by; with fewer nothing is learned
 VISIBLE = 0.7  # share of the hidden relations that a stranger who is half known shows
+RARE = 0.3  # smallest deviation of a column of yes and no: that of a tenth
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliability table
 
 
@@ -272,10 +273,16 @@ def save(fitted: Fitted, path: Path) -> None:
 
 @torch.no_grad()
 def _scale(model: RankingModel, lists: Lists, cosine: int) -> None:
-    """Bring columns to mean 0 and deviation 1, and start as the cosine alone."""
+    """Bring columns to mean 0 and deviation 1, and start as the cosine alone.
+
+    A column of yes and no is never stretched over more than 1 / RARE: the few items that lack what
+    nearly all have would lie far outside of anything that was learned.
+    """
     seen = lists.features[lists.given]
     mean, deviation = seen.mean(axis=0), seen.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1)
+    answers = np.all((seen == 0) | (seen == 1), axis=0)
+    deviation[answers] = np.maximum(deviation[answers], RARE)
     model.mean.copy_(torch.from_numpy(mean))
     model.deviation.copy_(torch.from_numpy(deviation.astype(np.float32)))
     model.rule.weight[0, cosine] = 1.0

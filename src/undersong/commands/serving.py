@@ -1,0 +1,92 @@
+"""The command that answers over HTTP: serve."""
+
+import ipaddress
+from pathlib import Path
+
+import click
+
+from undersong.commands.group import FILE, FOLDER
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
+)
+@click.option("--token-file", type=FILE, help="Where the secret token is, or will be made.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    help="Requests a second of one address; 0: any number. Else 20, on loopback any number.",
+)
+@click.option("--media", type=FOLDER, help="Catalogue whose audio files may be played.")
+@click.option("--certificate", type=FILE, help="For TLS: certificates in a PEM file,")
+@click.option("--key", type=FILE, help="and the private key.")
+@click.option("--quiet", is_flag=True, help="No line of log for each request.")
+def serve(
+    folder: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    rate: float | None,
+    media: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    quiet: bool,
+) -> None:
+    """Answer over HTTP with FOLDER, a shelf that was published or a run.
+
+    The first line says where, with what, and in which dialects. A newly published generation is
+    used within a second or two, and nobody waits for it. SIGTERM or Ctrl-C: running requests end.
+
+    On another address than loopback clients must show a token, which is made at the first start
+    and kept in a file that only you can read.
+
+    \b
+    Example:
+        undersong serve my/shelf --port 8765
+    """
+    try:
+        from undersong.service import access, app, server
+        from undersong.service.answers import open_answers
+        from undersong.service.metrics import silent
+        from undersong.service.settings import RATE, ServiceSettings
+    except ImportError as error:
+        raise click.ClickException(
+            f"the service needs {error.name}; install it with: pip install 'undersong[serve]'"
+        ) from error
+    from undersong.shelf import Shelf
+
+    near = is_loopback(host)
+    if token_file is None and not near:
+        token_file = Path(click.get_app_dir("undersong")) / "token"
+    token = access.read_token(token_file) if token_file else None
+    rate = (0.0 if near else RATE) if rate is None else rate
+    reader = Shelf(folder, opening=open_answers)
+    made = app.make_app(
+        reader,
+        ServiceSettings(token, rate, media),
+        log=silent if quiet else lambda line: click.echo(line, err=True),
+    )
+    listening = server.bind(host, port)
+    scheme = "https" if certificate else "http"
+    click.echo(
+        app.first_line(reader.current, f"{scheme}://{address(host, listening.getsockname()[1])}")
+    )
+    if token:
+        click.echo(f"clients must show the token in {token_file}", err=True)
+    server.run(made, listening, certificate=certificate, key=key)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only programs of this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def address(host: str, port: int) -> str:
+    """Write host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,74 @@
+"""What sounds like this: an uploaded file, heard in a confined child process, and its neighbours.
+
+What is heard alone decides: the cosine of E_C (section 2.1), as nothing else is known of a file.
+"""
+
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from safetensors import safe_open
+
+from undersong.additions.embedding import embed_track
+from undersong.audio.decode import decode
+from undersong.audio.waveform import Undecodable
+from undersong.catalogue.tables import Kind
+from undersong.encoders.opening import weights_of
+from undersong.errors import ArtifactError, UndersongError
+from undersong.service.answers import Answers, Ranked
+
+SOURCE = "audio"
+
+
+class NotHere(UndersongError):
+    """Something that this service could do, but not as it is installed, or not with this run."""
+
+
+def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:
+    """List what sounds most like a file, best first; nothing of the file is kept.
+
+    The file is decoded as ``undersong add`` decodes files: in a child process that may write
+    nothing, has no network, and is limited in memory and time.
+
+    Raises
+    ------
+    NotHere
+        If the run does not hear audio, or what decodes or embeds it is not installed.
+    Undecodable
+        If the file gives no sound.
+    """
+    if kind not in answers.content:
+        raise NotHere(f"this run knows the sound of no {kind}; ask with an id")
+    if find_spec("soundfile") is None:
+        raise NotHere("nothing here decodes audio; install it with: pip install 'undersong[audio]'")
+    # Asked before anything is opened, which may take seconds.
+    with safe_open(answers.run.file(weights_of("content")), framework="numpy") as weights:
+        if (weights.metadata() or {}).get("source") != SOURCE:
+            raise NotHere("this run learned from feature vectors, not from sound; ask by id")
+    try:
+        encoders = answers.encoders
+    except ArtifactError:
+        raise
+    except UndersongError as error:
+        raise NotHere(
+            "nothing here embeds sound; pip install 'undersong[train]', or, without PyTorch, "
+            "'undersong[onnx]' and `undersong export onnx` where PyTorch is"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="undersong-") as folder:
+        path = Path(folder) / "upload"
+        with path.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+        (heard,) = decode([path], workers=1)
+    if isinstance(heard, Undecodable):
+        raise heard
+    vector = np.array(embed_track(heard.log_mel, encoders), dtype=np.float32)
+    items, content = answers.of(kind), answers.content[kind]
+    cosines = content.vectors @ vector
+    best = np.argsort(-cosines, kind="stable")[:k]
+    return tuple(
+        Ranked(rank, items.item(items.place[content.ids[row]]), round(float(cosines[row]), 4), None)
+        for rank, row in enumerate(best, start=1)
+    )

@@ -52,6 +52,8 @@ ORDER = [
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "service.answers", "service.settings", "service.replies", "service.access", "service.limits",
     "service.metrics", "service.media", "service.picture", "service.upload", "service.api",
+    "service.dialects.sent", "service.dialects.markup", "service.dialects.meaning",
+    "service.dialects.lastfm",
     "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",

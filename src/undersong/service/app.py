@@ -18,6 +18,7 @@ from undersong.errors import ArtifactError, DataError, UndersongError, UnknownIt
 from undersong.service import api, page, replies
 from undersong.service.access import ShownToken, guard
 from undersong.service.answers import Answers, warm
+from undersong.service.dialects import lastfm
 from undersong.service.limits import Limits
 from undersong.service.media import read_media
 from undersong.service.metrics import Log, Numbers, Watch, line, silent
@@ -26,7 +27,8 @@ from undersong.service.settings import LOOK_SECONDS, ServiceSettings
 from undersong.service.upload import NotHere
 from undersong.shelf import Shelf
 
-DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {}
+# Each asks for the token in the way that its clients show it.
+DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {"Last.fm": lastfm.router}
 STATUS = {UnknownItem: 404, DataError: 400, NotHere: 501}
 HEADERS = (
     (
@@ -74,7 +76,7 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
     guarded = [Depends(guard)] if settings.token is not None else []
     app.include_router(api.router(reader, media=media), dependencies=guarded)
     for make in DIALECTS.values():
-        app.include_router(make(reader), dependencies=guarded)
+        app.include_router(make(reader))
     app.include_router(_state(reader), responses=api.WRONG)
     app.include_router(_numbers(numbers), dependencies=guarded)
     app.include_router(page.router(page.read_page()))

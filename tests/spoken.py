@@ -1,0 +1,125 @@
+"""A catalogue with hostile names, and a real server of it for real clients; no training."""
+
+import shutil
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import polars as pl
+import pytest
+import uvicorn
+
+from undersong import runs
+from undersong.embeddings import Embeddings
+from undersong.retrieval import facts
+from undersong.service.answers import open_answers
+from undersong.service.app import make_app
+from undersong.service.settings import ServiceSettings
+from undersong.shelf import Shelf
+
+ARTISTS, TRACKS, GROUPS, WIDTH = 23, 58, 4, 7
+HOSTILE = {
+    0: "AC/DC & <b>Friends</b>",
+    4: "O\"Neill's ]]> 椎名林檎",
+    8: "nul\0bell\a\ufffe",
+    12: "Zoë",
+}
+NAMES = [HOSTILE.get(x, f"Artist {x}") for x in range(ARTISTS)]
+TOKEN = "a-token-of-32-characters-or-so.."
+
+
+def mbid(kind, number):
+    """The MusicBrainz id of an artist or track; every third artist and fifth track has none."""
+    start = {"artist": "aaaaaaaa", "track": "bbbbbbbb"}[kind]
+    return f"{start}-0000-4000-8000-{number:012}"
+
+
+def artist_of(track):
+    """Number of a track's artist: the first six have three or more tracks, the last six none."""
+    return track % (ARTISTS - 6)
+
+
+def make_shelf(folder, *, tracks=True):
+    """Artists 0, 4, 8, ... are alike, and so are their tracks; artist 21 has a name alone."""
+    generator = np.random.default_rng(5)
+    centre = 3 * np.eye(GROUPS, WIDTH)
+    rows = [_artist(x) for x in range(ARTISTS)] + [_track(x) for x in range(TRACKS) if tracks]
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    with runs.publishing(folder, {"kind": "artist", "settings": {"run": {"seed": 3}}}) as home:
+        for kind in ("artist", "track")[: 1 + tracks]:
+            ids = table.filter(kind=kind)["id"].to_list()
+            group = [(x if kind == "artist" else artist_of(x)) % GROUPS for x in range(len(ids))]
+            near = centre[group] + generator.normal(size=(len(ids), WIDTH)) / 3
+            kept = [x for x in range(len(ids)) if kind == "track" or x != 21]
+            vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+            known = Embeddings(tuple(ids[x] for x in kept), vectors[kept])
+            known.write(home / "embeddings" / f"{kind}.general.parquet")
+        items = table.select("kind", "id", "name", "about", "part", "relations", "popularity")
+        items.write_parquet(home / "items.parquet")
+        known = table.with_columns(percentile=pl.lit(0.5)).select(*facts.COLUMNS)
+        facts.write(home / facts.FILE, known.cast(pl.Schema(facts.COLUMNS)))
+    return Shelf(folder, opening=open_answers)
+
+
+def _artist(x):
+    return _row("artist", x, NAMES[x], "", x % 3 > 0) | {"artist": f"artist {x}", "album": None}
+
+
+def _track(x):
+    artist = artist_of(x)
+    album = {"album": f"Album {artist}" if x % 7 else "Greatest Hits"}
+    return (
+        _row("track", x, f"Song {x} <&>", NAMES[artist], x % 5 > 0)
+        | album
+        | {"artist": f"artist {artist}"}
+    )
+
+
+def _row(kind, x, name, about, identified):
+    return {
+        "kind": kind,
+        "id": f"{kind} {x}",
+        "name": name,
+        "about": about,
+        "part": "train",
+        "relations": x % 2,
+        "popularity": float(100 - x) if x % 9 else None,
+        "genres": [f"genre {x % GROUPS}"],
+        "region": None,
+        "decade": None,
+        "mbid": mbid(kind, x) if identified else None,
+    }
+
+
+@contextmanager
+def served(reader, *, token=None, certificate=None):
+    """Serve a shelf with uvicorn on any free port; gives the port."""
+    app = make_app(reader, ServiceSettings(token=token))
+    files = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", **files))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+def make_certificate(folder, *names):
+    """A key and a certificate for some names of hosts, signed by itself, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate for clients that speak only HTTPS")
+    key, signed, both = folder / "key.pem", folder / "signed.pem", folder / "both.pem"
+    alternatives = ",".join(f"DNS:{x}" for x in names)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=undersong test", "-keyout", key]
+    command += ["-out", signed, "-addext", f"subjectAltName={alternatives}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    both.write_text(signed.read_text() + key.read_text())
+    return both

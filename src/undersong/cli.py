@@ -10,6 +10,7 @@ from undersong.commands import (
     explaining,
     exporting,
     importing,
+    importing_services,
     learning,
     measuring,
     publishing,
@@ -57,5 +58,7 @@ def main() -> None:
 
 
 exporting.export.add_command(adding.onnx)
+for command in importing_services.COMMANDS:
+    importing.import_.add_command(command)
 for command in COMMANDS:
     cli.add_command(command)

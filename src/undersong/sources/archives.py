@@ -1,0 +1,212 @@
+"""Files in archives, read as a stream: nothing is ever unpacked to a disk.
+
+A name in an archive is only compared and shown, never opened, so one that points outside means
+nothing. Links and archives within archives are passed over. What unpacks to more than
+``LARGEST_RATIO`` times its own size is refused as a bomb.
+"""
+
+import gzip
+import io
+import lzma
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from undersong.errors import DataError
+from undersong.sources.failures import Failures, shown
+
+LARGEST_RATIO = 300  # of unpacked to packed bytes; listens pack to about a tenth
+ALWAYS_ALLOWED = 1 << 28  # bytes unpacked, whatever the ratio
+LARGEST_WHOLE = 1 << 29  # bytes of a file that has to be read at once
+LONGEST_LINE = 1 << 20  # bytes
+MOST_MEMBERS = 250_000  # tarfile keeps a header of each
+CHUNK = 1 << 20
+ZIP_ENCRYPTED = 1  # bit of the flags of a member
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file: its name as the archive gives it, and its bytes, to be read before the next."""
+
+    name: str
+    stream: IO[bytes]
+
+    def lines(self, failures: Failures) -> Iterator[tuple[int, bytes]]:
+        """Give each line that is not empty, with its number from 1."""
+        number = 0
+        while line := self.stream.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and line[-1] != 10:
+                while (rest := self.stream.readline(LONGEST_LINE)) and rest[-1] != 10:
+                    pass
+                reason = f"a line of more than {LONGEST_LINE >> 20} MiB"
+                failures.add(self.name, number, reason, remedy="ask the source for the file again")
+            elif not line.isspace():
+                yield number, line
+
+    def whole(self) -> bytes:
+        """Read all of it.
+
+        Raises
+        ------
+        DataError
+            If it is larger than ``LARGEST_WHOLE``.
+        """
+        data = self.stream.read(LARGEST_WHOLE + 1)
+        if len(data) > LARGEST_WHOLE:
+            raise DataError(
+                f"{shown(self.name)} is larger than the {LARGEST_WHOLE >> 20} MiB that are read "
+                "at once; part it"
+            )
+        return data
+
+
+def members(path: Path, wanted: str) -> Iterator[Member]:
+    """Give the files of an archive, of a folder, or the one file that ``path`` is.
+
+    Zip, tar, gzip, bzip2, xz and Zstandard are known by their first bytes, not by their names.
+
+    Parameters
+    ----------
+    wanted : regular expression that is searched in the names, without regard to case
+        A file that stands alone is wanted whatever its name.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is damaged, encrypted, or unpacks to far more than it should.
+    """
+    pattern = re.compile(wanted, re.I)
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path).as_posix()
+            if file.is_file() and pattern.search(name):
+                yield from (Member(name, x.stream) for x in members(file, wanted))
+        return
+    try:
+        if zipfile.is_zipfile(path):
+            yield from _zipped(path, pattern)
+        else:
+            yield from _streamed(path, pattern)
+    except (*DAMAGED, NotImplementedError) as error:
+        said = getattr(error, "strerror", None) or str(error) or "it ends too early"
+        raise DataError(f"{path} cannot be read ({shown(said)}); get the file again") from error
+
+
+def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
+    allowance = _Allowance(path)
+    with zipfile.ZipFile(path) as archive:
+        for number, info in enumerate(archive.infolist()):
+            _few(path, number)
+            if info.is_dir() or not pattern.search(info.filename):
+                continue
+            if info.flag_bits & ZIP_ENCRYPTED:
+                raise DataError(f"{path} is encrypted; unpack it with its password and import that")
+            with archive.open(info) as stream:
+                yield Member(info.filename, io.BufferedReader(_Counted(stream, allowance), CHUNK))
+
+
+def _streamed(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
+    """Give what is in a tar, packed or not, or else the file itself."""
+    with _unpacked(path) as stream:
+        if not _is_tar(stream.peek(512)[:512]):
+            yield Member(path.name, stream)
+            return
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for number, info in enumerate(archive):
+                _few(path, number)
+                if info.isreg() and pattern.search(info.name):
+                    file = archive.extractfile(info)
+                    if file:
+                        yield Member(info.name, file)
+
+
+def _few(path: Path, number: int) -> None:
+    if number >= MOST_MEMBERS:
+        raise DataError(f"{path} has more than {MOST_MEMBERS:,} files in it; part it")
+
+
+def _is_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file; one that is packed by its first bytes is unpacked while it is read."""
+    with ExitStack() as stack:
+        packed = stack.enter_context(path.open("rb"))
+        head = packed.read(6)
+        packed.seek(0)
+        stream: Any = packed
+        if head[:2] == b"\x1f\x8b":
+            stream = stack.enter_context(gzip.open(packed))
+        elif head[:3] == b"BZh":
+            import bz2
+
+            stream = stack.enter_context(bz2.open(packed))
+        elif head == b"\xfd7zXZ\0":
+            stream = stack.enter_context(lzma.open(packed))
+        elif head[:4] == b"\x28\xb5\x2f\xfd":
+            stream = stack.enter_context(_zstandard(packed))
+        allowance = _Allowance(path, free=stream is packed)
+        yield io.BufferedReader(_Counted(stream, allowance), CHUNK)
+
+
+def _zstandard(packed: IO[bytes]) -> Any:
+    import zstandard
+
+    window = 1 << 27  # bytes; what `zstd --long` needs, and the most that is given
+    decoder = zstandard.ZstdDecompressor(max_window_size=window)
+    return decoder.stream_reader(packed, read_across_frames=True)
+
+
+class _Allowance:
+    """How many bytes may still be unpacked from one file."""
+
+    def __init__(self, path: Path, *, free: bool = False):
+        self.path = path
+        self.left = max(ALWAYS_ALLOWED, path.stat().st_size * LARGEST_RATIO)
+        self.free = free
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0 and not self.free:
+            raise DataError(
+                f"{self.path} unpacks to more than {LARGEST_RATIO} times its size: it is damaged, "
+                "or made to fill memory; get the file again, or unpack it and import that"
+            )
+
+
+class _Counted(io.RawIOBase):
+    """A stream that says how much is read from it."""
+
+    def __init__(self, stream: Any, allowance: _Allowance):
+        self._stream = stream
+        self._allowance = allowance
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes, as ``io.RawIOBase`` wants it."""
+        try:
+            data = self._stream.read(len(buffer))
+        except DAMAGED:
+            raise
+        except ValueError as error:  # of a zip whose sizes lie
+            raise EOFError(str(error)) from error
+        self._allowance.take(len(data))
+        buffer[: len(data)] = data
+        return len(data)

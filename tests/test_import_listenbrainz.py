@@ -1,0 +1,181 @@
+import io
+import json
+import tarfile
+import zipfile
+
+import polars as pl
+import pytest
+import zstandard
+from click.testing import CliRunner
+
+from undersong.catalogue import tables
+from undersong.catalogue.check import check_catalogue
+from undersong.cli import cli
+
+ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
+ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
+MONTH = "listens/2026/8.listens"
+
+
+def listen(user, artist, title, *, when=1_600_000_000, sent=None, mapped=None, **others):
+    """One line of a dump; an export has no user, and calls the time listened_at."""
+    track = {
+        "artist_name": artist,
+        "track_name": title,
+        "release_name": "First",
+        "additional_info": {"media_player": "mpd", "tags": [], **(sent or {})},
+    }
+    if mapped:
+        track["mbid_mapping"] = {"caa_id": 7, "recording_name": title, **mapped}
+    named = {"user_id": 5, "user_name": user, "timestamp": when} if user else {"listened_at": when}
+    return {**named, "recording_msid": TWO, "track_metadata": track, **others}
+
+
+def lines(*listens):
+    return b"".join(json.dumps(x).encode() + b"\n" for x in listens)
+
+
+def dump(path, files):
+    """A dump as it comes: a tar packed by Zstandard, all below one folder."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(f"listenbrainz-listens-dump-2105-full/{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    path.write_bytes(zstandard.compress(tar.getvalue()))
+    return path
+
+
+def export(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def run(path, home):
+    return CliRunner().invoke(cli, ["import", "listenbrainz", str(path), str(home)])
+
+
+def imported(path, home):
+    result = run(path, home)
+    assert result.exit_code == 0, result.output
+    assert check_catalogue(home) == ()
+    return tables.read(home)
+
+
+def plays_of(catalogue, kind):
+    rows = catalogue.plays.filter(pl.col("kind") == kind)
+    return {(user, item): plays for _, user, item, plays in rows.rows()}
+
+
+def test_a_dump_becomes_artists_tracks_and_plays(tmp_path):
+    data = lines(
+        listen("pia", "Ann", "Öne", sent={"artist_mbids": [ANN], "recording_mbid": ONE}),
+        listen("pia", "Ann", "Öne", when=1_600_000_300, mapped={"recording_mbid": ONE}),
+        listen("quo", "Bob", "Two Too"),
+    )
+    path = dump(tmp_path / "dump.tar.zst", {"COPYING": b"CC0", MONTH: data})
+    catalogue = imported(path, tmp_path / "home")
+    assert catalogue.artists.select("id", "name").rows() == [(ANN, "Ann"), ("bob", "Bob")]
+    assert catalogue.tracks.select("id", "artist", "title").rows() == [
+        (ONE, ANN, "Öne"),
+        ("bob/two-too", "bob", "Two Too"),
+    ]
+    assert plays_of(catalogue, "artist") == {("pia", ANN): 2, ("quo", "bob"): 1}
+    assert plays_of(catalogue, "track") == {("pia", ONE): 2, ("quo", "bob/two-too"): 1}
+    assert catalogue.origins[0].licence == "CC0"
+
+
+def test_every_listen_is_kept_with_its_time(tmp_path):
+    data = lines(*(listen("pia", "Ann", x, when=70 + x.count("o")) for x in ("One", "Too", "Two")))
+    imported(dump(tmp_path / "dump.tar.zst", {MONTH: data}), tmp_path / "home")
+    items = pl.read_parquet(tmp_path / "home" / "listens" / "items.parquet")
+    kept = pl.concat(map(pl.read_parquet, (tmp_path / "home" / "listens").glob("part-*.parquet")))
+    assert kept.join(items, on="item").sort("track_id").select(
+        "user", "track_id", "listened_at"
+    ).rows() == [("pia", "ann/one", 70), ("pia", "ann/too", 72), ("pia", "ann/two", 71)]
+
+
+def test_ids_that_the_user_sent_come_before_mapped_ones(tmp_path):
+    ids = {"sent": {"artist_mbids": [ANN]}, "mapped": {"artist_mbids": [BOB]}}
+    data = lines(
+        listen("pia", "Ann", "One", **ids), listen("pia", "Bob", "Two", mapped=ids["mapped"])
+    )
+    catalogue = imported(dump(tmp_path / "dump.tar.zst", {MONTH: data}), tmp_path / "home")
+    assert catalogue.ids("artist") == (ANN, BOB)
+
+
+def test_the_main_artist_of_a_mapped_credit_is_the_first(tmp_path):
+    artists = [
+        {"artist_mbid": BOB, "artist_credit_name": "Bob", "join_phrase": " og "},
+        {"artist_mbid": ANN, "artist_credit_name": "Ann", "join_phrase": ""},
+    ]
+    mapped = {"artist_mbids": [BOB, ANN], "artists": artists}
+    data = lines(listen("pia", "Bob og Ann", "One", mapped=mapped))
+    catalogue = imported(dump(tmp_path / "dump.tar.zst", {MONTH: data}), tmp_path / "home")
+    assert catalogue.artists.select("id", "name").rows() == [(BOB, "Bob")]
+
+
+def test_an_export_belongs_to_its_user(tmp_path):
+    files = {
+        "user.json": b'{"user_id": 3, "username": "pia"}',
+        "listens/2025/12.jsonl": lines(listen(None, "Ann", "One")),
+        "listens/2026/1.jsonl": lines(listen(None, "Ann", "One"), listen(None, "Bob", "Two")),
+        "feedback.jsonl": b'{"score": 1}\n',
+    }
+    catalogue = imported(export(tmp_path / "my.zip", files), tmp_path / "home")
+    assert plays_of(catalogue, "artist") == {("pia", "ann"): 2, ("pia", "bob"): 1}
+
+
+def test_the_spark_dump_gives_the_same_catalogue(tmp_path):
+    ids = {"artist_mbids": [ANN], "recording_mbid": ONE}
+    data = lines(
+        listen(None, "Ann", "One", sent=ids, user_id=5), listen(None, "Bob", "Two", user_id=6)
+    )
+    table = io.BytesIO()
+    pl.DataFrame(
+        {
+            "listened_at": [1_600_000_000, 1_600_000_000],
+            "user_id": [5, 6],
+            "artist_name": ["Ann", "Bob"],
+            "artist_credit_id": [9, 8],
+            "recording_name": ["One", "Two"],
+            "recording_mbid": [ONE, None],
+            "artist_credit_mbids": [[ANN], None],
+        }
+    ).with_columns(pl.from_epoch("listened_at")).write_parquet(table)
+    spark = imported(dump(tmp_path / "s.tar", {"0.parquet": table.getvalue()}), tmp_path / "s")
+    plain = imported(dump(tmp_path / "d.tar.zst", {MONTH: data}), tmp_path / "d")
+    assert spark.artists.equals(plain.artists)
+    assert spark.tracks.equals(plain.tracks)
+    assert spark.plays.equals(plain.plays)
+
+
+def test_a_malformed_line_costs_itself_and_is_listed_with_its_number(tmp_path):
+    good = lines(listen("pia", "Ann", "One"))
+    bad = [b'{"user_id":', b"[1]", b'{"track_metadata": 5}', b'{"user_name": "\xff"}', b"x" * 30]
+    negative = lines(listen("pia", "Ann", "One", when=-4))
+    data = good + b"\n".join(bad) + b"\n\n" + negative + good
+    home = tmp_path / "home"
+    result = run(dump(tmp_path / "dump.tar.zst", {MONTH: data}), home)
+    assert result.exit_code == 0
+    assert "6 were left out" in result.output
+    assert pl.read_csv(home / "failures.csv")["line"].to_list() == [2, 3, 4, 5, 6, 8]
+    assert plays_of(tables.read(home), "artist") == {("pia", "ann"): 2}
+
+
+def test_an_archive_without_listens_is_refused(tmp_path):
+    result = run(export(tmp_path / "my.zip", {"feedback.jsonl": b"{}"}), tmp_path / "home")
+    assert result.exit_code == 1
+    assert "has no listens in it" in result.output
+
+
+@pytest.mark.parametrize("data", [b"", b"{}\n", lines(listen("pia", "", "One"))])
+def test_listens_that_name_nobody_make_no_catalogue(tmp_path, data):
+    result = run(dump(tmp_path / "dump.tar.zst", {MONTH: data}), tmp_path / "home")
+    assert result.exit_code == 1
+    assert "no listen that names an artist" in result.output
+    assert not (tmp_path / "home" / "catalogue.json").exists()
+    assert not (tmp_path / "home" / ".listens.partial").exists()

@@ -1,0 +1,139 @@
+// The search: a combobox that suggests names while one types (ARIA 1.2 "list autocomplete").
+
+import { addressOf, go, note } from "./address.js";
+import { announce, byId, count, element, named } from "./elements.js";
+import { ask } from "./service.js";
+
+const SHOWN = 8;
+const PATIENCE = 120; // milliseconds after a key, before the service is asked
+
+const box = byId("asked");
+const list = byId("suggestions");
+let found = [];
+let active = -1;
+let asking = new AbortController();
+let waiting = 0;
+
+/** The kind that is searched for. */
+export const kind = () => new FormData(byId("search")).get("kind") ?? "artist";
+
+/** Make the box work. */
+export function startSearch() {
+  box.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(suggest, PATIENCE);
+  });
+  box.addEventListener("keydown", press);
+  box.addEventListener("focus", () => found.length && open(true));
+  box.addEventListener("blur", () => open(false));
+  byId("search").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (box.value.trim()) suggest().then(() => choose(Math.max(active, 0)));
+  });
+  // Without this the box would lose the focus, and the list close, before the click arrives.
+  list.addEventListener("mousedown", (event) => event.preventDefault());
+  list.addEventListener("click", (event) => {
+    const option = event.target.closest("[role=option]");
+    if (option) choose([...list.children].indexOf(option));
+  });
+}
+
+/** Show what an address says was typed. */
+export function fillSearch({ q, kind: wanted }) {
+  for (const radio of document.querySelectorAll("#kinds input")) {
+    radio.checked = radio.value === (wanted || "artist");
+  }
+  if (box.value === q) return;
+  box.value = q;
+  if (q) suggest();
+  else empty();
+}
+
+async function suggest() {
+  const text = box.value.trim();
+  asking.abort();
+  note({ q: box.value });
+  if (!text) return empty();
+  asking = new AbortController();
+  try {
+    const wishes = { q: text, kind: kind(), limit: SHOWN };
+    const reply = await ask("api/search", wishes, { signal: asking.signal });
+    show(reply.items, text);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    empty();
+    say(error.message);
+  }
+}
+
+function show(items, text) {
+  found = items;
+  list.replaceChildren(...items.map(option));
+  mark(-1);
+  open(items.length > 0);
+  say(items.length ? "" : `Nothing here is called “${text}”, or nearly so.`);
+  announce(items.length ? `${count(items.length, "suggestion")}, arrow keys choose` : "");
+}
+
+function option(item, at) {
+  return element(
+    "li",
+    { role: "option", id: `suggestion-${at}`, "aria-selected": "false" },
+    named(item.name),
+    element("span", { class: "about" }, item.about),
+    item.long_tail ? element("span", { class: "tail" }, "long tail") : null,
+  );
+}
+
+function press(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step && found.length) {
+    event.preventDefault();
+    open(true);
+    const places = found.length + 1; // one more: none of them, back in the box
+    mark(((active + 1 + step + places) % places) - 1);
+  } else if (event.key === "Escape") {
+    event.preventDefault();
+    if (list.hidden) {
+      box.value = "";
+      note({ q: "" });
+      empty();
+    } else open(false);
+  }
+}
+
+function mark(at) {
+  active = at;
+  [...list.children].forEach((one, place) => one.setAttribute("aria-selected", place === at));
+  list.children[at]?.scrollIntoView({ block: "nearest" });
+  if (at < 0) box.removeAttribute("aria-activedescendant");
+  else box.setAttribute("aria-activedescendant", `suggestion-${at}`);
+}
+
+function choose(at) {
+  const item = found[at];
+  if (!item) return;
+  note({ q: "" });
+  box.value = "";
+  empty();
+  box.blur();
+  go(addressOf(item));
+}
+
+function empty() {
+  found = [];
+  list.replaceChildren();
+  mark(-1);
+  open(false);
+  say("");
+}
+
+function open(wanted) {
+  list.hidden = !wanted;
+  box.setAttribute("aria-expanded", String(wanted));
+}
+
+function say(text) {
+  byId("search-note").textContent = text;
+  byId("search-note").hidden = !text;
+}

@@ -1,0 +1,60 @@
+// Questions to the service: JSON in, or a Refused that says in a sentence what is wrong.
+
+/** An answer that did not come; status 0 where nobody answered at all. */
+export class Refused extends Error {
+  constructor(text, status) {
+    super(text);
+    this.status = status;
+  }
+}
+
+const KEY = "undersong token";
+
+/** Keep a token for as long as this tab is open: never in the address, which people share. */
+export function keepToken(token) {
+  sessionStorage.setItem(KEY, token);
+}
+
+const token = () => sessionStorage.getItem(KEY);
+
+/**
+ * Ask the service. Wishes that are null or "" are left out; `body` makes it a POST.
+ * @throws {Refused} with one sentence; an AbortError if `signal` says so
+ */
+export async function ask(path, wishes = {}, { signal = null, body = null } = {}) {
+  let reply;
+  try {
+    reply = await fetch(`${path}${query(wishes)}`, {
+      signal,
+      body,
+      method: body ? "POST" : "GET",
+      headers: token() ? { Authorization: `Bearer ${token()}` } : {},
+    });
+  } catch (fault) {
+    if (fault.name === "AbortError") throw fault;
+    throw new Refused("The service does not answer. It may have stopped, or the network is gone.", 0);
+  }
+  let content;
+  try {
+    content = await reply.json();
+  } catch (fault) {
+    if (fault.name === "AbortError") throw fault;
+    throw new Refused(`The service answered something that is not JSON (status ${reply.status}).`,
+      reply.status);
+  }
+  if (!reply.ok) throw new Refused(content.error ?? `Status ${reply.status}.`, reply.status);
+  return content;
+}
+
+/** Path of an item in the API. */
+export const itemPath = (item) => `api/items/${item.kind}/${encodeURIComponent(item.id)}`;
+
+/** Address of an item's sound, with the token, as players send no header. */
+export function soundOf(item) {
+  return `media/${item.kind}/${encodeURIComponent(item.id)}${query({ token: token() })}`;
+}
+
+function query(wishes) {
+  const said = Object.entries(wishes).filter(([, value]) => value !== null && value !== "");
+  return said.length ? `?${new URLSearchParams(said)}` : "";
+}

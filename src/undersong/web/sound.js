@@ -1,0 +1,67 @@
+// What sounds like this? A file that is dropped or chosen is heard by the service and not kept.
+
+import { address, go } from "./address.js";
+import { announce, byId } from "./elements.js";
+import { showHeard } from "./card.js";
+import { ask, Refused } from "./service.js";
+
+const LARGEST = 20_000_000; // bytes that the service takes
+
+let heard = null; // the last file, while this page stays open
+
+/** Take files that are dropped anywhere, or chosen. */
+export function startSound() {
+  const chooser = byId("song");
+  chooser.addEventListener("change", () => {
+    if (chooser.files.length) take(chooser.files[0]);
+    chooser.value = "";
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dropping");
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
+}
+
+function take(file) {
+  heard = { file, answers: null };
+  go(address({ heard: file.name }));
+}
+
+/** Show the answers to a file; gives their ids. After a reload there is no file to ask about. */
+export async function showSound(name) {
+  if (heard?.file.name !== name) {
+    const error = new Refused("The file was not kept; drop it here again to hear what is like it.", 0);
+    showHeard(name, { error });
+    return [];
+  }
+  const again = () => showSound(name);
+  try {
+    if (heard.file.size > LARGEST) {
+      throw new Refused(`The file has ${Math.ceil(heard.file.size / 1e6)} MB, but 20 MB is the most; `
+        + "half a minute of it is enough.", 413);
+    }
+    showHeard(name, {});
+    announce("Listening");
+    heard.answers ??= await send(heard.file);
+    showHeard(name, { answers: heard.answers });
+    return heard.answers.answers.map((one) => one.item.id);
+  } catch (error) {
+    const lasting = [413, 415, 501].includes(error.status);
+    showHeard(name, { error, again: lasting ? null : again });
+    return [];
+  }
+}
+
+function send(file) {
+  const body = new FormData();
+  body.set("file", file, file.name);
+  return ask("api/sounds-like", { k: 20 }, { body });
+}

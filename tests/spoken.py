@@ -1,5 +1,7 @@
 """A catalogue with hostile names, and a real server of it for real clients; no training."""
 
+import json
+import os
 import shutil
 import subprocess
 import threading
@@ -123,3 +125,19 @@ def make_certificate(folder, *names):
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     both.write_text(signed.read_text() + key.read_text())
     return both
+
+
+def by_other_python(script, *words, **environment):
+    """Run a script with clients that cannot share our environment, and read what it prints."""
+    python = os.environ.get("UNDERSONG_CLIENTS")
+    if python is None:
+        pytest.skip(
+            "UNDERSONG_CLIENTS names no Python with troi, which pins an old mutagen, and "
+            "py-opensonic: their real requests were not tried"
+        )
+    command = [python, "-c", script, *map(str, words)]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

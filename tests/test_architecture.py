@@ -54,7 +54,7 @@ ORDER = [
     "service.answers", "service.settings", "service.replies", "service.access", "service.limits",
     "service.metrics", "service.media", "service.picture", "service.upload", "service.api",
     "service.dialects.sent", "service.dialects.markup", "service.dialects.meaning",
-    "service.dialects.lastfm",
+    "service.dialects.lastfm", "service.dialects.opensubsonic",
     "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.importing_services", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",

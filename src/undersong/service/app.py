@@ -18,7 +18,7 @@ from undersong.errors import ArtifactError, DataError, UndersongError, UnknownIt
 from undersong.service import api, page, replies
 from undersong.service.access import ShownToken, guard
 from undersong.service.answers import Answers, warm
-from undersong.service.dialects import lastfm
+from undersong.service.dialects import lastfm, opensubsonic
 from undersong.service.limits import Limits
 from undersong.service.media import read_media
 from undersong.service.metrics import Log, Numbers, Watch, line, silent
@@ -28,7 +28,10 @@ from undersong.service.upload import NotHere
 from undersong.shelf import Shelf
 
 # Each asks for the token in the way that its clients show it.
-DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {"Last.fm": lastfm.router}
+DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {
+    "Last.fm": lastfm.router,
+    "OpenSubsonic": opensubsonic.router,
+}
 STATUS = {UnknownItem: 404, DataError: 400, NotHere: 501}
 HEADERS = (
     (

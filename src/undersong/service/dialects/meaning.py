@@ -16,6 +16,8 @@ from undersong.names import fold
 from undersong.retrieval.request import Request
 from undersong.service.answers import Answers, Found, Item, by_mbid, by_name, similar
 
+NEAR = 100  # artists whose tracks make a radio
+
 
 @dataclass(frozen=True)
 class Song:
@@ -96,7 +98,7 @@ def album(answers: Answers, name: str) -> Item | None:
 
 def radio(answers: Answers, artist: Item, *, count: int) -> list[Item]:
     """List tracks of an artist and of similar ones: the first of each, the second of each, ..."""
-    near = similar(answers, "artist", artist.id, Request(k=count)).answers
+    near = similar(answers, "artist", artist.id, Request(k=min(count, NEAR))).answers
     theirs = songs(answers, [artist.id, *(x.item.id for x in near)]).values()
     return [x for turn in zip_longest(*theirs) for x in turn if x is not None][:count]
 

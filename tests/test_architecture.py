@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 ORDER = [
     "errors", "files", "progress", "terminal", "settings", "embeddings", "arrays",
     "catalogue.tables", "catalogue.faults", "catalogue.check", "catalogue.splits",
-    "catalogue.describe", "catalogue.about", "retrieval.facts",
+    "catalogue.describe", "catalogue.about", "twin", "retrieval.facts",
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings", "sources.matrices",
     "sources.inheritance", "sources.tables",
     "audio.waveform", "audio.confine", "audio.ffmpeg", "audio.file", "audio.logmel",
@@ -51,7 +51,8 @@ ORDER = [
     "sources.folder", "sources.failures", "sources.archives", "sources.listens", "sources.imported",
     "sources.listenbrainz", "additions.given", "additions.embedding", "additions.adding",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
-    "service.answers", "service.settings", "service.replies", "service.access", "service.limits",
+    "service.generation", "service.answers", "service.settings", "service.asking",
+    "service.replies", "service.access", "service.limits",
     "service.metrics", "service.media", "service.picture", "service.upload", "service.api",
     "service.dialects.sent", "service.dialects.markup", "service.dialects.meaning",
     "service.dialects.lastfm", "service.dialects.opensubsonic",

@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from undersong.catalogue.tables import KINDS, Kind
 from undersong.embeddings import unit
@@ -143,6 +142,9 @@ def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFra
 
 def _peak(places: NDArray[np.float32]) -> NDArray[np.float32]:
     """Middle of the neighbourhood that holds the most places, (2,)."""
+    # Imported here, since whoever only reads maps need not wait for it.
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(places)
     crowd = tree.query_ball_point(places, RADIUS, return_length=True)
     there = tree.query_ball_point(places[int(np.argmax(crowd))], RADIUS)

@@ -19,12 +19,12 @@ from undersong.service import api, page, replies
 from undersong.service.access import ShownToken, guard
 from undersong.service.answers import Answers, warm
 from undersong.service.dialects import lastfm, opensubsonic
+from undersong.service.generation import NotHere
 from undersong.service.limits import Limits
 from undersong.service.media import read_media
 from undersong.service.metrics import Log, Numbers, Watch, line, silent
 from undersong.service.replies import json, refusal
 from undersong.service.settings import LOOK_SECONDS, ServiceSettings
-from undersong.service.upload import NotHere
 from undersong.shelf import Shelf
 
 # Each asks for the token in the way that its clients show it.

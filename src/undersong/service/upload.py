@@ -19,12 +19,9 @@ from undersong.catalogue.tables import Kind
 from undersong.encoders.opening import weights_of
 from undersong.errors import ArtifactError, UndersongError
 from undersong.service.answers import Answers, Ranked
+from undersong.service.generation import NotHere
 
 SOURCE = "audio"
-
-
-class NotHere(UndersongError):
-    """Something that this service could do, but not as it is installed, or not with this run."""
 
 
 def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:

@@ -1,0 +1,261 @@
+"""One generation, opened whole: what the service answers with, in memory."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from mmap import MADV_DONTNEED, mmap
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong import map, search
+from undersong.catalogue.tables import KINDS, Kind
+from undersong.embeddings import Embeddings
+from undersong.encoders.opening import Encoders, open_encoders
+from undersong.errors import ArtifactError, UndersongError, UnknownItem
+from undersong.explaining import background as background_file
+from undersong.explaining.background import Background
+from undersong.names import fold
+from undersong.report import files as report_files
+from undersong.retrieval import paths
+from undersong.retrieval.facts import Facts
+from undersong.retrieval.nearest import Index, Lists
+from undersong.runs import Run
+
+
+class NotHere(UndersongError):
+    """Something that this service could do, but not as it is installed, or not with this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is said of an item wherever it is listed; long tail: no relation of it is known."""
+
+    id: str
+    kind: Kind
+    name: str
+    about: str
+    relations: int
+    popularity: float | None
+    long_tail: bool
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items of one kind, and what answers about them are made from.
+
+    Parameters
+    ----------
+    table : id, name, about, relations, popularity of every item, in the order of the catalogue
+    index : of those about which more than the name is known; None if that is nobody
+    facts : in the order of the index; None for a run from before there were facts
+    background : what reasons are told from; None where the run has none for this kind
+    places : id, x, y; None before `undersong publish` has drawn the map
+    labels : genre, x, y of regions of the map
+    """
+
+    kind: Kind
+    table: pl.DataFrame
+    index: Index | None
+    facts: Facts | None
+    background: Background | None
+    places: pl.DataFrame | None
+    labels: pl.DataFrame | None
+
+    def item(self, place: int) -> Item:
+        """Say what stands in a row of the table."""
+        item, name, about, relations, popularity = self.table.row(place)
+        return Item(item, self.kind, name, about, relations, popularity, not relations)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Row in the table of each id."""
+        return {item: row for row, item in enumerate(self.table["id"])}
+
+    @cached_property
+    def place_of_row(self) -> NDArray[np.int64]:
+        """Row in the table of each row of the index."""
+        ids = self.index.embeddings.ids if self.index else ()
+        return np.array([self.place[x] for x in ids], dtype=np.int64)
+
+    @cached_property
+    def lists(self) -> Lists | None:
+        """First answers of every row of the index, as plain arrays over the file."""
+        kept = self.index.lists if self.index else None
+        if kept is None:
+            return None
+        return Lists(np.asarray(kept.rows), np.asarray(kept.scores), np.asarray(kept.confidence))
+
+    @cached_property
+    def folded(self) -> pl.Series:
+        """Names as ``names.fold`` leaves them, in the order of the table."""
+        return pl.Series([fold(x) for x in self.table["name"]], dtype=pl.String)
+
+    @cached_property
+    def by_folded(self) -> dict[str, list[int]]:
+        """Rows of each folded name."""
+        return _rows(self.folded)
+
+    @cached_property
+    def by_mbid(self) -> dict[str, list[int]]:
+        """Rows of the table of each MusicBrainz id."""
+        if self.facts is None or "mbid" not in self.facts.table.columns:
+            return {}
+        known = self.facts.table.select("mbid", place=pl.Series(self.place_of_row)).drop_nulls()
+        found: dict[str, list[int]] = {}
+        for mbid, place in known.iter_rows():
+            found.setdefault(mbid.lower(), []).append(place)
+        return found
+
+    @cached_property
+    def fame(self) -> NDArray[np.int64]:
+        """Position of each row among all, the best known first: popularity, then relations."""
+        order = self.table.with_row_index("row").sort(
+            ["popularity", "relations"], descending=True, nulls_last=True, maintain_order=True
+        )["row"]
+        found = np.empty(len(order), dtype=np.int64)
+        found[order.to_numpy()] = np.arange(len(order))
+        return found
+
+    @cached_property
+    def without_vector(self) -> frozenset[str]:
+        """Ids of indexed items that have relations and nothing else: the cosine ignores them."""
+        if self.index is None:
+            return frozenset()
+        vectors, ids = self.index.embeddings.vectors, self.index.embeddings.ids
+        return frozenset(ids[x] for x in np.flatnonzero(~np.abs(vectors).any(axis=1)))
+
+    @cached_property
+    def links(self) -> sparse.csr_matrix:
+        """Steps of chains (``retrieval.paths.graph``)."""
+        if self.index is None:
+            return sparse.csr_matrix((0, 0))
+        return paths.graph(self.index)
+
+    @cached_property
+    def position(self) -> dict[str, tuple[float, float]]:
+        """Place on the map of each id."""
+        rows = () if self.places is None else self.places.iter_rows()
+        return {item: (x, y) for item, x, y in rows}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One generation, opened whole; only what hears uploads is read when the first one comes.
+
+    Parameters
+    ----------
+    run : where it was read from; its files may be gone later
+    kinds : artists and tracks, those that the run has
+    report : ``report.json`` as it stands; None where the run was not evaluated
+    pictures : maps that were asked for, as replies (``service.picture``)
+    """
+
+    run: Run
+    kinds: dict[Kind, Items]
+    report: bytes | None
+    pictures: dict[Kind, tuple[bytes, bytes]] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation."""
+        return int(self.run.generation)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of item that the run was trained for."""
+        found: Kind = self.run.manifest["kind"]
+        return found
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """What embeds a sound (``encoders.opening.open_encoders``)."""
+        return open_encoders(self.run)
+
+    @cached_property
+    def content(self) -> dict[Kind, Embeddings]:
+        """E_C of the items that were heard."""
+        heard = [x for x in self.kinds if self.run.has_embeddings(x, "content")]
+        return {kind: self.run.embeddings(kind, "content") for kind in heard}
+
+    def of(self, kind: Kind) -> Items:
+        """Items of one kind.
+
+        Raises
+        ------
+        UnknownItem
+            If the run has none.
+        """
+        if kind not in self.kinds:
+            raise UnknownItem(
+                f"this catalogue holds no {kind}s; ask for {' or '.join(self.kinds)}s"
+            )
+        return self.kinds[kind]
+
+
+def open_answers(run: Run) -> Answers:
+    """Read all that a generation answers with.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is damaged, or the run holds no item.
+    """
+    report = report_files.place(run)
+    kinds = {kind: _open_items(run, kind) for kind in KINDS if len(run.items(kind))}
+    if not kinds:
+        raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
+    return Answers(run, kinds, report.read_bytes() if report else None)
+
+
+def warm(answers: Answers) -> None:
+    """Make ready what the first requests would otherwise wait for."""
+    for items in answers.kinds.values():
+        _ = items.by_folded, items.by_mbid, items.fame, items.position, items.without_vector
+        if items.background is not None:
+            known = items.background
+            _ = known.index, known.words, known.tags, known.having, known.sources, known.place
+
+
+def _open_items(run: Run, kind: Kind) -> Items:
+    table = run.items(kind)
+    index = search.open_index(run, kind) if run.has_embeddings(kind, "general") else None
+    if index is not None and index.lists is not None:
+        _release(index.lists.rows)
+    facts = search.facts_of(run, kind, index) if index else None
+    told = None
+    if run.manifest["kind"] == kind and run.has(background_file.ITEMS):
+        told = background_file.read(run, kind)
+    places, labels = None, None
+    if run.has(map.FILE):
+        everywhere = pl.read_parquet(run.file(map.FILE))
+        places = everywhere.filter(pl.col("kind") == kind).select("id", "x", "y")
+        labels = pl.read_parquet(run.file(map.REGIONS_FILE))
+    columns = table.select(
+        "id",
+        "name",
+        pl.col("about").fill_null(""),
+        pl.col("relations").fill_null(0),
+        "popularity",
+    )
+    return Items(kind, columns, index, facts, told, places, labels)
+
+
+def _release(array: NDArray[np.generic]) -> None:
+    """Let go of the pages of a mapped file that were read to check it; each comes back if needed.
+
+    They are most of the memory that the process would be seen to have.
+    """
+    mapped: object = array
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap):
+        mapped.madvise(MADV_DONTNEED)
+
+
+def _rows(words: pl.Series) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, word in enumerate(words):
+        found.setdefault(word, []).append(row)
+    return found

@@ -39,6 +39,7 @@ COMMANDS = (
     exporting.export,
     serving.serve,
     showing.demo,
+    showing.twin,
 )
 
 

@@ -14,6 +14,7 @@ from undersong.files import replacing
 
 FORMAT = 1
 _KEY = "undersong.embeddings"
+METADATA = {_KEY: str(FORMAT)}  # what marks a Parquet file as one of embeddings
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Embeddings:
             }
         )
         with replacing(path) as temporary:
-            table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+            table.write_parquet(temporary, metadata=METADATA)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

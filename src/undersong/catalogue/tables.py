@@ -15,7 +15,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -162,33 +163,51 @@ class Catalogue:
 
 
 def write(catalogue: Catalogue, folder: Path) -> None:
-    """Write a catalogue; ``catalogue.json`` comes last and makes the folder one.
-
-    The new tables stand in a folder of their own until they are whole, so a crash leaves the
-    old catalogue or the new one, never a mixture.
-    """
+    """Write a catalogue; a crash leaves the old one or the new one, never a mixture."""
     tables = {
         "artists": catalogue.artists,
         "tracks": catalogue.tracks,
         "plays": catalogue.plays,
         "relations": catalogue.relations,
     }
+    with replacing_tables(
+        folder,
+        fields=catalogue.fields,
+        features=tuple(catalogue.features),
+        audio_root=catalogue.audio_root,
+        origins=catalogue.origins,
+    ) as home:
+        for name, table in tables.items():
+            with replacing(home / f"{name}.parquet") as temporary:
+                table.write_parquet(temporary)
+        for (name, kind), features in catalogue.features.items():
+            features.write(home / "features" / f"{name}.{kind}.parquet")
+
+
+@contextmanager
+def replacing_tables(
+    folder: Path,
+    *,
+    fields: tuple[Field, ...],
+    features: tuple[tuple[str, Kind], ...],
+    audio_root: Path | None = None,
+    origins: tuple[Origin, ...] = (),
+) -> Iterator[Path]:
+    """Give a folder to write all tables in; once they are whole, they take the place of the old.
+
+    ``catalogue.json`` comes last and makes the folder a catalogue.
+    """
     generation = _next_generation(folder)
-    home = folder / generation
-    for name, table in tables.items():
-        with replacing(home / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
-    for (name, kind), features in catalogue.features.items():
-        features.write(home / "features" / f"{name}.{kind}.parquet")
+    yield folder / generation
     write_json(
         folder / "catalogue.json",
         {
             "format": FORMAT,
             "tables": generation,
-            "audio_root": str(catalogue.audio_root) if catalogue.audio_root else None,
-            "fields": [asdict(x) for x in catalogue.fields],
-            "features": [list(key) for key in catalogue.features],
-            "origins": [asdict(x) for x in catalogue.origins],
+            "audio_root": str(audio_root) if audio_root else None,
+            "fields": [asdict(x) for x in fields],
+            "features": [list(key) for key in features],
+            "origins": [asdict(x) for x in origins],
         },
     )
     _remove_other_generations(folder, generation)

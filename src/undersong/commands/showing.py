@@ -1,4 +1,4 @@
-"""The command that shows everything on a generated world: demo."""
+"""Commands that generate what they show: demo, a small world; twin, a catalogue of any size."""
 
 from pathlib import Path
 
@@ -26,3 +26,27 @@ def demo(folder: Path, seed: int, artists: int) -> None:
 
     with ProgressDisplay() as progress:
         tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--artists", default=9_627, show_default=True, type=click.IntRange(100))
+@click.option("--tracks", default=61_584, show_default=True, type=click.IntRange(0))
+@click.option("--plays", default=6_800_000, show_default=True, type=click.IntRange(100))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def twin(out: Path, artists: int, tracks: int, plays: int, seed: int) -> None:
+    """Generate a catalogue of the paper's shape at any size, to try speed and memory on.
+
+    Without audio files. Artists belong to hidden taste groups, which plays, genres, descriptors
+    and relations follow; popularity is as uneven as in real listening.
+
+    \b
+    Example:
+        undersong twin my-twin --artists 100000 --tracks 640000 --plays 70000000
+    """
+    from undersong.terminal import ProgressDisplay
+    from undersong.twin import make_twin
+
+    with ProgressDisplay() as progress:
+        make_twin(out, artists=artists, tracks=tracks, plays=plays, seed=seed, progress=progress)
+    click.echo(f"{artists:,} artists, {tracks:,} tracks, {plays:,} plays in {out}")

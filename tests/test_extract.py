@@ -18,6 +18,9 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
 from undersong.cli import cli
 from undersong.errors import ArtifactError, DataError
+from undersong.models.content import ContentSettings
+from undersong.stages import pieces
+from undersong.stages.content import embed_content
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import kill_extract
@@ -212,6 +215,28 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     tone(tmp_path / "a.wav")
     with pytest.raises(ArtifactError, match="cannot be written"):
         extract(catalogue(tmp_path, ["a.wav"]), tmp_path / "a.wav" / "mel")
+
+
+def test_training_extracts_beside_the_catalogue_so_that_a_retrain_finds_it(tmp_path, monkeypatch):
+    tables.write(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
+    asked = []
+
+    def stop(catalogue, folder, *, workers, progress):
+        asked.append(folder)
+        raise DataError("stop here")
+
+    monkeypatch.setattr(pieces, "extract", stop)
+    for found in (tables.read(tmp_path / "catalogue"), catalogue(tmp_path, ["a.wav"])):
+        with pytest.raises(DataError, match="stop here"):
+            embed_content(
+                found,
+                np.array(["train"]),
+                settings=ContentSettings(),
+                seed=0,
+                device="cpu",
+                work=tmp_path / "work",
+            )
+    assert asked == [tmp_path / "catalogue" / "audio", tmp_path / "work" / "log-mel"]
 
 
 # the command

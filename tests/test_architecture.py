@@ -49,7 +49,7 @@ ORDER = [
     "sources.walk", "sources.tags", "sources.tag_readers", "sources.credits", "sources.path_names",
     "sources.library", "sources.keeping", "sources.known_files", "sources.known_pairs",
     "sources.folder", "sources.failures", "sources.archives", "sources.listens", "sources.imported",
-    "sources.listenbrainz", "additions.given", "additions.embedding", "additions.adding",
+    "sources.listenbrainz", "sources.entries", "sources.spotify", "sources.lastfm", "additions.given", "additions.embedding", "additions.adding",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "service.generation", "service.answers", "service.settings", "service.asking",
     "service.replies", "service.access", "service.limits",

@@ -1,6 +1,8 @@
 """Commands that make a catalogue from what services and collections keep of listening."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from undersong.sources.failures import Failures
     from undersong.sources.imported import Imported
 
+USER = click.option("--user", default="", help="Whose it is; else the file's name says so.")
 PATH = click.Path(exists=True, path_type=Path)
 
 
@@ -29,29 +32,78 @@ def listenbrainz(archive: Path, catalogue: Path) -> None:
         undersong import listenbrainz listenbrainz_ann.zip my/catalogue
     """
 
-    def read() -> "tuple[Imported, Failures]":
-        from undersong.sources import listenbrainz as source
+    with _extra():
         from undersong.sources.imported import import_listens
+        from undersong.sources.listenbrainz import ORIGIN, listens
 
-        return import_listens(source.listens, archive, catalogue, origin=source.ORIGIN)
+        found = import_listens(listens, archive, catalogue, origin=ORIGIN)
+    _show(*found, catalogue)
 
-    _show(read, catalogue)
+
+@click.command()
+@click.argument("history", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+@USER
+def lastfm(history: Path, catalogue: Path, user: str) -> None:
+    """Make CATALOGUE from a Last.fm history, as one of many programs saved it.
+
+    HISTORY is a file, or a folder or archive of them, one a user: CSV of several shapes, JSON of
+    lastfmstats and Maloja, Pano Scrobbler's JSON lines, .scrobbler.log, libre.fm, the sets 360K
+    and 1K.
+
+    \b
+    Example:
+        undersong import lastfm scrobbles.csv my/catalogue --user ann
+    """
+    with _extra():
+        from undersong.sources.imported import import_listens
+        from undersong.sources.lastfm import ORIGIN, listens
+
+        found = import_listens(partial(listens, user=user), history, catalogue, origin=ORIGIN)
+    _show(*found, catalogue)
 
 
-def _show(read: "Callable[[], tuple[Imported, Failures]]", catalogue: Path) -> None:
-    """Run an import, and say what became of it."""
-    from undersong.sources.imported import text
+@click.command()
+@click.argument("export", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+@USER
+def spotify(export: Path, catalogue: Path, user: str) -> None:
+    """Make CATALOGUE from Spotify's extended streaming history.
 
+    EXPORT is the zip that Spotify sends, or the folder it was unpacked to. Skipped streams and
+    those below 30 seconds are no plays.
+
+    \b
+    Example:
+        undersong import spotify my_spotify_data.zip my/catalogue --user ann
+    """
+    with _extra():
+        from undersong.sources.imported import import_listens
+        from undersong.sources.spotify import ORIGIN, listens
+
+        found = import_listens(partial(listens, user=user), export, catalogue, origin=ORIGIN)
+    _show(*found, catalogue)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say how to install what an import lacks."""
     try:
-        imported, failures = read()
+        yield
     except ModuleNotFoundError as error:
         raise UndersongError(
             f"this import needs {error.name}; install it with: pip install 'undersong[sources]'"
         ) from error
+
+
+def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
+    """Say what became of an import."""
+    from undersong.sources.imported import text
+
     click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
     if failures.count:
         listed = catalogue / "failures.csv"
         click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
 
-COMMANDS = (listenbrainz,)
+COMMANDS = (listenbrainz, lastfm, spotify)

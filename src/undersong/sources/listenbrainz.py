@@ -17,7 +17,7 @@ from undersong.catalogue.tables import Origin
 from undersong.errors import DataError
 from undersong.sources.archives import Member, members
 from undersong.sources.failures import Failures
-from undersong.sources.listens import BLOCK, LISTENS
+from undersong.sources.listens import BLOCK, LISTENS, blocks
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
@@ -75,7 +75,7 @@ def listens(path: Path, failures: Failures) -> Iterator[pl.DataFrame]:
         if member.name.endswith(".parquet"):
             yield from _spark(member, failures)
         else:
-            yield from _json(member, failures, user)
+            yield from blocks(_json(member, failures, user))
     if not found:
         raise DataError(f"{path} has no listens in it, which are listens/<year>/<month>.listens")
 
@@ -92,22 +92,13 @@ def _owner(path: Path) -> str:
     return path.stem
 
 
-def _json(member: Member, failures: Failures, owner: str) -> Iterator[pl.DataFrame]:
+def _json(member: Member, failures: Failures, owner: str) -> Iterator[tuple[object, ...]]:
     decode = msgspec.json.Decoder(_Listen).decode
-    rows = []
     for number, line in member.lines(failures):
         try:
-            rows.append(_row(decode(line), owner))
+            yield _row(decode(line), owner)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             failures.add(member.name, number, str(error), remedy=REMEDY)
-        if len(rows) >= BLOCK:
-            yield _block(rows)
-            rows = []
-    yield _block(rows)
-
-
-def _block(rows: list[tuple[object, ...]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=LISTENS, orient="row")
 
 
 def _row(listen: _Listen, owner: str) -> tuple[object, ...]:
@@ -131,6 +122,7 @@ def _row(listen: _Listen, owner: str) -> tuple[object, ...]:
         recording,
         None,
         when,
+        None,
         None,
         None,
     )

@@ -3,7 +3,7 @@
 A source gives blocks of ``LISTENS``. Memory holds what is distinct (artists, titles, who played
 what how often), never the listens; those go to the catalogue's folder as they come:
 
-    listens/part-N.parquet   user, item, listened_at, seconds, skipped: every listen
+    listens/part-N.parquet   user, item, listened_at, seconds, skipped, plays: every listen
     listens/items.parquet    item -> track, artist (ids of the catalogue), and what the source said
 
 ``listened_at`` is in seconds since 1970 (UTC), ``seconds`` how long it was heard, ``skipped``
@@ -11,8 +11,9 @@ whether the listener went on early; null where the source does not say. A skippe
 play, but stays in ``listens``, so that sessions can be made of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -34,9 +35,10 @@ LISTENS: dict[str, pl.DataType] = {
     "listened_at": pl.Int64(),
     "seconds": pl.Float64(),
     "skipped": pl.Boolean(),
+    "plays": pl.Float64(),  # null is one; of totals, which have no time, how many
 }
 ITEM = ("artist", "artist_ids", "title", "recording", "source_id")
-KEPT = ("user", "item", "listened_at", "seconds", "skipped")
+KEPT = ("user", "item", "listened_at", "seconds", "skipped", "plays")
 LONGEST = 1_000  # characters of a name
 BLOCK = 200_000  # listens; a block of a source should have about so many
 IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
@@ -60,6 +62,13 @@ class Gathered:
     listens: int
     skipped: int
     nameless: int
+
+
+def blocks(rows: Iterable[tuple[object, ...]]) -> Iterator[pl.DataFrame]:
+    """Make blocks of rows with the columns ``LISTENS``."""
+    source = iter(rows)
+    while some := list(islice(source, BLOCK)):
+        yield pl.DataFrame(some, schema=LISTENS, orient="row")
 
 
 def gather(blocks: Iterable[pl.DataFrame], *, parts: Path, source: str) -> Gathered:
@@ -88,7 +97,7 @@ def gather(blocks: Iterable[pl.DataFrame], *, parts: Path, source: str) -> Gathe
         played = named.filter(~pl.col("skipped").fill_null(value=False))
         skipped += len(named) - len(played)
         items.add(named.select("item", *ITEM))
-        plays.add(played.select("user", "item", plays=pl.lit(1.0)))
+        plays.add(played.select("user", "item", pl.col("plays").fill_null(1.0)))
     if not count:
         raise DataError("there is no listen that names an artist; is this the right file?")
     resolved = resolve(items.rows(), plays.rows().group_by("item").agg(pl.sum("plays")))
@@ -133,7 +142,8 @@ def _named(block: pl.DataFrame) -> pl.DataFrame:
     block = block.with_columns(clean).with_columns(
         pl.when(pl.col(x) != "").then(x).alias(x) for x in ITEM
     )
-    named = block.filter(pl.col("artist").is_not_null(), pl.col("user").fill_null("") != "")
+    given = pl.col("artist").is_not_null() & (pl.col("user").fill_null("") != "")
+    named = block.filter(given & (pl.col("plays").fill_null(1.0) > 0))
     return named.with_columns(item=pl.struct(ITEM).hash())
 
 
@@ -237,4 +247,4 @@ def _identities(items: pl.DataFrame, source: str) -> pl.DataFrame:
     artists = items.filter(pl.col("artist_id").str.contains(f"^(?:{UUID.pattern})$")).select(
         kind=pl.lit("artist"), id="artist_id", source=pl.lit("musicbrainz"), source_id="artist_id"
     )
-    return pl.concat([artists, recordings, theirs]).unique().sort("kind", "id", "source")
+    return pl.concat([artists, recordings, theirs]).unique().sort(list(IDENTITIES))

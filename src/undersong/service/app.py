@@ -18,7 +18,7 @@ from undersong.errors import ArtifactError, DataError, UndersongError, UnknownIt
 from undersong.service import api, page, replies
 from undersong.service.access import ShownToken, guard
 from undersong.service.answers import Answers, warm
-from undersong.service.dialects import lastfm, opensubsonic
+from undersong.service.dialects import audiomuse, lastfm, lidarr, listenbrainz, opensubsonic
 from undersong.service.generation import NotHere
 from undersong.service.limits import Limits
 from undersong.service.media import read_media
@@ -31,6 +31,9 @@ from undersong.shelf import Shelf
 DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {
     "Last.fm": lastfm.router,
     "OpenSubsonic": opensubsonic.router,
+    "ListenBrainz": listenbrainz.router,
+    "AudioMuse": audiomuse.router,
+    "Lidarr": lidarr.router,
 }
 STATUS = {UnknownItem: 404, DataError: 400, NotHere: 501}
 HEADERS = (

@@ -20,19 +20,19 @@ async def parameters(request: Request) -> dict[str, str]:
     return dict(reversed(pairs))
 
 
-def whole(sent: dict[str, str], name: str, *, default: int, most: int) -> int:
-    """Read how many are asked for, from 1; more than ``most`` are ``most``.
+def whole(sent: dict[str, str], name: str, *, default: int, most: int, least: int = 1) -> int:
+    """Read a number, such as how many are asked for; more than ``most`` are ``most``.
 
     Raises
     ------
     DataError
-        If it is no whole number, or less than 1.
+        If it is no whole number, or below ``least``.
     """
     given = sent.get(name, "").strip()
     if not given:
         return min(default, most)
-    if not NUMBER.fullmatch(given) or int(given) < 1:
-        raise DataError(f"{name} is {given[:20]!r}; ask for a whole number from 1 to {most}")
+    if not NUMBER.fullmatch(given) or int(given) < least:
+        raise DataError(f"{name} is {given[:20]!r}; send a whole number from {least} to {most}")
     return min(int(given), most)
 
 

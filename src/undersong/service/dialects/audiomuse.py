@@ -1,0 +1,152 @@
+"""AudioMuse: similar tracks and artists, a path, a search, for the plugins of media servers.
+
+Distances are 1 - how similar (``meaning.strengths``), so plugins that turn them round get that.
+``radius_similarity``, ``path_fix_size`` and ``mood_pct`` choose among ways to search of AudioMuse
+that are not here; they change nothing.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from undersong.errors import DataError, UnknownItem
+from undersong.retrieval.request import Request as Wish
+from undersong.service.access import guard
+from undersong.service.answers import Answers, Item, path, similar, suggest
+from undersong.service.dialects import meaning
+from undersong.service.dialects.sent import true, whole
+from undersong.service.replies import json
+from undersong.shelf import Shelf
+
+MOST = 200  # answers
+OF_ONE_ARTIST = 3  # tracks, where duplicates are to be eliminated
+REPRESENTATIVE = 5  # tracks that stand for an artist
+SHORTEST = 2  # characters of a search
+Sent = dict[str, str]
+Line = dict[str, Any]
+
+
+def router(reader: Shelf[Answers]) -> APIRouter:
+    """Answer below ``/api`` where AudioMuse does; errors are those of the own API there."""
+    routes = APIRouter(prefix="/api", dependencies=[Depends(guard)])
+
+    @routes.get("/similar_tracks", include_in_schema=False)
+    def similar_tracks(request: Request) -> Response:
+        return json(_tracks(reader.current, dict(request.query_params)))
+
+    @routes.get("/similar_artists", include_in_schema=False)
+    def similar_artists(request: Request) -> Response:
+        return json(_artists(reader.current, dict(request.query_params)))
+
+    @routes.get("/find_path", include_in_schema=False)
+    def find_path(request: Request) -> Response:
+        return json(_path(reader.current, dict(request.query_params)))
+
+    @routes.get("/search_artists", include_in_schema=False)
+    def search_artists(request: Request) -> Response:
+        return json(_search(reader.current, dict(request.query_params)))
+
+    return routes
+
+
+def _tracks(answers: Answers, sent: Sent) -> list[Line]:
+    n = whole(sent, "n", default=10, most=MOST)
+    asked = _track(answers, sent, "item_id") if sent.get("item_id") else _titled(answers, sent)
+    facts = answers.of("track").facts is not None
+    few = OF_ONE_ARTIST if facts and true(sent, "eliminate_duplicates") else None
+    found = similar(answers, "track", asked.id, Wish(k=n, per_artist=few))
+    if not found.answers:
+        raise UnknownItem(found.note or f"nothing is similar to {asked.name!r}")
+    near = zip(found.answers, meaning.strengths(found), strict=True)
+    return [_line(answers, one.item) | {"distance": _distance(score)} for one, score in near]
+
+
+def _artists(answers: Answers, sent: Sent) -> list[Line]:
+    n = whole(sent, "n", default=10, most=MOST)
+    given = sent.get("artist_id") or sent.get("artist") or ""
+    if not given:
+        raise DataError("artist is missing; send its id or its name")
+    asked = meaning.identified(answers, "artist", given) or meaning.named(answers, "artist", given)
+    if asked is None:
+        raise UnknownItem(f"no artist is {given[:80]!r}")
+    found = similar(answers, "artist", asked.id, Wish(k=n))
+    near = list(zip(found.answers, meaning.strengths(found), strict=True))
+    lines: list[Line] = [
+        {"artist": x.item.name, "artist_id": x.item.id, "divergence": _distance(score)}
+        for x, score in near
+    ]
+    if not true(sent, "include_component_matches"):
+        return lines
+    songs = meaning.songs(answers, [asked.id, *(x.item.id for x, _ in near)])
+    shown = {
+        artist: [{"item_id": x.id, "title": x.name} for x in theirs[:REPRESENTATIVE]]
+        for artist, theirs in songs.items()
+    }
+    for line in lines:
+        pair = {
+            "artist1_representative_songs": shown[asked.id],
+            "artist2_representative_songs": shown[line["artist_id"]],
+        }
+        line["component_matches"] = [pair]
+    return lines
+
+
+def _path(answers: Answers, sent: Sent) -> Line:
+    most = whole(sent, "max_steps", default=25, most=MOST)
+    start, end = (_track(answers, sent, x) for x in ("start_song_id", "end_song_id"))
+    if most < 2:
+        raise DataError(f"max_steps is {most}; a path has 2 tracks or more")
+    steps, note = path(answers, "track", start.id, end.id, steps=most - 1)
+    if not steps:
+        raise UnknownItem(note)
+    distance = sum(1 - x.similarity for x in steps if x.similarity is not None)
+    return {
+        "path": [_line(answers, x.item) for x in steps],
+        "total_distance": round(max(distance, 0.0), 6),
+    }
+
+
+def _search(answers: Answers, sent: Sent) -> list[Line]:
+    query = sent.get("query", "").strip()
+    if len(query) < SHORTEST or "artist" not in answers.kinds:
+        return []
+    start = whole(sent, "start", default=0, most=MOST, least=0)
+    end = whole(sent, "end", default=20, most=MOST)
+    found = suggest(answers, query, kind="artist", limit=end)[start:]
+    songs = meaning.songs(answers, [x.id for x in found])
+    return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in found]
+
+
+def _track(answers: Answers, sent: Sent, name: str) -> Item:
+    given = sent.get(name, "")
+    if not given:
+        raise DataError(f"{name} is missing; send the id of a track")
+    found = meaning.identified(answers, "track", given)
+    if found is None:
+        raise UnknownItem(f"no track has the id {given[:80]!r}")
+    return found
+
+
+def _titled(answers: Answers, sent: Sent) -> Item:
+    title, artist = sent.get("title", ""), sent.get("artist", "")
+    if not title or not artist:
+        raise DataError("send item_id, or title and artist")
+    found = meaning.titled(answers, title, artist=artist)
+    if found is None:
+        raise UnknownItem(f"no track is {title[:80]!r} by {artist[:80]!r}")
+    return found
+
+
+def _line(answers: Answers, track: Item) -> Line:
+    song = meaning.song(answers, track)
+    return {
+        "item_id": track.id,
+        "title": track.name,
+        "author": song.artist,
+        "album": song.album or "",
+    }
+
+
+def _distance(strength: float) -> float:
+    return round(1 - strength, 6)

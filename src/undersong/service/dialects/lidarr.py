@@ -1,0 +1,42 @@
+"""Lidarr, the custom list: artists to acquire, as their MusicBrainz ids."""
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from undersong.errors import DataError, UnknownItem
+from undersong.retrieval.request import Request as Wish
+from undersong.service.access import guard
+from undersong.service.answers import Answers, similar
+from undersong.service.dialects import meaning
+from undersong.service.dialects.sent import whole
+from undersong.service.replies import json
+from undersong.shelf import Shelf
+
+MOST = 200  # artists
+
+
+def router(reader: Shelf[Answers]) -> APIRouter:
+    """Answer at ``/lidarr/similar?artist=...``: an id, a MusicBrainz id, or a name.
+
+    Raises
+    ------
+    UnknownItem
+        If there is no such artist: Lidarr then keeps what it had, which no empty list would do.
+    """
+    routes = APIRouter(dependencies=[Depends(guard)])
+
+    @routes.get("/lidarr/similar", include_in_schema=False)
+    def listed(request: Request) -> Response:
+        answers, sent = reader.current, dict(request.query_params)
+        given, limit = sent.get("artist", ""), whole(sent, "limit", default=20, most=MOST)
+        if not given:
+            raise DataError("artist is missing; send its name, its id or its MusicBrainz id")
+        artist = meaning.identified(answers, "artist", given)
+        artist = artist or meaning.named(answers, "artist", given)
+        if artist is None:
+            raise UnknownItem(f"no artist is {given[:80]!r}; search for its name")
+        found = similar(answers, "artist", artist.id, Wish(k=MOST)).answers
+        ids = (meaning.mbid(answers, x.item) for x in found)
+        return json([{"MusicBrainzId": x} for x in ids if x][:limit])
+
+    return routes

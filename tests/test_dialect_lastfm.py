@@ -90,6 +90,8 @@ def test_json_of_artists_has_the_shape_that_navidrome_reads(address):
     assert isinstance(second["match"], str)
     assert 0 < float(second["match"]) < 1
     assert {"name", "url", "image", "streamable"} <= set(first)
+    ids = {name: x for x, name in enumerate(NAMES)}
+    assert first["url"] == address.replace("2.0/", f"?artist=artist%20{ids[first['name']]}")
     assert first["image"][0] == {"#text": "", "size": "small"}
 
 

@@ -136,8 +136,8 @@ def _identity(mbid: str | None) -> dict[str, str]:
 
 
 def _address(home: str, kind: str, item: str | None) -> str:
-    """Where all that is known of an item stands."""
-    return f"{home}api/items/{kind}/{quote(item, safe='')}" if item else ""
+    """Where the page shows an item."""
+    return f"{home}?{kind}={quote(item, safe='')}" if item else ""
 
 
 def _images() -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.commands.group import FOLDER
+from undersong.commands.group import FILE, FOLDER
 from undersong.errors import UndersongError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from undersong.sources.imported import Imported
 
 USER = click.option("--user", default="", help="Whose it is; else the file's name says so.")
+MUSIC = click.option("--music", type=FOLDER, help="Where the files lie, if not where it says.")
 PATH = click.Path(exists=True, path_type=Path)
 
 
@@ -85,6 +86,44 @@ def spotify(export: Path, catalogue: Path, user: str) -> None:
     _show(*found, catalogue)
 
 
+@click.command()
+@click.argument("database", type=FILE)
+@click.argument("catalogue", type=FOLDER)
+@MUSIC
+def navidrome(database: Path, catalogue: Path, music: Path | None) -> None:
+    """Make CATALOGUE from the tracks and plays in Navidrome's DATABASE, which is only read.
+
+    \b
+    Example:
+        undersong import navidrome /var/lib/navidrome/navidrome.db my/catalogue
+    """
+    with _extra():
+        from undersong.sources.imported import import_whole
+        from undersong.sources.navidrome import read
+
+        found = import_whole(partial(read, music=music), database, catalogue)
+    _show(*found, catalogue)
+
+
+@click.command()
+@click.argument("database", type=FILE)
+@click.argument("catalogue", type=FOLDER)
+@MUSIC
+def beets(database: Path, catalogue: Path, music: Path | None) -> None:
+    """Make CATALOGUE from the library DATABASE of beets, which is only read.
+
+    \b
+    Example:
+        undersong import beets ~/.config/beets/library.db my/catalogue
+    """
+    with _extra():
+        from undersong.sources.beets import read
+        from undersong.sources.imported import import_whole
+
+        found = import_whole(partial(read, music=music), database, catalogue)
+    _show(*found, catalogue)
+
+
 @contextmanager
 def _extra() -> Iterator[None]:
     """Say how to install what an import lacks."""
@@ -106,4 +145,4 @@ def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
         click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
 
-COMMANDS = (listenbrainz, lastfm, spotify)
+COMMANDS = (listenbrainz, lastfm, spotify, navidrome, beets)

@@ -96,6 +96,23 @@ def import_listens(
     return imported, failures
 
 
+def import_whole(
+    read: Callable[[Path, Failures], Imported], path: Path, folder: Path
+) -> tuple[Imported, Failures]:
+    """Make a catalogue of a source that is read at once, and write it.
+
+    Raises
+    ------
+    DataError
+        If nothing can be read; the catalogue is then as it was.
+    """
+    _refuse_music(folder)
+    failures = Failures()
+    imported = read(path, failures)
+    write(imported, folder, failures=failures)
+    return imported, failures
+
+
 def text(imported: Imported) -> str:
     """Say for the terminal what an import gave."""
     found = imported.catalogue

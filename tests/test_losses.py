@@ -266,3 +266,68 @@ def test_refuses_forms_that_do_not_exist_or_cannot_work(settings, message):
 def test_refuses_mining_in_the_prior_loss():
     with pytest.raises(ValueError, match="leave its margin at -1"):
         MultiRelationship(prior=MultiSimilarity())
+
+
+def plainly(similarity, related, unrelated, settings, *, printed):
+    """Equation 4 on whole matrices, with the gradient that autograd finds."""
+    others = ~torch.eye(len(similarity), dtype=torch.bool)
+    positive, negative = related & others, unrelated & others
+    if settings.margin >= 0:
+        positive, negative = informative(
+            similarity, positive, negative, settings.margin, printed=printed
+        )
+    total = 0
+    for kept, sharpness, way in ((positive, settings.alpha, -1), (negative, settings.beta, 1)):
+        logits = (way * sharpness * (similarity - settings.gamma)).masked_fill(~kept, -math.inf)
+        logits = torch.cat([torch.zeros(len(logits), 1, dtype=logits.dtype), logits], dim=1)
+        total = total + torch.logsumexp(logits, dim=1) / sharpness
+    return total.mean()
+
+
+@pytest.mark.parametrize("printed", [False, True])
+@pytest.mark.parametrize("margin", [-1, 0.1])
+@pytest.mark.parametrize("sharpness", [3.0, 900.0])
+def test_by_blocks_of_rows_the_gradient_is_the_same(monkeypatch, sharpness, margin, printed):
+    monkeypatch.setattr("undersong.losses.PAIRS_AT_ONCE", 70)  # 5 rows of 14, then 4
+    settings = MultiSimilarity(alpha=2.0, beta=sharpness, gamma=0.1, margin=margin)
+    similarity, related, unrelated = batch(7, n=14)
+    related[3] = related[:, 3] = False  # an item without related ones, and one without others
+    unrelated[5] = unrelated[:, 5] = False
+    found = []
+    for way in (multi_similarity, plainly):
+        given = similarity.clone().requires_grad_()
+        loss = 3 * way(given, related, unrelated, settings, printed=printed)
+        loss.backward()
+        found.append((loss.detach(), given.grad))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][1].abs().max() > 0.01
+
+
+def test_the_gradient_of_cosine_is_that_of_the_product():
+    torch.manual_seed(0)
+    e, upstream = torch.randn(11, 6, dtype=torch.float32), torch.randn(11, 11)
+    found = []
+    for way in (cosine, lambda x: x @ x.T):
+        given = e.clone().requires_grad_()
+        (way(given) * upstream).sum().backward()
+        found.append(given.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_float32_and_its_gradient_agree_with_pytorch_metric_learning_to_a_millionth():
+    from pytorch_metric_learning.losses import MultiSimilarityLoss
+    from pytorch_metric_learning.miners import MultiSimilarityMiner
+
+    torch.manual_seed(2)
+    label = torch.arange(330) % 47
+    e = torch.randn(47, 23)[label] + torch.randn(330, 23)
+    one, other = (e.clone().requires_grad_() for _ in range(2))
+    theirs = MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
+    theirs = theirs(one, label, MultiSimilarityMiner(epsilon=0.1)(one, label))
+    related = label[:, None] == label
+    similarity = cosine(torch.nn.functional.normalize(other, dim=1))
+    ours = multi_similarity(similarity, related, ~related, MultiSimilarity())
+    theirs.backward()
+    ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6, abs=1e-6)
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)

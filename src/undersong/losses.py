@@ -5,14 +5,18 @@ pair that is neither is unknown and costs nothing. No loss knows which model mad
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from undersong.errors import nearest_known
 from undersong.pairwise import contrastive, info_nce, triplet
 
+# Pairs that the loss looks at together on a CPU: so many stay in its cache from step to step.
+PAIRS_AT_ONCE = 2**17
 FORMS = ("multi-similarity", "as printed", "contrastive", "triplet", "info-nce")
 
 
@@ -79,8 +83,7 @@ class MultiRelationship:
 
 def cosine(embeddings: Tensor) -> Tensor:
     """Similarity f of every pair of unit vectors, (n, d) -> (n, n) float32 in [-1, 1]."""
-    exact = embeddings.float()
-    return exact @ exact.T
+    return _Cosine.apply(embeddings.float())  # type: ignore[no-any-return,no-untyped-call]
 
 
 def multi_similarity(
@@ -125,15 +128,8 @@ def multi_similarity(
         raise ValueError(
             f"similarity, related and unrelated must be one square shape, got {shapes}"
         )
-    others = ~torch.eye(n, dtype=torch.bool, device=similarity.device)
-    positive, negative = related & others, unrelated & others
-    if settings.margin >= 0:
-        positive, negative = informative(
-            similarity, positive, negative, settings.margin, printed=printed
-        )
-    pull = _log_one_plus_sum_exp(settings.alpha * (settings.gamma - similarity), positive)
-    push = _log_one_plus_sum_exp(settings.beta * (similarity - settings.gamma), negative)
-    return (pull / settings.alpha + push / settings.beta).mean()
+    loss = _MultiSimilarity.apply(similarity, related, unrelated, settings, printed)  # type: ignore[no-untyped-call]
+    return loss  # type: ignore[no-any-return]
 
 
 def informative(
@@ -153,14 +149,9 @@ def informative(
     ``printed`` takes equation 2 literally: a related pair stays when it is less similar than the
     *least* similar unrelated one plus the margin, which next to none is.
     """
-    inf = float("inf")
-    if printed:
-        hardest = similarity.masked_fill(~negative, inf).amin(dim=1, keepdim=True)
-        hardest = hardest.masked_fill(hardest == inf, -inf)
-    else:
-        hardest = similarity.masked_fill(~negative, -inf).amax(dim=1, keepdim=True)
-    easiest = similarity.masked_fill(~positive, inf).amin(dim=1, keepdim=True)
-    return positive & (similarity < hardest + margin), negative & (similarity > easiest - margin)
+    easiest, hardest = _extremes(similarity, positive, negative)
+    lowest = _lowest(similarity, negative) if printed else hardest
+    return positive & (similarity < lowest + margin), negative & (similarity > easiest - margin)
 
 
 def multi_relationship(
@@ -225,3 +216,117 @@ def _log_one_plus_sum_exp(logits: Tensor, keep: Tensor) -> Tensor:
     """``log(1 + sum of exp(logits))`` over the kept entries of each row, (n, n) -> (n,)."""
     logits = logits.masked_fill(~keep, float("-inf"))
     return torch.logsumexp(F.pad(logits, (1, 0)), dim=1)  # the padded zero is the 1
+
+
+def _extremes(similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """Least similar related and most similar unrelated item of each row, (n, m) -> (n, 1) each.
+
+    inf and -inf where there is none.
+    """
+    inf = float("inf")
+    return (
+        torch.where(positive, similarity, inf).amin(dim=1, keepdim=True),
+        torch.where(negative, similarity, -inf).amax(dim=1, keepdim=True),
+    )
+
+
+def _lowest(similarity: Tensor, negative: Tensor) -> Tensor:
+    """Least similar unrelated item of each row, (n, m) -> (n, 1); -inf where there is none."""
+    inf = float("inf")
+    lowest = torch.where(negative, similarity, inf).amin(dim=1, keepdim=True)
+    return lowest.masked_fill(lowest == inf, -inf)
+
+
+class _Cosine(torch.autograd.Function):
+    """``e @ e.T``, whose gradient is one product instead of the two that autograd would do."""
+
+    @staticmethod
+    def forward(context: Any, embeddings: Tensor) -> Tensor:
+        context.save_for_backward(embeddings)
+        return embeddings @ embeddings.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> Tensor:
+        embeddings: Tensor = context.saved_tensors[0]
+        both = upstream.T.contiguous()  # a sum of the two as they lie would miss the cache
+        both += upstream
+        return both @ embeddings
+
+
+class _MultiSimilarity(torch.autograd.Function):
+    """Equation 4 by blocks of rows, with its gradient on the way.
+
+    Autograd would keep a dozen matrices of all pairs; here there is one, the gradient.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        similarity: Tensor,
+        related: Tensor,
+        unrelated: Tensor,
+        settings: MultiSimilarity,
+        printed: bool,
+    ) -> Tensor:
+        n = len(similarity)
+        rows = max(1, PAIRS_AT_ONCE // max(1, n)) if similarity.device.type == "cpu" else n
+        slope = torch.empty_like(similarity) if context.needs_input_grad[0] else None
+        losses = []
+        for start in range(0, n, rows):
+            some = slice(start, start + rows)
+            positive, negative = related[some].clone(), unrelated[some].clone()
+            positive.diagonal(start).fill_(False)  # no item is related or unrelated to itself
+            negative.diagonal(start).fill_(False)
+            loss, gradient = _some_rows(
+                similarity[some], positive, negative, settings, printed=printed
+            )
+            losses.append(loss)
+            if slope is not None:
+                torch.mul(*gradient, out=slope[some])
+        if slope is not None:
+            context.save_for_backward(slope)
+        return torch.cat(losses).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = context.saved_tensors
+        return slope * (upstream / len(slope)), None, None, None, None
+
+
+def _some_rows(
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    settings: MultiSimilarity,
+    *,
+    printed: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Loss of each of some items, (r,), and two factors of its gradient by similarity, (r, n)."""
+    easiest, hardest = _extremes(similarity, positive, negative)
+    below, above = torch.full_like(easiest, float("inf")), torch.full_like(easiest, -float("inf"))
+    if settings.margin >= 0:
+        below = (_lowest(similarity, negative) if printed else hardest) + settings.margin
+        above = easiest - settings.margin
+    # The largest exponent of each sum is subtracted, and is 0 where the sum holds the 1 alone.
+    largest = [
+        torch.where(kept, exponent, 0).clamp(min=0)
+        for kept, exponent in (
+            (easiest < below, settings.alpha * (settings.gamma - easiest)),
+            (hardest > above, settings.beta * (hardest - settings.gamma)),
+        )
+    ]
+    pull = settings.alpha * settings.gamma - largest[0] - settings.alpha * similarity
+    push = settings.beta * similarity - (settings.beta * settings.gamma + largest[1])
+    kept_positive, kept_negative = positive & (similarity < below), negative & (similarity > above)
+    parts = torch.where(kept_positive, pull, push).exp_()
+    parts.masked_fill_(~(kept_positive | kept_negative), 0)
+    sums = [
+        torch.where(one, parts, 0).sum(dim=1, keepdim=True) + torch.exp(-most)
+        for one, most in zip((kept_positive, kept_negative), largest, strict=True)
+    ]
+    loss = (sums[0].log() + largest[0]) / settings.alpha + (
+        sums[1].log() + largest[1]
+    ) / settings.beta
+    return loss[:, 0], (parts, torch.where(kept_positive, -1 / sums[0], 1 / sums[1]))

@@ -1,0 +1,1 @@
+"""Several catalogues as one: which of their items are the same artist or track."""

@@ -50,9 +50,8 @@ ORDER = [
     "sources.library", "sources.keeping", "sources.known_files", "sources.known_pairs",
     "sources.folder", "sources.failures", "sources.archives", "sources.listens", "sources.imported",
     "sources.listenbrainz", "sources.entries", "sources.spotify", "sources.lastfm",
-    "sources.sqlite_files", "sources.owned", "sources.navidrome", "sources.beets", "additions.given", "additions.embedding", "additions.adding",
-    "identity.spelling", "identity.items", "identity.groups", "identity.matching",
-    "identity.records", "identity.naming", "identity.combining", "identity.merging", "identity.folder",
+    "sources.sqlite_files", "sources.owned", "sources.navidrome", "sources.beets", "sources.musicbrainz",
+    "additions.given", "additions.embedding", "additions.adding",
     "identity.spelling", "identity.items", "identity.groups", "identity.matching",
     "identity.records", "identity.naming", "identity.combining", "identity.merging", "identity.folder",
     "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
@@ -65,7 +64,7 @@ ORDER = [
     "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.importing_services", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",
-    "commands.adding", "commands.identifying", "commands.identifying", "commands.serving", "commands.showing",
+    "commands.adding", "commands.identifying", "commands.serving", "commands.showing",
     "cli", "__main__",
 ]
 # fmt: on

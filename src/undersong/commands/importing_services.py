@@ -124,6 +124,28 @@ def beets(database: Path, catalogue: Path, music: Path | None) -> None:
     _show(*found, catalogue)
 
 
+@click.command()
+@click.argument("dump", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--core", is_flag=True, help="Leave out tags and genres, which are not CC0.")
+def musicbrainz(dump: Path, catalogue: Path, core: bool) -> None:
+    """Make CATALOGUE from the artists of a MusicBrainz JSON dump.
+
+    DUMP is artist.tar.xz, or the folder it was unpacked to; a table artist_gid_redirect in that
+    folder says which ids were merged.
+
+    \b
+    Example:
+        undersong import musicbrainz artist.tar.xz my/catalogue
+    """
+    with _extra():
+        from undersong.sources.imported import import_whole
+        from undersong.sources.musicbrainz import read
+
+        found = import_whole(partial(read, core=core), dump, catalogue)
+    _show(*found, catalogue)
+
+
 @contextmanager
 def _extra() -> Iterator[None]:
     """Say how to install what an import lacks."""
@@ -145,4 +167,4 @@ def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
         click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
 
-COMMANDS = (listenbrainz, lastfm, spotify, navidrome, beets)
+COMMANDS = (listenbrainz, lastfm, spotify, navidrome, beets, musicbrainz)

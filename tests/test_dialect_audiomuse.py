@@ -102,6 +102,7 @@ def test_search_needs_two_characters_and_counts_tracks(address):
         ("similar_artists", {}, 400),
         ("similar_artists", {"artist": "nobody"}, 404),
         ("similar_artists", {"artist": "x" * 6000}, 404),
+        ("similar_artists", {"artist": "Artist 21"}, 404),
         ("find_path", {"start_song_id": "track 3"}, 400),
         ("find_path", {"start_song_id": "track 3", "end_song_id": "nothing"}, 404),
         ("find_path", {"start_song_id": "track 3", "end_song_id": "track 7", "max_steps": 1}, 400),

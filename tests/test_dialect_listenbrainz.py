@@ -173,7 +173,7 @@ def test_radio_goes_further_down_the_list_in_harder_modes(address):
     ).json()
     near = [x["artist_mbid"] for x in listed]
     with_songs = {mbid("artist", x) for x in range(ARTISTS - 6)}
-    for mode, first, step in (("easy", 0, 2), ("medium", 4, 3), ("hard", 10, 10)):
+    for mode, first, step in (("easy", 0, 2), ("medium", 3, 4), ("hard", 10, 10)):
         wanted = [x for x in near[first::step] if x in with_songs][:2]
         assert list(ask_radio(address, 1, mode=mode)) == [mbid("artist", 1), *wanted], mode
 

@@ -57,7 +57,7 @@ def _tracks(answers: Answers, sent: Sent) -> list[Line]:
     few = OF_ONE_ARTIST if facts and true(sent, "eliminate_duplicates") else None
     found = similar(answers, "track", asked.id, Wish(k=n, per_artist=few))
     if not found.answers:
-        raise UnknownItem(found.note or f"nothing is similar to {asked.name!r}")
+        raise UnknownItem(found.note or f"no track is similar to {asked.name!r}")
     near = zip(found.answers, meaning.strengths(found), strict=True)
     return [_line(answers, one.item) | {"distance": _distance(score)} for one, score in near]
 
@@ -71,6 +71,8 @@ def _artists(answers: Answers, sent: Sent) -> list[Line]:
     if asked is None:
         raise UnknownItem(f"no artist is {given[:80]!r}")
     found = similar(answers, "artist", asked.id, Wish(k=n))
+    if not found.answers:
+        raise UnknownItem(found.note or f"nobody is similar to {asked.name!r}")
     near = list(zip(found.answers, meaning.strengths(found), strict=True))
     lines: list[Line] = [
         {"artist": x.item.name, "artist_id": x.item.id, "divergence": _distance(score)}

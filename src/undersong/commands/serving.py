@@ -50,7 +50,6 @@ def serve(
     try:
         from undersong.service import access, app, server
         from undersong.service.answers import open_answers
-        from undersong.service.metrics import silent
         from undersong.service.settings import RATE, ServiceSettings
     except ImportError as error:
         raise click.ClickException(
@@ -66,8 +65,8 @@ def serve(
     reader = Shelf(folder, opening=open_answers)
     made = app.make_app(
         reader,
-        ServiceSettings(token, rate, media),
-        log=silent if quiet else lambda line: click.echo(line, err=True),
+        ServiceSettings(token, rate, media, quiet),
+        log=lambda line: click.echo(line, err=True),
     )
     listening = server.bind(host, port)
     scheme = "https" if certificate else "http"

@@ -93,7 +93,10 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(Strict)
     app.add_middleware(
-        Watch, numbers=numbers, generation=lambda: reader.current.generation, log=log
+        Watch,
+        numbers=numbers,
+        generation=lambda: reader.current.generation,
+        log=silent if settings.quiet else log,
     )
     return app
 

@@ -1,5 +1,6 @@
 """The process: an open socket, uvicorn with patience that ends, and a graceful stop."""
 
+import logging
 import signal
 import socket
 import sys
@@ -115,6 +116,8 @@ def run(
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise DataError(f"{certificate} or {key} cannot be used for TLS: {error}") from error
+    # What a client sends wrongly is answered; the log is for what goes wrong here.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     # uvicorn gives the signal back once it has stopped, which must not look like a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)

@@ -1,0 +1,441 @@
+"""The service's own API, asked in process: shapes, limits, filters, errors, uploads, media."""
+
+import gzip
+import io
+import json
+import pickle
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from adding_worlds import hearing_run, write_sound
+from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
+from undersong.publishing import publish
+from undersong.report import files as report_files
+from undersong.retrieval.request import Request
+from undersong.service import answers as questions
+from undersong.service import replies
+from undersong.service.app import make_app
+from undersong.service.settings import QUERY, UPLOAD, ServiceSettings
+from undersong.shelf import Shelf
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A shelf of 23 artists and 58 tracks without lists, reasons or a map."""
+    return make_shelf(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A trained run that hears audio, its catalogue, and the shelf it is published on."""
+    folder = tmp_path_factory.mktemp("whole")
+    hearing_run(folder)
+    publish(folder / "run", folder / "shelf")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(small):
+    with TestClient(make_app(small, ServiceSettings())) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(home):
+    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    settings = ServiceSettings(media=home / "catalogue")
+    with TestClient(make_app(reader, settings)) as found:
+        yield found
+
+
+def ask(client, path, **asked):
+    """A reply that must be good."""
+    found = client.get(path, params=asked or None)
+    assert found.status_code == 200, found.text
+    return found.json()
+
+
+def refused(client, path, status, **asked):
+    """The one line of a reply that must be an error."""
+    found = client.get(path, params=asked or None)
+    assert found.status_code == status, found.text
+    assert set(found.json()) == {"error", "status"}
+    assert found.json()["status"] == status
+    line = found.json()["error"]
+    assert "\n" not in line
+    assert "Traceback" not in line
+    return line
+
+
+QUESTIONS = [
+    ("/api/search?q=artist&kind=artist", replies.Suggestions),
+    ("/api/items/artist/a03", replies.OneItem),
+    ("/api/items/track/a03-0", replies.OneItem),
+    ("/api/items/artist/a03/similar?k=4", replies.Similar),
+    ("/api/items/artist/a03/similar?k=4&reasons=true", replies.Similar),
+    ("/api/items/track/a03-0/similar?paper=true", replies.Similar),
+    ("/api/explain?kind=artist&a=a03&b=a08", replies.Explanation),
+    ("/api/path?kind=artist&a=a03&b=a41", replies.Chain),
+    ("/api/map?kind=track", replies.MapShape),
+    ("/api/genres?kind=artist", replies.Genres),
+    ("/api/regions?kind=artist", replies.Regions),
+]
+
+
+@pytest.mark.parametrize(("path", "shape"), QUESTIONS)
+def test_every_reply_has_the_shape_that_the_openapi_promises(whole, path, shape):
+    found = ask(whole, path)
+    assert shape.model_validate(found, strict=True).generation == 1
+    assert set(found) <= set(shape.model_fields)
+
+
+def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, home):
+    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    for query in ({"k": 7}, {"k": 7, "genre": "g3"}, {"k": 7, "diversity": 0.4}):
+        found = ask(whole, "/api/items/artist/a03/similar", **query)
+        genres = frozenset({query["genre"]} if "genre" in query else ())
+        wish = Request(k=7, genres=genres, diversity=query.get("diversity", 0.0))
+        expected = questions.similar(answers, "artist", "a03", wish)
+        assert [x["item"]["id"] for x in found["answers"]] == [x.item.id for x in expected.answers]
+        assert [x["rank"] for x in found["answers"]] == [1, 2, 3, 4, 5, 6, 7]
+        assert found["item"]["name"] == "Artist 03"
+    assert all(
+        ask(whole, f"/api/items/artist/{x['item']['id']}")["item"]["genres"] == ["g3"]
+        for x in ask(whole, "/api/items/artist/a03/similar", genre="g3")["answers"]
+    )
+
+
+def test_what_is_looked_up_is_what_would_be_found(home):
+    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    for kind, item in (("artist", "a00"), ("artist", "a33"), ("track", "a12-0")):
+        quick = questions.look_up(answers, kind, item, Request(k=11))
+        assert quick == questions.similar(answers, kind, item, Request(k=11))
+    assert questions.look_up(answers, "artist", "a00", Request(k=11, diversity=0.1)) is None
+    assert questions.look_up(answers, "artist", "a00", Request(k=900)) is None
+
+
+def test_the_reasons_of_an_answer_add_up_to_its_score(whole):
+    found = ask(whole, "/api/items/artist/a03/similar", k=5, reasons=True)["answers"]
+    for one in found:
+        why = one["reasons"]
+        total = why["start"] + sum(x["share"] for x in why["contributions"])
+        assert total == pytest.approx(why["score"], abs=1e-5)
+        assert why["score"] == pytest.approx(one["score"], abs=1e-3)
+    assert any("in common" in y for x in found for y in x["reasons"]["sentences"])
+    other = ask(whole, "/api/explain", kind="artist", a="a03", b=found[0]["item"]["id"])
+    for name in ("contributions", "sentences", "unknown"):
+        assert len(other["reasons"][name]) == len(found[0]["reasons"][name])
+    assert other["reasons"]["score"] == pytest.approx(found[0]["score"], abs=1e-3)
+
+
+def test_an_item_of_which_only_the_name_is_known_has_no_answers_and_a_sentence(client):
+    found = ask(client, "/api/items/artist/artist 21/similar")
+    assert found["answers"] == []
+    assert "but its name" in found["note"]
+    assert "but its name" in ask(client, "/api/items/artist/artist 21")["item"]["unknown"]
+    assert "but its name" in refused(
+        client, "/api/explain", 400, kind="artist", a="artist 21", b="artist 2"
+    )
+
+
+def test_filters_that_leave_nobody_say_which_of_them_it_was(client):
+    found = ask(client, "/api/items/artist/artist 3/similar", genre="genre 1", pop_begin=0.9)
+    assert found["answers"] == []
+    assert "pop_begin: 22 are left out" in found["note"]
+
+
+def test_suggestions_stand_in_the_order_in_which_people_mean_them(client):
+    names = [x["name"] for x in ask(client, "/api/search", kind="artist", q="artist 1")["items"]]
+    assert names[0] == "Artist 1"
+    assert names[1:3] == ["Artist 10", "Artist 11"]
+    assert [x["name"] for x in ask(client, "/api/search", kind="artist", q="zoe")["items"]] == [
+        "Zoë"
+    ]
+    assert ask(client, "/api/search", kind="artist", q="atrist 13")["items"][0]["id"] == "artist 13"
+    assert ask(client, "/api/search", kind="artist", q="  ")["items"] == []
+    assert len(ask(client, "/api/search", kind="track", q="song", limit=3)["items"]) == 3
+
+
+def test_a_musicbrainz_id_and_a_name_find_all_they_fit(small):
+    answers = small.current
+    assert [x.id for x in questions.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
+        "artist 4"
+    ]
+    assert questions.by_mbid(answers, "artist", mbid("artist", 3)) == ()
+    assert [x.id for x in questions.by_name(answers, "artist", "ZOE")] == ["artist 12"]
+    assert questions.by_name(answers, "track", "Song 1") == questions.by_name(
+        answers, "track", "Song 1 <&>"
+    )
+
+
+def test_names_arrive_as_they_are(client):
+    for number in (0, 4, 8):
+        assert ask(client, f"/api/items/artist/artist {number}")["item"]["name"] == NAMES[number]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/api/items/artist/nobody", 404, "no artist has the id 'nobody'"),
+        ("/api/items/artist/Artist 7", 404, "did you mean 'Artist 7' .artist 7."),
+        ("/api/items/artist/artist 1/similar?k=0", 400, "k: .*greater than or equal to 1"),
+        ("/api/items/artist/artist 1/similar?k=-1", 400, "k: .*greater than or equal to 1"),
+        ("/api/items/artist/artist 1/similar?k=1000000000", 400, "k: .*less than or equal"),
+        ("/api/items/artist/artist 1/similar?k=ten", 400, "k: .*valid integer.*'ten'"),
+        ("/api/items/artist/artist 1/similar?kk=3", 400, "no parameter 'kk'"),
+        ("/api/items/artist/artist 1/similar?long_tail=nan", 400, "long_tail: .*finite"),
+        ("/api/items/artist/artist 1/similar?long_tail=0.5", 400, "leave the dial out"),
+        ("/api/items/artist/artist 1/similar?paper=1&long_tail=.5", 400, "leave one of the two"),
+        (
+            "/api/items/artist/artist 1/similar?pop_begin=.9&max_popularity=.1",
+            400,
+            "nothing lies between",
+        ),
+        (
+            "/api/items/artist/artist 1/similar?decade_from=1990&decade_to=1950",
+            400,
+            "turn them round",
+        ),
+        ("/api/items/artist/artist 1/similar?genre=genre 9", 400, "did you mean 'genre 3'"),
+        ("/api/items/artist/artist 1/similar?region=x", 400, "no region is known"),
+        ("/api/items/album/artist 1", 400, "kind: .*'artist' or 'track'"),
+        ("/api/search?kind=artist&q=", 400, "q: .*at least 1 character"),
+        ("/api/search?kind=artist&q=" + "x" * 501, 400, "q: .*at most 500"),
+        ("/api/search?kind=artist&q=" + "x" * 10_000, 414, f"ask with {QUERY} or fewer"),
+        ("/api/items/artist/" + "x" * 10_000, 414, f"ask with {QUERY} or fewer"),
+        ("/api/search?kind=artist&q=a%00b", 400, "control characters"),
+        ("/api/items/artist/a%0Ab", 400, "control characters"),
+        ("/api/search?q=x", 400, "kind: Field required"),
+        ("/api/path?kind=artist&a=artist 1&b=artist 2&steps=0", 400, "steps"),
+        ("/api/explain?kind=artist&a=artist 1&b=artist 1", 400, "similar to itself"),
+        ("/api/explain?kind=artist&a=artist 1&b=artist 2", 400, "tells no reasons"),
+        ("/api/map?kind=artist", 404, "undersong publish"),
+        ("/api/report", 404, "undersong evaluate"),
+        ("/media/artist/artist 1", 404, "no audio file"),
+        ("/api/nothing", 404, "nothing at /api/nothing"),
+        ("/../../etc/passwd", 404, "nothing at"),
+        ("/%2e%2e/%2e%2e/etc/passwd", 404, "nothing at"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(client, path, status, says):
+    assert re.search(says, refused(client, path, status))
+
+
+def test_another_method_is_405_and_says_which_there_is(client):
+    found = client.put("/api/report")
+    assert (found.status_code, found.headers["allow"]) == (405, "GET")
+    assert found.json()["status"] == 405
+
+
+def test_a_fault_of_ours_shows_the_client_nothing_of_it(small, monkeypatch):
+    def fails(*given, **named):
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(questions, "suggest", fails)
+    with TestClient(make_app(small, ServiceSettings()), raise_server_exceptions=False) as client:
+        assert "secret" not in refused(client, "/api/search?kind=artist&q=a", 500)
+
+
+def test_no_page_of_another_site_may_frame_script_or_guess(client):
+    for path in ("/api/report", "/health", "/nothing", "/api/search?kind=artist&q=zoe"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_map_has_a_place_for_every_item_and_is_sent_once(whole):
+    found = whole.get("/api/map", params={"kind": "artist"})
+    assert found.headers["content-encoding"] == "gzip"
+    drawn = found.json()
+    columns = ("ids", "names", "x", "y", "long_tail", "genre")
+    assert {len(drawn[x]) for x in columns} == {drawn["count"]} == {84}
+    assert drawn["names"][drawn["ids"].index("a07")] == "Artist 07"
+    assert drawn["genres"] == [f"g{x}" for x in range(5)]
+    assert set(drawn["genre"]) == {-1, 0, 1, 2, 3, 4}
+    place = ask(whole, "/api/items/artist/a07")["item"]
+    assert drawn["x"][drawn["ids"].index("a07")] == pytest.approx(place["x"], abs=1e-4)
+    plain = whole.get("/api/map", params={"kind": "artist"}, headers={"Accept-Encoding": ""})
+    assert "content-encoding" not in plain.headers
+    assert plain.json() == drawn
+    again = whole.get(
+        "/api/map", params={"kind": "artist"}, headers={"If-None-Match": found.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_report_is_sent_as_it_stands(home, monkeypatch):
+    report = home / "report.json"
+    report.write_bytes(b'{"kept": "as it is"}')
+    monkeypatch.setattr(report_files, "place", lambda run: report)
+    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    with TestClient(make_app(reader, ServiceSettings())) as client:
+        assert client.get("/api/report").content == b'{"kept": "as it is"}'
+
+
+def test_an_item_that_was_added_since_answers_without_reasons(home, tmp_path):
+    from adding_worlds import fresh
+    from undersong import runs
+    from undersong.additions import adding
+    from undersong.additions.given import Given
+
+    write_sound(tmp_path / "new.wav", seed=2)
+    beside = fresh(runs.read(home / "run"), tmp_path)
+    given = Given("track", "new", "New song", "a03", "Artist 03", path=tmp_path / "new.wav")
+    assert [x.what for x in adding.add(beside, [given])] == ["added"]
+    reader = Shelf(tmp_path, opening=questions.open_answers)
+    with TestClient(make_app(reader, ServiceSettings())) as client:
+        found = ask(client, "/api/items/track/new/similar", k=3, reasons=True)
+        assert len(found["answers"]) == 3
+        assert "no reasons for tracks" in found["note"]
+        assert ask(client, "/api/search", kind="track", q="new so")["items"][0]["id"] == "new"
+
+
+def upload(client, content, **asked):
+    return client.post("/api/sounds-like", params=asked, files={"file": ("x.wav", content)})
+
+
+def test_a_file_of_a_track_sounds_most_like_that_track(whole, home):
+    content = (home / "music" / "a04-0.wav").read_bytes()
+    found = upload(whole, content, kind="track", k=5).json()
+    assert replies.Similar.model_validate(found, strict=True).item is None
+    assert found["answers"][0]["item"]["id"] == "a04-0"
+    assert found["answers"][0]["score"] > 0.99
+    assert found["answers"][4]["score"] < found["answers"][0]["score"]
+    artists = upload(whole, content).json()["answers"]
+    assert {x["item"]["kind"] for x in artists} == {"artist"}
+
+
+def archive():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("x.wav", b"RIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (archive(), "no audio"),
+        (pickle.dumps(print), "no audio"),
+        (b"just words\n", "text, not audio"),
+    ],
+    ids=["zip", "pickle", "text"],
+)
+def test_what_is_no_audio_is_415_with_a_reason(whole, content, says):
+    found = upload(whole, content)
+    assert found.status_code == 415, found.text
+    assert says in found.json()["error"]
+
+
+def test_an_upload_needs_a_file_that_is_not_too_large(whole, client):
+    assert whole.post("/api/sounds-like").status_code == 400
+    large = upload(whole, bytes(UPLOAD + 70_000))
+    assert large.status_code == 413
+    assert large.headers["connection"] == "close"
+    assert upload(client, b"x").status_code == 501
+
+
+def test_without_what_decodes_audio_the_line_names_the_extra(whole, monkeypatch):
+    from undersong.service import upload as hearing
+
+    monkeypatch.setattr(hearing, "find_spec", lambda name: None)
+    found = upload(whole, b"x")
+    assert found.status_code == 501
+    assert "undersong[audio]" in found.json()["error"]
+
+
+def test_audio_is_played_in_parts_and_never_from_outside_of_its_folder(whole, home, tmp_path):
+    path = "/media/track/a04-0"
+    content = (home / "music" / "a04-0.wav").read_bytes()
+    assert ask(whole, "/api/items/track/a04-0")["item"]["media"]
+    assert not ask(whole, "/api/items/artist/a70")["item"]["media"]
+    found = whole.get(path)
+    assert (found.content, found.headers["content-type"]) == (content, "audio/x-wav")
+    part = whole.get(path, headers={"Range": "bytes=100-299"})
+    assert (part.status_code, part.content) == (206, content[100:300])
+    assert whole.get("/media/artist/a04").content == content
+    outside = home / "music" / "a05-0.wav"
+    kept = outside.read_bytes()
+    outside.unlink()
+    outside.symlink_to("/etc/hostname")
+    try:
+        refused(whole, "/media/track/a05-0", 404)
+    finally:
+        outside.unlink()
+        outside.write_bytes(kept)
+
+
+def test_a_token_is_wanted_and_no_other_one_will_do(small):
+    lines = []
+    app = make_app(small, ServiceSettings(token=TOKEN), log=lines.append)
+    with TestClient(app) as client:
+        path = "/api/items/artist/artist 2"
+        assert "its token" in refused(client, path, 401)
+        assert "another token" in refused(client, path, 401, token=TOKEN[:-1] + "x")
+        assert client.get(path).headers["www-authenticate"] == "Bearer"
+        for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"Authorization": f"Token {TOKEN}"}):
+            assert client.get(path, headers=headers).status_code == 200
+        assert client.get(path, headers={"Authorization": b"Bearer \xe4"}).status_code == 401
+        assert client.get(path, params={"token": TOKEN}).status_code == 200
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/health").json() == {"status": "up"}
+        assert client.get("/ready").json() == {"status": "ready", "generation": 1}
+        assert client.get("/openapi.json").status_code == 200
+    assert lines
+    assert TOKEN not in "".join(lines)
+
+
+def test_the_log_has_a_line_of_json_for_each_request_and_not_what_was_asked(small):
+    lines = []
+    with TestClient(make_app(small, ServiceSettings(), log=lines.append)) as client:
+        ask(client, "/api/items/artist/artist 2/similar", k=3)
+        refused(client, "/api/items/artist/somebody", 404)
+    told = [json.loads(x) for x in lines]
+    asked = [x for x in told if "route" in x]
+    assert [set(x) for x in asked] == [{"method", "route", "status", "ms", "generation"}] * 2
+    assert [x["status"] for x in asked] == [200, 404]
+    assert asked[0]["route"] == "/api/items/{kind}/{id:path}/similar"
+    assert {"event": "generation", "generation": 1} in told
+
+
+def test_metrics_count_requests_by_route_and_status(small):
+    with TestClient(make_app(small, ServiceSettings())) as client:
+        for _ in range(3):
+            ask(client, "/api/items/artist/artist 2/similar")
+        refused(client, "/api/items/artist/somebody", 404)
+        text = client.get("/metrics").text
+    route = 'route="/api/items/{kind}/{id:path}/similar"'
+    assert f'undersong_requests_total{{method="GET",{route},status="200"}} 3.0' in text
+    assert f"undersong_request_seconds_count{{{route}}} 3.0" in text
+    assert "undersong_generation 1.0" in text
+    assert f'undersong_items{{kind="artist"}} {ARTISTS}.0' in text
+    assert f'undersong_items{{kind="track"}} {TRACKS}.0' in text
+    assert "somebody" not in text
+
+
+def test_the_openapi_lists_every_parameter_and_never_422(client):
+    told = client.get("/openapi.json").json()
+    similar = told["paths"]["/api/items/{kind}/{id}/similar"]["get"]
+    names = {x["name"] for x in similar["parameters"]}
+    wishes = {"genre", "region", "diversity", "long_tail", "per_album", "reasons"}
+    assert names >= {"kind", "id", "k", *wishes}
+    statuses = {x for path in told["paths"].values() for y in path.values() for x in y["responses"]}
+    assert "400" in statuses
+    assert "422" not in statuses
+
+
+def test_a_compressed_map_is_the_plain_one(whole, home):
+    from undersong.service.picture import picture
+
+    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    plain, small = picture(answers, "track")
+    assert gzip.decompress(small) == plain
+    assert np.isfinite(json.loads(plain)["x"]).all()

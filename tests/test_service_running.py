@@ -1,0 +1,389 @@
+"""The service as a process, and its limits: the first line, stops, swaps, copies, bad clients."""
+
+import asyncio
+import http.client
+import json
+import re
+import select
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from click.testing import CliRunner
+from fastapi import HTTPException
+from starlette.testclient import TestClient
+
+from spoken import ARTISTS, TRACKS, make_certificate, make_shelf
+from undersong import map
+from undersong.cli import cli
+from undersong.commands.serving import is_loopback
+from undersong.errors import DataError
+from undersong.publishing import publish
+from undersong.service import access, limits, page, server
+from undersong.service.app import make_app
+from undersong.service.limits import Body, Rates
+from undersong.service.settings import BODY, UPLOAD, ServiceSettings
+
+UPLOADING = (
+    "POST /api/sounds-like HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+)
+SIMILAR = "/api/items/artist/artist%203/similar?k=5"
+NO_TORCH = """
+import sys
+sys.modules["torch"] = None
+from undersong.cli import main
+sys.argv = ["undersong", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_shelf(tmp_path_factory.mktemp("running")).folder
+
+
+@contextmanager
+def serving(folder, *options):
+    """A service of its own without torch; gives the process, its first line and its port."""
+    command = [sys.executable, "-c", NO_TORCH, "serve", str(folder), "--port", "0", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            yield process, line, int(re.search(r":(\d+): generation", line)[1])
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def running(folder):
+    """A service that tests share: its process, first line and port."""
+    with serving(folder, "--quiet") as found:
+        yield found
+
+
+def ask(port, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers=headers)
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, content
+
+
+@contextmanager
+def in_process(reader, protocol=server.Impatient):
+    """The service in a thread of the test, with the HTTP of the real one; gives the port."""
+    app = make_app(reader, ServiceSettings())
+    config = uvicorn.Config(app, port=0, http=protocol, log_config=None)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield running.servers[0].sockets[0].getsockname()[1]
+    finally:
+        running.should_exit = True
+        thread.join(timeout=20)
+
+
+def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
+    process, line, port = running
+    assert line.startswith(f"undersong at http://127.0.0.1:{port}: generation 1, ")
+    assert f"{ARTISTS} artists and {TRACKS} tracks; dialects: Last.fm, " in line
+    assert line.count("\n") == 1
+    assert ask(port, "/ready") == (200, b'{"status":"ready","generation":1}')
+    assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+
+
+def test_two_copies_answer_alike_and_what_has_begun_ends_when_one_is_stopped(folder, running):
+    paths = [f"/api/items/artist/artist%20{x}/similar?k=7&diversity=.3" for x in range(ARTISTS)]
+    paths += ["/api/search?kind=track&q=song", "/api/path?kind=artist&a=artist%201&b=artist%202"]
+    with serving(folder) as (process, _, port):
+        assert [ask(port, x) for x in paths] == [ask(running[2], x) for x in paths]
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(UPLOADING.encode() + b"Content-Length: 4\r\n\r\n")
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert process.poll() is None, "it waits for the rest"
+            client.sendall(b"late")
+            assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert process.wait(20) == 0
+        told = [json.loads(x) for x in process.stderr]
+    assert {"event": "generation", "generation": 1} in told
+    assert [x["status"] for x in told if "route" in x] == [*[200] * len(paths), 400]
+
+
+def test_five_gigabytes_are_cut_off_at_the_limit_and_the_client_learns_why(running):
+    port = running[2]
+    piece = bytes(1 << 20)
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(UPLOADING.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        client.setblocking(False)
+        sent, reply, left = 0, b"", b""
+        while sent < 5_000_000_000 and not reply:
+            can_read, can_write, _ = select.select([client], [client], [], 20)
+            if can_read:
+                reply = client.recv(4000)
+            elif can_write:
+                left = left or b"%x\r\n%s\r\n" % (len(piece), piece)
+                count = client.send(left)
+                sent, left = sent + count, left[count:]
+        client.setblocking(True)
+        while not reply.endswith(b"}"):
+            reply += client.recv(4000)
+    assert UPLOAD < sent < 10 * UPLOAD
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert b'"the body has more than 20,065,536 bytes; send less"' in reply
+
+
+def test_an_announced_length_is_refused_before_anything_is_sent(running):
+    with socket.create_connection(("127.0.0.1", running[2]), timeout=20) as client:
+        client.sendall(UPLOADING.encode() + b"Content-Length: 5000000000\r\n\r\n")
+        assert client.recv(4000).startswith(b"HTTP/1.1 413 ")
+    connection = http.client.HTTPConnection("127.0.0.1", running[2], timeout=20)
+    connection.request("POST", "/2.0/", body=b"x" * (BODY + 1))
+    assert connection.getresponse().status == 413
+    connection.close()
+    assert ask(running[2], "/health")[0] == 200
+
+
+def test_a_head_without_end_is_refused(running):
+    with socket.create_connection(("127.0.0.1", running[2]), timeout=20) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n")
+        head = b"".join(b"X-%d: %s\r\n" % (x, b"y" * 1000) for x in range(20_000))
+        with pytest.raises(ConnectionError):  # it was closed
+            client.sendall(head)
+
+
+def test_elsewhere_than_on_loopback_a_token_is_made_and_tls_is_spoken(folder, tmp_path):
+    both = make_certificate(tmp_path, "localhost")
+    words = ("--host", "0.0.0.0", "--certificate", str(both), "--key", str(both))
+    trusted = ssl.create_default_context(cafile=both)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path / "home"))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+        with serving(folder, *words) as (process, line, port):
+            assert line.startswith("undersong at https://0.0.0.0:")
+            (secret,) = tmp_path.rglob("token")
+            token = secret.read_text(encoding="ascii").strip()
+            assert len(token) == 43
+            assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+            found = []
+            for headers in ({}, {"Authorization": f"Bearer {token}"}):
+                client = http.client.HTTPSConnection("localhost", port, context=trusted, timeout=20)
+                client.request("GET", SIMILAR, headers=headers)
+                found.append(client.getresponse().status)
+                client.close()
+            assert found == [401, 200]
+            process.send_signal(signal.SIGTERM)
+            told = process.stderr.read()
+            assert str(secret) in told
+            assert token not in told
+
+
+def test_too_many_requests_are_429_with_a_time_to_wait(folder):
+    app = make_app(make_shelf(folder / "rated"), ServiceSettings(rate=1))
+    with TestClient(app) as client:
+        found = [client.get("/health") for _ in range(9)]
+    assert [x.status_code for x in found] == [200] * 5 + [429] * 4
+    assert found[-1].headers["retry-after"] == "1"
+    assert "more than 1 requests a second" in found[-1].json()["error"]
+
+
+def test_no_request_fails_in_twenty_swaps_under_load_nor_when_a_generation_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(map, "lay_out", lambda vectors, **_: vectors[:, :2])
+    runs = [make_shelf(tmp_path / str(x)).folder for x in range(2)]
+    # The second differs in one name, so that no reply can be of the other generation unseen.
+    rename(runs[1], "Artist 3", "Renamed")
+    publish(runs[0], tmp_path / "shelf")
+    done, seen, faults = threading.Event(), set(), []
+
+    def load(port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        while not done.is_set():
+            connection.request("GET", SIMILAR)
+            reply = connection.getresponse()
+            content = json.loads(reply.read())
+            name = "Renamed" if content["generation"] % 2 == 0 else "Artist 3"
+            if reply.status != 200 or content["item"]["name"] != name:
+                faults.append((reply.status, content))
+            seen.add(content["generation"])
+        connection.close()
+
+    with serving(tmp_path / "shelf", "--quiet") as (process, _, port):
+        clients = [threading.Thread(target=load, args=(port,)) for _ in range(3)]
+        for client in clients:
+            client.start()
+        for turn in range(20):
+            publish(runs[(turn + 1) % 2], tmp_path / "shelf")
+            end = time.monotonic() + 20
+            while turn + 2 not in seen and time.monotonic() < end:
+                time.sleep(0.01)
+        done.set()
+        for client in clients:
+            client.join()
+        (tmp_path / "shelf" / "current.json").write_text('{"format": 1, "generation": "99"}')
+        refused = next(
+            x for x in (json.loads(line) for line in process.stderr) if x.get("event") == "refused"
+        )
+        assert ask(port, "/ready") == (200, b'{"status":"ready","generation":21}')
+        assert b"undersong_refused_generations_total 1.0" in ask(port, "/metrics")[1]
+    assert "99/manifest.json is missing" in refused["error"]
+    assert faults == []
+    assert seen == set(range(1, 22))
+
+
+def rename(folder, name, other):
+    """Change a name in a run, as if it had been trained so."""
+    import polars as pl
+
+    from undersong.files import sha256, write_json
+
+    home = folder / "generations" / "1"
+    table = pl.read_parquet(home / "items.parquet")
+    table.with_columns(pl.col("name").replace({name: other})).write_parquet(home / "items.parquet")
+    manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["items.parquet"] = sha256(home / "items.parquet")
+    write_json(home / "manifest.json", manifest)
+
+
+def test_a_token_file_that_others_read_or_that_says_nothing_is_refused(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("x" * 20)
+    path.chmod(0o644)
+    with pytest.raises(DataError, match=r"others can read the token in .*chmod 600"):
+        access.read_token(path)
+    path.chmod(0o600)
+    assert access.read_token(path) == "x" * 20
+    path.write_text("short\n")
+    with pytest.raises(DataError, match="a token of 5 characters; write 16 or more"):
+        access.read_token(path)
+    with pytest.raises(DataError, match="cannot be read or made"):
+        access.read_token(path / "below")
+
+
+def test_an_address_in_use_a_folder_that_is_none_and_a_bad_certificate_are_one_line_each(
+    folder, tmp_path
+):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        found = CliRunner().invoke(cli, ["serve", str(folder), "--port", port])
+    assert found.exit_code == 1
+    assert re.fullmatch(r"Error: cannot listen at 127.0.0.1 port \d+: .*--port\n", found.stderr)
+    found = CliRunner().invoke(cli, ["serve", str(tmp_path), "--port", "0"])
+    assert "current.json is missing" in found.stderr
+    (tmp_path / "c.pem").write_text("no certificate")
+    words = ["--certificate", str(tmp_path / "c.pem"), "--key", str(tmp_path / "c.pem")]
+    found = CliRunner().invoke(cli, ["serve", str(folder), "--port", "0", *words])
+    assert "cannot be used for TLS" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)]
+    + [("0.0.0.0", False), ("192.168.1.2", False), ("::", False), ("music.example", False)],
+)
+def test_loopback_is_known(host, near):
+    assert is_loopback(host) is near
+
+
+def test_a_client_that_never_ends_its_head_is_cut_off(folder, monkeypatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    with in_process(make_shelf(folder / "again")) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost:")
+            began = time.monotonic()
+            assert slow.recv(100) == b""
+            assert 0.2 < time.monotonic() - began < 15
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as quick:
+            for _ in range(2):
+                quick.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert quick.recv(1000).startswith(b"HTTP/1.1 200 ")
+                time.sleep(0.5)
+
+
+def test_a_body_that_comes_too_slowly_is_408(monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+
+    async def never():
+        await asyncio.sleep(60)
+
+    with pytest.raises(HTTPException, match="did not arrive within 0.05 s") as refusal:
+        asyncio.run(Body(never, never, most=10).receive())
+    assert refusal.value.status_code == 408
+
+
+def test_an_address_may_ask_at_its_rate_and_others_are_not_held_up():
+    now = [0.0]
+    rates = Rates(2.0, clock=lambda: now[0])
+    assert [rates.allow("a") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert rates.allow("b")
+    now[0] = 0.6
+    assert [rates.allow("a") for _ in range(2)] == [True, False]
+    now[0] = 1000.0
+    assert [rates.allow("a") for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_only_so_many_addresses_are_remembered(monkeypatch):
+    monkeypatch.setattr(limits, "ADDRESSES", 3)
+    rates = Rates(0.5, clock=lambda: 0.0)
+    for address in "abcd":
+        rates.allow(address)
+        rates.allow(address)
+    assert rates.allow("a"), "it was forgotten"
+    assert not rates.allow("d")
+
+
+def test_any_address_of_the_page_is_the_page_and_no_path_leads_out_of_it(tmp_path, monkeypatch):
+    (tmp_path / "web" / "parts").mkdir(parents=True)
+    (tmp_path / "web" / "index.html").write_text("<!doctype html>", encoding="utf-8")
+    (tmp_path / "web" / "parts" / "map.js").write_text("export {}", encoding="utf-8")
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    monkeypatch.setattr(page, "files", lambda package: tmp_path)
+    with TestClient(make_app(make_shelf(tmp_path / "shelf"), ServiceSettings())) as client:
+        browser = {"Accept": "text/html,*/*"}
+        for path in ("/", "/artist/some/one", "/map"):
+            found = client.get(path, headers=browser)
+            assert (found.text, found.headers["content-type"]) == (
+                "<!doctype html>",
+                "text/html; charset=utf-8",
+            )
+        script = client.get("/parts/map.js")
+        assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+        tag = {"If-None-Match": script.headers["etag"]}
+        assert client.get("/parts/map.js", headers=tag).status_code == 304
+        for path in ("/api/nothing", "/media/nothing/x"):
+            assert client.get(path, headers=browser).json()["status"] in (400, 404)
+        for path in ("/../secret", "/%2e%2e/secret", "/parts/../../secret", "//secret"):
+            assert client.get(path).text != "secret"
+
+
+def test_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    for name in [x for x in sys.modules if x.startswith("undersong.service")]:
+        monkeypatch.delitem(sys.modules, name)
+    import undersong.service
+
+    for name in ("access", "app", "server"):
+        monkeypatch.delattr(undersong.service, name, raising=False)
+    found = CliRunner().invoke(cli, ["serve", "anywhere"])
+    assert found.exit_code == 1
+    assert "undersong[serve]" in found.stderr

@@ -12,7 +12,7 @@ from undersong.errors import ArtifactError, DataError
 from undersong.ranker import scorer
 from undersong.retrieval import agreement, filters, hubs, lists, paths, spread
 from undersong.retrieval.facts import Facts
-from undersong.retrieval.nearest import Block, Index
+from undersong.retrieval.nearest import Block, Index, by_cosine
 from undersong.retrieval.request import Request
 from undersong.retrieval.retrieve import retrieve
 
@@ -503,3 +503,19 @@ def test_places_that_are_not_there_give_no_answer():
     taken = block.take(np.array([[1, -1]]))
     assert taken.neighbours.tolist() == [[6, -1]]
     assert taken.scores[0, 1] == -np.inf
+
+
+@pytest.mark.parametrize("k", [1, 2, 83, 84, 300, 333])
+def test_the_nearest_by_cosine_are_those_of_a_whole_sort_also_where_many_tie(k):
+    generator = np.random.default_rng(0)
+    coarse = np.round(generator.normal(size=(334, 3)))  # so coarse that most cosines stand twice
+    vectors = unit(coarse.astype(np.float32))
+    among = generator.permutation(334)[:333]
+    among.sort()
+    rows = np.arange(51)
+    found = by_cosine(Embeddings(tuple(map(str, range(334))), vectors), rows, among=among, k=k)
+    scores = vectors[rows] @ vectors[among].T
+    scores[rows[:, None] == among[None, :]] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    kept = np.isfinite(np.take_along_axis(scores, order, axis=1))
+    assert (found.neighbours == np.where(kept, among[order], -1)).all()

@@ -17,6 +17,7 @@ from undersong.evidence import Evidence
 from undersong.ranker import BELOW, Ranker, answer
 
 BLOCK = 256
+GROUPS = 4  # of columns, for every answer that is wanted, when the best are looked for
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ def by_cosine(
     vectors = embeddings.vectors
     everything = len(among) == len(vectors)
     scores = vectors[rows] @ (vectors if everything else vectors[among]).T
-    scores[rows[:, None] == among[None, :]] = -np.inf
+    place = np.full(len(vectors), -1)
+    place[among] = np.arange(len(among))
+    itself = place[rows]
+    scores[itself >= 0, itself[itself >= 0]] = -np.inf
     best = _best(scores, min(k, len(among)))
     found = np.take_along_axis(scores, best, axis=1)
     neighbours = np.where(np.isfinite(found), among[best], -1)
@@ -219,10 +223,16 @@ def _behind(
 
 
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Columns of the k highest of each row, best first, ties by column."""
-    if k < scores.shape[1]:
-        best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
-    else:
-        best = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(best, order, axis=1).astype(np.int64)
+    """Columns of the k highest of each row, best first, ties by column.
+
+    The row is folded into some more groups of columns than are wanted. Of k groups the best is
+    at least the k-th best of these, so that the row has k columns at least as high, and few more.
+    """
+    best = np.empty((len(scores), k), dtype=np.int64)
+    groups = min(GROUPS * k, scores.shape[1])
+    whole = groups and scores.shape[1] // groups * groups
+    for place, row in enumerate(scores if k else ()):
+        peaks = row[:whole].reshape(-1, groups).max(axis=0)
+        high = np.flatnonzero(row >= np.partition(peaks, groups - k)[groups - k])
+        best[place] = high[np.argsort(-row[high], kind="stable")[:k]]
+    return best

@@ -5,10 +5,12 @@
 //   why              id of the answer whose reasons are open
 //   at               x, y and zoom of the map                page=report   how good this model is
 //   heard            name of a file that was dropped         q     what was typed
+//   protocol slice metric                                    what the report shows
 
 const KEYS = [
   "page", "artist", "track", "heard", "kind", "q",
   "genre", "region", "from", "to", "dig", "tail", "k", "why", "at",
+  "protocol", "slice", "metric",
 ];
 export const WISHES = ["genre", "region", "from", "to", "dig", "tail"];
 

@@ -22,6 +22,7 @@ async function show() {
   byId("card").hidden = !(item || now.heard);
   byId("report").hidden = !reported;
   byId("desk").inert = byId("map").inert = reported;
+  byId("to-report").hidden = reported;
   if (reported) return showReport();
   fillSearch(now);
   const kind = item?.kind ?? (now.kind || "artist");
@@ -31,13 +32,17 @@ async function show() {
   if (shown === before) return;
   if (!item && !now.heard) {
     document.title = "undersong";
+    await drawn;
     map?.select(null);
+    map?.highlight("");
+    if (now.at) map?.goTo(now.at);
     return;
   }
   const answers = item ? await showItem(item, { again }) : await showSound(now.heard);
   if (answers === null) return; // another address came in between
   await drawn;
-  map?.select(item?.id, answers);
+  if (now.at) map?.goTo(now.at);
+  map?.select(item?.id, answers, { stay: Boolean(now.at) });
   map?.highlight(now.genre);
   if (before && !byId("desk").contains(document.activeElement)) byId("card-name")?.focus();
 }

@@ -63,7 +63,14 @@ export function showHeard(name, { answers = null, error = null, again = null }) 
   document.title = `${name} – undersong`;
 }
 
-const closing = () => element("a", { class: "close", href: "./", "aria-label": "Close" }, "×");
+/** What closes the card; and on a phone, where it is a sheet, makes it taller. */
+function closing() {
+  const grip = element("button", {
+    type: "button", class: "grip", "aria-label": "Taller", "aria-pressed": String(card.classList.contains("tall")),
+    onclick: () => grip.setAttribute("aria-pressed", String(card.classList.toggle("tall"))),
+  });
+  return element("div", {}, grip, element("a", { class: "close", href: "./", "aria-label": "Close" }, "×"));
+}
 
 function wayOn(error, again) {
   return error.status === 400 ? { retry: clearWishes, word: "Clear all wishes" } : { retry: again };

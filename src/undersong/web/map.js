@@ -1,6 +1,6 @@
 // The map of everything: what is where, and how one moves in it.
 
-import { note, state } from "./address.js";
+import { note } from "./address.js";
 import { cells } from "./cells.js";
 import { MOST_NAMED, draw } from "./drawing.js";
 import { announce, byId, count } from "./elements.js";
@@ -10,6 +10,7 @@ const REACH = 12; // pixels from a point that still mean it
 const CLOSEST = 60; // times the whole map
 const STEP = 1.5; // zoom of one key or button
 const FLIGHT = 350; // milliseconds
+const EDGE = 60; // pixels from the edge of what is free: nearer to it is not well in view
 const KEYS = {
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
 };
@@ -124,6 +125,12 @@ export function makeMap(found, { kind, open }) {
     return near.nearest(...back(now, px, py), reach / now.scale);
   }
 
+  function inView(i) {
+    const { scale, left, top, free } = view();
+    const [x, y] = [left + scale * points.x[i] - free.left, top - scale * points.y[i] - free.top];
+    return eye.zoom >= 2 && x > EDGE && y > EDGE && x < free.width - EDGE && y < free.height - EDGE;
+  }
+
   function point(i) {
     if (i === marks.under) return;
     marks.under = i;
@@ -163,21 +170,24 @@ export function makeMap(found, { kind, open }) {
     colours = readColours();
     redraw();
   });
-  const at = state().at.split(",").map(Number);
-  if (at.length === 3 && at.every(Number.isFinite)) look(...at);
   redraw();
 
   return {
     kind,
     tail: points.ids.slice(points.tail),
-    /** Mark an item and its answers; go there unless it is well in view already. */
-    select(id, others = []) {
+    /** Mark an item and its answers; go there unless it is well in view, or the reader stays. */
+    select(id, others = [], { stay = false } = {}) {
       marks.chosen = place.get(id) ?? -1;
       marks.near = others.map((one) => place.get(one)).filter((i) => i !== undefined);
-      if (marks.chosen >= 0 && !state().at) {
+      if (marks.chosen >= 0 && !stay && !inView(marks.chosen)) {
         fly(points.x[marks.chosen], points.y[marks.chosen], Math.max(eye.zoom, 4));
       }
       redraw();
+    },
+    /** Go where an address says: "x,y,zoom". */
+    goTo(at) {
+      const [x, y, zoom] = at.split(",").map(Number);
+      if ([x, y, zoom].every(Number.isFinite)) look(x, y, zoom);
     },
     /** Let one genre stand out; "" for all. */
     highlight(name) {

@@ -28,7 +28,8 @@ export function startSearch() {
   box.addEventListener("blur", () => open(false));
   byId("search").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (box.value.trim()) suggest().then(() => choose(Math.max(active, 0)));
+    if (active >= 0) choose(active);
+    else if (box.value.trim()) suggest().then(() => choose(0));
   });
   // Without this the box would lose the focus, and the list close, before the click arrives.
   list.addEventListener("mousedown", (event) => event.preventDefault());

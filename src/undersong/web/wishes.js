@@ -64,7 +64,7 @@ export function clearWishes() {
   go(address({ ...state(), ...none, k: "", why: "" }));
 }
 
-const dug = (share) => (share > 0 ? `the less known ${Math.round(100 * (1 - share))} %` : "everyone");
+const dug = (share) => (share > 0 ? `${Math.round(100 * (1 - share))} % least known` : "everyone");
 const forgot = (share) => (share > 0 ? `${Math.round(100 * share)} % forgotten` : "as learned");
 
 function dial({ key, name, ends, now, said }) {

@@ -550,3 +550,10 @@ def test_an_unknown_name_says_which_are_like_it(opened):
         explain(index, known, run.items("artist"), asked="Anderunk", answered="a03")
     with pytest.raises(DataError, match="name two items"):
         explain(index, known, run.items("artist"), asked="a03", answered="a03")
+
+
+def test_an_item_added_after_the_training_has_no_reasons_yet(opened):
+    run, index, known = opened
+    old = replace(known, table=known.table.filter(pl.col("id") != "a03"))
+    with pytest.raises(DataError, match="'a03' was added after the training, .* train again"):
+        explain(index, old, run.items("artist"), asked="a05", answered="a03")

@@ -94,6 +94,11 @@ def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
     rows, request = np.arange(TRACKS), search.Request(k=9)
     ours, theirs = (next(search.retrieve(x, rows, request=request)) for x in (listed, searched))
     np.testing.assert_array_equal(ours.neighbours, theirs.neighbours)
+    made = runs.read(shelf).manifest["lists"]
+    assert (made["track"]["items"], made["artist"]["items"]) == (TRACKS, ARTISTS)
+    first = listed.lists.rows[:, :10]
+    nowhere = np.setdiff1d(np.arange(TRACKS), first)
+    assert made["track"]["unreached"] == pytest.approx(len(nowhere) / TRACKS)
 
 
 def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):

@@ -7,6 +7,7 @@ are searched in (``undersong.retrieval.lists``, ``approximate``).
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +69,31 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
             runs.check(home / name, run.manifest["files"][name])
         if report:
             _copy(report, home / report_files.REPORT)
-        _compute(Run(shelf, home.name, run.manifest), progress=progress)
+        about["lists"] = _compute(Run(shelf, home.name, run.manifest), progress=progress)
         if added.exists():
             _copy(added, added_file.place(shelf, home.stem))
     return runs.read(shelf), True
 
 
-def _compute(copied: Run, *, progress: Progress) -> None:
-    """Compute, once for all readers, what follows from the files of a generation."""
+def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
+    """Compute, once for all readers, what follows from the files of a generation.
+
+    Returns
+    -------
+    what became of the stored lists of each kind of item, for the manifest (``lists.Made``)
+    """
     seed = int(copied.manifest["settings"]["run"]["seed"])
     map.make(copied, copied.home, seed=seed, progress=progress)
+    made: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
             index = search.open_index(copied, kind)
             approximate.make_cells(index.embeddings, copied.home, kind=kind)
             if len(index.embeddings.ids) <= LARGEST_LISTED:
-                lists.make_lists(index, copied.home, kind=kind, progress=progress)
+                listed = lists.make_lists(index, copied.home, kind=kind, progress=progress)
+                made[kind] = asdict(listed)
                 _explain(copied, kind, index, progress=progress)
+    return made
 
 
 def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> None:

@@ -1,5 +1,6 @@
 """Find the reasons of answers: where each part of ``Reasons`` comes from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,11 +68,13 @@ def reasons(
     Raises
     ------
     DataError
-        If an item is asked about itself, or ``long_tail`` of an index without a learned order.
+        If an item is asked about itself or was added after the training, or ``long_tail`` of an
+        index without a learned order.
     """
     ids = index.embeddings.ids
     if (others == asked).any():
         raise DataError(f"{ids[asked]!r} is asked why it is similar to itself; name two items")
+    _check_trained([ids[asked], *(ids[x] for x in others)], background)
     a = background.index[ids[asked]]
     b = np.array([background.index[ids[x]] for x in others], dtype=np.int64)
     if index.ranker is not None and index.evidence is not None:
@@ -84,6 +87,15 @@ def reasons(
     else:
         scored = _by_cosine(index, background, (asked, a), (others, b))
     return tuple(_reasons(background, (a, int(row)), scored, at) for at, row in enumerate(b))
+
+
+def _check_trained(items: Sequence[str], background: Background) -> None:
+    strange = [x for x in items if x not in background.index]
+    if strange:
+        raise DataError(
+            f"{strange[0]!r} was added after the training, and reasons are told of trained items; "
+            "train again with it in the catalogue"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ ORDER = [
     "audio.waveform", "audio.confine", "audio.ffmpeg", "audio.file", "audio.logmel",
     "audio.decode", "audio.shards", "audio.extract", "audio.augment",
     "relations", "inputs", "evidence", "evidence_file", "gathering", "ranker", "pairwise", "losses",
-    "triplets", "batches", "neighbourhoods", "metrics", "training", "weights",
+    "triplets", "batches", "neighbourhoods", "metrics", "cluster.workers", "training", "weights",
     "models.content", "models.interaction", "models.general", "models.graph",
     "models.ranking", "stages.reading",
     "names", "additions.file", "additions.known", "additions.drift",

@@ -22,6 +22,7 @@ from undersong.catalogue import splits, tables
 from undersong.catalogue.about import words_about
 from undersong.catalogue.splits import SplitSettings
 from undersong.catalogue.tables import Catalogue, Kind
+from undersong.cluster import workers
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, SettingsError
 from undersong.explaining import writing as reasons
@@ -144,7 +145,8 @@ def train_run(
     """Train every stage on a catalogue and publish the run; say whether anything was to do.
 
     A run of the same catalogue and settings is left as it is unless ``fresh``. An interrupted
-    one goes on from its last checkpoint.
+    one goes on from its last checkpoint. Where several processes train together all call this, with
+    a folder that they share; the first one writes.
 
     Raises
     ------
@@ -158,10 +160,15 @@ def train_run(
         "catalogue_folder": str(catalogue_folder.resolve()),
     }
     found = None if fresh else _published(folder, about)
-    if found:
-        return found, False
-    work = _resume_or_start(folder, about, fresh=fresh)
-    learned = learn(catalogue, settings, work=work, progress=progress)
+    if workers.agreed(found is not None):
+        return found or runs.read(folder), False
+    first = workers.number() == 0
+    work = _resume_or_start(folder, about, fresh=fresh) if first else folder / "work"
+    workers.agreed(0)  # nobody looks for checkpoints before the folder is ready
+    learned = learn(catalogue, settings, work=work, progress=progress if first else silent)
+    if not first:
+        workers.agreed(0)
+        return runs.read(folder), True
     about |= {
         "kind": learned.kind,
         "sources": dict(learned.coverage),
@@ -176,6 +183,7 @@ def train_run(
         _write(learned, catalogue, home)
         known_file.write(home / known_file.FILE, catalogue, studied)
     shutil.rmtree(work)
+    workers.agreed(0)
     return runs.read(folder), True
 
 

@@ -1,7 +1,8 @@
 """One training loop for every model: progress, early stop, resume, seed, precision, device.
 
 Step t draws its batch and its dropout from (seed, t) alone, so a run that was interrupted and
-resumed takes the same steps as one that was not.
+resumed takes the same steps as one that was not. Several processes train as one
+(``undersong.cluster.workers``): what they compute is averaged, and the first one judges and writes.
 """
 
 import copy
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from undersong.cluster import workers
 from undersong.errors import ArtifactError
 from undersong.files import replacing
 from undersong.progress import Progress, silent
@@ -126,13 +128,14 @@ def train(
     optimizer = _adamw(model, schedule, pace or {})
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
     outcome = _resume(checkpoint, model, averaged, optimizer, best, schedule, seed, device)
+    _begin_together(outcome, model, averaged, checkpoint)
     losses: list[float] = []
     while not outcome.finished:
         step = outcome.steps
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * group["pace"] * rate(step, schedule)
         model.train()
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        torch.manual_seed(_seed_of_dropout(seed, step))
         value = loss(np.random.default_rng([seed, step]))
         losses.append(value.item())
         if not math.isfinite(losses[-1]):
@@ -142,6 +145,7 @@ def train(
             )
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
+        workers.average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if schedule.average:
@@ -150,10 +154,12 @@ def train(
         if outcome.steps % schedule.validate_every == 0 or outcome.steps == schedule.steps:
             _judge(averaged, validate, outcome, best, float(np.mean(losses)), schedule)
             losses.clear()
-            _save(checkpoint, model, averaged, optimizer, best, outcome, schedule, seed)
+            if workers.number() == 0:
+                _save(checkpoint, model, averaged, optimizer, best, outcome, schedule, seed)
         total = outcome.steps if outcome.finished else schedule.steps
         progress(stage, outcome.steps, total, f"best {outcome.best_score:.4f}")
     model.load_state_dict(best)
+    workers.same_state(model)
     model.eval()
     return outcome
 
@@ -164,6 +170,25 @@ def rate(step: int, schedule: Schedule) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(schedule.steps - warm, 1)))
+
+
+def _begin_together(
+    outcome: Outcome, model: nn.Module, averaged: nn.Module, checkpoint: Path
+) -> None:
+    """Let all processes begin at the same step with the same weights."""
+    if workers.agreed(outcome.steps) != outcome.steps:
+        raise ArtifactError(
+            f"{checkpoint} stands at another step here than where the first process reads it; "
+            "put the run in a folder that all of them share"
+        )
+    workers.same_state(model)
+    workers.same_state(averaged)
+
+
+def _seed_of_dropout(seed: int, step: int) -> int:
+    """Seed of one step, another one in each process: they embed different rows."""
+    here = [workers.number()] if workers.number() else []
+    return int(np.random.SeedSequence([seed, step, *here]).generate_state(1)[0])
 
 
 def _adamw(model: nn.Module, schedule: Schedule, pace: Mapping[str, float]) -> torch.optim.AdamW:
@@ -204,7 +229,7 @@ def _judge(
     schedule: Schedule,
 ) -> None:
     model.eval()
-    score = validate(model)
+    score = workers.agreed(validate(model) if workers.number() == 0 else 0.0)
     outcome.scores.append((outcome.steps, score, mean_loss))
     if score > outcome.best_score:
         outcome.best_step, outcome.best_score = outcome.steps, score

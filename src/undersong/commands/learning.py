@@ -23,12 +23,15 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     Example:
         undersong train my/catalogue my/run
     """
+    from undersong.cluster import workers
     from undersong.pipeline import read_settings, train_run
     from undersong.terminal import ProgressDisplay
 
     chosen = read_settings(settings)
-    with ProgressDisplay() as progress:
+    with workers.together(), ProgressDisplay() as progress:
         found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
+        if workers.number():
+            return  # the first process reports
     if failed := found.manifest["failed_files"]:
         listed = found.home / "failures.csv"
         click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)

@@ -19,6 +19,7 @@ from undersong import settings as settings_file
 from undersong.audio.extract import FAILURES
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue
+from undersong.cluster import workers
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.losses import cosine, multi_similarity
@@ -167,16 +168,17 @@ def _train(
         rows = draw_pieces(
             generator, [rows_of[x] for x in artists], count=settings.tracks, repeats=pieces.repeats
         )
-        inputs = pieces.draw(rows, generator)
+        inputs = pieces.draw(rows[workers.own(len(rows))], generator)
         with mixed_precision(settings.training, device):
             embedded = model(inputs)
+        embedded = workers.whole(embedded.float(), len(rows))
         related = torch.from_numpy(related_pieces(pieces.artist[rows], similar)).to(device)
         return multi_similarity(cosine(embedded), related, ~related, settings.loss)
 
     validate = _judge(catalogue, parts == "validation", pieces, seed=seed)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
-        untrained = validate(model.eval())
+        untrained = workers.agreed(validate(model.eval()))
     outcome = train(
         model,
         loss=loss,

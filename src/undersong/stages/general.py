@@ -17,6 +17,7 @@ from undersong import relations, weights
 from undersong import settings as settings_file
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
+from undersong.cluster import workers
 from undersong.errors import DataError
 from undersong.inputs import Source
 from undersong.losses import cosine, multi_relationship
@@ -84,7 +85,9 @@ def train_general(
         rows = _batch(generator, related, tail, settings)
         missing = _hide(generator, missing_of(sources, rows), sources, settings)
         with mixed_precision(settings.training, device):
-            embedded = model(*_tensors(sources, rows, missing, device))
+            own = workers.own(len(rows))
+            embedded = model(*_tensors(sources, rows[own], missing[own], device))
+        embedded = workers.whole(embedded.float(), len(rows))
         pairs = _pairs(rows, related + indirect, codes, unlinked, settings)
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)

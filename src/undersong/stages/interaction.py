@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from undersong import relations
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
+from undersong.cluster import workers
 from undersong.embeddings import Embeddings
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
@@ -63,7 +64,8 @@ def embed_interaction(
         rows = anchors_with_partners(generator, related, anchors=settings.batch, partners=1)
         positive = torch.from_numpy(relations.block(related, rows)).to(device)
         with mixed_precision(settings.training, device):
-            embedded = model(torch.from_numpy(rows).to(device))
+            embedded = model(torch.from_numpy(rows[workers.own(len(rows))]).to(device))
+        embedded = workers.whole(embedded.float(), len(rows))
         return multi_similarity(cosine(embedded), positive, ~positive, settings.loss)
 
     def validate(now: nn.Module) -> float:

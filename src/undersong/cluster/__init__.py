@@ -1,0 +1,1 @@
+"""Beyond one machine: the same stages, shared out among processes and nodes."""

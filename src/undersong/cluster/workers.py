@@ -1,0 +1,115 @@
+"""Several processes that train one model: each embeds its share of a batch, all see the whole.
+
+Every process runs the same program on the same data with the same seed, and so draws the same
+batches. Without others each function here does nothing, and training is that of one process.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as group
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the processes that `torchrun` started, if it did; leave them at the end.
+
+    With a GPU for each process on a machine they talk by NCCL, else by gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or count() > 1:
+        yield
+        return
+    place = int(os.environ.get("LOCAL_RANK", "0"))
+    enough = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.is_available() and enough
+    if gpus:
+        torch.cuda.set_device(place)
+    group.init_process_group("nccl" if gpus else "gloo")
+    try:
+        yield
+    finally:
+        group.destroy_process_group()
+
+
+def count() -> int:
+    """How many processes train together, 1 or more."""
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
+def number() -> int:
+    """Which of them this is, from 0; the first one writes and reports."""
+    return group.get_rank() if count() > 1 else 0
+
+
+def own(n: int) -> slice:
+    """Rows of a batch of n that this process embeds; all shares are of one size, or one more."""
+    here, all_of_them = number(), count()
+    return slice(n * here // all_of_them, n * (here + 1) // all_of_them)
+
+
+def whole(part: Tensor, n: int) -> Tensor:
+    """Put together what each process made of its ``own`` rows: (share, d) -> (n, d), in order.
+
+    Each process computes the loss of the whole batch from it. The gradient comes back for its own
+    rows, times the number of processes, so that the *mean* over processes of what reaches the
+    weights is the gradient that one process with the whole batch would have.
+    """
+    if count() == 1:
+        return part
+    return _Whole.apply(part, n)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Whole(torch.autograd.Function):
+    """A sum over processes of matrices that are zero but for each one's own rows."""
+
+    @staticmethod
+    def forward(context: Any, part: Tensor, n: int) -> Tensor:
+        context.rows = own(n)
+        everything = part.new_zeros(n, part.shape[1])
+        everything[context.rows] = part
+        group.all_reduce(everything)
+        return everything
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[context.rows] * count(), None
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Give every process the mean of the gradients of all, in one message."""
+    if count() == 1:
+        return
+    gradients = [x.grad for x in model.parameters() if x.grad is not None]
+    flat = torch.cat([x.reshape(-1) for x in gradients])
+    group.all_reduce(flat)
+    flat /= count()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+@torch.no_grad()
+def same_state(model: nn.Module) -> None:
+    """Give every process the weights and running statistics of the first."""
+    if count() > 1:
+        for value in model.state_dict().values():
+            here = value.contiguous()
+            group.broadcast(here, src=0)
+            value.copy_(here)
+
+
+def agreed(value: float) -> float:
+    """Give every process the number that the first one has; they wait for each other here."""
+    if count() == 1:
+        return value
+    told = torch.tensor([value], dtype=torch.float64)
+    told = told.cuda() if group.get_backend() == "nccl" else told
+    group.broadcast(told, src=0)
+    return float(told.item())

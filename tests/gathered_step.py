@@ -1,0 +1,43 @@
+"""One step of training, for `torchrun`: writes the loss and the gradients to OUT.FORM.PROCESS.
+
+torchrun --nproc-per-node 2 tests/gathered_step.py OUT FORM ...
+"""
+
+import sys
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from undersong.cluster import workers
+from undersong.losses import MultiRelationship, cosine, multi_relationship
+
+N, WIDTH, HIDDEN, OUT = 13, 5, 7, 4  # 13 rows: two processes have shares of unlike size
+
+
+def step(form):
+    """Loss and gradients of one batch, and how many rows this process embedded."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, OUT))
+    inputs, drawn = torch.randn(N, WIDTH), torch.rand(N, N)
+    drawn = (drawn + drawn.T) / 2
+    pairs = {
+        "related": drawn < 0.3,
+        "unrelated": drawn > 0.4,
+        "consistent": drawn < 0.2,
+        "inconsistent": drawn > 0.6,
+    }
+    own = workers.own(N)
+    embedded = workers.whole(nn.functional.normalize(model(inputs[own])), N)
+    settings = MultiRelationship(form=form, prior_weight=0.5)
+    loss = multi_relationship(cosine(embedded), **pairs, settings=settings)
+    loss.backward()
+    workers.average_gradients(model)
+    found = {name: x.grad for name, x in model.named_parameters()}
+    return found | {"loss": loss.detach(), "rows": torch.tensor(own.stop - own.start)}
+
+
+if __name__ == "__main__":
+    with workers.together():
+        for form in sys.argv[2:]:
+            save_file(step(form), f"{sys.argv[1]}.{form}.{workers.number()}")

@@ -146,6 +146,78 @@ def musicbrainz(dump: Path, catalogue: Path, core: bool) -> None:
     _show(*found, catalogue)
 
 
+@click.command()
+@click.argument("archive", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+def mlhd(archive: Path, catalogue: Path) -> None:
+    """Make CATALOGUE from MLHD+: one archive, a folder of them, or some users' files.
+
+    \b
+    Example:
+        undersong import mlhd mlhdplus-complete-0.tar my/catalogue
+    """
+    with _extra():
+        from undersong.sources.imported import import_listens
+        from undersong.sources.mlhd import ORIGIN, listens
+
+        found = import_listens(listens, archive, catalogue, origin=ORIGIN)
+    _show(*found, catalogue)
+
+
+@click.command()
+@click.argument("archive", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+def hetrec(archive: Path, catalogue: Path) -> None:
+    """Make CATALOGUE from HetRec 2011's Last.fm-2k, the zip as it comes.
+
+    \b
+    Example:
+        undersong import hetrec hetrec2011-lastfm-2k.zip my/catalogue
+    """
+    with _extra():
+        from undersong.sources.hetrec import read
+        from undersong.sources.imported import import_whole
+
+        found = import_whole(read, archive, catalogue)
+    _show(*found, catalogue)
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+def olga(data: Path, catalogue: Path) -> None:
+    """Make CATALOGUE from OLGA: a folder or archive with artists.csv and relations.csv.
+
+    \b
+    Example:
+        undersong import olga data/olga my/catalogue
+    """
+    with _extra():
+        from undersong.sources.imported import import_whole
+        from undersong.sources.olga import read
+
+        found = import_whole(read, data, catalogue)
+    _show(*found, catalogue)
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.argument("catalogue", type=FOLDER)
+def deezer(data: Path, catalogue: Path) -> None:
+    """Make CATALOGUE from Deezer's similar artists: deezer_graph.csv and deezer_features.csv.
+
+    \b
+    Example:
+        undersong import deezer similar_artists_ranking/data my/catalogue
+    """
+    with _extra():
+        from undersong.sources.deezer import read
+        from undersong.sources.imported import import_whole
+
+        found = import_whole(read, data, catalogue)
+    _show(*found, catalogue)
+
+
 @contextmanager
 def _extra() -> Iterator[None]:
     """Say how to install what an import lacks."""
@@ -167,4 +239,7 @@ def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
         click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
 
-COMMANDS = (listenbrainz, lastfm, spotify, navidrome, beets, musicbrainz)
+COMMANDS = (
+    *(listenbrainz, lastfm, spotify, navidrome, beets, musicbrainz),
+    *(hetrec, olga, deezer, mlhd),
+)

@@ -5,10 +5,12 @@ nothing. Links and archives within archives are passed over. What unpacks to mor
 ``LARGEST_RATIO`` times its own size is refused as a bomb.
 """
 
+import bz2
 import gzip
 import io
 import lzma
 import re
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import zstandard
 
 from undersong.errors import DataError
 from undersong.sources.failures import Failures, shown
@@ -28,7 +32,11 @@ LONGEST_LINE = 1 << 20  # bytes
 MOST_MEMBERS = 250_000  # tarfile keeps a header of each
 CHUNK = 1 << 20
 ZIP_ENCRYPTED = 1  # bit of the flags of a member
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError),
+    *(EOFError, OSError, NotImplementedError),
+)
+ARCHIVE = re.compile(r"\.(zip|tar(\.\w+)?|t[bgx]z)$", re.I)
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,9 @@ class Member:
     name: str
     stream: IO[bytes]
 
-    def lines(self, failures: Failures) -> Iterator[tuple[int, bytes]]:
-        """Give each line that is not empty, with its number from 1."""
-        number = 0
+    def lines(self, failures: Failures, *, before: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Give each line that is not empty, with its number from 1; ``before`` were read."""
+        number = before
         while line := self.stream.readline(LONGEST_LINE):
             number += 1
             if len(line) == LONGEST_LINE and line[-1] != 10:
@@ -50,6 +58,18 @@ class Member:
                 failures.add(self.name, number, reason, remedy="ask the source for the file again")
             elif not line.isspace():
                 yield number, line
+
+    @contextmanager
+    def unpacked(self) -> Iterator["Member"]:
+        """Open a member that is packed itself, as one file; another stays as it is.
+
+        Raises
+        ------
+        DataError
+            If it is damaged, or unpacks to more than ``ALWAYS_ALLOWED``.
+        """
+        with _unpacked(self.stream, _Allowance(ALWAYS_ALLOWED, self.name)) as file:
+            yield Member(self.name, file)
 
     def whole(self) -> bytes:
         """Read all of it.
@@ -87,7 +107,9 @@ def members(path: Path, wanted: str) -> Iterator[Member]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path).as_posix()
-            if file.is_file() and pattern.search(name):
+            if file.is_file() and ARCHIVE.search(name):
+                yield from (Member(f"{name}/{x.name}", x.stream) for x in members(file, wanted))
+            elif file.is_file() and pattern.search(name):
                 yield from (Member(name, x.stream) for x in members(file, wanted))
         return
     try:
@@ -95,13 +117,12 @@ def members(path: Path, wanted: str) -> Iterator[Member]:
             yield from _zipped(path, pattern)
         else:
             yield from _streamed(path, pattern)
-    except (*DAMAGED, NotImplementedError) as error:
-        said = getattr(error, "strerror", None) or str(error) or "it ends too early"
-        raise DataError(f"{path} cannot be read ({shown(said)}); get the file again") from error
+    except DAMAGED as error:
+        raise _damaged(str(path), error) from error
 
 
 def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
-    allowance = _Allowance(path)
+    allowance = _allowance(path)
     with zipfile.ZipFile(path) as archive:
         for number, info in enumerate(archive.infolist()):
             _few(path, number)
@@ -110,12 +131,12 @@ def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
             if info.flag_bits & ZIP_ENCRYPTED:
                 raise DataError(f"{path} is encrypted; unpack it with its password and import that")
             with archive.open(info) as stream:
-                yield Member(info.filename, io.BufferedReader(_Counted(stream, allowance), CHUNK))
+                yield Member(info.filename, io.BufferedReader(_Guarded(stream, allowance), CHUNK))
 
 
 def _streamed(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
     """Give what is in a tar, packed or not, or else the file itself."""
-    with _unpacked(path) as stream:
+    with path.open("rb") as packed, _unpacked(packed, _allowance(path)) as stream:
         if not _is_tar(stream.peek(512)[:512]):
             yield Member(path.name, stream)
             return
@@ -123,9 +144,8 @@ def _streamed(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
             for number, info in enumerate(archive):
                 _few(path, number)
                 if info.isreg() and pattern.search(info.name):
-                    file = archive.extractfile(info)
-                    if file:
-                        yield Member(info.name, file)
+                    file = _Guarded(archive.extractfile(info), _Allowance(sys.maxsize, str(path)))
+                    yield Member(info.name, io.BufferedReader(file, CHUNK))
 
 
 def _few(path: Path, number: int) -> None:
@@ -142,30 +162,25 @@ def _is_tar(head: bytes) -> bool:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file; one that is packed by its first bytes is unpacked while it is read."""
+def _unpacked(packed: Any, allowance: "_Allowance") -> Iterator[io.BufferedReader]:
+    """Unpack a stream while it is read, if its first bytes say that it is packed."""
+    head = packed.peek(6)[:6]
     with ExitStack() as stack:
-        packed = stack.enter_context(path.open("rb"))
-        head = packed.read(6)
-        packed.seek(0)
         stream: Any = packed
         if head[:2] == b"\x1f\x8b":
             stream = stack.enter_context(gzip.open(packed))
         elif head[:3] == b"BZh":
-            import bz2
-
             stream = stack.enter_context(bz2.open(packed))
         elif head == b"\xfd7zXZ\0":
             stream = stack.enter_context(lzma.open(packed))
         elif head[:4] == b"\x28\xb5\x2f\xfd":
             stream = stack.enter_context(_zstandard(packed))
-        allowance = _Allowance(path, free=stream is packed)
-        yield io.BufferedReader(_Counted(stream, allowance), CHUNK)
+        if stream is packed:
+            allowance = _Allowance(sys.maxsize, allowance.name)
+        yield io.BufferedReader(_Guarded(stream, allowance), CHUNK)
 
 
 def _zstandard(packed: IO[bytes]) -> Any:
-    import zstandard
-
     window = 1 << 27  # bytes; what `zstd --long` needs, and the most that is given
     decoder = zstandard.ZstdDecompressor(max_window_size=window)
     return decoder.stream_reader(packed, read_across_frames=True)
@@ -174,22 +189,26 @@ def _zstandard(packed: IO[bytes]) -> Any:
 class _Allowance:
     """How many bytes may still be unpacked from one file."""
 
-    def __init__(self, path: Path, *, free: bool = False):
-        self.path = path
-        self.left = max(ALWAYS_ALLOWED, path.stat().st_size * LARGEST_RATIO)
-        self.free = free
+    def __init__(self, left: int, name: str):
+        self.left = left
+        self.name = name
 
     def take(self, count: int) -> None:
         self.left -= count
-        if self.left < 0 and not self.free:
+        if self.left < 0:
             raise DataError(
-                f"{self.path} unpacks to more than {LARGEST_RATIO} times its size: it is damaged, "
-                "or made to fill memory; get the file again, or unpack it and import that"
+                f"{shown(self.name)} unpacks to more than {ALWAYS_ALLOWED >> 20} MiB and more than "
+                f"{LARGEST_RATIO} times its size: it is damaged, or made to fill a machine; get it "
+                "again, or unpack it and import that"
             )
 
 
-class _Counted(io.RawIOBase):
-    """A stream that says how much is read from it."""
+def _allowance(path: Path) -> _Allowance:
+    return _Allowance(max(ALWAYS_ALLOWED, path.stat().st_size * LARGEST_RATIO), str(path))
+
+
+class _Guarded(io.RawIOBase):
+    """A stream that says how much is read from it, and what is wrong when it cannot be read."""
 
     def __init__(self, stream: Any, allowance: _Allowance):
         self._stream = stream
@@ -203,10 +222,13 @@ class _Counted(io.RawIOBase):
         """Read some bytes, as ``io.RawIOBase`` wants it."""
         try:
             data = self._stream.read(len(buffer))
-        except DAMAGED:
-            raise
-        except ValueError as error:  # of a zip whose sizes lie
-            raise EOFError(str(error)) from error
+        except DAMAGED as error:
+            raise _damaged(self._allowance.name, error) from error
         self._allowance.take(len(data))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _damaged(name: str, error: Exception) -> DataError:
+    said = getattr(error, "strerror", None) or str(error) or "it ends too early"
+    return DataError(f"{shown(name)} cannot be read ({shown(said)}); get the file again")

@@ -6,8 +6,8 @@ listens/             every listen, where the source has them (``sources.listens`
 """
 
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -30,11 +30,13 @@ class Imported:
     ----------
     identities : kind, id, source, source_id
     notes : lines for the terminal
+    others : name -> table, for what a catalogue has no place
     """
 
     catalogue: Catalogue
     identities: pl.DataFrame
     notes: tuple[str, ...] = ()
+    others: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
 
 def write(imported: Imported, folder: Path, *, failures: Failures) -> None:
@@ -51,8 +53,9 @@ def write(imported: Imported, folder: Path, *, failures: Failures) -> None:
     _refuse_music(folder)
     shutil.rmtree(folder / "listens", ignore_errors=True)
     tables.write(imported.catalogue, folder)
-    with replacing(folder / "identities.parquet") as temporary:
-        imported.identities.write_parquet(temporary)
+    for name, table in (("identities", imported.identities), *imported.others.items()):
+        with replacing(folder / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
     write_failures(failures, folder)
 
 

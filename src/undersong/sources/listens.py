@@ -221,11 +221,18 @@ def _catalogue(items: pl.DataFrame, plays: pl.DataFrame) -> Catalogue:
         .select(pl.lit(kind).alias("kind"), "user", "item", "plays")
         for kind, column in (("artist", "artist_id"), ("track", "track_id"))
     ]
+    # Where a source has ids alone, they stand in for names; a name that is an id is none.
+    names = artists.select(id="artist_id", name=_unlike("artist_name", "artist_id"))
+    tracks = tracks.with_columns(title=_unlike("title", "id"))
     return Catalogue(
-        artists=_whole(artists.select(id="artist_id", name="artist_name"), ITEMS["artist"]),
+        artists=_whole(names, ITEMS["artist"]),
         tracks=_whole(tracks, ITEMS["track"]),
         plays=_whole(pl.concat(counts), PLAYS),
     )
+
+
+def _unlike(name: str, item: str) -> pl.Expr:
+    return pl.when(pl.col(name) != pl.col(item)).then(name)
 
 
 def _whole(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import pytest
 from undersong import search
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
+from undersong.names import fold
 from undersong.retrieval import retrieve
 from undersong.search import Index, Names, Request
 
@@ -131,3 +132,16 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
         search.write_neighbours(index, out, queries=np.arange(7), request=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("The Ulveikløv Harbour", "the ulveiklov harbour"),
+        ("Łódź", "lodz"),
+        ("Æther & Þórr", "aether thorr"),
+        ("Straße", "strasse"),
+    ],
+)
+def test_letters_that_are_no_accents_are_typed_plainly(name, typed):
+    assert fold(name) == typed

@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 
+# Letters that are no plain letter with an accent, and what people type in their place.
+PLAIN = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"}
+)
+
 
 @dataclass(frozen=True)
 class Match:
@@ -101,7 +106,8 @@ def _rows(words: Sequence[str]) -> dict[str, list[int]]:
 def fold(text: str) -> str:
     """Reduce a name to what people type: no accents, no case, no punctuation, single spaces."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    words = "".join(c if c.isalnum() else " " for c in bare.casefold()).split()
+    plain = bare.casefold().translate(PLAIN)
+    words = "".join(c if c.isalnum() else " " for c in plain).split()
     return " ".join(words) or text.casefold().strip()
 
 

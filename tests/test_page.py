@@ -16,8 +16,8 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from planted import QUICK_SETTINGS, small_world
 
+from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
 
 sync_api = pytest.importorskip(

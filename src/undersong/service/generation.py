@@ -5,6 +5,7 @@ from functools import cached_property
 from mmap import MADV_DONTNEED, mmap
 
 import numpy as np
+import orjson
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
@@ -148,7 +149,8 @@ class Answers:
     ----------
     run : where it was read from; its files may be gone later
     kinds : artists and tracks, those that the run has
-    report : ``report.json`` as it stands; None where the run was not evaluated
+    report : ``report.json`` with the generation, and how often confident answers were right;
+        None where the run was not evaluated
     pictures : maps that were asked for, as replies (``service.picture``)
     """
 
@@ -202,11 +204,20 @@ def open_answers(run: Run) -> Answers:
     ArtifactError
         If a file is damaged, or the run holds no item.
     """
-    report = report_files.place(run)
     kinds = {kind: _open_items(run, kind) for kind in KINDS if len(run.items(kind))}
     if not kinds:
         raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
-    return Answers(run, kinds, report.read_bytes() if report else None)
+    return Answers(run, kinds, _report(run))
+
+
+def _report(run: Run) -> bytes | None:
+    place = report_files.place(run)
+    if place is None:
+        return None
+    # Rows of (mean confidence, share that was right, answers); none without a learned order.
+    reliability = (run.manifest["ranking"] or {}).get("reliability", [])
+    said = {"generation": int(run.generation), **orjson.loads(place.read_bytes())}
+    return orjson.dumps({**said, "reliability": reliability})
 
 
 def warm(answers: Answers) -> None:

@@ -16,7 +16,7 @@ ORDER = [
     "sources.inheritance", "sources.tables",
     "audio.waveform", "audio.confine", "audio.ffmpeg", "audio.file", "audio.logmel",
     "audio.decode", "audio.shards", "audio.extract", "audio.augment",
-    "relations", "inputs", "evidence", "evidence_file", "gathering", "ranker", "pairwise", "losses",
+    "relations", "sessions", "inputs", "evidence", "evidence_file", "gathering", "ranker", "pairwise", "losses",
     "triplets", "batches", "neighbourhoods", "metrics", "cluster.workers", "training", "weights",
     "models.content", "models.interaction", "models.general", "models.graph",
     "models.ranking", "stages.reading",

@@ -6,6 +6,7 @@
     plays.parquet                   kind, user, item, plays
     relations.parquet               kind, a, b, source: undirected, a < b, no pair twice per source
     features/NAME.KIND.parquet      id, vector
+    listens/                        every listen with its time, where an importer kept them; no table
     audio/                          what ``undersong extract`` heard of the files; no table, and
                                     no part of the fingerprint
 
@@ -30,6 +31,7 @@ from undersong.files import read_json, replacing, sha256, write_json
 
 FORMAT = 1
 EXTRACTED = "audio"
+LISTENS = "listens"
 REMEDY = "make the catalogue again with `undersong import`"
 
 Kind = Literal["artist", "track"]
@@ -123,7 +125,8 @@ class Catalogue:
 
     Every table has at least the columns listed in the module's docstring; nullable everywhere
     but in ids. ``tracks``, ``plays`` and ``relations`` may have no row. ``extracted`` is the folder
-    of extracted audio that belongs to it, where it was read from a folder.
+    of extracted audio that belongs to it, ``listens`` that of the listens that sessions are made
+    of, where it was read from a folder.
     """
 
     artists: pl.DataFrame
@@ -134,6 +137,7 @@ class Catalogue:
     features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
     audio_root: Path | None = None
     extracted: Path | None = None
+    listens: Path | None = None
     origins: tuple[Origin, ...] = ()
 
     def items(self, kind: Kind) -> pl.DataFrame:
@@ -245,6 +249,7 @@ def read(folder: Path) -> Catalogue:
         },
         audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
         extracted=folder / EXTRACTED,
+        listens=folder / LISTENS,
         origins=tuple(Origin(**x) for x in about.get("origins", ())),
     )
 

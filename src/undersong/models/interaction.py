@@ -16,6 +16,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from undersong.losses import MultiSimilarity
+from undersong.sessions import SessionSettings
 from undersong.training import Schedule
 
 CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
@@ -32,12 +33,16 @@ class InteractionSettings:
     threshold : R_U asks for at least so many shared users; 1 for no threshold
     top : R_U relates each item to so many items that share most users; 0 for no limit
     batch : anchors a step; each brings one related item
+    sessions : whether R_U relates what is heard in the same sessions, instead of what the same
+        users play; then ``session`` says how and ``threshold`` is not used
     """
 
     width: int = 64
     threshold: int = 1
     top: int = 20
     batch: int = 512
+    sessions: bool = False
+    session: SessionSettings = field(default=SessionSettings())
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=2.0, beta=20.0, gamma=0.5, margin=0.1)
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 
 from undersong import relations
@@ -13,10 +14,12 @@ from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.cluster import workers
 from undersong.embeddings import Embeddings
+from undersong.errors import DataError
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.interaction import InteractionModel, InteractionSettings, factorise
 from undersong.progress import Progress, silent
+from undersong.sessions import shared_sessions
 from undersong.training import Outcome, mixed_precision, train
 
 
@@ -52,7 +55,7 @@ def embed_interaction(
     if min(len(heard), plays.shape[0]) < 3:
         return None
     plays = plays[:, heard]
-    related = relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
+    related = related_by_listening(catalogue, kind, heard, plays, settings)
     torch.manual_seed(seed)
     model = InteractionModel(factorise(plays, settings.width, seed=seed)).to(device)
     queries, truth = relations.held_out(catalogue, kind, parts)
@@ -86,6 +89,28 @@ def embed_interaction(
     ids = catalogue.ids(kind)
     vectors = _vectors(model.eval(), len(heard), device)
     return Interaction(Embeddings(tuple(ids[row] for row in heard), vectors), model, outcome)
+
+
+def related_by_listening(
+    catalogue: Catalogue,
+    kind: Kind,
+    heard: NDArray[np.int64],
+    plays: sparse.csr_matrix,
+    settings: InteractionSettings,
+) -> sparse.csr_matrix:
+    """R_U of the items that somebody plays: by listeners in common, or by sessions."""
+    if not settings.sessions:
+        return relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
+    if catalogue.listens is None:
+        raise DataError("a catalogue in memory keeps no listens; set [interaction] sessions = false")
+    ids = catalogue.ids(kind)
+    return shared_sessions(
+        catalogue.listens,
+        kind,
+        [ids[row] for row in heard],
+        settings=settings.session,
+        top=settings.top,
+    )
 
 
 @torch.no_grad()

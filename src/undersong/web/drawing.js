@@ -1,12 +1,12 @@
 // What stands over the points: names of regions and items, the chosen item and its neighbours.
 
-const NAMES = 60; // items in view above which none but the marked ones are named
+export const MOST_NAMED = 60; // items in view above which none but the marked ones are named
 const GAP = 5; // pixels between two names
 
 /**
  * Draw marks and names; a name that would cover another is left out, the weightier one stays.
  * @param seen x and y in pixels of point i; view width, height, ratio; and
- *   labels {text, x, y} in pixels, marks {chosen, near, under} as indexes (-1: none),
+ *   labels as [text, x, y] in pixels, marks {chosen, near, under} as indexes (-1: none),
  *   crowd indexes in view or null, names, colours {ink, soft, paper, tail}, isTail(i)
  */
 export function draw(context, { view, seen, labels, marks, crowd, names, colours, isTail }) {
@@ -25,14 +25,12 @@ export function draw(context, { view, seen, labels, marks, crowd, names, colours
     const [x, y] = seen(i);
     write(names[i], { x, y, beside: true });
   }
-  for (const { text, x, y } of labels) write(text, { x, y, region: true });
+  for (const [text, x, y] of labels) write(text, { x, y, region: true });
   for (const i of crowd ?? []) {
     const [x, y] = seen(i);
     write(names[i], { x, y, beside: true, quiet: true });
   }
 }
-
-export const MOST_NAMED = NAMES;
 
 function spokes(context, { seen, marks, colours, isTail }) {
   const [x, y] = seen(marks.chosen);

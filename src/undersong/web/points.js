@@ -2,7 +2,7 @@
 //
 // Both ways give a function draw(view, look): view has width, height (CSS pixels), ratio, and
 // scale, left, top with pixel = left + scale * x and top - scale * y; look has size (radius in CSS
-// pixels), ink and tail (colours, three numbers in [0, 1]) and genre (only this one stands out; -1: all).
+// pixels), ink and tail (colours such as #c2410c) and genre (only this one stands out; -1: all).
 
 const VERTEX = `#version 300 es
 in vec2 place;
@@ -29,7 +29,7 @@ void main() {
   shown = vec4(colour.rgb * alpha, alpha);  // premultiplied
 }`;
 
-const STRENGTH = { ink: 0.6, tail: 0.85 };
+const STRENGTH = { ink: 0.6, tail: 0.8 };
 
 /**
  * Make the function that draws points.
@@ -69,12 +69,15 @@ function byCard(gl, points) {
       (2 * scale) / height, 1 - (2 * top) / height);
     gl.uniform1f(size, 2 * look.size * ratio);
     gl.uniform1f(wanted, look.genre);
-    gl.uniform4f(colour, ...look.ink, STRENGTH.ink);
+    gl.uniform4f(colour, ...shares(look.ink), STRENGTH.ink);
     gl.drawArrays(gl.POINTS, 0, points.tail);
-    gl.uniform4f(colour, ...look.tail, STRENGTH.tail);
+    gl.uniform4f(colour, ...shares(look.tail), STRENGTH.tail);
     gl.drawArrays(gl.POINTS, points.tail, n - points.tail);
   };
 }
+
+/** Red, green and blue of #rrggbb, in [0, 1]. */
+const shares = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
 
 function bind(gl, program, { name, width, numbers }) {
   const place = gl.getAttribLocation(program, name);
@@ -93,7 +96,7 @@ function plainly(context, points) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     for (const [kind, from, to] of [["ink", 0, points.tail], ["tail", points.tail, n]]) {
-      context.fillStyle = `rgb(${look[kind].map((x) => Math.round(255 * x)).join(" ")})`;
+      context.fillStyle = look[kind];
       for (let i = from; i < to; i++) {
         const x = left + scale * points.x[i];
         const y = top - scale * points.y[i];

@@ -27,7 +27,7 @@ ORDER = [
     "explaining.first", "explaining.writing", "pipeline", "additions.sources",
     "retrieval.request", "retrieval.filters", "retrieval.nearest", "retrieval.spread",
     "retrieval.approximate", "retrieval.order", "retrieval.hubs", "retrieval.lists",
-    "retrieval.retrieve", "retrieval.agreement", "retrieval.paths", "search", "chains", "encoders.opening",
+    "retrieval.retrieve", "retrieval.agreement", "retrieval.paths", "search", "chains", "recommending", "encoders.opening",
     "encoders.exporting",
     "explaining.reasons", "explaining.wording", "explaining.finding",
     "evaluation.ranking", "evaluation.intervals", "evaluation.methods",
@@ -64,7 +64,7 @@ ORDER = [
     "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.importing_services", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",
-    "commands.adding", "commands.identifying", "commands.serving", "commands.showing",
+    "commands.adding", "commands.identifying", "commands.recommending", "commands.serving", "commands.showing",
     "cli", "__main__",
 ]
 # fmt: on

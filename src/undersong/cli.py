@@ -15,6 +15,7 @@ from undersong.commands import (
     learning,
     measuring,
     publishing,
+    recommending,
     serving,
     showing,
 )
@@ -35,6 +36,7 @@ COMMANDS = (
     answering.similar,
     answering.neighbours,
     answering.path,
+    recommending.recommend,
     explaining.explain,
     publishing.publish,
     publishing.rollback,

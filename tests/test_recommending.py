@@ -1,0 +1,184 @@
+"""What a listener may like: tastes take turns, seeds are no answers, every answer has its seed."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from planted import small_world
+from undersong import runs
+from undersong.catalogue import tables
+from undersong.cli import cli
+from undersong.embeddings import Embeddings, unit
+from undersong.errors import DataError, UnknownItem
+from undersong.names import Names
+from undersong.recommending import Seeds, group, read_seeds, recommend, seeds_of_user
+from undersong.retrieval import facts
+from undersong.retrieval.nearest import Index
+from undersong.retrieval.request import Request
+
+WORLD = small_world()
+IDS = WORLD.ids("artist")[:84]
+LABEL = np.arange(84) % 5
+
+
+def planted_index(*, spread=0.2, seed=8):
+    """Vectors of 84 artists around the centres of their five groups."""
+    generator = np.random.default_rng(seed)
+    centre = unit(generator.normal(size=(5, 11)).astype(np.float32))
+    vectors = centre[LABEL] + spread * generator.normal(size=(84, 11)).astype(np.float32)
+    return Index(Embeddings(IDS, unit(vectors.astype(np.float32))))
+
+
+def ids_of_group(label, count):
+    return [IDS[x] for x in np.flatnonzero(label == LABEL)[:count]]
+
+
+def test_tastes_take_turns_in_proportion_and_no_seed_is_an_answer():
+    index = planted_index()
+    own = ids_of_group(1, 4) + ids_of_group(3, 4)
+    seeds = Seeds(tuple(own), (20.0,) * 4 + (2.0,) * 4)
+    found = recommend(index, seeds, request=Request(k=12), tastes=2)
+    share = np.log1p(20) / (np.log1p(20) + np.log1p(2))
+    assert LABEL[found.rows].tolist().count(1) == round(12 * share) == 9
+    assert LABEL[found.rows].tolist().count(3) == 3
+    assert not {IDS[x] for x in found.rows} & set(own)
+    assert (LABEL[found.seeds] == LABEL[found.rows]).all()
+    assert (found.tastes == (LABEL[found.rows] == 3)).all()
+
+
+def test_scores_of_one_taste_are_those_of_the_slow_loop():
+    index = planted_index(spread=0.7)
+    seeds = Seeds((IDS[2], IDS[30], IDS[44]), (9.0, 3.0, 1.0))
+    found = recommend(index, seeds, request=Request(k=7), tastes=1)
+    own = [index.embeddings.index[x] for x in seeds.ids]
+    scores, best = {}, {}
+    for row, plays in zip(own, seeds.plays, strict=True):
+        cosine = index.embeddings.vectors @ index.embeddings.vectors[row]
+        cosine[own] = -np.inf
+        for rank, item in enumerate(np.argsort(-cosine)[:81], start=1):
+            part = np.log1p(plays) / (10 + rank)
+            scores[item] = scores.get(item, 0) + part
+            best[item] = max(best.get(item, (0, 0)), (part, row))
+    expected = sorted(scores, key=lambda x: -scores[x])[:7]
+    assert found.rows.tolist() == expected
+    np.testing.assert_allclose(found.scores, [scores[x] for x in expected], rtol=1e-9)
+    assert found.seeds.tolist() == [best[x][1] for x in expected]
+
+
+def test_tastes_are_groups_of_near_seeds_and_those_without_a_vector_join_the_heaviest():
+    vectors = np.array([[1, 0], [0, 1], [0.99, 0.1], [0, 0], [0.1, 0.99], [0.98, 0.2]], np.float32)
+    weights = np.array([1.0, 2.0, 1.0, 9.0, 3.0, 1.0])
+    groups = group(unit(vectors), weights, most=2)
+    assert [x.tolist() for x in groups] == [[1, 3, 4], [0, 2, 5]]
+    assert [x.tolist() for x in group(unit(vectors), weights, most=1)] == [[0, 1, 2, 3, 4, 5]]
+    assert len(group(unit(vectors[:1]), weights[:1], most=3)) == 1
+
+
+def test_filters_choose_among_the_answers_and_say_why_there_is_none():
+    index = planted_index()
+    known = facts.Facts(facts.make(WORLD).filter(pl.col("kind") == "artist")).of(IDS)
+    seeds = Seeds((IDS[1],), (1.0,))
+    request = Request(k=5, regions=frozenset({"x"}))
+    found = recommend(index, seeds, request=request, facts=known)
+    assert set(known.table["region"].gather(found.rows)) == {"x"}
+    elsewhere = known.table.filter(pl.col("region") == "y")["id"][0]
+    alone = Request(k=5, regions=frozenset({"x"}), library=frozenset({elsewhere}))
+    nothing = recommend(index, seeds, request=alone, facts=known)
+    assert len(nothing.rows) == 0
+    assert nothing.note
+    assert len(recommend(index, seeds, request=Request(k=10**6)).rows) == 83
+    own = Request(k=5, library=frozenset({IDS[1]}))
+    with pytest.raises(DataError, match="are excluded, too; nothing is left"):
+        recommend(index, seeds, request=own)
+
+
+def test_seeds_that_nothing_is_known_of_are_refused():
+    index = planted_index()
+    with pytest.raises(DataError, match="nothing is known of the 1 seeds but their names"):
+        recommend(index, Seeds(("a84",), (1.0,)), request=Request())
+    with pytest.raises(DataError, match="tastes is 0"):
+        recommend(index, Seeds(("a01",), (1.0,)), request=Request(), tastes=0)
+
+
+def names():
+    bare = {"about": pl.lit(""), "relations": pl.lit(1), "popularity": pl.col("fame")}
+    return Names(WORLD.artists.head(84).select("id", "name", **bare))
+
+
+def test_plays_are_read_by_id_or_name_and_unknown_words_are_listed(tmp_path):
+    path = tmp_path / "plays.csv"
+    path.write_text("name,plays\nArtist 07,3\nanderung,5\nNobody,9\nartist 07,4\nArtist 09,0\n")
+    assert read_seeds(path, names()) == Seeds(("a07", "a83"), (7.0, 5.0), ("Nobody",))
+    pl.read_csv(path).rename({"name": "id"}).write_parquet(tmp_path / "plays.parquet")
+    assert read_seeds(tmp_path / "plays.parquet", names()).ids == ("a07", "a83")
+    (tmp_path / "plays.txt").write_text("a05\n\nArtist 06\n")
+    assert read_seeds(tmp_path / "plays.txt", names()) == Seeds(("a05", "a06"), (1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("artist,plays\nx,1\n", DataError, "no column 'id' or 'name'; it has artist, plays"),
+        ("id,plays\na05,-2\n", DataError, "-2.0 plays of 'a05'"),
+        ("id,plays\na05,many\n", DataError, "cannot be read as a table of plays"),
+        ("id,plays\nNobody,2\n", UnknownItem, "none of 1 words is an id or a name here"),
+    ],
+)
+def test_plays_that_cannot_be_used_are_refused(tmp_path, content, error, message):
+    path = tmp_path / "plays.csv"
+    path.write_text(content)
+    with pytest.raises(error, match=message):
+        read_seeds(path, names())
+
+
+def test_a_user_of_the_catalogue_has_their_own_plays_as_seeds(tmp_path):
+    tables.write(WORLD, tmp_path)
+    own = WORLD.plays.filter(pl.col("user") == "u7")
+    found = seeds_of_user(tmp_path, "artist", "u7")
+    played = dict(own.select("item", "plays").rows())
+    assert dict(zip(found.ids, found.plays, strict=True)) == played
+    assert list(found.plays) == sorted(found.plays, reverse=True)
+    with pytest.raises(DataError, match="no user 'u77' plays artists in .*; did you mean 'u7'"):
+        seeds_of_user(tmp_path, "artist", "u77")
+
+
+def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
+    tables.write(WORLD, tmp_path / "catalogue")
+    items = WORLD.artists.select(
+        "id",
+        name=pl.col("name").fill_null("?"),
+        kind=pl.lit("artist"),
+        about=pl.lit(""),
+        part=pl.lit("train"),
+        relations=pl.Series([x % 2 for x in range(85)]),
+        popularity="fame",
+    )
+    about = {"kind": "artist", "catalogue_folder": str(tmp_path / "catalogue")}
+    with runs.publishing(tmp_path / "run", about) as home:
+        planted_index().embeddings.write(home / "embeddings/artist.general.parquet")
+        items.write_parquet(home / "items.parquet")
+        facts.write(home / facts.FILE, facts.make(WORLD))
+    plays = tmp_path / "plays.csv"
+    plays.write_text("name,plays\nArtist 06,9\nArtist 11,4\nNobody,2\n")
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(cli, ["recommend", str(tmp_path / "run"), *map(str, words)])
+        assert result.exit_code == code, result.output
+        return result
+
+    said = call("--user", plays, "-k", 6, "--json")
+    answers = [json.loads(x) for x in said.stdout.splitlines()]
+    assert [x["rank"] for x in answers] == [1, 2, 3, 4, 5, 6]
+    assert {int(x["item"][1:]) % 5 for x in answers} == {1}
+    assert {x["because"] for x in answers} <= {"Artist 06", "Artist 11"}
+    assert "left out 1 that nobody is called: 'Nobody'" in said.stderr
+    shown = call("--user", plays, "-k", 3).stdout
+    assert shown.count("near Artist") == 3
+    assert "  long tail" in call("--user", "u7", "-k", 30).stdout
+    everything = call("--user", "u7", "-k", 99, "--json").stdout.splitlines()
+    own = set(seeds_of_user(tmp_path / "catalogue", "artist", "u7").ids)
+    assert {json.loads(x)["item"] for x in everything} == set(IDS) - own
+    assert "no user 'nobody' plays artists" in call("--user", "nobody", code=1).output

@@ -177,3 +177,25 @@ def test_agreement_by_degrees_counts_the_fields_that_both_items_have():
     assert not compared[3].any()
     assert not compared.diagonal().any()
     assert not share.diagonal().any()
+
+
+@pytest.mark.parametrize("popular", [0, 3, 5000])
+@pytest.mark.parametrize(("threshold", "top"), [(1, 4), (2, 0), (2, 3)])
+def test_popular_items_counted_apart_are_related_as_all_others(
+    monkeypatch, popular, threshold, top
+):
+    monkeypatch.setattr(relations, "POPULAR", popular)
+    monkeypatch.setattr(relations, "USERS_AT_ONCE", 11)
+    generator = np.random.default_rng(0)
+    heard = generator.random((67, 29)) < np.linspace(0.02, 0.6, 29)
+    users = heard.sum(axis=0)
+    expected = np.zeros((29, 29), dtype=bool)
+    for i in range(29):
+        shared = [(heard[:, i] & heard[:, j]).sum() for j in range(29)]
+        weight = shared * (1 / np.sqrt(users.astype(np.float32)))
+        close = [j for j in np.argsort(-weight, kind="stable") if j != i and shared[j] >= threshold]
+        expected[i, close[: top or None]] = True
+    found = relations.shared_listeners(
+        sparse.csr_matrix(heard.astype(np.float32)), threshold=threshold, top=top, block=7
+    )
+    assert (found.toarray() == (expected | expected.T)).all()

@@ -17,6 +17,8 @@ from undersong.errors import DataError
 
 META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
 QUANTILES = 5
+POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
+USERS_AT_ONCE = 2**13  # whose plays of popular items are a dense matrix
 
 
 def known(
@@ -130,26 +132,64 @@ def shared_listeners(
     product of the two items' numbers of users, so that the best known are not everybody's
     neighbours; the paper does not say. Symmetric by union. Memory is bounded by ``block`` rows.
     """
-    heard = (plays > 0).astype(np.float32).tocsc()
-    users = np.asarray(heard.sum(axis=0)).ravel()
-    scale = 1 / np.sqrt(np.maximum(users, 1))
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    for start in range(0, heard.shape[1], block):
-        shared = (heard[:, start : start + block].T @ heard).tocsr()
-        for offset in range(shared.shape[0]):
-            span = slice(shared.indptr[offset], shared.indptr[offset + 1])
-            item, count = shared.indices[span].astype(np.int64), shared.data[span]
-            kept = (count >= threshold) & (item != start + offset)
-            item, weight = item[kept], count[kept] * scale[item[kept]]
-            if top and len(item) > top:
-                item = item[np.lexsort((item, -weight))[:top]]
-            rows.append(np.full(len(item), start + offset, dtype=np.int64))
-            columns.append(item)
-    empty = np.empty(0, dtype=np.int64)
-    return _symmetric(
-        np.concatenate([empty, *rows]), np.concatenate([empty, *columns]), heard.shape[1]
-    )
+    heard = (plays > 0).astype(np.float32).tocsr()
+    n, users = heard.shape[1], heard.getnnz(axis=0)
+    scale = 1 / np.sqrt(np.maximum(users, 1).astype(np.float32))
+    # Most pairs that users share hold one of a few popular items: those are counted as a dense
+    # matrix, several times as fast as a product of sparse ones.
+    popular = np.argsort(-users, kind="stable")[: min(POPULAR, POPULAR_PAIRS // max(n, 1))]
+    rest = np.setdiff1d(np.arange(n), popular)
+    with_popular = _users_shared(heard, popular)  # (n, popular)
+    found = [np.empty(0, dtype=np.int64)] * n
+    for item, count in zip(popular, with_popular.T, strict=True):
+        found[item] = _most_shared(
+            item, np.arange(n), count, scale=scale, threshold=threshold, top=top
+        )
+    heard = heard[:, rest]
+    users_of = heard.T.tocsr()
+    for start in range(0, len(rest), block):
+        shared = users_of[start : start + block] @ heard
+        for place, item in enumerate(rest[start : start + block]):
+            span = slice(shared.indptr[place], shared.indptr[place + 1])
+            others = np.append(popular, rest[shared.indices[span]])
+            count = np.append(with_popular[item], shared.data[span])
+            found[item] = _most_shared(
+                item, others, count, scale=scale, threshold=threshold, top=top
+            )
+    rows = np.repeat(np.arange(n), [len(x) for x in found])
+    return _symmetric(rows, np.concatenate([np.empty(0, dtype=np.int64), *found]), n)
+
+
+def _users_shared(heard: sparse.csr_matrix, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Count the users that each of n items shares with some, (n, m), by blocks of users."""
+    total = np.zeros((heard.shape[1], len(items)), dtype=np.float32)
+    for start in range(0, heard.shape[0], USERS_AT_ONCE):
+        some = heard[start : start + USERS_AT_ONCE]
+        total += some.T @ some[:, items].toarray()
+    return total
+
+
+def _most_shared(
+    item: int,
+    others: NDArray[np.int64],
+    count: NDArray[np.float32],
+    *,
+    scale: NDArray[np.float32],
+    threshold: int,
+    top: int,
+) -> NDArray[np.int64]:
+    """Those of some others to relate an item to, by the users shared with each, in any order.
+
+    Of equal ones the earlier.
+    """
+    kept = (count >= max(threshold, 1)) & (others != item)
+    others = others[kept]
+    if not top or len(others) <= top:
+        return others
+    weight = count[kept] * scale[others]
+    least = np.partition(weight, len(others) - top)[len(others) - top]
+    above, ties = others[weight > least], np.sort(others[weight == least])
+    return np.append(above, ties[: top - len(above)])
 
 
 def meta_codes(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> NDArray[np.int32]:

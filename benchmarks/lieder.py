@@ -1,6 +1,8 @@
 """Does CbRM find songs of composers it was not trained on? Measured on Lieder, 446 real files.
 
-    python benchmarks/lieder.py DATA/lieder WORK [--folds 9] [--steps 240]   # --steps 0: the start
+    python benchmarks/lieder.py DATA/lieder WORK [--folds 9] [--steps 240] [--tags 0]
+
+With ``--steps 0`` only the start of CbRM and the other methods are measured, nothing is trained.
 
 Every composer is held out once: each fold trains on the others, with one more fold to validate, and
 its songs then look for their 10 nearest among all 446. A question is answered if one of these is of
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--folds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=ContentSettings().training.steps)
+    parser.add_argument("--tags", type=float, default=ContentSettings().tags)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -122,10 +125,11 @@ def train_fold(
     made = embed_content(
         catalogue,
         parts,
-        settings=ContentSettings(training=training),
+        settings=ContentSettings(tags=options.tags, training=training),
         seed=options.seed,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        work=options.work / f"seed-{options.seed}-fold-{held}-of-{options.folds}",
+        work=options.work
+        / f"seed-{options.seed}-fold-{held}-of-{options.folds}-tags-{options.tags}",
     )
     if made is None or made.tracks.ids != catalogue.ids("track"):
         raise SystemExit("some files gave no sound; get the data again")

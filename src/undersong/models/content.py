@@ -56,6 +56,7 @@ class ContentSettings:
     mask : bands, and frames, hidden at random places of a chunk while training; 0 for none
     noise : standard deviations of noise on feature vectors while training
     dropout : share of the last layer's inputs left out while training, in [0, 1)
+    tags : weight of guessing tags while training, beside R_C; 0 for none
     workers : processes that decode audio; 0 for as many as there are processors
     """
 
@@ -71,6 +72,7 @@ class ContentSettings:
     mask: int = 0
     noise: float = 0.1
     dropout: float = 0.1
+    tags: float = 0.0
     workers: int = 0
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)
@@ -90,8 +92,8 @@ class ContentSettings:
             raise ValueError(f"frames {self.frames} must be 64 to {FRAMES}")
         if self.gain < 0 or not 0 <= self.shift < BANDS:
             raise ValueError(f"gain must be 0 or more, shift 0 to {BANDS - 1}")
-        if self.noise < 0 or self.workers < 0 or not 0 <= self.mask < self.frames:
-            raise ValueError("noise, workers and mask must be 0 or more, mask below frames")
+        if min(self.noise, self.tags, self.workers) < 0 or not 0 <= self.mask < self.frames:
+            raise ValueError("noise, tags, workers and mask must be 0 or more, mask below frames")
 
 
 class AudioEncoder(nn.Module):
@@ -161,12 +163,16 @@ class AudioEncoder(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
+        return F.normalize(self.unscaled(log_mel), dim=1)
+
+    def unscaled(self, log_mel: Tensor) -> Tensor:
+        """Embed chunks as ``forward`` does, not yet brought to length 1, float32."""
         with torch.autocast(log_mel.device.type, enabled=False):
             known = (self.summary(log_mel.float()) - self.usual) @ self.whitening
         picture = self.level(log_mel)[:, None].contiguous(memory_format=torch.channels_last)
         heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
         learned = self.head(torch.cat([heard.mean(dim=2), heard.amax(dim=2)], dim=1))
-        return F.normalize(self.plain(known).float() + learned.float(), dim=1)
+        return self.plain(known).float() + learned.float()  # type: ignore[no-any-return]
 
 
 class VectorEncoder(nn.Module):
@@ -200,10 +206,14 @@ class VectorEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed vectors, (n, columns) -> (n, width), length 1."""
+        return F.normalize(self.unscaled(features), dim=1)
+
+    def unscaled(self, features: Tensor) -> Tensor:
+        """Embed vectors as ``forward`` does, not yet brought to length 1, float32."""
         usual = ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)
         if self.training:
             usual = usual + self.settings.noise * torch.randn_like(usual)
-        return F.normalize((self.linear(usual) + self.network(usual)).float(), dim=1)
+        return (self.linear(usual) + self.network(usual)).float()  # type: ignore[no-any-return]
 
 
 ContentModel = AudioEncoder | VectorEncoder

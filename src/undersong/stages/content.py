@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
@@ -33,11 +34,12 @@ from undersong.models.content import (
 )
 from undersong.progress import Progress, silent
 from undersong.stages.pieces import Pieces, of_audio, of_vectors
+from undersong.stages.tags import Tagger, read_tags, tag_loss
 from undersong.training import Outcome, mixed_precision, train
 
 FORMAT = 1
 AUDIO, AUTO, NONE = "audio", "auto", "none"
-PACE = {"plain": 0.1}  # what is whitened already learns slowly
+PACE = {"plain": 0.1, "encoder.plain": 0.1}  # what is whitened already learns slowly
 JUDGED = 1000  # pieces that a validation compares at most, whole artists
 
 
@@ -114,7 +116,9 @@ def embed_content(
         checkpoint=work / "content.safetensors",
         progress=progress,
     )
-    tracks, artists = _embed(catalogue, pieces, model)
+    with torch.no_grad():
+        vectors = pieces.embed(model, np.arange(len(pieces.artist)))
+    tracks, artists = of_items(catalogue, pieces, vectors, top=settings.top)
     return Content(tracks, artists, model, outcome, failed)
 
 
@@ -162,6 +166,9 @@ def _train(
     similar = relations.known(catalogue, "artist", trains)
     rows_of = _pieces_of(pieces.artist, len(parts))
     _check_related(pieces, trains, similar)
+    tags = read_tags(catalogue, pieces, trains) if settings.tags else None
+    tagger = Tagger(model, len(tags.field)).to(device) if tags else None
+    learns: nn.Module = tagger or model
 
     def loss(generator: np.random.Generator) -> Tensor:
         artists = _draw_artists(generator, np.flatnonzero(trains), similar, size, settings.similar)
@@ -170,17 +177,22 @@ def _train(
         )
         inputs = pieces.draw(rows[workers.own(len(rows))], generator)
         with mixed_precision(settings.training, device):
-            embedded = model(inputs)
-        embedded = workers.whole(embedded.float(), len(rows))
+            heard = model.unscaled(inputs)
+        heard = workers.whole(heard, len(rows))
         related = torch.from_numpy(related_pieces(pieces.artist[rows], similar)).to(device)
-        return multi_similarity(cosine(embedded), related, ~related, settings.loss)
+        similarity = cosine(F.normalize(heard, dim=1))
+        value = multi_similarity(similarity, related, ~related, settings.loss)
+        if tags and tagger:
+            has, known = (x.to(device) for x in tags.of(rows))
+            value = value + settings.tags * tag_loss(tagger.guess(heard), has, known)
+        return value
 
     validate = _judge(catalogue, parts == "validation", pieces, seed=seed)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         untrained = workers.agreed(validate(model.eval()))
     outcome = train(
-        model,
+        learns,
         loss=loss,
         validate=validate,
         schedule=settings.training,
@@ -273,12 +285,20 @@ def _judge(
     return validate
 
 
-@torch.no_grad()
-def _embed(
-    catalogue: Catalogue, pieces: Pieces, model: ContentModel
+def read_pieces(
+    catalogue: Catalogue, model: ContentModel, *, work: Path, progress: Progress = silent
+) -> Pieces:
+    """What a trained encoder reads of a catalogue, on the CPU; the encoder stays as it is."""
+    nobody = np.full(len(catalogue.artists), "none")
+    if isinstance(model, VectorEncoder):
+        return of_vectors(catalogue, model.source, nobody, model=model, device="cpu")
+    return of_audio(catalogue, nobody, model=model, work=work, device="cpu", progress=progress)[0]
+
+
+def of_items(
+    catalogue: Catalogue, pieces: Pieces, vectors: NDArray[np.float32], *, top: int
 ) -> tuple[Embeddings, Embeddings]:
-    """E_C of tracks and of artists (equation 1)."""
-    vectors = pieces.embed(model, np.arange(len(pieces.artist)))
+    """E_C of tracks and of artists (equation 1) from those of all pieces, (n, width)."""
     is_track = pieces.track >= 0
     track_ids = catalogue.ids("track")
     track, heard = pieces.track[is_track], vectors[is_track]
@@ -287,7 +307,7 @@ def _embed(
         heard,
         pieces.artist[is_track],
         popularity=popularity[track],
-        top=model.settings.top,
+        top=top,
         artists=len(catalogue.artists),
     )
     own = ~is_track

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
 from undersong.cli import cli
+from undersong.names import fold
+from undersong.sources.listens import folded
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -170,6 +172,25 @@ def test_an_archive_without_listens_is_refused(tmp_path):
     result = run(export(tmp_path / "my.zip", {"feedback.jsonl": b"{}"}), tmp_path / "home")
     assert result.exit_code == 1
     assert "has no listens in it" in result.output
+
+
+def test_names_are_folded_all_at_once_as_they_are_one_by_one():
+    names = [
+        "Öne",
+        "AC/DC",
+        "!!!",
+        " (a)  B_c ",
+        "ﬁn",
+        "İ",
+        "Straße",
+        "",
+        "...",
+        "ünï",
+        "x-y",
+        "\x7f",
+    ]
+    assert folded(pl.Series(names)).to_list() == [fold(x) for x in names]
+    assert folded(pl.Series([], dtype=pl.String)).to_list() == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{}\n", lines(listen("pia", "", "One"))])

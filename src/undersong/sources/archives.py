@@ -88,7 +88,7 @@ class Member:
         return data
 
 
-def members(path: Path, wanted: str) -> Iterator[Member]:
+def members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
     """Give the files of an archive, of a folder, or the one file that ``path`` is.
 
     Zip, tar, gzip, bzip2, xz and Zstandard are known by their first bytes, not by their names.
@@ -96,7 +96,7 @@ def members(path: Path, wanted: str) -> Iterator[Member]:
     Parameters
     ----------
     wanted : regular expression that is searched in the names, without regard to case
-        A file that stands alone is wanted whatever its name.
+    alone : a file that is no archive is wanted whatever its name
 
     Raises
     ------
@@ -116,7 +116,7 @@ def members(path: Path, wanted: str) -> Iterator[Member]:
         if zipfile.is_zipfile(path):
             yield from _zipped(path, pattern)
         else:
-            yield from _streamed(path, pattern)
+            yield from _streamed(path, pattern, alone=alone)
     except DAMAGED as error:
         raise _damaged(str(path), error) from error
 
@@ -134,11 +134,12 @@ def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
                 yield Member(info.filename, io.BufferedReader(_Guarded(stream, allowance), CHUNK))
 
 
-def _streamed(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
+def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[Member]:
     """Give what is in a tar, packed or not, or else the file itself."""
     with path.open("rb") as packed, _unpacked(packed, _allowance(path)) as stream:
         if not _is_tar(stream.peek(512)[:512]):
-            yield Member(path.name, stream)
+            if alone or pattern.search(path.name):
+                yield Member(path.name, stream)
             return
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for number, info in enumerate(archive):

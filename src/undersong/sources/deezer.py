@@ -45,7 +45,7 @@ def read(path: Path, failures: Failures) -> Imported:
         If one is lacking, or no line of it can be read.
     """
     found: dict[str, list[list[float]]] = {}
-    for member in members(path, WANTED):
+    for member in members(path, WANTED, alone=False):
         graph = "graph" in member.name
         found["graph" if graph else "features"] = _numbers(member, failures, 3 if graph else 57)
     lacking = sorted({"graph", "features"} - {name for name, rows in found.items() if rows})

@@ -35,7 +35,7 @@ def read(path: Path, failures: Failures) -> Imported:
         If it cannot be read, or lacks one of the four files.
     """
     rows: Rows = {}
-    for member in members(path, WANTED):
+    for member in members(path, WANTED, alone=False):
         name = Path(member.name).stem
         lines = separated(
             member, failures, mark="\t", width=WIDTHS[name], encoding=ENCODINGS.get(name, "utf-8")

@@ -144,21 +144,15 @@ def _table(member: Member, failures: Failures, user: str) -> Iterator[tuple[obje
         if text.startswith("#"):
             columns, mark = (LOG, "\t") if PLAYER.match(text) else (columns, mark)
             continue
-        if not columns:
-            mark = max("\t;,", key=text.count)
-            values = _values(text, mark)
-            columns, user, header = _shape(values, user)
-            if header:
-                continue
-        if columns:
-            try:
-                yield _ordered(_listen(columns, _values(text, mark)), user)
-                continue
-            except (ValueError, OverflowError, csv.Error) as error:
-                reason = str(error)
-        else:
-            reason = "is of no known shape, and no header stands before it"
-        failures.add(member.name, number, f"{reason}: {text[:80]!r}", remedy=REMEDY)
+        try:
+            if not columns:
+                mark = max("\t;,", key=text.count)
+                columns, user, header = _shape(_values(text, mark), user)
+                if header:
+                    continue
+            yield _ordered(_listen(columns, _values(text, mark)), user)
+        except (ValueError, OverflowError, csv.Error) as error:
+            failures.add(member.name, number, f"{error}: {text[:80]!r}", remedy=REMEDY)
 
 
 def _values(text: str, mark: str) -> list[str]:
@@ -195,6 +189,8 @@ def _columns(names: Sequence[str]) -> list[str]:
 
 
 def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
+    if not columns:
+        raise ValueError("is of no known shape, and no header stands before it")
     if len(values) < len(columns) - (columns is LOG):  # players leave out the last one
         raise ValueError(f"has {len(values)} values, not {len(columns)}")
     said = dict(zip(columns, values, strict=False))

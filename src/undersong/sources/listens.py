@@ -11,7 +11,7 @@ whether the listener went on early; null where the source does not say. A skippe
 play, but stays in ``listens``, so that sessions can be made of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,6 @@ from undersong.catalogue.tables import ITEMS, PLAYS, Catalogue
 from undersong.errors import DataError
 from undersong.names import fold
 from undersong.sources.credits import credits_of
-from undersong.sources.library import slug
 from undersong.sources.tags import UUID, Tags
 
 LISTENS: dict[str, pl.DataType] = {
@@ -86,8 +85,8 @@ def gather(blocks: Iterable[pl.DataFrame], *, parts: Path, source: str) -> Gathe
         If there is no listen that names an artist.
     """
     parts.mkdir(parents=True)
-    items = _Growing(("item",), [pl.first(*ITEM)])
-    plays = _Growing(("user", "item"), [pl.sum("plays")])
+    items = _Growing(lambda rows: rows.unique("item", keep="any"))
+    plays = _Growing(lambda rows: rows.group_by("user", "item").agg(pl.sum("plays")))
     count = skipped = nameless = 0
     for number, block in enumerate(blocks):
         named = _named(block)
@@ -113,27 +112,23 @@ def gather(blocks: Iterable[pl.DataFrame], *, parts: Path, source: str) -> Gathe
 
 
 class _Growing:
-    """Rows grouped by a key, joined block by block; at most twice as many as there are keys."""
+    """Rows that are grouped, joined block by block; at most twice as many as there are groups."""
 
-    def __init__(self, key: Sequence[str], sums: Sequence[pl.Expr]):
-        self._key = key
-        self._sums = sums
+    def __init__(self, group: Callable[[pl.DataFrame], pl.DataFrame]):
+        self._group = group
         self._joined: list[pl.DataFrame] = []
 
     def add(self, block: pl.DataFrame) -> None:
-        """Take more rows; small frames are joined as soon as the next is as large."""
+        """Take more rows; frames are joined as soon as the next is nearly as large."""
         rows = self._group(block)
         while self._joined and len(self._joined[-1]) < 2 * len(rows):
             rows = self._group(pl.concat([self._joined.pop(), rows]))
         self._joined.append(rows)
 
     def rows(self) -> pl.DataFrame:
-        """Give one row a key."""
+        """Give one row a group."""
         self._joined = [self._group(pl.concat(self._joined))]
         return self._joined[0]
-
-    def _group(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.group_by(self._key, maintain_order=True).agg(self._sums)
 
 
 def _named(block: pl.DataFrame) -> pl.DataFrame:
@@ -169,7 +164,7 @@ def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     )
     rows = rows.join(_main_artists(rows), on=["artist", "artist_ids"], nulls_equal=True)
     titles = rows.select(pl.col("title").drop_nulls().unique())
-    keys = pl.Series("key", [slug(x) for x in titles["title"]], dtype=pl.String)
+    keys = folded(titles["title"]).str.replace_all(" ", "-", literal=True).alias("key")
     rows = rows.join(titles.with_columns(keys), on="title", how="left")
     recordings = rows.drop_nulls("recording").group_by("artist_id", "key", "recording")
     likely = recordings.agg(pl.sum("plays")).sort("plays", "recording", descending=[True, False])
@@ -185,19 +180,25 @@ def _main_artists(rows: pl.DataFrame) -> pl.DataFrame:
     """Name the main artist of each credit: artist, artist_ids, artist_id, artist_name."""
     pairs = rows.select("artist", "artist_ids").unique(maintain_order=True)
     main = [_main(*x) for x in pairs.iter_rows()]
-    folded = [fold(name) for name, _ in main]
+    names = pl.Series("artist_name", [name for name, _ in main], dtype=pl.String)
+    keys = folded(names).to_list()
     known: dict[str, set[str]] = {}
-    for (_, mbid), key in zip(main, folded, strict=True):
+    for (_, mbid), key in zip(main, keys, strict=True):
         if mbid:
             known.setdefault(key, set()).add(mbid)
     ids = []
-    for (_, mbid), key in zip(main, folded, strict=True):
+    for (_, mbid), key in zip(main, keys, strict=True):
         same = known.get(key, set())
         ids.append(mbid or (min(same) if len(same) == 1 else key.replace(" ", "-")))
-    return pairs.with_columns(
-        pl.Series("artist_id", ids, dtype=pl.String),
-        pl.Series("artist_name", [name for name, _ in main], dtype=pl.String),
-    )
+    return pairs.with_columns(pl.Series("artist_id", ids, dtype=pl.String), names)
+
+
+def folded(names: pl.Series) -> pl.Series:
+    """Fold names as ``names.fold`` does; those of plain ASCII all at once."""
+    plain = names.str.to_lowercase().str.replace_all("[^a-z0-9]+", " ").str.strip_chars(" ")
+    other = ~names.str.contains(r"^[\x00-\x7f]*$") | (plain == "")
+    slow = pl.Series([fold(x) for x in names.filter(other)], dtype=pl.String)
+    return plain.scatter(other.arg_true(), slow)
 
 
 def _main(artist: str, artist_ids: str | None) -> tuple[str, str]:

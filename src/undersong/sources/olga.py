@@ -37,7 +37,7 @@ def read(path: Path, failures: Failures) -> Imported:
         If one is lacking, or has no column that it needs.
     """
     rows: dict[str, Rows] = {}
-    for member in members(path, WANTED):
+    for member in members(path, WANTED, alone=False):
         name = Path(member.name).stem
         needed = ("index",) if name == "artists" else ("a", "b")
         rows[name] = list(_named(member, failures, needed))

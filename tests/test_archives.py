@@ -1,0 +1,212 @@
+"""Archives made to harm: nothing is written outside, and every one is a clear error."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import zstandard
+from click.testing import CliRunner
+
+from undersong.catalogue import tables
+from undersong.cli import cli
+from undersong.errors import DataError
+from undersong.sources import archives
+from undersong.sources.archives import members
+from undersong.sources.failures import Failures
+
+LINE = b'{"user_name": "pia", "timestamp": 5, "track_metadata": {"artist_name": "Ann"}}\n'
+NAMES = ("../../listens/out.listens", "/tmp/listens/out.listens", "a/../../listens/b.listens")
+
+
+def tar(*entries):
+    """A tar of pairs of a header and its bytes."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for info, content in entries:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+def file(name, content=LINE):
+    return tarfile.TarInfo(name), content
+
+
+def link(name, target, kind):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info, b""
+
+
+def zipped(path, files, **options):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def run(path, home):
+    return CliRunner().invoke(cli, ["import", "listenbrainz", str(path), str(home)])
+
+
+def everything(folder):
+    return {x: x.read_bytes() for x in folder.rglob("*") if x.is_file()}
+
+
+def contents(path, wanted=r"\.txt$"):
+    return [(x.name, x.stream.read()) for x in members(path, wanted)]
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]
+)
+def test_whatever_packs_a_tar_is_known_by_its_bytes(tmp_path, pack):
+    path = tmp_path / "without_an_ending"
+    path.write_bytes(pack(tar(file("a/1.txt", b"one"), file("b.csv"), file("2.txt", b"two"))))
+    assert contents(path) == [("a/1.txt", b"one"), ("2.txt", b"two")]
+
+
+def test_a_folder_gives_its_files_and_those_of_its_archives(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "1.txt").write_bytes(b"one")
+    zipped(tmp_path / "x.zip", {"2.txt": b"two", "3.csv": b"no"})
+    assert contents(tmp_path) == [("sub/1.txt", b"one"), ("x.zip/2.txt", b"two")]
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_names_that_point_outside_write_nothing_there(tmp_path, form):
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    path = inside / f"evil.{form}"
+    if form == "zip":
+        zipped(path, dict.fromkeys(NAMES, LINE))
+    else:
+        path.write_bytes(tar(*map(file, NAMES)))
+    result = run(path, inside / "home")
+    assert result.exit_code == 0, result.output
+    assert tables.read(inside / "home").plays["plays"].to_list() == [len(NAMES)]
+    assert all(x == path or (inside / "home") in x.parents for x in everything(tmp_path))
+
+
+def test_links_and_devices_in_a_tar_are_passed_over(tmp_path):
+    secret = tmp_path / "secret.listens"
+    secret.write_bytes(LINE)
+    path = tmp_path / "evil.tar"
+    path.write_bytes(
+        tar(
+            link("listens/a.listens", str(secret), tarfile.SYMTYPE),
+            link("listens/b.listens", "../secret.listens", tarfile.LNKTYPE),
+            link("listens/c.listens", "", tarfile.FIFOTYPE),
+            link("listens/d.listens", "", tarfile.CHRTYPE),
+        )
+    )
+    result = run(path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "has no listens in it" in result.output
+
+
+def test_an_archive_in_an_archive_is_not_opened(tmp_path):
+    inner = zipped(tmp_path / "inner.zip", {"listens/1.jsonl": LINE}).read_bytes()
+    result = run(zipped(tmp_path / "outer.zip", {"listens/in.zip": inner}), tmp_path / "home")
+    assert "has no listens in it" in result.output
+
+
+@pytest.mark.parametrize("form", ["zip", "tar.gz", "tar.zst"])
+def test_a_bomb_is_refused_before_it_fills_anything(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1 << 22)
+    name, data = "listens/1.listens", bytes(1 << 25)
+    path = tmp_path / f"bomb.{form}"
+    if form == "zip":
+        zipped(path, {name: data})
+    else:
+        pack = gzip.compress if form == "tar.gz" else zstandard.compress
+        path.write_bytes(pack(tar(file(name, data))))
+    assert path.stat().st_size < 1 << 17
+    result = run(path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "unpacks to more than 4 MiB" in result.output
+    assert not (tmp_path / "home" / "catalogue.json").exists()
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = zipped(tmp_path / "my.zip", {"listens/1.jsonl": LINE})
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1
+    path.write_bytes(data)
+    result = run(path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "is encrypted" in result.output
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "tar.gz", "tar.zst", "tar.xz", "tar.bz2"])
+def test_a_cut_archive_is_refused(tmp_path, form):
+    packs = {
+        "tar": bytes,
+        "tar.gz": gzip.compress,
+        "tar.zst": zstandard.compress,
+        "tar.xz": lzma.compress,
+        "tar.bz2": bz2.compress,
+    }
+    generator = np.random.default_rng(7)
+    data = b"".join(LINE + generator.bytes(40).hex().encode() + b"\n" for _ in range(3_000))
+    path = tmp_path / f"cut.{form}"
+    if form == "zip":
+        zipped(path, {"listens/1.jsonl": data})
+    else:
+        path.write_bytes(packs[form](tar(file("listens/1.listens", data))))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    home = tmp_path / "home"
+    result = run(path, home)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert not (home / "catalogue.json").exists()
+
+
+def test_a_line_without_an_end_is_passed_over_in_bounded_memory(tmp_path):
+    path = tmp_path / "1.listens"
+    path.write_bytes(LINE + b"x" * (3 << 20) + b"\n" + LINE)
+    home = tmp_path / "home"
+    assert run(path, home).exit_code == 0
+    assert tables.read(home).plays["plays"].to_list() == [2]
+    assert "2,a line of more than 1 MiB" in (home / "failures.csv").read_text()
+
+
+def test_a_file_that_must_be_read_at_once_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LARGEST_WHOLE", 1 << 10)
+    (tmp_path / "a.txt").write_bytes(bytes(2_000))
+    [member] = members(tmp_path / "a.txt", "txt")
+    with pytest.raises(DataError, match=r"a\.txt is larger than"):
+        member.whole()
+
+
+def test_what_the_list_of_failures_shows_harms_no_terminal():
+    failures = Failures()
+    failures.add("a\x1b[2J\n.csv", 3, "bad\r\x07" + "x" * 500, remedy="none")
+    file, line, reason, _ = failures.rows[0]
+    assert file == "a\\x1b[2J\\x0a.csv"
+    assert line == 3
+    assert len(reason) < 250
+
+
+def test_the_catalogue_of_a_music_folder_is_not_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "files.parquet").write_bytes(b"")
+    path = tmp_path / "1.listens"
+    path.write_bytes(LINE)
+    assert "holds the catalogue of a folder of music" in run(path, tmp_path / "home").output
+
+
+def test_a_failed_import_leaves_the_old_catalogue(tmp_path):
+    path, home = tmp_path / "1.listens", tmp_path / "home"
+    path.write_bytes(LINE)
+    assert run(path, home).exit_code == 0
+    before = everything(home)
+    path.write_bytes(b"{}\n")
+    assert run(path, home).exit_code == 1
+    assert everything(home) == before

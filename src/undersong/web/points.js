@@ -1,8 +1,14 @@
-// The points of the map, drawn by the graphics card, or plainly where there is none.
+// The points of the map, drawn by the graphics card, or pixel by pixel where there is none.
 //
 // Both ways give a function draw(view, look): view has width, height (CSS pixels), ratio, and
 // scale, left, top with pixel = left + scale * x and top - scale * y; look has size (radius in CSS
 // pixels), ink and tail (colours such as #c2410c) and genre (only this one stands out; -1: all).
+
+const STRENGTH = { ink: 0.6, tail: 0.8 }; // alpha of one point
+const FAINT = 0.13; // share of it for what does not stand out
+const LEVELS = 4; // of how much of a pixel a disc covers
+
+const IMITATIONS = /swiftshader|llvmpipe|softpipe|basic render|software/i;
 
 const VERTEX = `#version 300 es
 in vec2 place;
@@ -14,7 +20,7 @@ out float strength;
 void main() {
   gl_Position = vec4(place * lens.xz + lens.yw, 0.0, 1.0);
   gl_PointSize = size;
-  strength = wanted < 0.0 || genre == wanted ? 1.0 : 0.13;
+  strength = wanted < 0.0 || genre == wanted ? 1.0 : ${FAINT};
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -29,17 +35,25 @@ void main() {
   shown = vec4(colour.rgb * alpha, alpha);  // premultiplied
 }`;
 
-const STRENGTH = { ink: 0.6, tail: 0.8 };
-
 /**
  * Make the function that draws points.
  * @param points x, y, genre: arrays of n numbers; tail: index of the first long-tail one, as those
  *   stand last and so lie on top
  */
 export function drawer(canvas, points) {
-  const gl = canvas.getContext("webgl2", { antialias: false, powerPreference: "low-power" });
-  canvas.dataset.drawn = gl ? "webgl" : "plain";
-  return gl ? byCard(gl, points) : plainly(canvas.getContext("2d"), points);
+  const gl = hasCard()
+    && canvas.getContext("webgl2", { antialias: false, powerPreference: "low-power" });
+  canvas.dataset.drawn = gl ? "card" : "pixels";
+  return gl ? byCard(gl, points) : byPixel(canvas.getContext("2d"), points);
+}
+
+/** Say whether WebGL means a graphics card: imitated by the processor it is five times slower. */
+function hasCard() {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const told = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = told ? gl.getParameter(told.UNMASKED_RENDERER_WEBGL) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return Boolean(gl) && !IMITATIONS.test(name);
 }
 
 function byCard(gl, points) {
@@ -87,24 +101,60 @@ function bind(gl, program, { name, width, numbers }) {
   gl.vertexAttribPointer(place, width, gl.FLOAT, false, 0, 0);
 }
 
-/** Squares instead of discs, as those are far quicker without a graphics card. */
-function plainly(context, points) {
+/** Write discs into the pixels of an image: quicker than any canvas where no card helps. */
+function byPixel(context, points) {
   const n = points.x.length;
+  let image = null;
   return (view, look) => {
-    const { ratio, scale, left, top, width, height } = view;
-    const side = 1.8 * look.size;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
+    const { width, height } = context.canvas;
+    if (image?.width !== width || image.height !== height) image = context.createImageData(width, height);
+    const pixels = new Uint32Array(image.data.buffer);
+    pixels.fill(0);
+    const stamp = disc(look.size * view.ratio, width);
     for (const [kind, from, to] of [["ink", 0, points.tail], ["tail", points.tail, n]]) {
-      context.fillStyle = look[kind];
+      const [full, faint] = [1, FAINT].map((share) => inks(look[kind], STRENGTH[kind] * share));
       for (let i = from; i < to; i++) {
-        const x = left + scale * points.x[i];
-        const y = top - scale * points.y[i];
-        if (x < 0 || y < 0 || x > width || y > height) continue;
-        const some = look.genre < 0 || points.genre[i] === look.genre;
-        context.globalAlpha = some ? STRENGTH[kind] : 0.1;
-        context.fillRect(x - side / 2, y - side / 2, side, side);
+        const x = Math.round(view.ratio * (view.left + view.scale * points.x[i]));
+        const y = Math.round(view.ratio * (view.top - view.scale * points.y[i]));
+        const { reach } = stamp;
+        if (x < reach || y < reach || x >= width - reach || y >= height - reach) continue;
+        const ink = look.genre < 0 || points.genre[i] === look.genre ? full : faint;
+        put(pixels, y * width + x, stamp, ink);
       }
     }
+    context.putImageData(image, 0, 0);
   };
+}
+
+function put(pixels, at, { offsets, covers }, ink) {
+  for (let k = 0; k < offsets.length; k++) {
+    const place = at + offsets[k];
+    pixels[place] = ink[covers[k] + (pixels[place] >>> 24)];
+  }
+}
+
+/** The pixels of a disc around one: how far each is in the image, and where its inks begin. */
+function disc(radius, width) {
+  const reach = Math.ceil(radius);
+  const offsets = [];
+  const covers = [];
+  for (let y = -reach; y <= reach; y++) {
+    for (let x = -reach; x <= reach; x++) {
+      const cover = Math.min(LEVELS, Math.round(LEVELS * (radius - Math.hypot(x, y) + 0.5)));
+      if (cover <= 0) continue;
+      offsets.push(y * width + x);
+      covers.push((cover - 1) * 256);
+    }
+  }
+  return { reach, offsets: Int32Array.from(offsets), covers: Int32Array.from(covers) };
+}
+
+/** What a pixel becomes, as ABGR: for each level of cover and each alpha that it has before. */
+function inks(colour, strength) {
+  const [red, green, blue] = shares(colour).map((share) => Math.round(255 * share));
+  return Uint32Array.from({ length: LEVELS * 256 }, (_, at) => {
+    const cover = (strength * (Math.floor(at / 256) + 1)) / LEVELS;
+    const alpha = Math.round((at % 256) + (255 - (at % 256)) * cover);
+    return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  });
 }

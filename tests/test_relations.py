@@ -192,7 +192,7 @@ def test_popular_items_counted_apart_are_related_as_all_others(
     expected = np.zeros((29, 29), dtype=bool)
     for i in range(29):
         shared = [(heard[:, i] & heard[:, j]).sum() for j in range(29)]
-        weight = shared * (1 / np.sqrt(users.astype(np.float32)))
+        weight = np.float32(shared) * (1 / np.sqrt(np.maximum(users, 1).astype(np.float32)))
         close = [j for j in np.argsort(-weight, kind="stable") if j != i and shared[j] >= threshold]
         expected[i, close[: top or None]] = True
     found = relations.shared_listeners(

@@ -133,9 +133,10 @@ def _join_names(
     """Join groups of one name, the surest first, as long as each is the other's only best one."""
     doubts: set[Doubt] = set()
     while True:
-        here = sorted({groups.of(row) for row in rows}, key=lambda x: groups.rows(x)[0])
+        here = {groups.of(row) for row in rows}
         scores: dict[tuple[int, int], Score] = {}
-        for one, other in combinations(here, 2):
+        rivals: dict[int, list[int]] = {}
+        for one, other in combinations(sorted(here), 2):
             mine, theirs = groups.members(one), groups.members(other)
             if {x.key[0] for x in mine} & {x.key[0] for x in theirs}:
                 continue
@@ -149,7 +150,9 @@ def _join_names(
                 doubts.add(_doubt("contradiction", mine, theirs))
             else:
                 scores[one, other] = (agreed - opposed, likeness(mine, theirs))
-        sure = [pair for pair in scores if _only_best(groups, pair, scores)]
+                rivals.setdefault(one, []).append(other)
+                rivals.setdefault(other, []).append(one)
+        sure = [pair for pair in scores if _only_best(groups, pair, scores, rivals)]
         if not sure:
             return doubts | {
                 _doubt("several", groups.members(one), groups.members(other))
@@ -160,15 +163,18 @@ def _join_names(
 
 
 def _only_best(
-    groups: Groups, pair: tuple[int, int], scores: Mapping[tuple[int, int], Score]
+    groups: Groups,
+    pair: tuple[int, int],
+    scores: Mapping[tuple[int, int], Score],
+    rivals: Mapping[int, Sequence[int]],
 ) -> bool:
     """Say whether no other group of the sources of one is as good a match for the other."""
     for mine, theirs in (pair, pair[::-1]):
         sources = {x.key[0] for x in groups.members(theirs)}
-        for rival, score in scores.items():
-            if rival == pair or mine not in rival or score < scores[pair]:
+        for other in rivals[mine]:
+            score = scores[min(mine, other), max(mine, other)]
+            if other == theirs or score < scores[pair]:
                 continue
-            other = rival[0] if rival[1] == mine else rival[1]
             if sources & {x.key[0] for x in groups.members(other)}:
                 return False
     return True

@@ -39,8 +39,16 @@ UPLOADING = (
 SIMILAR = "/api/items/artist/artist%203/similar?k=5"
 NO_TORCH = """
 import sys
-sys.modules["torch"] = None
 from undersong.cli import main
+
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("torch is blocked", name=name)
+
+
+sys.meta_path.insert(0, NoTorch())
 sys.argv = ["undersong", *sys.argv[1:]]
 main()
 """

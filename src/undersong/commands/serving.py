@@ -68,14 +68,13 @@ def serve(
         ServiceSettings(token, rate, media, quiet),
         log=lambda line: click.echo(line, err=True),
     )
-    listening = server.bind(host, port)
     scheme = "https" if certificate else "http"
-    click.echo(
-        app.first_line(reader.current, f"{scheme}://{address(host, listening.getsockname()[1])}")
-    )
-    if token:
-        click.echo(f"clients must show the token in {token_file}", err=True)
-    server.run(made, listening, certificate=certificate, key=key)
+    with server.bind(host, port) as listening:
+        place = f"{scheme}://{address(host, listening.getsockname()[1])}"
+        click.echo(app.first_line(reader.current, place))
+        if token:
+            click.echo(f"clients must show the token in {token_file}", err=True)
+        server.run(made, listening, certificate=certificate, key=key)
 
 
 def is_loopback(host: str) -> bool:

@@ -358,9 +358,8 @@ def _nothing_known(one: Item) -> str:
 
 def _alike(items: Items, asked: str, limit: int) -> list[int]:
     """Rows of names that look like a mistyped one, among the best known of about its length."""
-    length = len(asked)
-    close = items.folded.str.len_chars().is_between(length - 2, length + 2).to_numpy()
-    rows = np.flatnonzero(close)
+    lengths = items.folded.str.len_chars().to_numpy().astype(np.int64)
+    rows = np.flatnonzero(np.abs(lengths - len(asked)) <= 2)
     rows = rows[np.argsort(items.fame[rows], kind="stable")][:COMPARED].tolist()
     names = {items.folded[row]: row for row in reversed(rows)}
     return [names[x] for x in difflib.get_close_matches(asked, names, n=limit, cutoff=0.7)]

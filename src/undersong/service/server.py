@@ -103,6 +103,7 @@ def run(
         http=Impatient,
         ws="none",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         date_header=False,

@@ -141,7 +141,7 @@ def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[
             if alone or pattern.search(path.name):
                 yield Member(path.name, stream)
             return
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
             for number, info in enumerate(archive):
                 _few(path, number)
                 if info.isreg() and pattern.search(info.name):

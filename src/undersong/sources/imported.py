@@ -112,6 +112,11 @@ def import_whole(
     _refuse_music(folder)
     failures = Failures()
     imported = read(path, failures)
+    if imported.catalogue.artists.is_empty():
+        first = "; ".join(
+            f"line {line} of {file}: {said}" for file, line, said, _ in failures.rows[:1]
+        )
+        raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
     write(imported, folder, failures=failures)
     return imported, failures
 

@@ -39,7 +39,7 @@ LISTENS: dict[str, pl.DataType] = {
 ITEM = ("artist", "artist_ids", "title", "recording", "source_id")
 KEPT = ("user", "item", "listened_at", "seconds", "skipped", "plays")
 LONGEST = 1_000  # characters of a name
-BLOCK = 200_000  # listens; a block of a source should have about so many
+BLOCK = 100_000  # listens; a block of a source should have about so many
 IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
 
 

@@ -14,7 +14,7 @@ export function draw(context, { view, seen, labels, marks, crowd, names, colours
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   const write = writer(context, { colours, width, height });
-  if (marks.chosen >= 0) spokes(context, { seen, marks, colours, isTail });
+  if (marks.chosen >= 0) spokes(context, { seen, marks, colours });
   for (const i of [marks.under, marks.chosen]) {
     if (i < 0) continue;
     const [x, y] = seen(i);
@@ -23,6 +23,7 @@ export function draw(context, { view, seen, labels, marks, crowd, names, colours
   }
   for (const i of marks.near) {
     const [x, y] = seen(i);
+    ring(context, { x, y, radius: 4, colour: isTail(i) ? colours.tail : colours.ink });
     write(names[i], { x, y, beside: true });
   }
   for (const [text, x, y] of labels) write(text, { x, y, region: true });
@@ -32,7 +33,7 @@ export function draw(context, { view, seen, labels, marks, crowd, names, colours
   }
 }
 
-function spokes(context, { seen, marks, colours, isTail }) {
+function spokes(context, { seen, marks, colours }) {
   const [x, y] = seen(marks.chosen);
   context.lineWidth = 1;
   context.strokeStyle = colours.soft;
@@ -44,10 +45,6 @@ function spokes(context, { seen, marks, colours, isTail }) {
   }
   context.stroke();
   context.globalAlpha = 1;
-  for (const i of marks.near) {
-    const [nx, ny] = seen(i);
-    ring(context, { x: nx, y: ny, radius: 4, colour: isTail(i) ? colours.tail : colours.ink });
-  }
 }
 
 function ring(context, { x, y, radius, colour }) {

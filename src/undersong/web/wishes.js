@@ -39,8 +39,8 @@ export function controls({ genres, regions }) {
   return element(
     "form",
     { class: "wishes", "aria-label": "Wishes", onsubmit: (event) => event.preventDefault() },
-    dial({ key: "dig", name: "Dig deeper", ends: ["everyone", "the least known"], now, said: dug }),
-    dial({ key: "tail", name: "Long tail", ends: ["links count", "links forgotten"], now, said: forgot }),
+    dial({ key: "dig", name: "Dig deeper", ends: ["everyone", "least known"], now, said: dug }),
+    dial({ key: "tail", name: "Long tail", ends: ["links count", "forgotten"], now, said: forgot }),
     element(
       "details",
       hidden ? { open: true } : {},

@@ -1,0 +1,114 @@
+"""Every stage beside what a user would pick instead: JSON, and a page with a plot.
+
+    scripts/bench [--quick] [--only STAGE] [--threads 1] [--out FOLDER]
+
+Each stage runs in a process of its own, so that one leaves no memory to the next; within a stage
+the ways take turns. Without ``--quick`` the page and its files go to docs/.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from undersong.files import replacing, write_json
+
+HERE = Path(__file__).parent
+NAMES = ("log_mel", "loss", "graph_step", "listeners", "search", "judging")
+
+
+def main():
+    """Measure the stages asked for, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", action="append", choices=NAMES)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=HERE.parent.parent / "docs")
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.stage:
+        print(json.dumps(measure_stage(given.stage, quick=given.quick, threads=given.threads)))
+        return
+    cases = []
+    for name in given.only or NAMES:
+        print(name, file=sys.stderr, flush=True)
+        cases += in_its_own_process(name, given)
+        found = {"machine": in_its_own_process("machine", given), "cases": cases}
+        write_json(given.out / "speed.json", found)  # what is measured stays if a stage fails
+    write_page(given.out, found)
+
+
+def in_its_own_process(stage, given):
+    """What a stage found."""
+    words = [sys.executable, "-W", "ignore", __file__, "--stage", stage]
+    words += ["--threads", str(given.threads), *(["--quick"] if given.quick else [])]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_stage(stage, *, quick, threads):
+    """Measure one stage with so many threads."""
+    import stages
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        if stage == "machine":
+            return stages.machine(quick)
+        return list(stages.STAGES[stage](quick))
+
+
+def write_page(out, found):
+    """Write speed.md and speed.svg beside the JSON."""
+    about = ", ".join(f"{value:.3g} {name}" for name, value in found["machine"].items())
+    lines = [
+        "# Speed, side by side",
+        "",
+        "Written by `scripts/bench`. Medians of interleaved rounds within one process a stage. The",
+        "machine did other work at the same time: compare within a row, not between rows.",
+        "What the machine does by itself, at the end of the same run: " + about + ".",
+        "",
+        "| stage | size | way | ms | MiB more at its peak | times undersong's time |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for case in found["cases"]:
+        own = case["sides"]["undersong"]["seconds"]
+        for way, side in case["sides"].items():
+            numbers = (1e3 * side["seconds"], side["mebibytes"], side["seconds"] / own)
+            shown = [f"{x:,.{d}f}" for x, d in zip(numbers, (2, 0, 2), strict=True)]
+            shown[1] = shown[1] if side["mebibytes"] else "not told"
+            cells = " | ".join(shown)
+            lines.append(f"| {case['stage']} | {case['size']} | {way} | {cells} |")
+    checks = [f"- {x['stage']}, {x['size']}: {x['check']}." for x in found["cases"] if "check" in x]
+    lines += ["", "What was computed is the same:" if checks else "", "", *checks]
+    lines += ["", "![Times as fast as the other way](speed.svg)", ""]
+    with replacing(out / "speed.md") as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+    draw(out / "speed.svg", found["cases"])
+
+
+def draw(path, cases):
+    """Draw how many times as fast each stage is as the way beside it."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    names = [f"{x['stage']}, {x['size']}\nagainst {list(x['sides'])[1]}" for x in cases]
+    ratios = [x["times as fast"] for x in cases]
+    figure, axes = plt.subplots(figsize=(8, 0.6 * len(cases) + 1), layout="constrained")
+    bars = axes.barh(names, ratios, color="#4477aa")
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast (right of the line: undersong is faster)")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

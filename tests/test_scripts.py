@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("scripts/setup", "scripts/demo", "scripts/test", "scripts/check", "scripts/real-data")
+SCRIPTS = (
+    "scripts/bench",
+    "scripts/setup",
+    "scripts/demo",
+    "scripts/test",
+    "scripts/check",
+    "scripts/real-data",
+)
 TOOLS = ("bash", "cat", "cksum", "dirname")  # what scripts/setup needs besides Python
 
 

@@ -54,7 +54,8 @@ ORDER = [
     "additions.given", "additions.embedding", "additions.adding",
     "identity.spelling", "identity.items", "identity.groups", "identity.matching",
     "identity.records", "identity.naming", "identity.combining", "identity.merging", "identity.folder",
-    "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
+    "cluster.connection", "cluster.streaming", "cluster.neighbours", "cluster.embedding",
+    "cluster.training", "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world", "demo.tour",
     "service.generation", "service.answers", "service.settings", "service.asking",
     "service.replies", "service.access", "service.limits",
     "service.metrics", "service.media", "service.picture", "service.upload", "service.api",
@@ -64,7 +65,7 @@ ORDER = [
     "service.page", "service.app", "service.server",
     "commands.group", "commands.importing", "commands.importing_services", "commands.audio", "commands.learning", "commands.measuring",
     "commands.answering", "commands.explaining", "commands.publishing", "commands.exporting",
-    "commands.adding", "commands.identifying", "commands.recommending", "commands.serving", "commands.showing",
+    "commands.adding", "commands.identifying", "commands.recommending", "commands.serving", "commands.showing", "commands.scaling",
     "cli", "__main__",
 ]
 # fmt: on

@@ -49,6 +49,7 @@ def fault_of_command(line, *, whole):
     """
     words = shlex.split(re.sub(r"[\[\]]|\.\.\.", " ", line), comments=True)[1:]
     words = words[: next((i for i, x in enumerate(words) if x in ("|", ">", "&&", ";")), None)]
+    words = words[2:] if words[0] == "--cluster" else words  # of all commands, with its address
     command, context = cli, click.Context(cli, info_name="undersong")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)

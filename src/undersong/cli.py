@@ -16,10 +16,11 @@ from undersong.commands import (
     measuring,
     publishing,
     recommending,
+    scaling,
     serving,
     showing,
 )
-from undersong.commands.group import Group
+from undersong.commands.group import CLUSTER, Group, check_cluster
 
 COMMANDS = (
     importing.import_,
@@ -45,17 +46,22 @@ COMMANDS = (
     serving.serve,
     showing.demo,
     showing.twin,
+    scaling.relations,
+    scaling.embed,
 )
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="undersong")
-def cli() -> None:
+@CLUSTER
+@click.pass_context
+def cli(context: click.Context, cluster: str | None) -> None:
     """Learn one embedding for every artist and track, and answer what is similar.
 
     Also for those that nobody has linked yet. Begin with `undersong demo`, or with your own
     tables: `undersong import tables`, `train`, `evaluate`, `similar`.
     """
+    check_cluster(context, cluster)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ transitive, and one connected component would hold almost every artist. An item 
 to itself. What a matrix does not hold is unrelated or unknown; each function says which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from scipy import sparse
 from undersong.catalogue.tables import Catalogue, Field, Kind, Role
 from undersong.errors import DataError
 
+Rows = NDArray[np.int64]
 META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
 QUANTILES = 5
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
@@ -122,7 +124,12 @@ def listeners(catalogue: Catalogue, kind: Kind) -> sparse.csr_matrix:
 
 
 def shared_listeners(
-    plays: sparse.csr_matrix, *, threshold: int, top: int, block: int = 1024
+    plays: sparse.csr_matrix,
+    *,
+    threshold: int,
+    top: int,
+    block: int = 1024,
+    each: Callable[[Callable[[int], list[Rows]], Iterable[int]], Iterable[list[Rows]]] = map,
 ) -> sparse.csr_matrix:
     """R_U: items that many users have in common, (n, n) bool (section 2.2).
 
@@ -131,6 +138,7 @@ def shared_listeners(
     shares most; both together ask for both. "Most" is by shared users over the root of the
     product of the two items' numbers of users, so that the best known are not everybody's
     neighbours; the paper does not say. Symmetric by union. Memory is bounded by ``block`` rows.
+    ``each`` applies a function to every block, in order; a cluster may do that.
     """
     heard = (plays > 0).astype(np.float32).tocsr()
     n, users = heard.shape[1], heard.getnnz(axis=0)
@@ -146,18 +154,48 @@ def shared_listeners(
             item, np.arange(n), count, scale=scale, threshold=threshold, top=top
         )
     heard = heard[:, rest]
-    users_of = heard.T.tocsr()
-    for start in range(0, len(rest), block):
-        shared = users_of[start : start + block] @ heard
-        for place, item in enumerate(rest[start : start + block]):
-            span = slice(shared.indptr[place], shared.indptr[place + 1])
-            others = np.append(popular, rest[shared.indices[span]])
-            count = np.append(with_popular[item], shared.data[span])
-            found[item] = _most_shared(
-                item, others, count, scale=scale, threshold=threshold, top=top
-            )
+    one = partial(
+        _of_block,
+        heard,
+        heard.T.tocsr(),
+        rest,
+        popular,
+        with_popular,
+        scale=scale,
+        threshold=threshold,
+        top=top,
+        block=block,
+    )
+    starts = range(0, len(rest), block)
+    for start, some in zip(starts, each(one, starts), strict=True):
+        for item, others in zip(rest[start : start + block], some, strict=True):
+            found[item] = others
     rows = np.repeat(np.arange(n), [len(x) for x in found])
     return _symmetric(rows, np.concatenate([np.empty(0, dtype=np.int64), *found]), n)
+
+
+def _of_block(
+    heard: sparse.csr_matrix,
+    users_of: sparse.csr_matrix,
+    rest: Rows,
+    popular: Rows,
+    with_popular: NDArray[np.float32],
+    start: int,
+    *,
+    scale: NDArray[np.float32],
+    threshold: int,
+    top: int,
+    block: int,
+) -> list[Rows]:
+    """Relate each of a block of the items that are not popular to those it shares most with."""
+    shared = users_of[start : start + block] @ heard
+    found = []
+    for place, item in enumerate(rest[start : start + block]):
+        span = slice(shared.indptr[place], shared.indptr[place + 1])
+        others = np.append(popular, rest[shared.indices[span]])
+        count = np.append(with_popular[item], shared.data[span])
+        found.append(_most_shared(item, others, count, scale=scale, threshold=threshold, top=top))
+    return found
 
 
 def _users_shared(heard: sparse.csr_matrix, items: NDArray[np.int64]) -> NDArray[np.float32]:

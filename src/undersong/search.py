@@ -1,7 +1,7 @@
 """Answers of a run: open what it answers with, ask, and show or write what was found."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -235,6 +235,7 @@ def write_neighbours(
     queries: NDArray[np.int64],
     request: Request,
     facts: Facts | None = None,
+    ask: Callable[..., Iterator[Block]] = retrieve,
     progress: Progress = silent,
 ) -> tuple[int, str]:
     """Write the answers of many items as one table: item, rank from 1, neighbour, score.
@@ -242,6 +243,7 @@ def write_neighbours(
     With a learned order there is also a column confidence. Each block goes to a file of its own
     and they are joined by streaming, so memory is bounded by a block. Returns the number of rows,
     and in a sentence why there is none, if filters left none. ``out`` appears whole or not at all.
+    ``ask`` may do what ``retrieve`` does elsewhere, such as on a cluster.
     """
     ids = np.array(index.embeddings.ids, dtype=object)
     learned = index.ranker is not None and not request.paper
@@ -250,7 +252,7 @@ def write_neighbours(
     with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
         empty = nothing(np.zeros(0, dtype=np.int64))
         _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
-        for number, block in enumerate(retrieve(index, queries, request=request, facts=facts)):
+        for number, block in enumerate(ask(index, queries, request=request, facts=facts)):
             table = _table(ids, block, learned=learned)
             table.write_parquet(Path(folder) / f"{number:08}.parquet")
             done, note = done + len(block.rows), block.note

@@ -6,9 +6,10 @@ The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, rea
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,7 @@ from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
+Hear = Callable[[Iterable[Path]], Iterator[Heard | Undecodable]]
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
 
@@ -52,6 +54,7 @@ def extract(
     folder: Path,
     *,
     workers: int | None = None,
+    hear: Hear | None = None,
     progress: Progress = silent,
 ) -> Extraction:
     """Analyse every track that has a path; what was analysed before is not done again.
@@ -64,6 +67,7 @@ def extract(
     ----------
     folder : made if absent; killed at any moment, the next call goes on
     workers : child processes that decode; as many as there are processors unless given
+    hear : what decodes files in the order given, in place of those; such as a cluster
 
     Raises
     ------
@@ -87,7 +91,7 @@ def extract(
             folder,
             root=catalogue.audio_root or Path(),
             run=run,
-            workers=workers or os.cpu_count() or 1,
+            hear=hear or partial(decode, workers=workers or os.cpu_count() or 1),
             before=len(files) - len(pending),
             progress=progress,
         )
@@ -145,7 +149,7 @@ def _analyse(
     *,
     root: Path,
     run: int,
-    workers: int,
+    hear: Hear,
     before: int,
     progress: Progress,
 ) -> int:
@@ -153,7 +157,7 @@ def _analyse(
     total, failed, seconds = before + len(pending), 0, 0.0
     started = time.monotonic()
     progress(STAGE, before, total)
-    sounds = decode((root / x for x in pending["path"]), workers=workers)
+    sounds = hear(root / x for x in pending["path"])
     number = shards.next_shard(folder)
     for start in range(0, len(pending), SHARD):
         found: list[Heard | Undecodable] = []

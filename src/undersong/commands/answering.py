@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from undersong.commands.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, kind_of
+from undersong.commands.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, kind_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -180,9 +180,12 @@ def neighbours(
     asked = search.select(index.embeddings, table, search.read_ids(items) if items else None)
     if among:
         request = _closed(request, search.read_ids(among), index.embeddings, table)
-    with ProgressDisplay() as progress:
+    with cluster() as there, ProgressDisplay() as progress:
+        ask = search.retrieve
+        if there:
+            from undersong.cluster.neighbours import retrieve_there as ask
         written, note = search.write_neighbours(
-            index, out, queries=asked.rows, request=request, facts=facts, progress=progress
+            index, out, queries=asked.rows, request=request, facts=facts, ask=ask, progress=progress
         )
     if asked.without:
         click.echo(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.commands.group import FOLDER
+from undersong.commands.group import FOLDER, cluster
 
 
 @click.command()
@@ -30,9 +30,12 @@ def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | 
     from undersong.terminal import ProgressDisplay
 
     folder = out or catalogue / tables.EXTRACTED
-    with ProgressDisplay() as progress:
+    with cluster() as there, ProgressDisplay() as progress:
+        hear: extraction.Hear | None = None
+        if there:
+            from undersong.cluster.streaming import decode_there as hear
         found = extraction.extract(
-            tables.read(catalogue), folder, workers=workers, progress=progress
+            tables.read(catalogue), folder, workers=workers, hear=hear, progress=progress
         )
     click.echo(extraction.text(found, folder))
     if len(found.failed) and not keep_going:

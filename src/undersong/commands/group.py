@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from undersong.errors import UndersongError
+from undersong.errors import UndersongError, nearest_known
 
 if TYPE_CHECKING:
     from undersong.catalogue.tables import Kind
@@ -25,6 +27,52 @@ LONG_TAIL = click.option(
     help="0: all evidence counts. 1: relations do not, so that unlinked items get their turn.",
 )
 TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
+
+
+CLUSTERED = ("extract", "relations", "train", "embed", "neighbours")
+CLUSTER = click.option(
+    "--cluster",
+    metavar="HOST:PORT",
+    help=f"Do it on this Ray cluster: {', '.join(CLUSTERED)}. docs/cluster.md",
+)
+
+
+def check_cluster(context: click.Context, address: str | None) -> None:
+    """Refuse a cluster for what is done on one machine alone.
+
+    Raises
+    ------
+    UndersongError
+        If it is asked for by another command than those of ``CLUSTERED``.
+    """
+    command = context.invoked_subcommand or ""
+    if address and command not in CLUSTERED:
+        raise UndersongError(
+            f"--cluster has no part in {command!r}; {nearest_known(command, CLUSTERED)}"
+        )
+
+
+@contextmanager
+def cluster() -> Iterator[bool]:
+    """Join the cluster that ``--cluster`` names, and say whether it names one.
+
+    Raises
+    ------
+    UndersongError
+        If ray is not installed, or nobody answers there.
+    """
+    address = click.get_current_context().find_root().params.get("cluster")
+    if not address:
+        yield False
+        return
+    try:
+        from undersong.cluster import connection
+    except ModuleNotFoundError as error:
+        raise UndersongError(
+            f"a cluster needs {error.name}; install it with: pip install 'undersong[cluster]'"
+        ) from error
+    with connection.joined(address):
+        yield True
 
 
 class Group(click.Group):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.commands.group import FILE, FOLDER
+from undersong.commands.group import FILE, FOLDER, cluster
 from undersong.errors import UndersongError
 
 
@@ -28,8 +28,13 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     from undersong.terminal import ProgressDisplay
 
     chosen = read_settings(settings)
-    with workers.together(), ProgressDisplay() as progress:
-        found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
+    with cluster() as there, workers.together(), ProgressDisplay() as progress:
+        if there:
+            from undersong.cluster.training import train_there
+
+            found, new = train_there(catalogue, run, settings=chosen, fresh=fresh)
+        else:
+            found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
         if workers.number():
             return  # the first process reports
     if failed := found.manifest["failed_files"]:

@@ -1,0 +1,188 @@
+"""How time and memory of every stage grow with the catalogue, on generated ones.
+
+    python benchmarks/growth.py --sizes 1000 3000 9000 --out growth.json
+
+Each stage of each size runs in a process of its own, which says how long the stage took without
+reading what it needs, and the most memory that the process had. An exponent is the slope of a
+line through the logarithms: 1 is linear, 2 is quadratic.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+PLAYS_OF_EACH, TRACKS_OF_EACH = 100, 2
+STEPS = 20  # of GRM, whatever the size
+K = 200
+QUERIES = 1024  # that the nearest are searched for: the rest costs as much, block by block
+
+
+def main() -> None:
+    """Measure all stages at all sizes and write seconds, bytes and exponents."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 9000])
+    words.add_argument("--stages", nargs="+", default=list(STAGES))
+    words.add_argument("--plays", type=int, default=PLAYS_OF_EACH, help="Of each artist.")
+    words.add_argument("--out", type=Path, required=True)
+    given = words.parse_args()
+    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in given.stages}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in given.sizes:
+            place = Path(folder) / str(size)
+            for stage in dict.fromkeys(["generate", *given.stages]):
+                row = measured(stage, place, size=size, plays=given.plays)
+                if stage in found:
+                    found[stage].append(row)
+                seconds, memory = row["seconds"], row["bytes"] / 2**20
+                print(f"{size:>9,} {stage:<12} {seconds:9.2f} s {memory:8.0f} MiB", flush=True)
+    about = {
+        "exponents": {
+            stage: {x: exponent(rows, x) for x in ("seconds", "bytes")}
+            for stage, rows in found.items()
+            if len(rows) > 1
+        },
+        "stages": found,
+    }
+    given.out.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    for stage, slopes in about["exponents"].items():
+        print(f"{stage:<12} time n^{slopes['seconds']:.2f}  memory n^{slopes['bytes']:.2f}")
+
+
+def measured(stage: str, place: Path, *, size: int, plays: int) -> dict[str, float]:
+    """Run one stage in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, __file__, "--only", stage, str(place), str(size), str(plays)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return {"artists": size, **json.loads(ended.stdout.splitlines()[-1])}
+
+
+def exponent(rows: list[dict[str, float]], name: str) -> float:
+    """Slope of the logarithm of a cost by that of the number of artists."""
+    sizes = np.log([x["artists"] for x in rows])
+    return float(np.polyfit(sizes, np.log([x[name] for x in rows]), 1)[0])
+
+
+def generate(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """Write a twin."""
+    from undersong.twin import make_twin
+
+    return lambda: make_twin(
+        place, artists=size, tracks=TRACKS_OF_EACH * size, plays=plays * size, seed=1
+    )
+
+
+def read(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """Read the catalogue."""
+    from undersong.catalogue import tables
+
+    return lambda: tables.read(place)
+
+
+def listening(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """R_U of artists."""
+    from undersong import relations
+    from undersong.catalogue import tables
+
+    matrix = relations.listeners(tables.read(place), "artist")
+    return lambda: relations.shared_listeners(matrix, threshold=1, top=20)
+
+
+def factors(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """E_U before it is fine-tuned."""
+    from undersong import relations
+    from undersong.catalogue import tables
+    from undersong.models.interaction import factorise
+
+    matrix = relations.listeners(tables.read(place), "artist")
+    matrix = matrix[:, np.flatnonzero(matrix.getnnz(axis=0))]
+    return lambda: factorise(matrix, 64, seed=1)
+
+
+def general_of(place: Path):
+    """Catalogue, sources and settings of GRM on metadata alone."""
+    from undersong import inputs
+    from undersong.catalogue import splits, tables
+    from undersong.catalogue.splits import SplitSettings
+
+    catalogue = tables.read(place)
+    parts = splits.split(catalogue, "artist", SplitSettings(), seed=1)
+    encoders = inputs.fit(catalogue, "artist", parts == "train")
+    return catalogue, parts, inputs.read(catalogue.artists, encoders, {})
+
+
+def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """Steps of GRM, without validation in between."""
+    from undersong.models.general import GeneralSettings
+    from undersong.stages.general import train_general
+    from undersong.training import Schedule
+
+    catalogue, parts, sources = general_of(place)
+    everything = np.full_like(parts, "train")
+    schedule = Schedule(steps=STEPS, validate_every=STEPS)
+    return lambda: train_general(
+        catalogue,
+        "artist",
+        everything,
+        sources,
+        settings=GeneralSettings(training=schedule),
+        seed=1,
+        device="cpu",
+        work=place,
+    )
+
+
+def embed(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """E_G of all artists."""
+    from undersong.models.general import GeneralModel, GeneralSettings
+    from undersong.stages import general
+
+    _, _, sources = general_of(place)
+    model = GeneralModel([x.width for x in sources], GeneralSettings()).eval()
+    return lambda: general.embed(model, sources, device="cpu")
+
+
+def nearest(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """The nearest of up to 1,024 artists among all, exactly."""
+    from undersong.embeddings import Embeddings, unit
+    from undersong.search import Index, Request, retrieve
+
+    vectors = unit(np.random.default_rng(1).normal(size=(size, 128)).astype(np.float32))
+    index = Index(Embeddings(tuple(map(str, range(size))), vectors))
+    rows = np.arange(min(size, QUERIES))
+    return lambda: [None for _ in retrieve(index, rows, request=Request(k=K))]
+
+
+STAGES: dict[str, Callable[[Path, int, int], Callable[[], object]]] = {
+    "generate": generate,
+    "read": read,
+    "R_U": listening,
+    "factorise": factors,
+    "GRM steps": steps,
+    "embed": embed,
+    "nearest": nearest,
+}
+
+
+def only(stage: str, place: str, size: str, plays: str) -> None:
+    """Time one stage, as the child process."""
+    work = STAGES[stage](Path(place), int(size), int(plays))
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "bytes": peak}))
+
+
+if __name__ == "__main__":
+    only(*sys.argv[2:]) if sys.argv[1:2] == ["--only"] else main()

@@ -1,0 +1,107 @@
+"""Ray Data: a stream of items through workers that may die, in order and each once.
+
+Used where results are large (log-mel chunks, E_C and E_G), since Ray Data slows down the workers
+when nobody takes what they made.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from undersong.audio.decode import Heard, decode
+from undersong.audio.logmel import BANDS
+from undersong.audio.waveform import FRAMES, Undecodable
+from undersong.cluster.connection import failures, processors
+from undersong.errors import UndersongError
+
+FILES = 256  # of one task, at most: its child process loads the audio libraries once
+Row = dict[str, Any]
+
+
+def stream(
+    function: Callable[[Sequence[Any]], list[Row]], items: Sequence[Any], *, a_task: int
+) -> Iterator[Row]:
+    """Apply a function to at most ``a_task`` items at a time; its rows come in their order.
+
+    A row holds numbers, words and bytes. A task whose node dies is done again elsewhere, and so
+    is one whose result was lost with it.
+
+    Raises
+    ------
+    UndersongError
+        If a task fails for good.
+    """
+    if not len(items):
+        return
+    tasks = max(-(-len(items) // a_task), min(len(items), processors()))
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    told = [{"place": place, "item": item} for place, item in enumerate(items)]
+    found = ray.data.from_items(told, override_num_blocks=tasks)
+    rows = found.map_batches(
+        partial(_numbered, function),
+        batch_size=None,
+        batch_format="pyarrow",
+        scheduling_strategy="SPREAD",
+    )
+    expected = 0
+    with failures("stream"):
+        for row in rows.iter_rows():
+            if row.pop("place") != expected:
+                raise UndersongError(f"the cluster lost or doubled item {expected}; run again")
+            expected += 1
+            yield row
+    if expected != len(items):
+        raise UndersongError(f"the cluster gave {expected} of {len(items)} items; run again")
+
+
+def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Any:
+    """Apply a function to the items of an Arrow table, and keep their numbers."""
+    import pyarrow
+
+    rows = function(table.column("item").to_pylist())
+    places = table.column("place").to_pylist()
+    return pyarrow.Table.from_pylist(
+        [{"place": place, **row} for place, row in zip(places, rows, strict=True)]
+    )
+
+
+def decode_there(paths: Iterable[Path]) -> Iterator[Heard | Undecodable]:
+    """Hear files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
+    for row in stream(_hear, [str(x) for x in paths], a_task=FILES):
+        if row["reason"]:
+            yield Undecodable(row["reason"], row["remedy"])
+        else:
+            sound = np.frombuffer(row["log_mel"], dtype=np.float16)
+            yield Heard(sound.reshape(-1, BANDS, FRAMES), row["seconds"])
+
+
+def _hear(paths: Sequence[str]) -> list[Row]:
+    return [
+        {
+            "log_mel": b"" if isinstance(found, Undecodable) else found.log_mel.tobytes(),
+            "seconds": 0.0 if isinstance(found, Undecodable) else found.seconds,
+            "reason": found.reason if isinstance(found, Undecodable) else "",
+            "remedy": found.remedy if isinstance(found, Undecodable) else "",
+        }
+        for found in decode((Path(x) for x in paths), workers=1)
+    ]
+
+
+def vectors_there(
+    function: Callable[[int], NDArray[np.float32]], starts: Iterable[int]
+) -> Iterator[NDArray[np.float32]]:
+    """Apply what makes the vectors of a block to every block, as ``map`` does here."""
+    for row in stream(partial(_vectors, function), list(starts), a_task=1):
+        yield np.frombuffer(row["vectors"], dtype=np.float32).reshape(-1, row["width"])
+
+
+def _vectors(function: Callable[[int], NDArray[np.float32]], starts: Sequence[int]) -> list[Row]:
+    found = [function(start) for start in starts]
+    return [{"vectors": x.tobytes(), "width": x.shape[1]} for x in found]

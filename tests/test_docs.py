@@ -4,22 +4,27 @@ import ast
 import importlib.util
 import re
 import shlex
+import sys
 import tomllib
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from test_architecture import ORDER
 from undersong.cli import cli
 from undersong.pipeline import Settings
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import reference  # noqa: E402 -- a hook of the site, outside of the package
+
 PACKAGE = ROOT / "src" / "undersong"
 PAGES = [
     str(x.relative_to(ROOT))
-    for x in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
-    if x.exists()
+    for x in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 ]
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -127,7 +132,47 @@ def test_every_path_of_the_repository_exists(page):
 def test_every_link_to_a_file_leads_to_one(page):
     text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
-    assert [x for x in links if not ((ROOT / page).parent / x).exists()] == []
+    made = reference.pages() if page == "docs/index.md" else {}  # the home of the site alone
+    assert [x for x in links if not ((ROOT / page).parent / x).exists() and x not in made] == []
+
+
+def test_every_page_stands_in_the_site():
+    named = set(re.findall(r": ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    written = {x.name for x in (ROOT / "docs").glob("*.md")}
+    assert named == written | {"cli.md", "api/index.md"}
+
+
+def test_every_file_in_the_figure_exists():
+    figure = (ROOT / "docs/figure-2.svg").read_text()
+    files = re.findall(r"[\w/]+\.py", figure)
+    assert len(files) > 9
+    assert [x for x in files if not (PACKAGE / x).exists()] == []
+
+
+def test_the_reference_has_every_command_and_every_module():
+    pages = reference.pages()
+    assert "## export qdrant\n" in pages["cli.md"]
+    assert "undersong import folder ~/Music my/catalogue" in pages["cli.md"]
+    shown = re.findall(r"^::: undersong\.(.+)$", "\n".join(pages.values()), re.M)
+    assert set(shown) == set(ORDER) - {"__main__"}
+
+
+@pytest.mark.parametrize("name", sorted(dict(reference.commands(cli, "undersong"))))
+def test_the_help_of_a_command_has_an_example_that_parses(name):
+    command = dict(reference.commands(cli, "undersong"))[name]
+    examples = (command.help or "").partition("Example:\n")[2].splitlines()
+    examples = [x.strip() for x in examples if x.strip()]
+    assert examples, "no example"
+    assert all(x.startswith(f"{name} ") for x in examples)
+    assert {x: fault_of_command(x, whole=True) for x in examples} == dict.fromkeys(examples)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell):
+    asked = {"_UNDERSONG_COMPLETE": f"{shell}_source"}
+    done = CliRunner().invoke(cli, prog_name="undersong", env=asked)
+    assert "_UNDERSONG_COMPLETE" in done.output
+    assert f"_UNDERSONG_COMPLETE={shell}_source" in reference.COMMANDS or shell == "zsh"
 
 
 def resolves(name):

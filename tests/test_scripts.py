@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = (
     "scripts/bench",
+    "scripts/docs",
+    "scripts/release",
     "scripts/setup",
     "scripts/demo",
     "scripts/test",

@@ -1,0 +1,57 @@
+"""What a catalogue of any size would take, derived from constants that were measured.
+
+    python benchmarks/scale.py --growth growth.json --files 12
+
+`growth.json` is what `benchmarks/growth.py` wrote. Each cost of a stage grows linearly from the
+largest size that was measured there, but exact neighbours, whose cost a query is linear.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+CHUNK = 128 * 172 * 2  # bytes of a log-mel chunk, float16
+CHUNKS = 8  # of a file at most
+WIDTH = 128 * 4  # bytes of E_G
+PLAY = 12  # bytes of a cell of the matrix of users and items: a column and a number, and its place
+K = 50
+QUERIES = 1024  # of the stage "nearest" of growth.py
+
+
+def main() -> None:
+    """Print a table of stages: bytes, processor hours and their cost."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--growth", type=Path, required=True)
+    words.add_argument("--files", type=float, required=True, help="Analysed a second and core.")
+    words.add_argument("--artists", type=float, default=12e6)
+    words.add_argument("--tracks", type=float, default=120e6)
+    words.add_argument("--plays", type=float, default=1e12)
+    words.add_argument("--pairs", type=float, default=2e10, help="Distinct users and artists.")
+    words.add_argument("--measured-pairs", type=float, default=50, help="Of an artist, in growth.")
+    words.add_argument("--price", type=float, default=0.04, help="Of an hour of one core.")
+    given = words.parse_args()
+    last = {x: rows[-1] for x, rows in json.loads(given.growth.read_text())["stages"].items()}
+    items = given.artists + given.tracks
+    size = last["R_U"]["artists"]
+
+    def each(stage: str, count: float) -> float:
+        return last[stage]["seconds"] / count
+
+    rows = [
+        ("extract", given.tracks * CHUNKS * CHUNK, given.tracks / given.files),
+        ("R_U", given.pairs * PLAY, given.pairs * each("R_U", size * given.measured_pairs)),
+        ("embed", items * WIDTH, items * each("embed", size)),
+        (
+            "neighbours, exact",
+            items * K * 12,
+            items * each("nearest", min(size, QUERIES)) * items / size,
+        ),
+    ]
+    print("| stage | bytes | core hours | cost |\n|---|---|---|---|")
+    for stage, size_of, seconds in rows:
+        hours = seconds / 3600
+        print(f"| {stage} | {size_of / 1e12:.2f} TB | {hours:,.0f} | {hours * given.price:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ def main() -> int:
             found = subprocess.run(
                 [TOOL, "--config-file", CONFIG, "run", f"{address}/openapi.json", "--no-color"]
                 + ["--seed", str(given.seed), "--max-examples", str(given.examples)]
-                + ["--continue-on-failure", "--request-timeout", "30"],
+                + ["--continue-on-failure", "--request-timeout", "30", "--workers", "3"],
                 cwd=place,
             )
             alive = server.poll() is None

@@ -4,8 +4,8 @@
 
 Starts ``undersong serve SHELF`` as a process of its own, asks it for the ten most similar artists
 over keep-alive connections, and reads what the process used from /proc. Clients run in this
-process; processor time of the server is not theirs. On a busy machine times of day say little,
-processor time still does.
+process; processor time of the server is not theirs. On a busy machine times of day say little;
+processor time grows there, too, so compare it with that of a request that does nothing.
 """
 
 import argparse
@@ -60,11 +60,14 @@ async def measure(pid: int, port: int, paths: list[str], given: argparse.Namespa
     """Ask as fast as may be, then at a steady rate."""
     draw = random.Random(1)
     await ask(port, [draw.choice(paths) for _ in range(300)], rate=None)
-    before = processor(pid)
-    wanted = [draw.choice(paths) for _ in range(given.requests)]
-    seconds, failed = await ask(port, wanted, rate=None)
-    cost = (processor(pid) - before) / given.requests
-    print(f"{given.requests} requests: {cost * 1e6:.0f} us processor time each, {failed} failed")
+    for what, wanted in (
+        ("that do nothing (/health)", ["/health"] * given.requests),
+        ("for the ten most similar", [draw.choice(paths) for _ in range(given.requests)]),
+    ):
+        before = processor(pid)
+        _, failed = await ask(port, wanted, rate=None)
+        cost = (processor(pid) - before) / given.requests
+        print(f"{given.requests} requests {what}: {cost * 1e6:.0f} us each, {failed} failed")
     wanted = [draw.choice(paths) for _ in range(int(given.rate * given.seconds))]
     seconds, failed = await ask(port, wanted, rate=given.rate)
     middle, late, last = (1e3 * np.percentile(seconds, x) for x in (50, 99, 100))

@@ -230,6 +230,8 @@ def test_another_method_is_405_and_says_which_there_is(client):
     found = client.put("/api/report")
     assert (found.status_code, found.headers["allow"]) == (405, "GET")
     assert found.json()["status"] == 405
+    found = client.get("/api/sounds-like", headers={"Accept": "text/html"})
+    assert (found.status_code, found.headers["allow"]) == (405, "POST")
 
 
 def test_a_fault_of_ours_shows_the_client_nothing_of_it(small, monkeypatch):
@@ -272,13 +274,14 @@ def test_the_map_has_a_place_for_every_item_and_is_sent_once(whole):
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_the_report_is_sent_as_it_stands(home, monkeypatch):
+def test_the_report_is_sent_with_its_generation(home, monkeypatch):
     report = home / "report.json"
     report.write_bytes(b'{"kept": "as it is"}')
     monkeypatch.setattr(report_files, "place", lambda run: report)
     reader = Shelf(home / "shelf", opening=questions.open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
-        assert client.get("/api/report").content == b'{"kept": "as it is"}'
+        expected = {"generation": 1, "kept": "as it is", "reliability": []}
+        assert ask(client, "/api/report") == expected
 
 
 def test_an_item_that_was_added_since_answers_without_reasons(home, tmp_path):

@@ -222,6 +222,11 @@ def _add_sound(routes: APIRouter, reader: Shelf[Answers], media: Media | None) -
         heard = {"item": None, "answers": [_answer(x) for x in found]}
         return json({"generation": answers.generation, **heard})
 
+    @routes.get("/api/sounds-like", include_in_schema=False)
+    def without_file() -> Response:
+        """Say so, where the page would else say that there is nothing here."""
+        raise HTTPException(405, "send an audio file by POST", headers={"Allow": "POST"})
+
     @routes.get(
         "/media/{kind}/{id:path}",
         responses={**WRONG, 200: {"description": "An audio file.", "content": {"audio/*": {}}}},

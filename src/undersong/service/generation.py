@@ -215,7 +215,7 @@ def _report(run: Run) -> bytes | None:
     if place is None:
         return None
     # Rows of (mean confidence, share that was right, answers); none without a learned order.
-    reliability = (run.manifest["ranking"] or {}).get("reliability", [])
+    reliability = (run.manifest.get("ranking") or {}).get("reliability", [])
     said = {"generation": int(run.generation), **orjson.loads(place.read_bytes())}
     return orjson.dumps({**said, "reliability": reliability})
 

@@ -4,6 +4,7 @@ Every node has undersong installed and sees the same folders under the same name
 """
 
 import logging
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from undersong.errors import SettingsError, UndersongError
 
 SECONDS = 10.0  # to wait for an answer of the address
 AHEAD = 2  # tasks a processor that run or wait: more would only fill the memory with results
+RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # last line of a traceback
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -63,7 +65,7 @@ def processors() -> int:
 def failures(work: str) -> Iterator[None]:
     """Turn what Ray says of a worker that failed for good into an error that says what to do.
 
-    Ray has then tried again on other workers; an ``UndersongError`` raised there stays what it is.
+    Ray has then tried again on other workers. An ``UndersongError`` of a task stays what it is.
     """
     try:
         yield
@@ -72,8 +74,8 @@ def failures(work: str) -> Iterator[None]:
         if isinstance(cause, UndersongError):
             raise cause from error
         raise UndersongError(
-            f"{work}: a worker of the cluster failed with {type(cause).__name__} ({cause}); is the "
-            "same version of undersong on every node, and does each see the same folders?"
+            f"{work}: a worker of the cluster failed with {_raised(error)}; is the same version of "
+            "undersong on every node, and does each see the same folders?"
         ) from error
     except RayError as error:
         reason = str(error).strip().splitlines()[0]
@@ -81,6 +83,12 @@ def failures(work: str) -> Iterator[None]:
             f"{work}: workers of the cluster die again and again ({type(error).__name__}: {reason})"
             "; look at their memory and at the logs of Ray, then run the same command again"
         ) from error
+
+
+def _raised(error: RayTaskError) -> str:
+    """Name and text of what was raised first: of the chain of causes Ray keeps the text alone."""
+    lines = (x.strip() for x in str(error).splitlines())
+    return next((x for x in lines if RAISED.match(x)), type(error).__name__)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -9,9 +9,13 @@ from planted import small_world
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.evaluation.comparison import sources_of
+from undersong.retrieval.request import Request
+from undersong.service import answers
+from undersong.shelf import Shelf
 from undersong.stages import content, general
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format-*"))
+SHELVES = sorted((Path(__file__).parent / "fixtures").glob("shelf-*"))
 
 
 @pytest.mark.parametrize("home", FIXTURES, ids=lambda x: x.name)
@@ -39,5 +43,24 @@ def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
     assert run.items("artist")["part"].is_in(["train", "validation", "test"]).all()
 
 
+@pytest.mark.parametrize("home", SHELVES, ids=lambda x: x.name)
+def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_added(home):
+    opened = Shelf(home, opening=answers.open_answers).current
+    plain = answers.similar(opened, "artist", "a04", Request(k=5), reasons=True)
+    assert len(plain.answers) == 5
+    assert all(x.reasons.contributions for x in plain.answers)
+    request = Request(k=5)  # lists of artists are out of date, since one was added
+    stored, asked = (
+        f(opened, "track", "a04-1", request) for f in (answers.look_up, answers.similar)
+    )
+    assert stored == asked
+    about = answers.item(opened, "artist", "a07")
+    assert (about.genres, about.region) == (("g1",), "y")
+    assert -1 <= about.x <= 1
+    added = answers.similar(opened, "artist", "new-band", Request(k=3))
+    assert [x.item.id for x in added.answers] == ["a27", "a19", "a13"]
+
+
 def test_there_is_a_fixture_of_the_current_format():
     assert f"format-{runs.FORMAT}" in {x.name for x in FIXTURES}
+    assert f"shelf-{runs.FORMAT}" in {x.name for x in SHELVES}

@@ -1,6 +1,6 @@
 """Ask the service what nobody would ask: schemathesis on its OpenAPI, thousands of requests.
 
-    PYTHONPATH=src python benchmarks/fuzz_service.py SHELF [--examples 400] [--seed 7]
+    PYTHONPATH=src python benchmarks/fuzz_service.py SHELF [--examples 900] [--seed 7]
 
 Starts ``undersong serve SHELF`` as a process of its own. Every check of schemathesis is on; what
 no schema can say stands in ``fuzz_service.toml``. The shelf should be of a run that hears audio,
@@ -22,7 +22,7 @@ def main() -> int:
     """Fuzz one shelf."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shelf", type=Path)
-    parser.add_argument("--examples", type=int, default=400, help="of each operation")
+    parser.add_argument("--examples", type=int, default=900, help="of each operation")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     serve = [sys.executable, "-m", "undersong", "serve", str(given.shelf), "--port", "0", "--quiet"]
@@ -35,7 +35,7 @@ def main() -> int:
             found = subprocess.run(
                 [TOOL, "--config-file", CONFIG, "run", f"{address}/openapi.json", "--no-color"]
                 + ["--seed", str(given.seed), "--max-examples", str(given.examples)]
-                + ["--continue-on-failure", "--request-timeout", "30", "--workers", "3"],
+                + ["--continue-on-failure", "--request-timeout", "120", "--workers", "3"],
                 cwd=place,
             )
             alive = server.poll() is None

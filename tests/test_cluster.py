@@ -26,7 +26,11 @@ from undersong.cli import cli
 soundfile = pytest.importorskip("soundfile")
 ROOT = Path(__file__).parent.parent
 RAY = Path(sys.executable).with_name("ray")
-needs_ray = pytest.mark.skipif(not RAY.exists(), reason="ray is not installed (undersong[cluster])")
+needs_ray = pytest.mark.skipif(
+    not RAY.exists() or "UNDERSONG_CLUSTER" not in os.environ,
+    reason="two Ray nodes take minutes: UNDERSONG_CLUSTER=1 scripts/test tests/test_cluster.py, "
+    "with undersong[cluster]",
+)
 
 
 class Nodes:

@@ -6,7 +6,7 @@
     plays.parquet                   kind, user, item, plays
     relations.parquet               kind, a, b, source: undirected, a < b, no pair twice per source
     features/NAME.KIND.parquet      id, vector
-    listens/                        every listen with its time, where an importer kept them; no table
+    listens/                        every listen with its time, where an importer kept them
     audio/                          what ``undersong extract`` heard of the files; no table, and
                                     no part of the fingerprint
 

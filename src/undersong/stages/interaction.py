@@ -102,7 +102,9 @@ def related_by_listening(
     if not settings.sessions:
         return relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
     if catalogue.listens is None:
-        raise DataError("a catalogue in memory keeps no listens; set [interaction] sessions = false")
+        raise DataError(
+            "a catalogue in memory keeps no listens; set [interaction] sessions = false"
+        )
     ids = catalogue.ids(kind)
     return shared_sessions(
         catalogue.listens,

@@ -275,7 +275,7 @@ def _judge(
     present, local = np.unique(pieces.artist[candidates], return_inverse=True)
     truth = relations.same_or_similar_artist(local, similar[present][:, present])
     queries = np.flatnonzero(truth.getnnz(axis=1))
-    turn = count(1)
+    turn = count()  # the start is first and has 0
 
     def validate(model: nn.Module) -> float:
         if not len(queries):

@@ -111,6 +111,19 @@ def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):
     assert publish(run, shelf)[1] is False
 
 
+def test_exported_encoders_go_with_a_run(two_runs, shelf):
+    run = Path(shutil.copytree(two_runs[0], shelf.parent / "run"))
+    exported = run / "generations/1/onnx"
+    exported.mkdir()
+    (exported / "encoders.json").write_text("{}")
+    (exported / "general.onnx").write_bytes(b"not read here")
+    found, new = publish(run, shelf)
+    assert new
+    assert found.file("onnx/general.onnx").read_bytes() == b"not read here"
+    assert found.has("onnx/encoders.json")
+    assert publish(run, shelf)[1] is False
+
+
 def test_publishing_what_is_there_changes_nothing(two_runs, shelf):
     before = (shelf / "current.json").stat().st_ino
     found, new = publish(two_runs[0], shelf)

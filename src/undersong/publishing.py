@@ -1,9 +1,9 @@
 """Publish a run: gather what serving needs on a shelf, and move its readers there at once.
 
 A shelf has the shape of a run (``undersong.runs``), so whatever reads a run reads a shelf. Beside
-the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, the
-map (``undersong.map``), and the first answers of every item or, of very many, the cells that they
-are searched in (``undersong.retrieval.lists``, ``approximate``).
+the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, its
+exported encoders, the map (``undersong.map``), and the first answers of every item or, of very
+many, the cells that they are searched in (``undersong.retrieval.lists``, ``approximate``).
 """
 
 import shutil
@@ -16,6 +16,7 @@ import numpy as np
 from undersong import map, runs, search
 from undersong.additions import file as added_file
 from undersong.catalogue.tables import KINDS, Kind
+from undersong.encoders import opening
 from undersong.errors import ArtifactError
 from undersong.explaining import background, first
 from undersong.files import replacing, sha256
@@ -55,11 +56,13 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
     run = runs.read(folder)
     report = report_files.place(run)
     added = added_file.place(run.folder, run.generation)
+    exported = run.home / opening.FOLDER / opening.ABOUT
     about = {name: value for name, value in run.manifest.items() if name != "files"}
     about |= {
         "trained": run.trained,
         "report": sha256(report) if report else None,
         "added": sha256(added) if added.exists() else None,
+        "onnx": sha256(exported) if exported.exists() else None,
     }
     if (there := _there(shelf)) and _shows(there, about):
         return there, False
@@ -69,6 +72,8 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
             runs.check(home / name, run.manifest["files"][name])
         if report:
             _copy(report, home / report_files.REPORT)
+        for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
+            _copy(path, home / opening.FOLDER / path.name)
         about["lists"] = _compute(Run(shelf, home.name, run.manifest), progress=progress)
         if added.exists():
             _copy(added, added_file.place(shelf, home.stem))
@@ -141,7 +146,7 @@ def _there(shelf: Path) -> Run | None:
 def _shows(there: Run, about: dict[str, Any]) -> bool:
     """Say whether a shelf shows this training and report, and every file of it is unchanged."""
     same = there.trained["content"] == about["trained"]["content"]
-    if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added")):
+    if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added", "onnx")):
         return False
     try:
         for name in there.manifest["files"]:

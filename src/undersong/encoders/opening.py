@@ -16,7 +16,7 @@ from undersong.files import read_json, sha256
 from undersong.runs import Run
 
 FORMAT = 1
-FOLDER = "onnx"
+FOLDER, ABOUT = "onnx", "encoders.json"
 MODELS = ("content", "general")
 NO_ENGINE = (
     "nothing here can run the encoders of {run}; pip install 'undersong[train]', or, without "
@@ -60,7 +60,7 @@ def open_encoders(run: Run) -> Encoders:
     ArtifactError
         If the weights or the ONNX files are damaged, or those are of other weights.
     """
-    exported = (run.home / FOLDER / "encoders.json").exists()
+    exported = (run.home / FOLDER / ABOUT).exists()
     if exported and find_spec("onnxruntime") is not None:
         engine, models = "ONNX", _open_onnx(run)
     elif _present("torch"):
@@ -96,7 +96,7 @@ def _present(package: str) -> bool:
 def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floats]]:
     home = run.home / FOLDER
     remedy = f"run `undersong export onnx {run.folder}` again"
-    about = read_json(home / "encoders.json", form=FORMAT, remedy=remedy)
+    about = read_json(home / ABOUT, form=FORMAT, remedy=remedy)
     found = {}
     for name, digest in about["files"].items():
         path = home / f"{name}.onnx"

@@ -197,6 +197,8 @@ def learn(
     """
     kind = cast(Kind, settings.run.kind)
     device = find_device(settings.run.device)
+    parts = splits.split(catalogue, kind, settings.split, seed=settings.run.seed)
+    general.check_related(catalogue, kind, parts)  # before CbRM has spent its minutes
     known = learn_sources(catalogue, settings, work=work, progress=progress)
     clock = _Clock(dict(known.seconds))
     encoders = inputs.fit(catalogue, kind, known.parts == "train")

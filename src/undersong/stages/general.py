@@ -56,16 +56,11 @@ def train_general(
         item has a relation.
     """
     is_train = parts == "train"
-    related = relations.known(catalogue, kind, is_train)
+    related = check_related(catalogue, kind, parts)
     if not sources:
         raise DataError(
             f"the catalogue knows nothing about its {kind}s but relations; give metadata fields, "
             "plays, features or audio files in the mapping"
-        )
-    if related.nnz < 4:
-        raise DataError(
-            f"{related.nnz // 2} relation between training {kind}s: too few to learn from; add a "
-            "[[relations]] table to the mapping, or a `split` column that leaves more to train on"
         )
     indirect = relations.at_one_remove(related, top=settings.indirect)
     judged = bool((parts != "train").any())
@@ -111,6 +106,24 @@ def train_general(
         progress=progress,
     )
     return model, outcome
+
+
+def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:
+    """Give the relations between training items; refuse to train GRM where there are hardly any.
+
+    Raises
+    ------
+    DataError
+        If fewer than two pairs are left to learn from.
+    """
+    related = relations.known(catalogue, kind, parts == "train")
+    if related.nnz < 4:
+        raise DataError(
+            f"{related.nnz // 2} relation between training {kind}s: too few to learn from; give "
+            "similar pairs (a [[relations]] table in the mapping, or `undersong import folder "
+            "--relations FILE`), or a `split` column that leaves more to train on"
+        )
+    return related
 
 
 @torch.no_grad()

@@ -105,3 +105,16 @@ def test_many_queries_are_found_by_names_kept_ready():
     known = names.Names(ITEMS)
     assert [known.find(x).id for x in ("beyonce", "7", "!!!")] == ["2", "7", "8"]
     assert known.about("3") == ("Queen", "about 3", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("The Ulveikløv Harbour", "the ulveiklov harbour"),
+        ("Łódź", "lodz"),
+        ("Æther & Þórr", "aether thorr"),
+        ("Straße", "strasse"),
+    ],
+)
+def test_letters_that_are_no_accents_are_typed_plainly(name, typed):
+    assert names.fold(name) == typed

@@ -139,7 +139,9 @@ def test_what_cannot_be_asked_is_one_clear_line_and_exit_1(home, words, message)
 
 
 def test_a_run_without_facts_answers_without_filters(home):
-    call("similar", home / "old", "a05", "-k", 3)
+    old, new = (call("similar", home / x, "a05", "-k", 3).stdout for x in ("old", "run"))
+    assert old == new
+    assert old.count("\n") == 4
 
 
 def test_stored_answers_that_were_changed_are_refused(tmp_path):

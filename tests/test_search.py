@@ -4,37 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from test_names import ITEMS
 from undersong import search
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
-from undersong.names import fold
 from undersong.retrieval import retrieve
 from undersong.search import Index, Names, Request
-
-
-def table(*rows):
-    schema = {
-        "id": pl.String,
-        "name": pl.String,
-        "about": pl.String,
-        "relations": pl.Int64,
-        "popularity": pl.Float64,
-    }
-    rows = [(item, name, f"about {item}", *rest) for item, name, *rest in rows]
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-ITEMS = table(
-    ("1", "Sigur Rós", 4, 50.0),
-    ("2", "Beyoncé", 9, 99.0),
-    ("3", "Queen", 2, 20.0),
-    ("4", "Queen", 8, 90.0),
-    ("5", "QUEEN", 0, None),
-    ("6", "AC/DC", 3, 80.0),
-    ("7", "椎名林檎", 1, 40.0),
-    ("8", "!!!", 1, 30.0),
-    ("Queen II", "Another", 0, None),
-)
 
 
 def random_embeddings(n, width, seed=0):
@@ -132,16 +107,3 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
         search.write_neighbours(index, out, queries=np.arange(7), request=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]
-
-
-@pytest.mark.parametrize(
-    ("name", "typed"),
-    [
-        ("The Ulveikløv Harbour", "the ulveiklov harbour"),
-        ("Łódź", "lodz"),
-        ("Æther & Þórr", "aether thorr"),
-        ("Straße", "strasse"),
-    ],
-)
-def test_letters_that_are_no_accents_are_typed_plainly(name, typed):
-    assert fold(name) == typed

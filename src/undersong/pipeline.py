@@ -197,8 +197,6 @@ def learn(
     """
     kind = cast(Kind, settings.run.kind)
     device = find_device(settings.run.device)
-    parts = splits.split(catalogue, kind, settings.split, seed=settings.run.seed)
-    general.check_related(catalogue, kind, parts)  # before CbRM has spent its minutes
     known = learn_sources(catalogue, settings, work=work, progress=progress)
     clock = _Clock(dict(known.seconds))
     encoders = inputs.fit(catalogue, kind, known.parts == "train")
@@ -282,6 +280,7 @@ def learn_sources(
     kind = cast(Kind, settings.run.kind)
     seed, device = settings.run.seed, find_device(settings.run.device)
     parts = splits.split(catalogue, kind, settings.split, seed=seed)
+    general.check_related(catalogue, kind, parts)  # before CbRM has spent its minutes
     artist_parts = (
         parts if kind == "artist" else splits.split(catalogue, "artist", settings.split, seed=seed)
     )

@@ -58,8 +58,8 @@ def carry_out(pieces: Sequence[Piece], *, progress: Progress, processes: int = 1
     Parameters
     ----------
     processes : pieces at a time, each in a child process of its own; with 1 all are done here
-        Two trainings side by side, with one thread each, take two thirds of the time that one
-        after the other takes with two threads.
+        Two side by side with a thread each take less time than one after the other with two: a
+        transformer layer, forward and backward, about two thirds.
 
     Raises
     ------

@@ -11,7 +11,8 @@ from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.additions.embedding import Beside
 from undersong.catalogue import tables
-from undersong.pipeline import read_settings, train_run
+from undersong.pipeline import train_run
+from undersong.run_settings import read_settings
 
 RATE = 22_050
 HEARD = QUICK_SETTINGS.replace(

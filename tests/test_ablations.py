@@ -23,7 +23,7 @@ from undersong.experiments.ablations import (
 )
 from undersong.experiments.pooling import Bags
 from undersong.losses import FORMS
-from undersong.pipeline import Settings
+from undersong.run_settings import Settings
 
 
 def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exist():

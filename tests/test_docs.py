@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from test_architecture import ORDER
 from undersong.cli import cli
-from undersong.pipeline import Settings
+from undersong.run_settings import Settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -25,8 +25,9 @@ from undersong.explaining.background import Background
 from undersong.explaining.finding import explain, reasons
 from undersong.explaining.reasons import Known
 from undersong.models.general import GeneralModel, GeneralSettings
-from undersong.pipeline import read_settings, train_run
+from undersong.pipeline import train_run
 from undersong.ranker import KNOWN, answer
+from undersong.run_settings import read_settings
 from undersong.search import Index
 from undersong.stages import general
 

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from undersong.cli import cli
-from undersong.pipeline import read_settings
+from undersong.run_settings import read_settings
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "lieder"
 

@@ -16,9 +16,10 @@ from undersong.catalogue.tables import Origin
 from undersong.cli import cli
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
-from undersong.pipeline import read_settings, train_run
+from undersong.pipeline import train_run
 from undersong.report import axes, card, files, findings, html, markup, plots, style
 from undersong.report.markup import Markup, name_of, tag
+from undersong.run_settings import read_settings
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -17,7 +17,9 @@ from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.comparison import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.pipeline import find_device, learn, read_settings, train_run
+from undersong.learning import find_device, learn
+from undersong.pipeline import train_run
+from undersong.run_settings import read_settings
 from undersong.stages.reading import with_artist_fields
 
 

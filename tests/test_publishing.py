@@ -24,8 +24,9 @@ from undersong.cli import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 from undersong.files import sha256, write_json
-from undersong.pipeline import read_settings, train_run
+from undersong.pipeline import train_run
 from undersong.publishing import publish, roll_back
+from undersong.run_settings import read_settings
 from undersong.shelf import Shelf
 
 ARTISTS, TRACKS, WIDTH = 43, 61, 7

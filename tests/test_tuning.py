@@ -17,7 +17,8 @@ from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
 from undersong.cli import cli
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.pipeline import Settings, learn, read_settings
+from undersong.learning import learn
+from undersong.run_settings import Settings, read_settings
 from undersong.tuning import results, space, study
 from undersong.tuning.space import SPACE, Range
 from undersong.tuning.study import tune
@@ -31,7 +32,7 @@ CLIMB = {"only": ["loss.known.gamma"], "count": 13}
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from undersong.pipeline import read_settings
+from undersong.run_settings import read_settings
 from undersong.tuning.study import tune
 
 home, trial = Path(sys.argv[1]), -1

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS
-from undersong import pipeline, relations, runs, twin
+from undersong import pipeline, relations, run_settings, runs, twin
 from undersong.catalogue import check, splits, tables
 from undersong.cli import cli
 from undersong.errors import SettingsError
@@ -165,7 +165,7 @@ def test_no_fault_is_found_in_it_and_a_model_learns_from_it(tmp_path):
     (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
     twin.make_twin(tmp_path / "data", artists=149, tracks=307, plays=3_001)
     assert check.check_catalogue(tmp_path / "data") == ()
-    settings = pipeline.read_settings(tmp_path / "quick.toml")
+    settings = run_settings.read_settings(tmp_path / "quick.toml")
     pipeline.train_run(tmp_path / "data", tmp_path / "run", settings=settings)
     assert len(runs.read(tmp_path / "run").embeddings("artist", "general").ids) == 149
 

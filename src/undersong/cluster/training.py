@@ -10,7 +10,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from undersong.errors import UndersongError
-from undersong.pipeline import Settings, train_run
+from undersong.pipeline import train_run
+from undersong.run_settings import Settings
 from undersong.runs import Run
 from undersong.runs import read as read_run
 

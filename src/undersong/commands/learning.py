@@ -24,7 +24,8 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
         undersong train my/catalogue my/run
     """
     from undersong.cluster import workers
-    from undersong.pipeline import read_settings, train_run
+    from undersong.pipeline import train_run
+    from undersong.run_settings import read_settings
     from undersong.terminal import ProgressDisplay
 
     chosen = read_settings(settings)
@@ -96,7 +97,7 @@ def tune(
         raise UndersongError(
             f"tuning needs {error.name}; install it with: pip install 'undersong[tune]'"
         ) from error
-    from undersong.pipeline import read_settings
+    from undersong.run_settings import read_settings
     from undersong.terminal import ProgressDisplay
 
     with ProgressDisplay() as progress:

@@ -8,9 +8,10 @@ from undersong import search
 from undersong.catalogue import describe, tables
 from undersong.demo.world import make_demo
 from undersong.evaluation.comparison import compare
-from undersong.pipeline import Settings, train_run
+from undersong.pipeline import train_run
 from undersong.progress import Progress
 from undersong.report import files, terminal
+from undersong.run_settings import Settings
 from undersong.runs import Run
 from undersong.sources.tables import import_tables
 

@@ -18,20 +18,21 @@ from undersong.baselines.graph import (
 )
 from undersong.baselines.network import NetworkSettings, mlp
 from undersong.baselines.plays import als, co_listening
-from undersong.baselines.untrained import concatenation, popularity, tags
+from undersong.baselines.untrained import concatenation, popularity, random, tags
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
+from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.methods import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import Report
 from undersong.evidence import Evidence
 from undersong.files import read_json
 from undersong.inputs import Source
-from undersong.pipeline import FORMAT
 from undersong.progress import Progress, silent
 from undersong.ranker import Ranker, scorer
+from undersong.run_files import FORMAT
 from undersong.runs import REMEDY, Run
 from undersong.stages.reading import KNOWN_OF_EACH, read_sources
 
@@ -74,8 +75,11 @@ def compare(
     catalogue = tables.read(folder)
     kind = cast(Kind, run.manifest["kind"])
     parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
-    methods = learned(catalogue, run, kind=kind, parts=parts, part=part)
-    methods += baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress)
+    methods = [
+        random(len(parts), seed=settings.seed),
+        *learned(catalogue, run, kind=kind, parts=parts, part=part),
+        *baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress),
+    ]
     found = evaluate(
         catalogue,
         kind,
@@ -86,6 +90,18 @@ def compare(
         settings=settings,
         progress=progress,
     )
+    pointing = read_directed(folder, catalogue.ids(kind)) if kind == "artist" else None
+    if pointing is not None:
+        directed = judge_directed(
+            methods,
+            pointing,
+            kind=kind,
+            parts=parts,
+            part=part,
+            reference=found.reference,
+            settings=settings,
+        )
+        found = replace(found, protocols=(*found.protocols, directed))
     return replace(found, content=run.trained["content"])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import SettingsError
-from undersong.pipeline import Settings
+from undersong.run_settings import Settings
 from undersong.stages.reading import KNOWN_OF_EACH
 
 if TYPE_CHECKING:

@@ -28,10 +28,12 @@ from undersong.evaluation.methods import Method, from_embeddings
 from undersong.experiments.sets import kind_of
 from undersong.files import read_json, write_json
 from undersong.inputs import Source
+from undersong.learning import find_device
 from undersong.models.general import GeneralSettings
 from undersong.models.graph import GraphSettings
-from undersong.pipeline import Settings, find_device, train_run
+from undersong.pipeline import train_run
 from undersong.progress import Progress, silent
+from undersong.run_settings import Settings
 from undersong.runs import Run
 from undersong.stages import general
 from undersong.stages.graph import embed_graph, random_vectors

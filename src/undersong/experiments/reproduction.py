@@ -40,8 +40,8 @@ from undersong.experiments.results import Results
 from undersong.experiments.sets import DataSet, kind_of, prepare, settings_of
 from undersong.files import read_json, write_json
 from undersong.models.graph import GraphSettings
-from undersong.pipeline import Settings
 from undersong.progress import Progress, silent
+from undersong.run_settings import Settings
 from undersong.runs import Run
 
 FORMAT = 1

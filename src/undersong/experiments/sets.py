@@ -12,7 +12,7 @@ from undersong.catalogue import splits, tables
 from undersong.catalogue.tables import RELATIONS, Catalogue, Kind
 from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.files import read_json, sha256, write_json
-from undersong.pipeline import Settings, read_settings
+from undersong.run_settings import Settings, read_settings
 from undersong.sources.tables import import_tables
 
 FORMAT = 1

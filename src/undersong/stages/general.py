@@ -1,7 +1,7 @@
 """From E_C, E_U and metadata to E_G: the model that answers (sections 2.3 and 2.4)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -55,26 +55,44 @@ def train_general(
         If no source says anything, too few relations are left to train on, or no validation
         item has a relation.
     """
-    is_train = parts == "train"
     related = check_related(catalogue, kind, parts)
     if not sources:
         raise DataError(
             f"the catalogue knows nothing about its {kind}s but relations; give metadata fields, "
             "plays, features or audio files in the mapping"
         )
-    indirect = relations.at_one_remove(related, top=settings.indirect)
-    judged = bool((parts != "train").any())
-    queries, truth = (
-        relations.held_out(catalogue, kind, parts)
-        if judged
-        else (np.empty(0, dtype=np.int64), related)
-    )
-    codes = relations.meta_codes(catalogue, kind, is_train)
-    unlinked = related.getnnz(axis=1) == 0
-    tail = np.flatnonzero(is_train & unlinked)
     torch.manual_seed(seed)
     widths, starts = [x.width for x in sources], [x.weight for x in sources]
     model = GeneralModel(widths, settings, weights=starts).to(device)
+    codes = relations.meta_codes(catalogue, kind, parts == "train")
+    outcome = train(
+        model,
+        loss=_objective(model, sources, related, codes, train=parts == "train", device=device),
+        validate=_judge(catalogue, kind, parts, sources, device=device),
+        schedule=settings.training,
+        seed=seed,
+        checkpoint=work / f"general.{kind}.safetensors",
+        pace={"read.": settings.pace},
+        stage=stage,
+        progress=progress,
+    )
+    return model, outcome
+
+
+def _objective(
+    model: GeneralModel,
+    sources: Sequence[Source],
+    related: sparse.csr_matrix,
+    codes: NDArray[np.int32],
+    *,
+    train: NDArray[np.bool_],
+    device: str,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Equation 4 on a batch of training items, as a function of what draws the batch."""
+    settings = model.settings
+    indirect = relations.at_one_remove(related, top=settings.indirect)
+    unlinked = related.getnnz(axis=1) == 0
+    tail = np.flatnonzero(train & unlinked)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = _batch(generator, related, tail, settings)
@@ -87,25 +105,23 @@ def train_general(
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
 
-    turn = count(1)
+    return loss
 
-    def validate(now: nn.Module) -> float:
-        if not judged:
-            return float(next(turn))
-        return cold_ndcg(embed(now, sources, device=device), queries, truth)
 
-    outcome = train(
-        model,
-        loss=loss,
-        validate=validate,
-        schedule=settings.training,
-        seed=seed,
-        checkpoint=work / f"general.{kind}.safetensors",
-        pace={"read.": settings.pace},
-        stage=stage,
-        progress=progress,
-    )
-    return model, outcome
+def _judge(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    sources: Sequence[Source],
+    *,
+    device: str,
+) -> Callable[[nn.Module], float]:
+    """Cold NDCG@200 of the validation items; the number of the validation if all items train."""
+    if (parts == "train").all():
+        turn = count(1)
+        return lambda model: float(next(turn))
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    return lambda model: cold_ndcg(embed(model, sources, device=device), queries, truth)
 
 
 def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:

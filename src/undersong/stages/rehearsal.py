@@ -1,7 +1,8 @@
 """Rehearsal: known items play strangers, so that ranking learns what evidence is worth to them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,47 +60,30 @@ def rehearse(
     queries, truth = relations.held_out(catalogue, kind, parts)
     if settings.folds == 0 or len(queries) < FEWEST:
         return None
-    lists: list[Lists] = []
-    train = parts == "train"
-    related = relations.known(catalogue, kind, train)
-    generator = np.random.default_rng([seed, 2])
-    groups = strangers(generator, np.flatnonzero(train), folds=settings.folds, share=settings.share)
-    for fold, hidden in enumerate(groups):
-        among = parts.copy()
-        among[hidden] = "test"
-        try:
-            evidence = _of_fold(
-                catalogue,
-                kind,
-                among,
-                encoders=encoders,
-                embeddings=embeddings,
-                content_settings=content_settings,
-                general_settings=_shortened(general_settings),
-                seed=seed,
-                device=device,
-                work=work / f"fold-{fold}",
-                stage=f"GRM, rehearsal {fold + 1} of {settings.folds}",
-                progress=progress,
-            )
-        except DataError:  # too few relations are left for a GRM: then there is no rehearsal
-            return None
-        lists += _of_strangers(
-            generator, evidence, related, among=hidden, count=settings.candidates
-        )
+    related = relations.known(catalogue, kind, parts == "train")
+    play = partial(
+        _of_fold,
+        catalogue,
+        kind,
+        encoders=encoders,
+        embeddings=embeddings,
+        content_settings=content_settings,
+        general_settings=_shortened(general_settings),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    try:
+        lists = _rehearsed(play, parts, related, settings=settings, seed=seed, work=work)
+    except DataError:  # too few relations are left for a GRM: then there is no rehearsal
+        return None
     if not lists:
         return None
-    sources = read_sources(catalogue, kind, encoders, embeddings)
-    cold = Evidence(judged, sources, related)
-    among, linked = between(truth, asks := parts == "validation")
-    everybody = make_lists(cold, queries, truth, count=settings.candidates)
-    each_other = make_lists(cold, queries, among, count=settings.candidates, among=asks)
-    shown = replace(cold, relations=linked)
-    half_known = make_lists(shown, queries, among, count=settings.candidates, among=asks)
-    others = [x for x in (each_other, half_known) if len(x.total) >= FEWEST]
+    cold = Evidence(judged, read_sources(catalogue, kind, encoders, embeddings), related)
+    asks = parts == "validation"
     return train_ranking(
         join(lists),
-        [everybody, *others],
+        _judging(cold, queries, truth, asks=asks, candidates=settings.candidates),
         names=cold.names,
         on_relations=cold.on_relations,
         settings=settings,
@@ -108,6 +92,47 @@ def rehearse(
         checkpoint=work / "ranking.safetensors",
         progress=progress,
     )
+
+
+def _rehearsed(
+    play: Callable[..., Evidence],
+    parts: NDArray[np.str_],
+    related: sparse.csr_matrix,
+    *,
+    settings: RankingSettings,
+    seed: int,
+    work: Path,
+) -> list[Lists]:
+    """Let every fold of the training items play strangers once, and make the lists they get."""
+    generator = np.random.default_rng([seed, 2])
+    train = np.flatnonzero(parts == "train")
+    lists: list[Lists] = []
+    groups = strangers(generator, train, folds=settings.folds, share=settings.share)
+    for fold, hidden in enumerate(groups):
+        among = parts.copy()
+        among[hidden] = "test"
+        stage = f"GRM, rehearsal {fold + 1} of {settings.folds}"
+        evidence = play(among, work=work / f"fold-{fold}", stage=stage)
+        lists += _of_strangers(
+            generator, evidence, related, among=hidden, count=settings.candidates
+        )
+    return lists
+
+
+def _judging(
+    cold: Evidence,
+    queries: NDArray[np.int64],
+    truth: sparse.csr_matrix,
+    *,
+    asks: NDArray[np.bool_],
+    candidates: int,
+) -> list[Lists]:
+    """Lists of validation items, which say when to stop: all items, each other, half known."""
+    among, linked = between(truth, asks)
+    shown = replace(cold, relations=linked)
+    everybody = make_lists(cold, queries, truth, count=candidates)
+    others = [make_lists(x, queries, among, count=candidates, among=asks) for x in (cold, shown)]
+    return [everybody, *(x for x in others if len(x.total) >= FEWEST)]
 
 
 def between(

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.files import replacing, write_json
-from undersong.pipeline import Settings
+from undersong.run_settings import Settings
 from undersong.tuning.space import flat
 
 FORMAT = 1

@@ -6,7 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from undersong.errors import SettingsError, nearest_known
-from undersong.pipeline import Settings
+from undersong.run_settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

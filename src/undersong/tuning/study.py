@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial
 from undersong.catalogue import tables
 from undersong.errors import ArtifactError, SettingsError, UndersongError
 from undersong.files import read_json, replacing, write_json
-from undersong.pipeline import Settings
 from undersong.progress import Progress, silent
+from undersong.run_settings import Settings
 from undersong.tuning import results, space, storage, trials
 from undersong.tuning.results import Confirmation, Trial, Tuned
 from undersong.tuning.space import Range

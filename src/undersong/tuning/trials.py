@@ -12,15 +12,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong import embeddings, inputs, pipeline, relations
+from undersong import embeddings, inputs, learning, relations
 from undersong.catalogue import splits
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.files import read_json, write_json
 from undersong.metrics import cold_ndcg
-from undersong.pipeline import Settings
 from undersong.progress import Progress
+from undersong.run_settings import Settings
 from undersong.stages import content, general, interaction
 from undersong.stages.reading import read_sources
 from undersong.training import Outcome
@@ -71,7 +71,7 @@ def prepare(
 
 def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
     kind = cast(Kind, settings.run.kind)
-    device = pipeline.find_device(settings.run.device)
+    device = learning.find_device(settings.run.device)
     parts = splits.split(catalogue, kind, settings.split, seed=settings.run.seed)
     known = _kept(catalogue, settings, folder, progress)
     encoders = inputs.fit(catalogue, kind, parts == "train")
@@ -117,7 +117,7 @@ def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
             parts,
             settings=changed.content,
             seed=seed,
-            device=pipeline.find_device(changed.run.device),
+            device=learning.find_device(changed.run.device),
             work=_work(folder, changed, seed),
             progress=progress,
         )
@@ -149,7 +149,7 @@ def _interaction(
             parts,
             settings=changed.interaction,
             seed=seed,
-            device=pipeline.find_device(changed.run.device),
+            device=learning.find_device(changed.run.device),
             work=_work(folder, changed, seed),
             progress=progress,
         )
@@ -177,7 +177,7 @@ def _kept(
     home = folder / "embeddings"
     if not (home / "kept.json").exists():
         work = folder / "work" / "before"
-        known = pipeline.learn_sources(catalogue, settings, work=work, progress=progress)
+        known = learning.learn_sources(catalogue, settings, work=work, progress=progress)
         for (kind, name), found in known.embeddings.items():
             found.write(home / f"{kind}.{name}.parquet")
         names = sorted([kind, name] for kind, name in known.embeddings)

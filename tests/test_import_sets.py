@@ -160,7 +160,11 @@ def test_deezer_gives_its_split_features_and_pairs_without_loops(tmp_path):
     assert catalogue.artists["country"].to_list()[:3] == ["country 1", "country 2", "country 3"]
     assert catalogue.artists["popularity"].to_list()[6:9] == [0.25, 0.125, None]
     shapes = {name: x.vectors.shape for (name, _), x in catalogue.features.items()}
-    assert shapes == {"genre": (10, 32), "mood": (10, 4)}
+    assert shapes == {"descriptors": (10, 36)}
+    line = (tmp_path / "data" / "deezer_features.csv").read_text().splitlines()[3].split(",")
+    own = [float(x) for x in (*line[1:33], *line[53:])]
+    vectors = catalogue.features["descriptors", "artist"].vectors
+    np.testing.assert_allclose(vectors[3], own, rtol=1e-6)
     assert len(catalogue.relations) == 20
     directed = pl.read_parquet(tmp_path / "home" / "directed.parquet")
     assert directed.filter(a="9").rows() == [("9", "0", 0.5), ("9", "2", 1 / 3)]

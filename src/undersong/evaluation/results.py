@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FORMAT = 1
+DEPTHS = (20, 100, 200)  # where the lists of the protocol ``directed`` are cut
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Protocol:
 
     Parameters
     ----------
-    name : "cold", "paper" or "linked"; for tracks also with ", other artists"
+    name : "cold", "paper" or "linked"; for tracks also with ", other artists"; or "directed"
     meaning : the same in plain words
     candidates : how many items may be an answer
     skipped : queries without a relevant candidate, left out of accuracy

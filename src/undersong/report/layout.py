@@ -8,7 +8,7 @@ from undersong.evaluation.results import Interval, Number, Protocol, Report, Sli
 ACCURACY = ("hit", "recall", "map", "ndcg")
 CONSISTENCY = ("consistent", "strict_consistent", "withheld_consistent")
 BEYOND = ("coverage", "gini", "long-tail share", "popularity", "hubness", "nobody's neighbour")
-LEAD = {"cold": "ndcg@200", "paper": "recall@", "linked": "ndcg@200"}
+LEAD = {"cold": "ndcg@200", "paper": "recall@", "linked": "ndcg@200", "directed": "ndcg@200"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from undersong.evaluation.results import Protocol, Report
+from undersong.evaluation.results import DEPTHS, Protocol, Report
 from undersong.report import layout
 from undersong.report.layout import Table
 
@@ -71,6 +71,10 @@ def _print_accuracy(
         return
     lead = layout.lead(protocol, report)
     shown = [x for x in names if x != f"map@{report.k}"]
+    if protocol.name == "directed":
+        *before, shown = ([x for x in names if x.endswith(f"@{depth}")] for depth in DEPTHS)
+        for some in before:
+            _print(console, layout.accuracy(protocol, report, some, layout.plus_minus))
     main = layout.accuracy(protocol, report, shown, layout.plus_minus)
     apart = dict((row[0], row[1]) for row in layout.differences(protocol, report, [lead]).rows)
     rows = tuple((*row, apart.get(row[0], "reference")) for row in main.rows)

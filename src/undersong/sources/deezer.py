@@ -27,7 +27,7 @@ from undersong.sources.separated import REMEDY, separated
 
 ORIGIN = Origin("Deezer, similar artists ranking (RecSys 2021)", "no licence stated", "all")
 WANTED = r"(^|/)deezer_(graph|features)\.csv$"
-GENRE, COUNTRY, MOOD = slice(1, 33), slice(33, 53), slice(53, 57)  # of the values of a line
+COUNTRY = slice(33, 53)  # of the values of a line; before them stands the genre, then the mood
 TRAINED = 0.8  # of the artists; half of the others are for the test
 DIRECTED = {"a": pl.String(), "b": pl.String(), "similarity": pl.Float64()}
 FIELDS = (
@@ -63,15 +63,12 @@ def read(path: Path, failures: Failures) -> Imported:
         },
         schema=DIRECTED,
     ).filter(pl.col("a") != pl.col("b"), pl.col("a").is_in(ids), pl.col("b").is_in(ids))
-    vectors = described.astype(np.float32)
+    sound = np.delete(described, np.r_[0, COUNTRY], axis=1).astype(np.float32)  # (n, 36)
     catalogue = Catalogue(
         artists=_artists(ids, described),
         relations=_relations(directed),
         fields=FIELDS,
-        features={
-            ("genre", "artist"): Embeddings(tuple(ids), np.ascontiguousarray(vectors[:, GENRE])),
-            ("mood", "artist"): Embeddings(tuple(ids), np.ascontiguousarray(vectors[:, MOOD])),
-        },
+        features={("descriptors", "artist"): Embeddings(tuple(ids), sound)},
         origins=(ORIGIN,),
     )
     known = [("artist", x, "deezer-anonymous", x) for x in ids]

@@ -20,7 +20,7 @@ from undersong.evaluation.judging import Judged, Whole
 from undersong.experiments import answers, claims, page, sets, tables
 from undersong.experiments.estimates import Estimate, Values, estimate, whole_estimate
 from undersong.experiments.plan import Piece, carry_out
-from undersong.experiments.reproduction import Plan, places, reproduce
+from undersong.experiments.reproduction import Plan, open_folder, places, reproduce
 from undersong.experiments.sets import DataSet
 from undersong.models.graph import GraphSettings
 from undersong.progress import silent
@@ -192,16 +192,6 @@ def test_progress_names_the_piece_and_the_time_left(home):
     assert said[0][3].startswith("planted, seed 0: train; about")
     assert said[-1][1] == said[-1][2] == 2 * (7 + 2)
     assert [x[1] for x in said] == sorted(x[1] for x in said)
-
-
-def test_other_settings_are_not_mixed_with_old_pieces(home, tmp_path):
-    folder = home[0]
-    other = plan_in(folder, out=tmp_path / "out", graph=replace(GRAPH, out=5))
-    reproduce(replace(other, seeds=1), [EDGES])
-    file = tmp_path / "out/edges/seed-0/vectors/RdRM_G.parquet"
-    assert len(pl.read_parquet(file)["vector"][0]) == 5
-    reproduce(replace(other, seeds=1, graph=replace(GRAPH, out=6)), [EDGES])
-    assert len(pl.read_parquet(file)["vector"][0]) == 6
 
 
 def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
@@ -471,6 +461,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(home, tmp_path):
             again.answers[name][0]["paper"].accuracy["map"],
             results.answers[name][0]["paper"].accuracy["map"],
         )
+
+
+def test_other_settings_or_another_mapping_are_refused_and_what_is_there_stays(tmp_path):
+    put(tmp_path)
+    plan = plan_in(tmp_path, seeds=1)
+    open_folder(plan, [made := EDGES])
+    places(plan, made)
+    kept = plan.out / made.name / "seed-0/run/current.json"
+    kept.parent.mkdir()
+    kept.write_text("weeks of work")
+    wider = replace(plan, graph=replace(GRAPH, width=17))
+    with pytest.raises(ArtifactError, match=r"other settings: graph\.width is 11, not 17; give"):
+        places(wider, made)
+    mapping = plan.examples / made.mapping
+    mapping.write_text(mapping.read_text() + "\n")
+    with pytest.raises(ArtifactError, match="imported by another mapping"):
+        open_folder(plan, [made])
+    assert kept.read_text() == "weeks of work"
 
 
 def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):

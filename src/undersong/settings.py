@@ -91,3 +91,20 @@ def _changed(
         return replace(default, **_values(table, known, where))
     except ValueError as error:
         raise SettingsError(f"{where} {error}") from error
+
+
+def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Name the first setting that is not what is wanted, with both values; "" if all are.
+
+    Parameters
+    ----------
+    found, wanted : settings as JSON gives them, nested tables or dotted paths
+    """
+    for name in {**wanted, **found}:
+        there, here = found.get(name), wanted.get(name)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            if inner := first_difference(there, here):
+                return f"{name}.{inner}"
+        elif there != here:
+            return f"{name} is {there!r}, not {here!r}"
+    return ""

@@ -1,6 +1,6 @@
 """The models of tables 1 and 2, one training seed of one data set at a time, each made once.
 
-OUT/SET/seed-N/made.json            what all below was made of; of anything else it is made anew
+OUT/SET/seed-N/made.json            what all below was made of; for anything else give another OUT
 OUT/SET/seed-N/run/                 CbRM, UiRM and GRM: an ordinary run
 OUT/SET/seed-N/vectors/NAME.parquet the other embeddings: GRM without prior, each with ``_G``
 OUT/SET/seed-N/answers/NAME.parquet what each answered
@@ -35,6 +35,7 @@ from undersong.pipeline import train_run
 from undersong.progress import Progress, silent
 from undersong.run_settings import Settings
 from undersong.runs import Run
+from undersong.settings import first_difference
 from undersong.stages import general
 from undersong.stages.graph import embed_graph, random_vectors
 
@@ -87,7 +88,13 @@ class Place:
 
 
 def settle(place: Place) -> None:
-    """Empty the folder if it was made of another catalogue or with other settings."""
+    """Say what the folder is for; one of another catalogue or of other settings stays as it is.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder was made of anything else. It may be days of work: nothing there is lost.
+    """
     about = {
         "format": FORMAT,
         "catalogue": tables.fingerprint(place.catalogue_folder),
@@ -96,15 +103,17 @@ def settle(place: Place) -> None:
         "network": asdict(place.network),
         "part": place.part,
     }
+    wanted = json.loads(json.dumps(about))
     stamp = place.home / "made.json"
-    try:
-        same = read_json(stamp, form=FORMAT, remedy="") == json.loads(json.dumps(about))
-    except ArtifactError:
-        same = False
-    if not same:
-        if place.home.exists():
-            shutil.rmtree(place.home)
+    if not stamp.exists():
         write_json(stamp, about)
+        return
+    remedy = f"give another folder, or delete {place.home} to make it again"
+    found = read_json(stamp, form=FORMAT, remedy=remedy)
+    if found.get("catalogue") != wanted["catalogue"]:
+        raise ArtifactError(f"{place.home} was made of another catalogue; {remedy}")
+    if differs := first_difference(found, wanted):
+        raise ArtifactError(f"{place.home} was made with other settings: {differs}; {remedy}")
 
 
 def train(place: Place, *, progress: Progress = silent) -> Run:

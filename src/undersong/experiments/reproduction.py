@@ -122,7 +122,13 @@ def catalogue_folder(plan: Plan, data_set: DataSet) -> Path:
 
 
 def places(plan: Plan, data_set: DataSet) -> tuple[Place, ...]:
-    """Open a prepared set once for every seed; what other settings made there goes away."""
+    """Open a prepared set once for every seed.
+
+    Raises
+    ------
+    ArtifactError
+        If a seed was made there of another catalogue or with other settings.
+    """
     settings = settings_of(data_set, plan.examples)
     graph = plan.graph
     if plan.quick:

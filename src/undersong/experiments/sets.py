@@ -139,6 +139,8 @@ def prepare(
     ------
     DataError
         If the data is not there.
+    ArtifactError
+        If ``folder`` holds a catalogue of another mapping or other data.
     """
     mapping, home = examples / data_set.mapping, data / data_set.folder
     if not home.is_dir():
@@ -148,13 +150,18 @@ def prepare(
         )
     stamp = folder.with_name("catalogue-made.json")
     made = {"format": FORMAT, "mapping": sha256(mapping), "data": str(home.resolve())}
-    if stamp.exists() and _reads(stamp) == made and (folder / "catalogue.json").exists():
-        return
+    if (folder / "catalogue.json").exists():
+        if _reads(stamp) == made:
+            return
+        raise ArtifactError(
+            f"{folder} was imported by another mapping or from another folder than {mapping} and "
+            f"{home}; give another OUT, or delete {folder.parent} to make it again"
+        )
     catalogue, _ = import_tables(mapping, data=home)
     if data_set.by_artist:
         catalogue = _related_by_artist(catalogue)
+    write_json(stamp, made)  # first: a catalogue without one is somebody else's
     tables.write(with_fixed_split(catalogue, kind_of(settings), settings), folder)
-    write_json(stamp, made)
 
 
 def with_fixed_split(catalogue: Catalogue, kind: Kind, settings: Settings) -> Catalogue:
@@ -186,7 +193,7 @@ def _related_by_artist(catalogue: Catalogue) -> Catalogue:
 
 
 def _reads(stamp: Path) -> dict[str, object]:
-    """What a stamp says; nothing if another version wrote it, so that the set is made again."""
+    """What a stamp says; nothing if it is not there or another version wrote it."""
     try:
         return read_json(stamp, form=FORMAT, remedy="make it again")
     except ArtifactError:

@@ -29,6 +29,7 @@ from undersong.errors import ArtifactError, SettingsError, UndersongError
 from undersong.files import read_json, replacing, write_json
 from undersong.progress import Progress, silent
 from undersong.run_settings import Settings
+from undersong.settings import first_difference
 from undersong.tuning import results, space, storage, trials
 from undersong.tuning.results import Confirmation, Trial, Tuned
 from undersong.tuning.space import Range
@@ -250,9 +251,7 @@ def _difference(key: str, found: Any, wanted: Any) -> str:
     if key == "catalogue":
         return "another catalogue, or of this one before it changed"
     if key == "settings":
-        both = {**wanted, **(found or {})}
-        path = next(x for x in both if (found or {}).get(x) != wanted.get(x))
-        return f"other settings: {path} is {(found or {}).get(path)!r}, not {wanted.get(path)!r}"
+        return f"other settings: {first_difference(found or {}, wanted)}"
     if key == "searched":
         return f"other settings to search: {', '.join(found or [])}"
     return f"another {key}: {found!r}, not {wanted!r}"

@@ -59,7 +59,7 @@ ORDER = [
     "additions.given", "additions.embedding", "additions.adding",
     "identity.spelling", "identity.items", "identity.groups", "identity.matching",
     "identity.records", "identity.naming", "identity.combining", "identity.merging",
-    "identity.folder",
+    "identity.services", "identity.folder",
     "cluster.connection", "cluster.streaming", "cluster.neighbours", "cluster.embedding",
     "cluster.training", "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world",
     "demo.tour",

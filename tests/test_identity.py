@@ -349,6 +349,35 @@ def test_merge_writes_a_catalogue_and_identify_shows_and_corrects_it(home):
     assert tables.read(home / "people").plays["plays"].to_list() == [7.0]
 
 
+def test_ids_of_services_that_importers_noted_lead_to_the_merged_items(home):
+    """Also those that a service redirected, and those of a catalogue that was merged itself."""
+    noted = [
+        ("artist", "17", "musicbrainz", MBIDS[0]),
+        ("artist", "17", "musicbrainz", MBIDS[1]),  # which MusicBrainz merged into the other
+        ("artist", "18", "library", "n"),  # a service that is called as a folder is
+        ("artist", "99", "musicbrainz", MBIDS[2]),  # of nobody in the catalogue
+    ]
+    table = pl.DataFrame(noted, schema=["kind", "id", "source", "source_id"], orient="row")
+    table.write_parquet(home / "listens" / "identities.parquet")
+    out = home / "merged"
+    call("merge", home / "library", home / "listens", out)
+    expected = (
+        "LOW (library:low)\n  library:low\n  listens:17\n"
+        f"  listens/musicbrainz:{MBIDS[0]}\n  listens/musicbrainz:{MBIDS[1]}\n"
+    )
+    assert call("identify", out, "low") == expected
+    assert call("identify", out, f"musicbrainz:{MBIDS[1]}") == expected
+    assert call("identify", out, "library:n").startswith("Nirvana (library:n)")
+    assert "is no id" in call("identify", out, f"musicbrainz:{MBIDS[2]}", code=1)
+    first = pl.read_parquet(out / "identities.parquet")
+    assert "4 artists of 2 sources are 3" in call("merge", home / "library", home / "listens", out)
+    assert pl.read_parquet(out / "identities.parquet").equals(first)
+    call("merge", out, home / "library", home / "twice")
+    assert call("identify", home / "twice", f"musicbrainz:{MBIDS[1]}").startswith("LOW (")
+    (home / "listens" / "identities.parquet").write_bytes(b"PAR1")
+    assert "import" in call("merge", home / "library", home / "listens", out, code=1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

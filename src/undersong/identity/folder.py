@@ -13,16 +13,19 @@ from undersong.identity.items import Key
 from undersong.identity.merging import Merged, merge
 from undersong.identity.records import (
     FORMER,
+    MARK,
     Correction,
     add_correction,
     follow,
     item_of,
+    items_alone,
     read_corrections,
     read_doubts,
     read_identities,
     word,
     write_table,
 )
+from undersong.identity.services import carry, read_services
 from undersong.names import fold
 
 REASONS = {
@@ -35,11 +38,20 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """One item of a merged catalogue: its items in the sources, former ids, and doubts about it."""
+    """One item of a merged catalogue.
+
+    Parameters
+    ----------
+    items : what it is in the sources, as source:id
+    services : ids of services, as source/service:id
+    former : ids that it had earlier
+    doubts : reason and two items of sources that stay apart
+    """
 
     id: str
     name: str
     items: tuple[str, ...]
+    services: tuple[str, ...]
     former: tuple[str, ...]
     doubts: tuple[tuple[str, str, str], ...]
 
@@ -50,7 +62,8 @@ def merge_folders(
     """Merge catalogues into a folder; each source has the name of its folder.
 
     Merged into it again, every item keeps its id and ``corrections.csv`` holds. Who is who is
-    written first, so ids stay also where the rest is interrupted.
+    written first, so ids stay also where the rest is interrupted. Ids of services that importers
+    noted beside the catalogues are noted of the merged items.
 
     Raises
     ------
@@ -76,7 +89,8 @@ def merge_folders(
         conflicts=conflicts,
         same_users=same_users,
     )
-    write_table(out / "identities.parquet", merged.identities)
+    services = {name: read_services(x) for name, x in zip(names, folders, strict=True)}
+    write_table(out / "identities.parquet", carry(merged.identities, services))
     write_table(out / "doubts.parquet", merged.doubts)
     tables.write(merged.catalogue, out)
     return merged
@@ -86,7 +100,7 @@ def summary(merged: Merged) -> str:
     """Say for the terminal what became of the sources."""
     lines = []
     for kind in tables.KINDS:
-        of_kind = merged.identities.filter(pl.col("kind") == kind, pl.col("source") != FORMER)
+        of_kind = items_alone(merged.identities).filter(pl.col("kind") == kind)
         if len(of_kind):
             lines.append(
                 f"{len(of_kind):,} {kind}s of {of_kind['source'].n_unique()} sources are "
@@ -122,7 +136,7 @@ def correct(folder: Path, kind: Kind, *, verdict: str, a: str, b: str) -> Correc
 
 
 def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
-    """Say who is meant by an id, a former id, "source:id" or a name; all of one name.
+    """Say who is meant by an id, a former id, "source:id", "service:id" or a name; all of one.
 
     Raises
     ------
@@ -132,8 +146,11 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
     identities, catalogue = _of_kind(folder, kind), tables.read(folder)
     names = dict(zip(catalogue.ids(kind), catalogue.names(kind), strict=True))
     source, _, item = query.partition(":")
-    row = identities.filter(pl.col("source") == source, pl.col("source_id") == item)
-    found = [row["id"][0]] if len(row) else [x for x in [follow(query, identities)] if x in names]
+    named = (pl.col("source") == source) | pl.col("source").str.ends_with(MARK + source)
+    rows = identities.filter(named, pl.col("source_id") == item)
+    own = items_alone(rows) if len(items_alone(rows)) else rows
+    found = own["id"].unique().sort().to_list()
+    found = found or [x for x in [follow(query, identities)] if x in names]
     found = found or [x for x, name in names.items() if fold(name) == fold(query)]
     if not found:
         raise UnknownItem(f"{query!r} is no id, source:id or name of an {kind} in {folder}")
@@ -143,7 +160,7 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
 
 def text(found: Identity) -> str:
     """Show for the terminal who one item is."""
-    lines = [f"{found.name} ({found.id})", *(f"  {x}" for x in found.items)]
+    lines = [f"{found.name} ({found.id})", *(f"  {x}" for x in (*found.items, *found.services))]
     lines += [f"  formerly {x}" for x in found.former]
     lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in found.doubts]
     return "\n".join(lines)
@@ -162,13 +179,15 @@ def doubts_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
 
 def _identity(item: str, name: str, identities: pl.DataFrame, doubts: pl.DataFrame) -> Identity:
     rows = identities.filter(pl.col("id") == item).sort("source", "source_id")
-    keys: list[Key] = [x for x in rows.select("source", "source_id").rows() if x[0] != FORMER]
+    keys: list[Key] = items_alone(rows).select("source", "source_id").rows()
     own = [word(x) for x in keys]
+    noted = rows.filter(pl.col("source").str.contains(MARK, literal=True))
     concerned = doubts.filter(pl.col("a").is_in(own) | pl.col("b").is_in(own))
     return Identity(
         id=item,
         name=name,
         items=tuple(own),
+        services=tuple(word(x) for x in noted.select("source", "source_id").rows()),
         former=tuple(rows.filter(pl.col("source") == FORMER)["source_id"]),
         doubts=tuple(concerned.select("reason", "a", "b").rows()),
     )

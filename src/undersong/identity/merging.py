@@ -19,7 +19,9 @@ from undersong.identity.records import (
     DOUBTS,
     FORMER,
     IDENTITIES,
+    MARK,
     Correction,
+    items_alone,
     of_kind,
     word,
 )
@@ -104,10 +106,10 @@ def _check_names(sources: Mapping[str, Catalogue]) -> None:
     if not sources:
         raise DataError("no catalogue to merge; name one or more")
     for name in sources:
-        if not name or ":" in name or name == FORMER:
+        if not name or {":", MARK} & set(name) or name == FORMER:
             raise DataError(
-                f"a source cannot be called {name!r}: names have no colon and are not {FORMER!r}; "
-                "rename the folder of the catalogue"
+                f"a source cannot be called {name!r}: names have no colon or {MARK!r} and are not "
+                f"{FORMER!r}; rename the folder of the catalogue"
             )
 
 
@@ -117,9 +119,10 @@ def _known(before: pl.DataFrame | None) -> dict[str, tuple[dict[Key, str], dict[
         return {}
     found = {}
     for kind in KINDS:
-        rows = before.filter(pl.col("kind") == kind).select("source", "source_id", "id").rows()
-        items = {(source, item): now for source, item, now in rows if source != FORMER}
-        found[str(kind)] = items, {old: now for source, old, now in rows if source == FORMER}
+        own = before.filter(pl.col("kind") == kind)
+        items = items_alone(own).select("source", "source_id", "id").rows()
+        former = own.filter(pl.col("source") == FORMER).select("source_id", "id").rows()
+        found[str(kind)] = {(source, item): now for source, item, now in items}, dict(former)
     return found
 
 

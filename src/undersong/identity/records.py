@@ -1,7 +1,8 @@
 """Files of a merged catalogue: who is who in each source, and what a person said about it.
 
 identities.parquet   kind, source, source_id, id: every item of every source. Rows of the source
-                     ``former`` are redirects: ids that this catalogue itself gave earlier.
+                     ``former`` are redirects: ids that this catalogue itself gave earlier. Rows of
+                     "catalogue/service" are ids of services (``identity.services``).
 doubts.parquet       kind, reason, a, b, name, other: pairs that stay apart, as source:id
 corrections.csv      kind, verdict (same, different), a, b, as source:id; made by hand or by
                      `undersong identify`, read at every merge, never written by one
@@ -19,6 +20,7 @@ from undersong.files import replacing
 from undersong.identity.items import Key
 
 FORMER = "former"
+MARK = "/"  # between a catalogue and a service whose ids it knew
 IDENTITIES = {x: pl.String() for x in ("kind", "source", "source_id", "id")}
 DOUBTS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
 CORRECTIONS = {x: pl.String() for x in ("kind", "verdict", "a", "b")}
@@ -109,7 +111,7 @@ def item_of(query: str, identities: pl.DataFrame) -> Key:
         If it is neither.
     """
     source, _, item = query.partition(":")
-    rows = identities.filter(pl.col("source") != FORMER)
+    rows = items_alone(identities)
     if not rows.filter(pl.col("source") == source, pl.col("source_id") == item).is_empty():
         return source, item
     current = follow(query, identities)
@@ -121,6 +123,12 @@ def item_of(query: str, identities: pl.DataFrame) -> Key:
         )
     first = own.row(0, named=True)
     return first["source"], first["source_id"]
+
+
+def items_alone(identities: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the items of the sources: neither redirects nor ids of services."""
+    service = pl.col("source").str.contains(MARK, literal=True)
+    return identities.filter(pl.col("source") != FORMER, ~service)
 
 
 def follow(item: str, identities: pl.DataFrame) -> str:

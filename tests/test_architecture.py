@@ -30,7 +30,7 @@ ORDER = [
     "retrieval.request", "retrieval.filters", "retrieval.nearest", "retrieval.spread",
     "retrieval.approximate", "retrieval.order", "retrieval.hubs", "retrieval.lists",
     "retrieval.retrieve", "retrieval.agreement", "retrieval.paths", "search", "chains",
-    "recommending", "encoders.opening",
+    "seeds", "recommending", "encoders.opening",
     "encoders.exporting",
     "explaining.reasons", "explaining.wording", "explaining.finding",
     "evaluation.ranking", "evaluation.intervals", "evaluation.methods",

@@ -14,10 +14,11 @@ from undersong.cli import cli
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError, UnknownItem
 from undersong.names import Names
-from undersong.recommending import Seeds, group, read_seeds, recommend, seeds_of_user
+from undersong.recommending import group, listeners_of, recommend
 from undersong.retrieval import facts
 from undersong.retrieval.nearest import Index
 from undersong.retrieval.request import Request
+from undersong.seeds import Seeds, read_seeds, seeds_of_user
 
 WORLD = small_world()
 IDS = WORLD.ids("artist")[:84]
@@ -49,17 +50,38 @@ def test_tastes_take_turns_in_proportion_and_no_seed_is_an_answer():
     assert (found.tastes == (LABEL[found.rows] == 3)).all()
 
 
-def test_scores_of_one_taste_are_those_of_the_slow_loop():
+def listening_of(world):
+    """Each item of the index -> {user: ln(1 + plays)} of unit length."""
+    rows = {item: {} for item in IDS}
+    for kind, user, item, plays in world.plays.rows():
+        if kind == "artist" and item in rows and plays > 0:
+            rows[item][user] = np.log1p(plays)
+    found = []
+    for own in rows.values():
+        length = np.sqrt(sum(x * x for x in own.values())) or 1.0
+        found.append({user: x / length for user, x in own.items()})
+    return found
+
+
+def dot(one, other):
+    return sum(x * other.get(user, 0.0) for user, x in one.items())
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_scores_of_one_taste_are_those_of_the_slow_loop(heard):
     index = planted_index(spread=0.7)
     seeds = Seeds((IDS[2], IDS[30], IDS[44]), (9.0, 3.0, 1.0))
-    found = recommend(index, seeds, request=Request(k=7), tastes=1)
+    units = listeners_of(WORLD, "artist", IDS) if heard else None
+    found = recommend(index, seeds, request=Request(k=7), heard=units, tastes=1)
+    listens = listening_of(WORLD)
     own = [index.embeddings.index[x] for x in seeds.ids]
     scores, best = {}, {}
     for row, plays in zip(own, seeds.plays, strict=True):
         cosine = index.embeddings.vectors @ index.embeddings.vectors[row]
         cosine[own] = -np.inf
         for rank, item in enumerate(np.argsort(-cosine)[:81], start=1):
-            part = np.log1p(plays) / (10 + rank)
+            alike = dot(listens[row], listens[item]) if heard else 0.0
+            part = np.log1p(plays) * (alike + 3 / (10 + rank))
             scores[item] = scores.get(item, 0) + part
             best[item] = max(best.get(item, (0, 0)), (part, row))
     expected = sorted(scores, key=lambda x: -scores[x])[:7]
@@ -134,15 +156,39 @@ def test_plays_that_cannot_be_used_are_refused(tmp_path, content, error, message
         read_seeds(path, names())
 
 
-def test_a_user_of_the_catalogue_has_their_own_plays_as_seeds(tmp_path):
-    tables.write(WORLD, tmp_path)
+def test_listeners_stand_by_the_order_of_the_index_and_nobody_is_all_zeros():
+    strange = (IDS[3], "not in the catalogue", IDS[83], IDS[0])
+    units = listeners_of(WORLD, "artist", strange)
+    listens = listening_of(WORLD)
+    users = sorted(set(WORLD.plays["user"]))
+    assert units.shape == (4, len(users))
+    expected = [[listens[row].get(user, 0.0) for user in users] for row in (3, 83, 0)]
+    np.testing.assert_allclose(units.toarray()[[0, 2, 3]], expected)
+    assert units[1].nnz == 0
+
+
+def test_an_artist_has_no_more_answers_than_its_cap():
+    tracks = WORLD.tracks["id"].to_list()
+    vectors = np.random.default_rng(3).normal(size=(len(tracks), 11)).astype(np.float32)
+    index = Index(Embeddings(tuple(tracks), unit(vectors)))
+    known = facts.Facts(facts.make(WORLD).filter(pl.col("kind") == "track")).of(tuple(tracks))
+    seeds = Seeds((tracks[0], tracks[40]), (3.0, 2.0))
+    request = Request(k=30, per_artist=1)
+    found = recommend(index, seeds, request=request, facts=known)
+    artists = [tracks[x].partition("-")[0] for x in found.rows]
+    assert len(artists) == len(set(artists)) == 30
+
+
+def test_a_user_of_the_catalogue_has_their_own_plays_as_seeds():
     own = WORLD.plays.filter(pl.col("user") == "u7")
-    found = seeds_of_user(tmp_path, "artist", "u7")
+    found = seeds_of_user(WORLD, "artist", "u7")
     played = dict(own.select("item", "plays").rows())
     assert dict(zip(found.ids, found.plays, strict=True)) == played
     assert list(found.plays) == sorted(found.plays, reverse=True)
     with pytest.raises(DataError, match="no user 'u77' plays artists in .*; did you mean 'u7'"):
-        seeds_of_user(tmp_path, "artist", "u77")
+        seeds_of_user(WORLD, "artist", "u77")
+    with pytest.raises(DataError, match="'u7' is no file, and the catalogue"):
+        seeds_of_user(None, "artist", "u7")
 
 
 def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
@@ -179,6 +225,10 @@ def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
     assert shown.count("near Artist") == 3
     assert "  long tail" in call("--user", "u7", "-k", 30).stdout
     everything = call("--user", "u7", "-k", 99, "--json").stdout.splitlines()
-    own = set(seeds_of_user(tmp_path / "catalogue", "artist", "u7").ids)
+    own = set(seeds_of_user(WORLD, "artist", "u7").ids)
     assert {json.loads(x)["item"] for x in everything} == set(IDS) - own
     assert "no user 'nobody' plays artists" in call("--user", "nobody", code=1).output
+    (tmp_path / "catalogue").rename(tmp_path / "moved")
+    assert "catalogue is not where it was" in call("--user", plays, "-k", 3).stderr
+    moved = ("--catalogue", tmp_path / "moved")
+    assert call("--user", plays, "-k", 3, *moved).stdout == shown

@@ -1,39 +1,34 @@
 """What a listener may like: near what they play, taste by taste, and nothing that they know.
 
-Somebody who plays black metal and bossa nova wants some of each, not what lies between. So the
-seeds are put into tastes by E_G, each taste is asked for what is near several of its seeds, and
-the answers take turns, in proportion to how much each taste is played.
+Near is what has listeners in common with what they play, and what is near it by E_G, which knows
+also those whom nobody plays. Somebody who plays black metal and bossa nova wants some of each, not
+what lies between: the seeds can be put into tastes by E_G, whose answers take turns, in proportion
+to how much each taste is played.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.cluster import hierarchy
 
-from undersong.catalogue.tables import Kind
-from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong import relations
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.errors import DataError
 from undersong.names import Names
+from undersong.retrieval import filters, spread
 from undersong.retrieval.facts import Facts
-from undersong.retrieval.nearest import Index
+from undersong.retrieval.nearest import Block, Index
 from undersong.retrieval.request import Request
 from undersong.retrieval.retrieve import retrieve
+from undersong.seeds import Seeds
 
-REACH = 100  # neighbours of each seed that can be answers; k where that is more
+REACH = 100  # neighbours of each seed by E_G that can be answers; k where that is more
 EVEN = 10.0  # added to ranks: the higher, the more several seeds are worth over one near one
-TASTES = 3
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """What somebody plays, most played first: ids and plays; ``unknown`` words were left out."""
-
-    ids: tuple[str, ...]
-    plays: tuple[float, ...]
-    unknown: tuple[str, ...] = ()
+NEARNESS = 3.0  # of E_G beside listeners in common; chosen on validation users (docs/recommend.md)
+TASTES = 1
 
 
 @dataclass(frozen=True)
@@ -68,56 +63,16 @@ class Recommendation:
     because: str
 
 
-def read_seeds(path: Path, names: Names) -> Seeds:
-    """Read what somebody plays: a CSV or Parquet table, or text with an id or name a line.
-
-    A table has the column ``id`` or ``name`` and may have ``plays``; a row without is one play.
-    Words that nobody is called are left out and listed.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, has no such column, or plays are no numbers.
-    UnknownItem
-        If nothing in it is known.
-    """
-    try:
-        table = _table(path)
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read as a table of plays: {error}") from error
-    played: dict[str, float] = {}
-    unknown: list[str] = []
-    for word, plays in table.group_by("word", maintain_order=True).agg(pl.sum("plays")).rows():
-        try:
-            item = names.find(word).id
-        except UnknownItem:
-            unknown.append(word)
-            continue
-        played[item] = played.get(item, 0.0) + plays
-    if not played:
-        raise UnknownItem(
-            f"{path}: none of {len(unknown)} words is an id or a name here, first "
-            f"{next(iter(unknown), '')!r}"
-        )
-    return _seeds(played, unknown)
-
-
-def seeds_of_user(catalogue: Path, kind: Kind, user: str) -> Seeds:
-    """Read what a user of a catalogue plays.
-
-    Raises
-    ------
-    DataError
-        If the catalogue is gone, or nobody of this id plays anything of this kind.
-    """
-    from undersong.catalogue import tables
-
-    plays = tables.read(catalogue).plays.filter(pl.col("kind") == kind)
-    own = plays.filter(pl.col("user") == user)
-    if own.is_empty():
-        near = nearest_known(user, plays["user"].unique().sort())
-        raise DataError(f"no user {user!r} plays {kind}s in {catalogue}; {near}")
-    return _seeds(dict(own.select("item", "plays").rows()), ())
+def listeners_of(catalogue: Catalogue, kind: Kind, ids: Sequence[str]) -> sparse.csr_matrix:
+    """Who plays each of some items, (n, users) ln(1 + plays) of unit length; zeros for nobody."""
+    plays = relations.listeners(catalogue, kind).T.tocsr().astype(np.float64)
+    plays.data = np.log1p(plays.data)
+    length = np.sqrt(np.asarray(plays.multiply(plays).sum(axis=1)).ravel())
+    units = sparse.diags(1 / np.maximum(length, np.finfo(float).tiny)) @ plays
+    row = {item: place for place, item in enumerate(catalogue.ids(kind))}
+    known = [(place, row[item]) for place, item in enumerate(ids) if item in row]
+    cells = (np.ones(len(known)), tuple(np.array(known, dtype=np.int64).reshape(-1, 2).T))
+    return (sparse.csr_matrix(cells, shape=(len(ids), len(row))) @ units).tocsr()
 
 
 def recommend(
@@ -126,13 +81,15 @@ def recommend(
     *,
     request: Request,
     facts: Facts | None = None,
+    heard: sparse.csr_matrix | None = None,
     tastes: int = TASTES,
 ) -> Recommended:
     """List what is near the seeds; none of them is an answer.
 
     Parameters
     ----------
-    request : how many, from whom, and how far to forget relations (``long_tail``)
+    request : how many, and from whom
+    heard : who plays the items of the index (``listeners_of``); None where that is not known
     tastes : most groups of seeds that take turns; 1 for all seeds together
 
     Raises
@@ -142,8 +99,10 @@ def recommend(
 
     Notes
     -----
-    A seed gives each of its nearest items ln(1 + plays) / (10 + rank), and within a taste these
-    are summed: near several seeds is better than near one. Tastes take turns by Sainte-Lague: the
+    A seed gives each item ln(1 + plays) times the cosine of their listeners, and its nearest by
+    the cosine of E_G another 3 ln(1 + plays) / (10 + rank); within a taste these are summed, so
+    near several seeds is better than near one. The learned order takes no part: it ranks what is
+    well linked first, which found less of what people play. Tastes take turns by Sainte-Lague: the
     next answer is for the one with the highest weight / (2 given + 1).
     """
     if tastes < 1:
@@ -157,12 +116,22 @@ def recommend(
     rows = np.array([row for row, _ in known], dtype=np.int64)
     weights = np.log1p(np.array([plays for _, plays in known]))
     wide = replace(
-        request, k=max(REACH, request.k), exclude=request.exclude | set(seeds.ids), diversity=0.0
+        request,
+        k=max(REACH, request.k),
+        exclude=request.exclude | set(seeds.ids),
+        diversity=0.0,
+        paper=True,
     )
     blocks = list(retrieve(index, rows, request=wide, facts=facts))
     near = np.concatenate([_wide(x.neighbours, wide.k) for x in blocks])
+    shown = facts if facts is not None else Facts.bare(index.embeddings.ids)
+    allowed = filters.passing(wide, shown)
     groups = group(index.embeddings.vectors[rows], weights, most=tastes)
-    lists = [_ranked(near[own], rows[own], weights[own]) for own in groups]
+    lists = []
+    for own in groups:
+        worth = _worth(near[own], rows[own], weights[own], heard=heard, n=len(allowed))
+        found = _best(*worth, allowed=allowed, k=wide.k)
+        lists.append(_capped(found, request=wide, facts=shown))
     shares = [float(weights[own].sum()) for own in groups]
     return replace(_take_turns(lists, shares, k=request.k), note=blocks[0].note)
 
@@ -210,32 +179,6 @@ def text(answers: Sequence[Recommendation], note: str = "") -> str:
     return "\n".join([*lines, note] if note else lines)
 
 
-def _table(path: Path) -> pl.DataFrame:
-    """Read the file of seeds as a table of word and plays."""
-    if path.suffix not in (".csv", ".parquet"):
-        lines = [x.strip() for x in path.read_text(encoding="utf-8-sig").splitlines()]
-        return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
-            "word", plays=pl.lit(1.0)
-        )
-    parquet = path.suffix == ".parquet"
-    table = pl.read_parquet(path) if parquet else pl.read_csv(path, infer_schema=False)
-    column = next((x for x in ("id", "name") if x in table.columns), None)
-    if column is None:
-        raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(table.columns)}")
-    plays = pl.col("plays").cast(pl.Float64) if "plays" in table.columns else pl.lit(1.0)
-    read = table.select(word=pl.col(column).cast(pl.String), plays=plays.fill_null(1.0))
-    wrong = read.filter(~pl.col("plays").is_finite() | (pl.col("plays") < 0))
-    if len(wrong):
-        word, found = wrong.row(0)
-        raise DataError(f"{path}: {found} plays of {word!r}; plays are 0 or more")
-    return read.drop_nulls("word").filter(pl.col("plays") > 0)
-
-
-def _seeds(played: dict[str, float], unknown: Sequence[str]) -> Seeds:
-    order = sorted(played, key=lambda x: (-played[x], x))
-    return Seeds(tuple(order), tuple(played[x] for x in order), tuple(unknown))
-
-
 def _wide(neighbours: NDArray[np.int64], k: int) -> NDArray[np.int64]:
     """Fill up with -1 to k columns, so that blocks can be stacked."""
     filled = np.full((len(neighbours), k), -1, dtype=np.int64)
@@ -243,18 +186,57 @@ def _wide(neighbours: NDArray[np.int64], k: int) -> NDArray[np.int64]:
     return filled
 
 
-def _ranked(
-    near: NDArray[np.int64], seeds: NDArray[np.int64], weights: NDArray[np.float64]
+def _worth(
+    near: NDArray[np.int64],
+    seeds: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    *,
+    heard: sparse.csr_matrix | None,
+    n: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum what the seeds of one taste give each item, (n,), and say which gave it most, (n,)."""
+    falling = NEARNESS / (EVEN + 1 + np.arange(near.shape[1]))
+    total, most = np.zeros(n), np.zeros(n)
+    giver = np.full(n, -1, dtype=np.int64)
+    for seed, weight, neighbours in zip(seeds, weights, near, strict=True):
+        there = neighbours >= 0
+        part = np.zeros(n)
+        part[neighbours[there]] = falling[there]
+        if heard is not None:
+            part += (heard @ heard[[seed]].T).toarray().ravel()
+        part *= weight
+        total += part
+        giver = np.where(part > most, seed, giver)
+        most = np.maximum(part, most)
+    return total, giver
+
+
+def _best(
+    total: NDArray[np.float64],
+    giver: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
 ) -> list[tuple[float, int, int]]:
-    """Order what is near the seeds of one taste: score, item, the seed that gave most."""
-    worth = weights[:, None] / (EVEN + 1 + np.arange(near.shape[1]))[None, :]
-    given: dict[int, list[tuple[float, int]]] = {}
-    for at, row in enumerate(near.tolist()):
-        for place, item in enumerate(row):
-            if item >= 0:
-                given.setdefault(item, []).append((float(worth[at, place]), int(seeds[at])))
-    scored = [(sum(x for x, _ in parts), item, max(parts)[1]) for item, parts in given.items()]
-    return sorted(scored, key=lambda x: (-x[0], x[1]))
+    """Order what is worth anything and allowed: score, item, the seed that gave most.
+
+    Twice as many as wanted and more: other tastes may take some, and caps others.
+    """
+    there = np.flatnonzero(allowed & (total > 0))
+    best = there[np.lexsort((there, -total[there]))][: 4 * k]
+    return list(zip(total[best].tolist(), best.tolist(), giver[best].tolist(), strict=True))
+
+
+def _capped(
+    found: list[tuple[float, int, int]], *, request: Request, facts: Facts
+) -> list[tuple[float, int, int]]:
+    """Take out what an artist or album has too much of."""
+    if not request.caps or not found:
+        return found
+    items = np.array([[item for _, item, _ in found]], dtype=np.int64)
+    scores = np.array([[score for score, _, _ in found]], dtype=np.float32)
+    kept = spread.cap(Block(np.array([-1]), items, scores, scores), request, facts)[0]
+    return [x for x, stays in zip(found, kept, strict=True) if stays]
 
 
 def _take_turns(

@@ -1,0 +1,101 @@
+"""What somebody plays: of a file, or of a user of a catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue.tables import Catalogue, Kind
+from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.names import Names
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What somebody plays, most played first: ids and plays; ``unknown`` words were left out."""
+
+    ids: tuple[str, ...]
+    plays: tuple[float, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def read_seeds(path: Path, names: Names) -> Seeds:
+    """Read what somebody plays: a CSV or Parquet table, or text with an id or name a line.
+
+    A table has the column ``id`` or ``name`` and may have ``plays``; a row without is one play.
+    Words that nobody is called are left out and listed.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has no such column, or plays are no numbers.
+    UnknownItem
+        If nothing in it is known.
+    """
+    try:
+        table = _table(path)
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read as a table of plays: {error}") from error
+    played: dict[str, float] = {}
+    unknown: list[str] = []
+    for word, plays in table.group_by("word", maintain_order=True).agg(pl.sum("plays")).rows():
+        try:
+            item = names.find(word).id
+        except UnknownItem:
+            unknown.append(word)
+            continue
+        played[item] = played.get(item, 0.0) + plays
+    if not played:
+        raise UnknownItem(
+            f"{path}: none of {len(unknown)} words is an id or a name here, first "
+            f"{next(iter(unknown), '')!r}"
+        )
+    return _seeds(played, unknown)
+
+
+def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
+    """List what a user of a catalogue plays.
+
+    Raises
+    ------
+    DataError
+        If there is no catalogue, or nobody of this id plays anything of this kind.
+    """
+    if catalogue is None:
+        raise DataError(
+            f"{user!r} is no file, and the catalogue in which it could be a user is not where it "
+            "was; say where with --catalogue"
+        )
+    plays = catalogue.plays.filter(pl.col("kind") == kind)
+    own = plays.filter(pl.col("user") == user)
+    if own.is_empty():
+        near = nearest_known(user, plays["user"].unique().sort())
+        raise DataError(f"no user {user!r} plays {kind}s in this catalogue; {near}")
+    return _seeds(dict(own.select("item", "plays").rows()), ())
+
+
+def _table(path: Path) -> pl.DataFrame:
+    """Read the file of seeds as a table of word and plays."""
+    if path.suffix not in (".csv", ".parquet"):
+        lines = [x.strip() for x in path.read_text(encoding="utf-8-sig").splitlines()]
+        return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
+            "word", plays=pl.lit(1.0)
+        )
+    parquet = path.suffix == ".parquet"
+    table = pl.read_parquet(path) if parquet else pl.read_csv(path, infer_schema=False)
+    column = next((x for x in ("id", "name") if x in table.columns), None)
+    if column is None:
+        raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(table.columns)}")
+    plays = pl.col("plays").cast(pl.Float64) if "plays" in table.columns else pl.lit(1.0)
+    read = table.select(word=pl.col(column).cast(pl.String), plays=plays.fill_null(1.0))
+    wrong = read.filter(~pl.col("plays").is_finite() | (pl.col("plays") < 0))
+    if len(wrong):
+        word, found = wrong.row(0)
+        raise DataError(f"{path}: {found} plays of {word!r}; plays are 0 or more")
+    return read.drop_nulls("word").filter(pl.col("plays") > 0)
+
+
+def _seeds(played: dict[str, float], unknown: Sequence[str]) -> Seeds:
+    order = sorted(played, key=lambda x: (-played[x], x))
+    return Seeds(tuple(order), tuple(played[x] for x in order), tuple(unknown))

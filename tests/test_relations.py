@@ -179,13 +179,15 @@ def test_agreement_by_degrees_counts_the_fields_that_both_items_have():
     assert not share.diagonal().any()
 
 
+@pytest.mark.parametrize("sparse_below", [0, 10**6])  # all by sorting; all in a row of counts
 @pytest.mark.parametrize("popular", [0, 3, 5000])
-@pytest.mark.parametrize(("threshold", "top"), [(1, 4), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("threshold", "top"), [(1, 4), (1, 2), (2, 0), (2, 3)])
 def test_popular_items_counted_apart_are_related_as_all_others(
-    monkeypatch, popular, threshold, top
+    monkeypatch, popular, threshold, top, sparse_below
 ):
     monkeypatch.setattr(relations, "POPULAR", popular)
     monkeypatch.setattr(relations, "USERS_AT_ONCE", 11)
+    monkeypatch.setattr(relations, "SPARSE", sparse_below)
     generator = np.random.default_rng(0)
     heard = generator.random((67, 29)) < np.linspace(0.02, 0.6, 29)
     users = heard.sum(axis=0)

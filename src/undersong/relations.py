@@ -240,12 +240,19 @@ def _most_shared(
     """
     weight = count.astype(np.float32)
     weight *= scale if len(others) == len(scale) else scale[others]
-    weight[(count < threshold) | (others == item)] = 0
-    least = np.partition(weight, -top)[-top] if 0 < top < len(weight) else 0
-    if least == 0:
-        return others[weight > 0]
-    near = np.flatnonzero(weight >= least)
-    above, ties = others[near[weight[near] > least]], np.sort(others[near[weight[near] == least]])
+    if threshold > 1:
+        weight[count < threshold] = 0
+    # The nearest of every eighth, and so no fewer of all, lie at or above the floor.
+    some, floor = weight[::8], np.float32(0)
+    if 0 < top < len(some):
+        floor = np.partition(some, -top - 1)[-top - 1]
+    near = np.flatnonzero(weight >= floor if floor else weight)
+    near = near[others[near] != item]
+    if not top or len(near) <= top:
+        return others[near]
+    close, others = weight[near], others[near]
+    least = np.partition(close, -top)[-top]
+    above, ties = others[close > least], np.sort(others[close == least])
     return np.append(above, ties[: top - len(above)])
 
 

@@ -17,7 +17,7 @@ from undersong.publishing import publish
 from undersong.report import files as report_files
 from undersong.retrieval.request import Request
 from undersong.service import answers as questions
-from undersong.service import replies
+from undersong.service import shapes
 from undersong.service.app import make_app
 from undersong.service.settings import QUERY, UPLOAD, ServiceSettings
 from undersong.shelf import Shelf
@@ -72,17 +72,17 @@ def refused(client, path, status, **asked):
 
 
 QUESTIONS = [
-    ("/api/search?q=artist&kind=artist", replies.Suggestions),
-    ("/api/items/artist/a03", replies.OneItem),
-    ("/api/items/track/a03-0", replies.OneItem),
-    ("/api/items/artist/a03/similar?k=4", replies.Similar),
-    ("/api/items/artist/a03/similar?k=4&reasons=true", replies.Similar),
-    ("/api/items/track/a03-0/similar?paper=true", replies.Similar),
-    ("/api/explain?kind=artist&a=a03&b=a08", replies.Explanation),
-    ("/api/path?kind=artist&a=a03&b=a41", replies.Chain),
-    ("/api/map?kind=track", replies.MapShape),
-    ("/api/genres?kind=artist", replies.Genres),
-    ("/api/regions?kind=artist", replies.Regions),
+    ("/api/search?q=artist&kind=artist", shapes.Suggestions),
+    ("/api/items/artist/a03", shapes.OneItem),
+    ("/api/items/track/a03-0", shapes.OneItem),
+    ("/api/items/artist/a03/similar?k=4", shapes.Similar),
+    ("/api/items/artist/a03/similar?k=4&reasons=true", shapes.Similar),
+    ("/api/items/track/a03-0/similar?paper=true", shapes.Similar),
+    ("/api/explain?kind=artist&a=a03&b=a08", shapes.Explanation),
+    ("/api/path?kind=artist&a=a03&b=a41", shapes.Chain),
+    ("/api/map?kind=track", shapes.MapShape),
+    ("/api/genres?kind=artist", shapes.Genres),
+    ("/api/regions?kind=artist", shapes.Regions),
 ]
 
 
@@ -161,6 +161,20 @@ def test_suggestions_stand_in_the_order_in_which_people_mean_them(client):
     assert len(ask(client, "/api/search", kind="track", q="song", limit=3)["items"]) == 3
 
 
+def test_without_a_kind_the_name_that_fits_best_comes_first_and_artists_before_tracks(client):
+    def found(q, **more):
+        return [(x["kind"], x["name"]) for x in ask(client, "/api/search", q=q, **more)["items"]]
+
+    assert found("song 3 <&>")[0] == ("track", "Song 3 <&>")
+    assert found("artist 1")[0] == ("artist", "Artist 1")
+    both = found("o", limit=TRACKS)
+    assert both[:2] == [("artist", NAMES[4]), ("artist", "Zoë")]
+    assert {x for x, _ in both[2:]} == {"track"}
+    assert len(both) == TRACKS
+    assert found("sonng 31") == found("sonng 31", kind="track")
+    assert found("atrist 13") == found("atrist 13", kind="artist")
+
+
 def test_a_musicbrainz_id_and_a_name_find_all_they_fit(small):
     answers = small.current
     assert [x.id for x in questions.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
@@ -210,7 +224,8 @@ def test_names_arrive_as_they_are(client):
         ("/api/items/artist/" + "x" * 10_000, 414, f"ask with {QUERY} or fewer"),
         ("/api/search?kind=artist&q=a%00b", 400, "control characters"),
         ("/api/items/artist/a%0Ab", 400, "control characters"),
-        ("/api/search?q=x", 400, "kind: Field required"),
+        ("/api/search?kind=artist", 400, "q: Field required"),
+        ("/api/search?q=x&kind=album", 400, "kind: .*'artist' or 'track'"),
         ("/api/path?kind=artist&a=artist 1&b=artist 2&steps=0", 400, "steps"),
         ("/api/explain?kind=artist&a=artist 1&b=artist 1", 400, "similar to itself"),
         ("/api/explain?kind=artist&a=artist 1&b=artist 2", 400, "tells no reasons"),
@@ -228,8 +243,11 @@ def test_what_is_wrong_is_said_in_one_line(client, path, status, says):
 
 def test_another_method_is_405_and_says_which_there_is(client):
     found = client.put("/api/report")
-    assert (found.status_code, found.headers["allow"]) == (405, "GET")
+    assert found.status_code == 405
+    assert set(found.headers["allow"].split(", ")) == {"GET", "HEAD"}
     assert found.json()["status"] == 405
+    found = client.head("/ready")
+    assert (found.status_code, found.content) == (200, b"")
     found = client.get("/api/sounds-like", headers={"Accept": "text/html"})
     assert (found.status_code, found.headers["allow"]) == (405, "POST")
 
@@ -309,7 +327,7 @@ def upload(client, content, **asked):
 def test_a_file_of_a_track_sounds_most_like_that_track(whole, home):
     content = (home / "music" / "a04-0.wav").read_bytes()
     found = upload(whole, content, kind="track", k=5).json()
-    assert replies.Similar.model_validate(found, strict=True).item is None
+    assert shapes.Similar.model_validate(found, strict=True).item is None
     assert found["answers"][0]["item"]["id"] == "a04-0"
     assert found["answers"][0]["score"] > 0.99
     assert found["answers"][4]["score"] < found["answers"][0]["score"]

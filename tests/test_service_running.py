@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from click.testing import CliRunner
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from spoken import ARTISTS, TRACKS, make_certificate, make_shelf
@@ -385,7 +385,7 @@ def test_any_address_of_the_page_is_the_page_and_no_path_leads_out_of_it(tmp_pat
 
 
 def test_the_command_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     for name in [x for x in sys.modules if x.startswith("undersong.service")]:
         monkeypatch.delitem(sys.modules, name)
     import undersong.service

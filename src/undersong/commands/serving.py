@@ -1,6 +1,7 @@
 """The command that answers over HTTP: serve."""
 
 import ipaddress
+import sys
 from pathlib import Path
 
 import click
@@ -66,7 +67,7 @@ def serve(
     made = app.make_app(
         reader,
         ServiceSettings(token, rate, media, quiet),
-        log=lambda line: click.echo(line, err=True),
+        log=write_line,
     )
     scheme = "https" if certificate else "http"
     with server.bind(host, port) as listening:
@@ -75,6 +76,11 @@ def serve(
         if token:
             click.echo(f"clients must show the token in {token_file}", err=True)
         server.run(made, listening, certificate=certificate, key=key)
+
+
+def write_line(text: str) -> None:
+    """Write one line of the log; click.echo looks for colours in it, which takes far longer."""
+    sys.stderr.write(f"{text}\n")
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,8 @@ import stat
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import HTTPException, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from undersong.errors import DataError
@@ -65,7 +66,7 @@ def fits(token: str, given: str | None) -> bool:
 
 
 def guard(request: Request) -> None:
-    """Let a request pass that shows the token: a dependency of routes.
+    """Let a request pass that shows the token.
 
     Raises
     ------

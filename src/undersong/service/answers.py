@@ -101,15 +101,26 @@ class Step:
     similarity: float | None
 
 
-def suggest(answers: Answers, text: str, *, kind: Kind, limit: int) -> tuple[Item, ...]:
-    """List items whose names a person may mean who has typed this much; the best known first.
+def suggest(answers: Answers, text: str, *, kind: Kind | None, limit: int) -> tuple[Item, ...]:
+    """List items whose names a person may mean who has typed this much, of one kind or of any.
 
     First the very name, then names that begin so, then those with a word that does, then those
-    that hold it anywhere; where nothing does, names that look like it.
+    that hold it anywhere; artists before tracks, the best known first. Where nothing does, names
+    that look like it.
     """
-    items, asked = answers.of(kind), fold(text)
+    among, asked = ([answers.of(kind)] if kind else list(answers.kinds.values())), fold(text)
     if not asked:
         return ()
+    fits = [_fitting(items, asked, limit) for items in among]
+    whole = [(group, at, place) for at, xs in enumerate(fits) for group, place in xs]
+    found = sorted(whole, key=lambda x: x[:2])  # of equal ones the better known stays before
+    if not found:
+        found = [(0, at, x) for at, items in enumerate(among) for x in _alike(items, asked, limit)]
+    return tuple(among[at].item(place) for _, at, place in found[:limit])
+
+
+def _fitting(items: Items, asked: str, limit: int) -> list[tuple[int, int]]:
+    """The first rows of names that fit, in order, each behind the number of its group."""
     names = items.folded
     group = (
         pl.when(names == asked)
@@ -122,8 +133,8 @@ def suggest(answers: Answers, text: str, *, kind: Kind, limit: int) -> tuple[Ite
         .then(3)
     )
     ranked = pl.select(group.alias("group"), fame=pl.Series(items.fame)).with_row_index("row")
-    found = ranked.drop_nulls().sort("group", "fame")["row"].head(limit).to_list()
-    return tuple(items.item(x) for x in found or _alike(items, asked, limit))
+    found = ranked.drop_nulls().sort("group", "fame").head(limit)
+    return list(found.select("group", "row").iter_rows())
 
 
 def item(answers: Answers, kind: Kind, item_id: str) -> Details:

@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from undersong import __version__
 from undersong.errors import ArtifactError, DataError, UndersongError, UnknownItem
-from undersong.service import api, page, replies
-from undersong.service.access import ShownToken, guard
+from undersong.service import api, page
+from undersong.service.access import ShownToken
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, warm
 from undersong.service.dialects import audiomuse, lastfm, lidarr, listenbrainz, opensubsonic
 from undersong.service.generation import NotHere
@@ -28,12 +28,12 @@ from undersong.service.settings import LOOK_SECONDS, ServiceSettings
 from undersong.shelf import Shelf
 
 # Each asks for the token in the way that its clients show it.
-DIALECTS: dict[str, Callable[[Shelf[Answers]], APIRouter]] = {
-    "Last.fm": lastfm.router,
-    "OpenSubsonic": opensubsonic.router,
-    "ListenBrainz": listenbrainz.router,
-    "AudioMuse": audiomuse.router,
-    "Lidarr": lidarr.router,
+DIALECTS: dict[str, Callable[[Shelf[Answers]], list[Route]]] = {
+    "Last.fm": lastfm.routes,
+    "OpenSubsonic": opensubsonic.routes,
+    "ListenBrainz": listenbrainz.routes,
+    "AudioMuse": audiomuse.routes,
+    "Lidarr": lidarr.routes,
 }
 STATUS = {UnknownItem: 404, DataError: 400, NotHere: 501}
 HEADERS = (
@@ -49,7 +49,7 @@ HEADERS = (
 )
 
 
-def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = silent) -> FastAPI:
+def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = silent) -> Starlette:
     """Build the service around an open shelf.
 
     Parameters
@@ -63,41 +63,38 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
     """
     numbers = Numbers()
 
+    media = read_media(settings.media) if settings.media else None
+
     @asynccontextmanager
-    async def following(app: FastAPI) -> AsyncIterator[None]:
+    async def following(app: Starlette) -> AsyncIterator[None]:
         looking = asyncio.create_task(_follow(reader, numbers, log))
         yield
         looking.cancel()
 
-    app = FastAPI(
-        title="undersong",
-        version=__version__,
-        summary="What is similar to an artist or a track, also to those that nobody has linked.",
-        docs_url=None,
-        redoc_url=None,
+    app = Starlette(
+        routes=[
+            *api.routes(reader, media=media),
+            *(x for make in DIALECTS.values() for x in make(reader)),
+            *_state(reader),
+            address("/metrics", lambda request: _numbers(numbers)),
+            page.route(page.read_page()),
+        ],
+        # The first one is the first to see a request.
+        middleware=[
+            Middleware(
+                Watch,
+                numbers=numbers,
+                generation=lambda: reader.current.generation,
+                log=silent if settings.quiet else log,
+            ),
+            Middleware(Strict),
+            Middleware(Limits, settings=settings),
+            Middleware(ShownToken),
+        ],
+        exception_handlers=_errors(log),
         lifespan=following,
     )
     app.state.settings = settings
-    media = read_media(settings.media) if settings.media else None
-    guarded = [Depends(guard)] if settings.token is not None else []
-    app.include_router(api.router(reader, media=media), dependencies=guarded)
-    for make in DIALECTS.values():
-        app.include_router(make(reader))
-    app.include_router(_state(reader), responses=api.WRONG)
-    app.include_router(_numbers(numbers), dependencies=guarded)
-    app.include_router(page.router(page.read_page()))
-    _add_errors(app, log)
-    _describe(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(ShownToken)
-    app.add_middleware(Limits, settings=settings)
-    app.add_middleware(Strict)
-    app.add_middleware(
-        Watch,
-        numbers=numbers,
-        generation=lambda: reader.current.generation,
-        log=silent if settings.quiet else log,
-    )
     return app
 
 
@@ -145,83 +142,46 @@ async def _follow(reader: Shelf[Answers], numbers: Numbers, log: Log) -> None:
                 log(line(event="refused", error=str(error)))
 
 
-def _state(reader: Shelf[Answers]) -> APIRouter:
-    """Routes for whoever watches the process; they need no token and tell nothing else."""
-    routes = APIRouter()
+def _state(reader: Shelf[Answers]) -> list[Route]:
+    """Addresses for whoever watches the process, and who wants to know what may be asked.
 
-    @routes.get("/health", responses={200: {"model": replies.Health}})
-    async def health() -> Response:
-        """Say that the process is up."""
+    They need no token and tell nothing else.
+    """
+
+    async def health(request: Request) -> Response:
         return json({"status": "up"})
 
-    @routes.get("/ready", responses={200: {"model": replies.Ready}})
-    async def ready() -> Response:
-        """Say that a generation is open, and which."""
+    async def ready(request: Request) -> Response:
         return json({"status": "ready", "generation": reader.current.generation})
 
-    return routes
+    def described(request: Request) -> Response:
+        # Imported when first needed: few ask, and it builds the shape of every reply.
+        from undersong.service.description import describe
+
+        return json(describe())
+
+    return [
+        address("/health", health, guarded=False),
+        address("/ready", ready, guarded=False),
+        address("/openapi.json", described, guarded=False),
+    ]
 
 
-def _numbers(numbers: Numbers) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        """Give the numbers of this service to Prometheus."""
-        return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return routes
+def _numbers(numbers: Numbers) -> Response:
+    return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_errors(app: FastAPI, log: Log) -> None:
+def _errors(log: Log) -> dict[type[Exception], ExceptionHandler]:
     """Answer every error in one line; only what undersong says itself reaches the client."""
 
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        return refusal(error.status_code, str(error.detail), error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return refusal(400, _in_words(error))
-
-    @app.exception_handler(UndersongError)
-    async def known(request: Request, error: UndersongError) -> Response:
-        return refusal(STATUS.get(type(error), 400), str(error))
-
-    @app.exception_handler(ArtifactError)
-    async def damaged(request: Request, error: ArtifactError) -> Response:
-        log(line(event="damaged", error=str(error)))
-        return refusal(503, "a file of this generation cannot be read; publish it again")
-
-    @app.exception_handler(Exception)
-    async def ours(request: Request, error: Exception) -> Response:
+    async def told(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return refusal(error.status_code, str(error.detail), error.headers)
+        if isinstance(error, ArtifactError):
+            log(line(event="damaged", error=str(error)))
+            return refusal(503, "a file of this generation cannot be read; publish it again")
+        if isinstance(error, UndersongError):
+            return refusal(STATUS.get(type(error), 400), str(error))
         return refusal(500, "this is a fault of undersong; its log says more")
 
-
-def _in_words(error: RequestValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(x) for x in first["loc"][1:]) or str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
-        return f"there is no parameter {name[:60]!r} here; /openapi.json lists those that are"
-    given = first.get("input")
-    found = f", found {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
-    return f"{name}: {first['msg']}{found}"
-
-
-def _describe(app: FastAPI) -> None:
-    """Make the OpenAPI say what holds here: errors are 400, never 422."""
-
-    def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            made = get_openapi(
-                title=app.title, version=app.version, summary=app.summary, routes=app.routes
-            )
-            for operations in made["paths"].values():
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)
-            for name in ("HTTPValidationError", "ValidationError"):
-                made["components"]["schemas"].pop(name, None)
-            app.openapi_schema = made
-        return app.openapi_schema
-
-    app.openapi = describe  # type: ignore[method-assign]
+    return {HTTPException: told, UndersongError: told, Exception: told}

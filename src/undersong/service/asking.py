@@ -1,16 +1,12 @@
-"""What may be asked: the parameters of each question, with their limits.
-
-Read by ``read``, and not by FastAPI, which takes as long for these parameters as everything else
-of a request takes together; it documents them all the same.
-"""
+"""What may be asked: the parameters of each question, with their limits."""
 
 from typing import Annotated, Any, TypeVar
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request as HttpRequest
 
 from undersong.catalogue.tables import Kind
+from undersong.errors import DataError
 from undersong.retrieval.request import Request
 from undersong.service.settings import MOST, TEXT
 
@@ -27,7 +23,8 @@ LISTS = frozenset({"genre", "region"})  # parameters that may stand there again
 class Asked(BaseModel):
     """Parameters of a question; unknown ones are refused, since a typing error would be silent."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Each is built when it is first read: all of them take a tenth of the start.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class OfKind(Asked):
@@ -36,9 +33,10 @@ class OfKind(Asked):
     kind: Kind
 
 
-class SuggestQuery(OfKind):
-    """What somebody has typed so far."""
+class SuggestQuery(Asked):
+    """What somebody has typed so far, and which items are meant; both kinds, unless it says."""
 
+    kind: Kind | None = None
     q: Text
     limit: int = Field(10, ge=1, le=100)
 
@@ -122,7 +120,7 @@ def read(model: type[A], request: HttpRequest) -> A:
 
     Raises
     ------
-    RequestValidationError
+    DataError
         For one that is missing, unknown or beyond its limits.
     """
     given: dict[str, Any] = {}
@@ -134,21 +132,14 @@ def read(model: type[A], request: HttpRequest) -> A:
     try:
         return model.model_validate(given | request.path_params)
     except ValidationError as error:
-        found = [{**x, "loc": ("query", *x["loc"])} for x in error.errors(include_url=False)]
-        raise RequestValidationError(found) from error
+        raise DataError(_in_words(error)) from error
 
 
-def described(model: type[Asked], *, path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Describe parameters for the OpenAPI; those named in ``path`` stand in the address."""
-    schema = model.model_json_schema()
-    parameters = [
-        {
-            "name": name,
-            "in": "path" if name in path else "query",
-            "required": name in schema.get("required", ()),
-            # Nothing in an address is null: what may be left out is left out.
-            "schema": about["anyOf"][0] if "anyOf" in about else about,
-        }
-        for name, about in schema["properties"].items()
-    ]
-    return {"parameters": parameters}
+def _in_words(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(x) for x in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no parameter {name[:60]!r} here; /openapi.json lists those that are"
+    given = first.get("input")
+    found = f", found {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
+    return f"{name}: {first['msg']}{found}"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from undersong.service.replies import refusal

@@ -10,6 +10,8 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from undersong.service.addresses import ROUTE
+
 Log = Callable[[str], None]
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # seconds
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -54,6 +56,19 @@ class Numbers:
             registry=self.registry,
         )
 
+        # What ``labels`` finds, kept: it takes longer to find a number than to count with it.
+        self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        key = (method, route, status)
+        if key not in self._found:
+            counted = self.requests.labels(method, route, status)
+            self._found[key] = counted, self.seconds.labels(route)
+        number, time = self._found[key]
+        number.inc()
+        time.observe(seconds)
+
     def text(self) -> bytes:
         """All numbers in the text format of Prometheus."""
         return generate_latest(self.registry)
@@ -86,10 +101,9 @@ class Watch:
             self._note(scope, status, perf_counter() - begin)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route: str = scope.get(ROUTE, "none")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self._numbers.requests.labels(method, route, status).inc()
-        self._numbers.seconds.labels(route).observe(seconds)
+        self._numbers.count(method, route, status, seconds)
         if self._log is not silent:
             self._log(
                 line(

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from fastapi import APIRouter, HTTPException, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
+
+from undersong.service.addresses import address
 
 INDEX = "index.html"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -29,12 +33,11 @@ def read_page() -> dict[str, File]:
     return found
 
 
-def router(page: dict[str, File]) -> APIRouter:
-    """Routes that stand behind all others: a file of the page, else the page for browsers."""
-    routes = APIRouter()
+def route(page: dict[str, File]) -> Route:
+    """Answer behind all other addresses: with a file of the page, else the page for browsers."""
 
-    @routes.get("/{path:path}", include_in_schema=False)
-    async def show(request: Request, path: str) -> Response:
+    async def show(request: Request) -> Response:
+        path: str = request.path_params["path"]
         wanted = page.get(path or INDEX)
         browsing = "text/html" in request.headers.get("accept", "")
         if wanted is None and browsing and not path.startswith(("api/", "media/")):
@@ -46,7 +49,7 @@ def router(page: dict[str, File]) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(wanted.body, headers=headers, media_type=wanted.type)
 
-    return routes
+    return address("/{path:path}", show, guarded=False)
 
 
 def _gather(folder: Traversable, prefix: str, found: dict[str, File]) -> None:

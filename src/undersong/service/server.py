@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from undersong.errors import DataError
@@ -85,7 +85,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run(
-    app: FastAPI,
+    app: Starlette,
     listening: socket.socket,
     *,
     certificate: Path | None = None,

@@ -5,14 +5,16 @@ Distances are 1 - how similar (``meaning.strengths``), so plugins that turn them
 that are not here; they change nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.request import Request as Wish
-from undersong.service.access import guard
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, Item, path, similar, suggest
 from undersong.service.dialects import meaning
 from undersong.service.dialects.sent import true, whole
@@ -27,27 +29,21 @@ Sent = dict[str, str]
 Line = dict[str, Any]
 
 
-def router(reader: Shelf[Answers]) -> APIRouter:
+def routes(reader: Shelf[Answers]) -> list[Route]:
     """Answer below ``/api`` where AudioMuse does; errors are those of the own API there."""
-    routes = APIRouter(prefix="/api", dependencies=[Depends(guard)])
 
-    @routes.get("/similar_tracks", include_in_schema=False)
-    def similar_tracks(request: Request) -> Response:
-        return json(_tracks(reader.current, dict(request.query_params)))
+    def at(name: str, lines: Callable[[Answers, Sent], object]) -> Route:
+        def answer(request: Request) -> Response:
+            return json(lines(reader.current, dict(request.query_params)))
 
-    @routes.get("/similar_artists", include_in_schema=False)
-    def similar_artists(request: Request) -> Response:
-        return json(_artists(reader.current, dict(request.query_params)))
+        return address(f"/api/{name}", answer)
 
-    @routes.get("/find_path", include_in_schema=False)
-    def find_path(request: Request) -> Response:
-        return json(_path(reader.current, dict(request.query_params)))
-
-    @routes.get("/search_artists", include_in_schema=False)
-    def search_artists(request: Request) -> Response:
-        return json(_search(reader.current, dict(request.query_params)))
-
-    return routes
+    return [
+        at("similar_tracks", _tracks),
+        at("similar_artists", _artists),
+        at("find_path", _path),
+        at("search_artists", _search),
+    ]
 
 
 def _tracks(answers: Answers, sent: Sent) -> list[Line]:

@@ -8,14 +8,16 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement
 
-from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.request import Request as Wish
 from undersong.service import replies
 from undersong.service.access import SHOWN, fits
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.markup import xml
@@ -30,9 +32,8 @@ STATUSES = {FAILED: 200, METHOD: 400, FORMAT: 400, KEY: 403}
 Content = dict[str, Any]
 
 
-def router(reader: Shelf[Answers]) -> APIRouter:
+def routes(reader: Shelf[Answers]) -> list[Route]:
     """Answer at ``/2.0`` and ``/2.0/``."""
-    routes = APIRouter()
 
     async def answer(request: Request) -> Response:
         sent = await parameters(request)
@@ -43,9 +44,8 @@ def router(reader: Shelf[Answers]) -> APIRouter:
         home = str(request.base_url)
         return await run_in_threadpool(_answer, reader.current, sent, home=home)
 
-    for path in ("/2.0", "/2.0/"):
-        routes.add_api_route(path, answer, methods=["GET", "POST"], include_in_schema=False)
-    return routes
+    paths = ("/2.0", "/2.0/")
+    return [address(x, answer, methods=("GET", "POST"), guarded=False) for x in paths]
 
 
 def _answer(answers: Answers, sent: dict[str, str], *, home: str) -> Response:

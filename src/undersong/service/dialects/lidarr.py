@@ -1,11 +1,12 @@
 """Lidarr, the custom list: artists to acquire, as their MusicBrainz ids."""
 
-from fastapi import APIRouter, Depends, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.request import Request as Wish
-from undersong.service.access import guard
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.sent import whole
@@ -15,7 +16,7 @@ from undersong.shelf import Shelf
 MOST = 200  # artists
 
 
-def router(reader: Shelf[Answers]) -> APIRouter:
+def routes(reader: Shelf[Answers]) -> list[Route]:
     """Answer at ``/lidarr/similar?artist=...``: an id, a MusicBrainz id, or a name.
 
     Raises
@@ -23,9 +24,7 @@ def router(reader: Shelf[Answers]) -> APIRouter:
     UnknownItem
         If there is no such artist: Lidarr then keeps what it had, which no empty list would do.
     """
-    routes = APIRouter(dependencies=[Depends(guard)])
 
-    @routes.get("/lidarr/similar", include_in_schema=False)
     def listed(request: Request) -> Response:
         answers, sent = reader.current, dict(request.query_params)
         given, limit = sent.get("artist", ""), whole(sent, "limit", default=20, most=MOST)
@@ -39,4 +38,4 @@ def router(reader: Shelf[Answers]) -> APIRouter:
         ids = (meaning.mbid(answers, x.item) for x in found)
         return json([{"MusicBrainzId": x} for x in ids if x][:limit])
 
-    return routes
+    return [address("/lidarr/similar", listed)]

@@ -11,14 +11,16 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from undersong.catalogue.tables import Kind
 from undersong.errors import DataError
 from undersong.retrieval.request import Request as Wish
-from undersong.service.access import guard
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, Item, by_mbid, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.sent import whole
@@ -38,30 +40,29 @@ ALGORITHM = re.compile(r"undersong|session_based_\w{1,200}", re.ASCII)
 Line = dict[str, Any]
 
 
-def router(reader: Shelf[Answers]) -> APIRouter:
+def routes(reader: Shelf[Answers]) -> list[Route]:
     """Answer at the addresses of labs.api.listenbrainz.org and api.listenbrainz.org."""
-    routes = APIRouter(dependencies=[Depends(guard)])
 
-    def labs(name: str, ids: str, lines: Callable[[Answers, str, int], list[Line]]) -> None:
+    def labs(name: str, ids: str, lines: Callable[[Answers, str, int], list[Line]]) -> Route:
         async def answer(request: Request) -> Response:
             asked, first, end = await _asked(request, ids)
             found = await run_in_threadpool(_all, reader.current, asked, lines)
             return json(found[first:end])
 
-        path = f"/{name}/json"
-        routes.add_api_route(path, answer, methods=["GET", "POST"], include_in_schema=False)
+        return address(f"/{name}/json", answer, methods=("GET", "POST"))
 
-    labs("similar-artists", "artist_mbids", _artists)
-    labs("similar-recordings", "recording_mbids", _recordings)
-
-    @routes.get("/1/lb-radio/artist/{mbid}", include_in_schema=False)
-    def radio(request: Request, mbid: str) -> Response:
+    def radio(request: Request) -> Response:
+        asked: str = request.path_params["mbid"]
         try:
-            return json(_radio(reader.current, mbid, dict(request.query_params)))
+            return json(_radio(reader.current, asked, dict(request.query_params)))
         except DataError as error:
             return json({"code": 400, "error": str(error)}, status=400)
 
-    return routes
+    return [
+        labs("similar-artists", "artist_mbids", _artists),
+        labs("similar-recordings", "recording_mbids", _recordings),
+        address("/1/lb-radio/artist/{mbid}", radio),
+    ]
 
 
 async def _asked(request: Request, ids: str) -> tuple[list[tuple[str, int]], int, int]:

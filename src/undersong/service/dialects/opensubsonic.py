@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
-from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from undersong import __version__
 from undersong.catalogue.tables import Kind
@@ -20,6 +21,7 @@ from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.request import Request as Wish
 from undersong.service import replies
 from undersong.service.access import SHOWN, fits
+from undersong.service.addresses import address
 from undersong.service.answers import Answers, Item, path, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.markup import xml
@@ -45,11 +47,11 @@ class Refused(Exception):
         self.code = code
 
 
-def router(reader: Shelf[Answers]) -> APIRouter:
+def routes(reader: Shelf[Answers]) -> list[Route]:
     """Answer below ``/rest``."""
-    routes = APIRouter()
 
-    async def answer(request: Request, name: str) -> Response:
+    async def answer(request: Request) -> Response:
+        name: str = request.path_params["name"]
         sent = await parameters(request)
         token, shown = request.app.state.settings.token, request.scope.get(SHOWN)
         try:
@@ -67,9 +69,8 @@ def router(reader: Shelf[Answers]) -> APIRouter:
             return _failure(sent, GENERIC, text, status=404)
         return _reply(sent, "ok", content)
 
-    for path_ in ("/rest/{name}.view", "/rest/{name}"):
-        routes.add_api_route(path_, answer, methods=["GET", "POST"], include_in_schema=False)
-    return routes
+    paths = ("/rest/{name}.view", "/rest/{name}")
+    return [address(x, answer, methods=("GET", "POST"), guarded=False) for x in paths]
 
 
 def _check(token: str, sent: Sent, shown: str | None) -> None:

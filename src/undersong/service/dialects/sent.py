@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qsl
 
-from fastapi import Request
+from starlette.requests import Request
 
 from undersong.errors import DataError
 

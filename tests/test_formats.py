@@ -1,20 +1,24 @@
 """Files that an earlier version wrote load for ever: one folder of fixtures for each format."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planted import small_world
-from undersong import runs
+from undersong import runs, search
 from undersong.catalogue import tables
 from undersong.evaluation.comparison import sources_of
+from undersong.retrieval.nearest import BLOCK
+from undersong.retrieval.order import order
 from undersong.retrieval.request import Request
 from undersong.service import answers
 from undersong.shelf import Shelf
 from undersong.stages import content, general
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format-*"))
+RANKED = sorted((Path(__file__).parent / "fixtures").glob("ranked-*"))
 SHELVES = sorted((Path(__file__).parent / "fixtures").glob("shelf-*"))
 
 
@@ -61,6 +65,32 @@ def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_add
     assert [x.item.id for x in added.answers] == ["a27", "a19", "a13"]
 
 
+@pytest.mark.parametrize("home", RANKED, ids=lambda x: x.name)
+def test_a_learned_order_of_every_format_answers_as_it_did(home):
+    """Its network and evidence give the answers, scores and confidence that were stored then."""
+    index = search.open_index(runs.read(home), "artist")
+    assert index.ranker is not None
+    assert index.ranker.candidates == 60
+    assert index.lists.rows.shape == (299, 12)
+    everyone, rows = np.ones(299, dtype=bool), np.arange(BLOCK)
+    found = order(replace(index, lists=None), rows, allowed=everyone, k=60, request=Request())
+    same = 0
+    for row in rows:  # hub control has changed the places of some
+        place = {item: at for at, item in enumerate(found.neighbours[row].tolist())}
+        stored = index.lists.rows[row].tolist()
+        at = [place[item] for item in stored]
+        same += at == list(range(12))
+        np.testing.assert_allclose(found.scores[row][at], index.lists.scores[row], atol=1e-3)
+        np.testing.assert_allclose(
+            found.confidence[row][at], index.lists.confidence[row], atol=1e-4
+        )
+    assert same > 0.9 * BLOCK
+    forgetful = Request(k=5, long_tail=1.0)
+    other = order(index, rows[:7], allowed=everyone, k=5, request=forgetful)
+    assert (other.neighbours != found.neighbours[:7, :5]).any()
+
+
 def test_there_is_a_fixture_of_the_current_format():
     assert f"format-{runs.FORMAT}" in {x.name for x in FIXTURES}
+    assert f"ranked-{runs.FORMAT}" in {x.name for x in RANKED}
     assert f"shelf-{runs.FORMAT}" in {x.name for x in SHELVES}

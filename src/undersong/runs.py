@@ -18,8 +18,9 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +36,8 @@ from undersong.errors import ArtifactError
 from undersong.files import flush, read_json, sha256, write_json
 
 FORMAT = 1
+THREADS = 4  # files that are checked at a time
+Stamp = tuple[int, int, int]
 REMEDY = "train again with `undersong train`"
 PACKAGES = (
     "undersong",
@@ -55,6 +58,7 @@ class Run:
     folder: Path
     generation: str
     manifest: dict[str, Any]
+    _checked: dict[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def home(self) -> Path:
@@ -116,13 +120,42 @@ class Run:
         return table.filter(pl.col("kind") == kind).drop("kind")
 
     def file(self, name: str) -> Path:
-        """Path of a published file, after checking that it is the one in the manifest."""
+        """Path of a published file, after checking that it is the one in the manifest.
+
+        It is read whole for that once, and again only where it was replaced since.
+        """
         if name not in self.manifest["files"]:
             raise ArtifactError(
                 f"{self.home} holds no {name}; it holds {', '.join(sorted(self.manifest['files']))}"
             )
-        check(self.home / name, self.manifest["files"][name])
-        return self.home / name
+        path = self.home / name
+        found = stamp(path)
+        if found is None or self._checked.get(name) != found:
+            check(path, self.manifest["files"][name])
+            if found is not None:
+                self._checked[name] = found
+        return path
+
+    def check_files(self) -> None:
+        """Check every published file, several at a time.
+
+        Raises
+        ------
+        ArtifactError
+            If one cannot be read or was changed.
+        """
+        with ThreadPoolExecutor(THREADS) as threads:
+            for _ in threads.map(self.file, self.manifest["files"]):
+                pass
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What changes whenever a file is replaced or written to; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def check(path: Path, expected: str) -> None:

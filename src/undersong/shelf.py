@@ -3,7 +3,6 @@
 A shelf is a folder that ``undersong publish`` writes to; a run folder serves as well.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from undersong.errors import ArtifactError, UndersongError
 from undersong.runs import Run
 
 T = TypeVar("T")
-Stamp = tuple[int, int, int]
 # What code may raise that reads a file which is whole, has the right hash, and is not ours.
 FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
 
@@ -28,7 +26,9 @@ class Shelf(Generic[T]):
     ----------
     folder : Path
     opening : from a generation, whose files have all been checked, to what the reader needs of it
-        It must take all of it into memory: the files may go once two newer ones are published.
+    readying : takes into memory what ``opening`` left for later, before a next generation is used
+        The first one is used as soon as it is open; whoever opens a shelf then sees to the rest.
+        All must be in memory in time: the files go once two newer generations are published.
 
     Attributes
     ----------
@@ -41,9 +41,15 @@ class Shelf(Generic[T]):
         If there is no generation yet, or it is refused.
     """
 
-    def __init__(self, folder: Path, *, opening: Callable[[Run], T]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        opening: Callable[[Run], T],
+        readying: Callable[[T], None] = lambda opened: None,
+    ) -> None:
         self.folder = folder
-        self._opening = opening
+        self._opening, self._readying = opening, readying
         self._turn = threading.Lock()
         self._seen = self._stamp()
         self.current = self._open()
@@ -67,7 +73,7 @@ class Shelf(Generic[T]):
             while (stamp := self._stamp()) != self._seen:
                 self._seen = stamp
                 try:
-                    self.current = self._open()
+                    self.current = self._open(ready=True)
                 except ArtifactError:
                     # A publisher may have moved on while the files were read: look again.
                     if self._stamp() == stamp:
@@ -76,21 +82,19 @@ class Shelf(Generic[T]):
         finally:
             self._turn.release()
 
-    def _open(self) -> T:
+    def _open(self, *, ready: bool = False) -> T:
         run = runs.read(self.folder)
-        for name in run.manifest["files"]:
-            run.file(name)
+        run.check_files()
         try:
-            return self._opening(run)
+            opened = self._opening(run)
+            if ready:
+                self._readying(opened)
+            return opened
         except FOREIGN as error:
             raise ArtifactError(
                 f"generation {run.generation} of {self.folder} is refused: {error or repr(error)}"
             ) from error
 
-    def _stamp(self) -> Stamp | None:
+    def _stamp(self) -> runs.Stamp | None:
         """What changes whenever the pointer is replaced; None where there is none."""
-        try:
-            found = os.stat(self.folder / "current.json")
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return runs.stamp(self.folder / "current.json")

@@ -50,7 +50,7 @@ def serve(
     """
     try:
         from undersong.service import access, app, server
-        from undersong.service.answers import open_answers
+        from undersong.service.answers import open_answers, warm
         from undersong.service.settings import RATE, ServiceSettings
     except ImportError as error:
         raise click.ClickException(
@@ -63,7 +63,7 @@ def serve(
         token_file = Path(click.get_app_dir("undersong")) / "token"
     token = access.read_token(token_file) if token_file else None
     rate = (0.0 if near else RATE) if rate is None else rate
-    reader = Shelf(folder, opening=open_answers)
+    reader = Shelf(folder, opening=open_answers, readying=warm)
     made = app.make_app(
         reader,
         ServiceSettings(token, rate, media, quiet),

@@ -6,6 +6,7 @@ in the order of the index; a neighbour is -1 where there are fewer than m.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from undersong.retrieval.order import order
 from undersong.retrieval.request import Request
 
 LENGTH = 200
+CHECKED = 1 << 18  # records that are checked at once
 RECORD = np.dtype([("neighbour", "<i4"), ("score", "<f4"), ("confidence", "<f4")])
 REMEDY = "publish the run again with `undersong publish`"
 
@@ -85,7 +87,20 @@ def read(path: Path, *, n: int) -> Lists:
         raise ArtifactError(f"{path} is no file of answers ({error}); {REMEDY}") from error
     if not isinstance(found, np.memmap) or found.dtype != RECORD or found.ndim != 2:
         raise ArtifactError(f"{path} holds other records than {RECORD.names}; {REMEDY}")
-    rows = found["neighbour"]
-    if len(found) != n or (found.size and not -1 <= rows.min() <= rows.max() < n):
+    if len(found) != n or not _within(path, found, n=n):
         raise ArtifactError(f"{path} is of {len(found)} items, the run of {n}; {REMEDY}")
-    return Lists(rows, found["score"], found["confidence"])
+    return Lists(found["neighbour"], found["score"], found["confidence"])
+
+
+def _within(path: Path, mapped: np.memmap[Any, Any], *, n: int) -> bool:
+    """Say whether all neighbours are among n items.
+
+    Read beside the map, in blocks: what is read through it stays in the memory of the process.
+    """
+    with path.open("rb") as file:
+        file.seek(mapped.offset)
+        while len(block := np.fromfile(file, dtype=RECORD, count=CHECKED)):
+            rows = block["neighbour"]
+            if not -1 <= rows.min() <= rows.max() < n:
+                return False
+    return True

@@ -25,7 +25,7 @@ from undersong.service.media import read_media
 from undersong.service.metrics import Log, Numbers, Watch, line, silent
 from undersong.service.replies import json, refusal
 from undersong.service.settings import LOOK_SECONDS, ServiceSettings
-from undersong.shelf import Shelf
+from undersong.shelf import FOREIGN, Shelf
 
 # Each asks for the token in the way that its clients show it.
 DIALECTS: dict[str, Callable[[Shelf[Answers]], list[Route]]] = {
@@ -128,7 +128,10 @@ async def _follow(reader: Shelf[Answers], numbers: Numbers, log: Log) -> None:
     """Move to what is published, for as long as the service runs."""
     while True:
         answers = reader.current
-        await run_in_threadpool(warm, answers)
+        try:
+            await run_in_threadpool(warm, answers)
+        except FOREIGN as error:
+            log(line(event="damaged", generation=answers.generation, error=str(error)))
         numbers.generation.set(answers.generation)
         for kind, items in answers.kinds.items():
             numbers.items.labels(kind).set(len(items.table))

@@ -1,8 +1,7 @@
-"""One generation, opened whole: what the service answers with, in memory."""
+"""One generation: what the service answers with, in memory."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from mmap import MADV_DONTNEED, mmap
 
 import numpy as np
 import orjson
@@ -48,21 +47,42 @@ class Items:
 
     Parameters
     ----------
+    run : what is read from it later, by the first who asks for it or by ``warm``
     table : id, name, about, relations, popularity of every item, in the order of the catalogue
     index : of those about which more than the name is known; None if that is nobody
-    facts : in the order of the index; None for a run from before there were facts
-    background : what reasons are told from; None where the run has none for this kind
-    places : id, x, y; None before `undersong publish` has drawn the map
-    labels : genre, x, y of regions of the map
     """
 
     kind: Kind
+    run: Run
     table: pl.DataFrame
     index: Index | None
-    facts: Facts | None
-    background: Background | None
-    places: pl.DataFrame | None
-    labels: pl.DataFrame | None
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """Facts in the order of the index; None for a run from before there were facts."""
+        return search.facts_of(self.run, self.kind, self.index) if self.index else None
+
+    @cached_property
+    def background(self) -> Background | None:
+        """What reasons are told from; None where the run has none for this kind."""
+        if self.run.manifest["kind"] != self.kind or not self.run.has(background_file.ITEMS):
+            return None
+        return background_file.read(self.run, self.kind)
+
+    @cached_property
+    def places(self) -> pl.DataFrame | None:
+        """The map: id, x, y; None before `undersong publish` has drawn it."""
+        if not self.run.has(map.FILE):
+            return None
+        everywhere = pl.read_parquet(self.run.file(map.FILE))
+        return everywhere.filter(pl.col("kind") == self.kind).select("id", "x", "y")
+
+    @cached_property
+    def labels(self) -> pl.DataFrame | None:
+        """Regions of the map: genre, x, y."""
+        if not self.run.has(map.FILE):
+            return None
+        return pl.read_parquet(self.run.file(map.REGIONS_FILE))
 
     def item(self, place: int) -> Item:
         """Say what stands in a row of the table."""
@@ -143,20 +163,17 @@ class Items:
 
 @dataclass(frozen=True)
 class Answers:
-    """One generation, opened whole; only what hears uploads is read when the first one comes.
+    """One generation. Who is similar is in memory once it is opened, the rest once it is warm.
 
     Parameters
     ----------
-    run : where it was read from; its files may be gone later
+    run : where it is read from; its files may be gone after it was warmed
     kinds : artists and tracks, those that the run has
-    report : ``report.json`` with the generation, and how often confident answers were right;
-        None where the run was not evaluated
     pictures : maps that were asked for, as replies (``service.picture``)
     """
 
     run: Run
     kinds: dict[Kind, Items]
-    report: bytes | None
     pictures: dict[Kind, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
@@ -169,6 +186,20 @@ class Answers:
         """The kind of item that the run was trained for."""
         found: Kind = self.run.manifest["kind"]
         return found
+
+    @cached_property
+    def report(self) -> bytes | None:
+        """``report.json`` with the generation, and how often confident answers were right.
+
+        None where the run was not evaluated.
+        """
+        place = report_files.place(self.run)
+        if place is None:
+            return None
+        # Rows of (mean confidence, share that was right, answers); none without a learned order.
+        reliability = (self.run.manifest.get("ranking") or {}).get("reliability", [])
+        said = {"generation": self.generation, **orjson.loads(place.read_bytes())}
+        return orjson.dumps({**said, "reliability": reliability})
 
     @cached_property
     def encoders(self) -> Encoders:
@@ -197,7 +228,7 @@ class Answers:
 
 
 def open_answers(run: Run) -> Answers:
-    """Read all that a generation answers with.
+    """Read what a generation answers with at once: who is similar, by id.
 
     Raises
     ------
@@ -207,62 +238,36 @@ def open_answers(run: Run) -> Answers:
     kinds = {kind: _open_items(run, kind) for kind in KINDS if len(run.items(kind))}
     if not kinds:
         raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
-    return Answers(run, kinds, _report(run))
-
-
-def _report(run: Run) -> bytes | None:
-    place = report_files.place(run)
-    if place is None:
-        return None
-    # Rows of (mean confidence, share that was right, answers); none without a learned order.
-    reliability = (run.manifest.get("ranking") or {}).get("reliability", [])
-    said = {"generation": int(run.generation), **orjson.loads(place.read_bytes())}
-    return orjson.dumps({**said, "reliability": reliability})
+    return Answers(run, kinds)
 
 
 def warm(answers: Answers) -> None:
-    """Make ready what the first requests would otherwise wait for."""
+    """Read all else into memory, but for what hears uploads, which few ever need.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is damaged.
+    """
+    _ = answers.report
     for items in answers.kinds.values():
-        _ = items.by_folded, items.by_mbid, items.fame, items.position, items.without_vector
+        _ = items.facts, items.labels, items.position, items.without_vector
+        _ = items.by_folded, items.by_mbid, items.fame
         if items.background is not None:
             known = items.background
             _ = known.index, known.words, known.tags, known.having, known.sources, known.place
 
 
 def _open_items(run: Run, kind: Kind) -> Items:
-    table = run.items(kind)
     index = search.open_index(run, kind) if run.has_embeddings(kind, "general") else None
-    if index is not None and index.lists is not None:
-        _release(index.lists.rows)
-    facts = search.facts_of(run, kind, index) if index else None
-    told = None
-    if run.manifest["kind"] == kind and run.has(background_file.ITEMS):
-        told = background_file.read(run, kind)
-    places, labels = None, None
-    if run.has(map.FILE):
-        everywhere = pl.read_parquet(run.file(map.FILE))
-        places = everywhere.filter(pl.col("kind") == kind).select("id", "x", "y")
-        labels = pl.read_parquet(run.file(map.REGIONS_FILE))
-    columns = table.select(
+    columns = run.items(kind).select(
         "id",
         "name",
         pl.col("about").fill_null(""),
         pl.col("relations").fill_null(0),
         "popularity",
     )
-    return Items(kind, columns, index, facts, told, places, labels)
-
-
-def _release(array: NDArray[np.generic]) -> None:
-    """Let go of the pages of a mapped file that were read to check it; each comes back if needed.
-
-    They are most of the memory that the process would be seen to have.
-    """
-    mapped: object = array
-    while isinstance(mapped, np.ndarray):
-        mapped = mapped.base
-    if isinstance(mapped, mmap):
-        mapped.madvise(MADV_DONTNEED)
+    return Items(kind, run, columns, index)
 
 
 def _rows(words: pl.Series) -> dict[str, list[int]]:

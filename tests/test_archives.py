@@ -16,7 +16,7 @@ from undersong.catalogue import tables
 from undersong.cli import cli
 from undersong.errors import DataError
 from undersong.sources import archives
-from undersong.sources.archives import members
+from undersong.sources.archives import Member, members
 from undersong.sources.failures import Failures
 
 LINE = b'{"user_name": "pia", "timestamp": 5, "track_metadata": {"artist_name": "Ann"}}\n'
@@ -210,3 +210,30 @@ def test_a_failed_import_leaves_the_old_catalogue(tmp_path):
     path.write_bytes(b"{}\n")
     assert run(path, home).exit_code == 1
     assert everything(home) == before
+
+
+def test_a_file_without_a_name_is_passed_over(tmp_path):
+    path = zipped(tmp_path / "my.zip", {"X": b"nothing", "listens/2.listens": LINE})
+    path.write_bytes(path.read_bytes().replace(b"X", b"\0"))
+    assert [x.name for x in members(path, r"listens$")] == ["listens/2.listens"]
+
+
+def test_a_name_that_is_no_text_is_a_clear_error(tmp_path):
+    name = "listens/å.listens"
+    path = zipped(tmp_path / "my.zip", {name: LINE})
+    path.write_bytes(path.read_bytes().replace(name.encode(), b"listens/\x82x.listens", 1))
+    with pytest.raises(DataError, match="cannot be read .*; get the file again"):
+        list(members(path, r"listens$"))
+
+
+@pytest.mark.parametrize("newline", [b"\n", b""])
+def test_blocks_hold_all_lines_and_cut_those_that_are_too_long(monkeypatch, newline):
+    monkeypatch.setattr(archives, "CHUNK", 11)
+    monkeypatch.setattr(archives, "LONGEST_LINE", 30)
+    lines = (b"one", b"", b"x" * 29, b"y" * 100, b"z" * 23)
+    member = Member("a", io.BytesIO(b"\n".join(lines) + newline))
+    assert list(member.blocks()) == [
+        b"one\n\n" + b"x" * 29 + b"\n",
+        b"y" * 41,
+        b"z" * 23 + newline,
+    ]

@@ -2,7 +2,9 @@ import io
 import json
 import tarfile
 import zipfile
+from collections import Counter
 
+import numpy as np
 import polars as pl
 import pytest
 import zstandard
@@ -12,7 +14,9 @@ from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
 from undersong.cli import cli
 from undersong.names import fold
-from undersong.sources.listens import folded
+from undersong.sources import archives
+from undersong.sources import listenbrainz as source
+from undersong.sources.resolving import folded
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -200,3 +204,74 @@ def test_listens_that_name_nobody_make_no_catalogue(tmp_path, data):
     assert "no listen that names an artist" in result.output
     assert not (tmp_path / "home" / "catalogue.json").exists()
     assert not (tmp_path / "home" / ".listens.partial").exists()
+
+
+def some_lines(generator, count):
+    """Lines, good and bad: tracks told in several ways, users with and without names."""
+    for _ in range(count):
+        artist, title = (int(x) for x in generator.integers(1, [7, 5]))
+        ids = {"artist_mbids": [ANN, BOB][: artist % 3], "recording_mbid": ONE}
+        one = listen(
+            ["pia", "quo", None][generator.integers(3)],
+            ["", " Ann ", "Bob & Ann"][artist % 3],
+            None if title == 1 else f" Title {title}",
+            when=int(generator.integers(90)),
+            sent=ids if artist == 2 else None,
+            mapped=ids if artist == 4 else None,
+        )
+        if title == 3:
+            one["user_id"] = artist
+        line = json.dumps(one).encode()
+        place = int(generator.integers(len(line)))
+        yield [line, line, line, b"", b"  ", line[:place], line + line, b"[7]"][
+            int(generator.integers(8))
+        ]
+
+
+def told(lines, owner):
+    """Each listen, and the numbers of lines that are none, read one by one with json."""
+    heard, wrong = Counter(), []
+    for number, line in enumerate(lines, start=1):
+        try:
+            one = json.loads(line)
+            track = one["track_metadata"]
+        except (ValueError, TypeError):
+            wrong += [number] if line.strip() else []
+            continue
+        user = one.get("user_name") or str(one.get("user_id", owner))
+        when = one.get("listened_at", one.get("timestamp"))
+        sent, mapped = track["additional_info"], track.get("mbid_mapping", {})
+        ids = sent.get("artist_mbids") or mapped.get("artist_mbids") or []
+        recording = sent.get("recording_mbid") or mapped.get("recording_mbid")
+        title = track["track_name"] and track["track_name"].strip()
+        if track["artist_name"]:
+            artist = track["artist_name"].strip()
+            heard[user, artist, " ".join(ids) or None, title, recording, when] += 1
+    return heard, wrong
+
+
+@pytest.mark.parametrize("size", [3, 17, 1000])
+def test_lines_read_many_at_a_time_are_those_read_one_by_one(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(source, "LISTENS_OF_BLOCK", size)
+    monkeypatch.setattr(source, "ITEMS_OF_BLOCK", size + 2)
+    monkeypatch.setattr(archives, "CHUNK", 500 * size)
+    lines = list(some_lines(np.random.default_rng(size), 411))
+    heard, wrong = told(lines, "dump.tar")
+    home = tmp_path / "home"
+    path = dump(
+        tmp_path / "dump.tar.zst",
+        {MONTH: b"\n".join(lines[:203]), "listens/2026/9.listens": b"\n".join(lines[203:])},
+    )
+    catalogue = imported(path, home)
+    items = pl.read_parquet(home / "listens" / "items.parquet")
+    rows = pl.concat(map(pl.read_parquet, (home / "listens").glob("part-*.parquet")))
+    names = ("user", "artist", "artist_ids", "title", "recording", "listened_at")
+    assert Counter(rows.join(items, on="item").select(names).rows()) == heard
+    failed = pl.read_csv(home / "failures.csv")
+    first = failed["file"].str.contains("8.listens")
+    numbers = failed["line"] + pl.Series([0 if x else 203 for x in first])
+    assert numbers.to_list() == wrong
+    assert sum(plays_of(catalogue, "artist").values()) == heard.total()
+    assert sum(plays_of(catalogue, "track").values()) == sum(
+        count for row, count in heard.items() if row[3] or row[4]
+    )

@@ -256,3 +256,13 @@ def test_a_damaged_database_is_refused(beets, tmp_path):
     result = run("beets", beets, tmp_path / "home")
     assert result.exit_code == 1
     assert "cannot be read" in result.output
+
+
+def test_a_database_whose_damage_is_no_text_is_refused(beets, tmp_path):
+    data = beets.read_bytes()
+    damaged = data.replace(b"CREATE TABLE items", b"CREATE TABL\xc3( items", 1)
+    assert damaged != data
+    beets.write_bytes(damaged[: len(data)])
+    result = run("beets", beets, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "cannot be read" in result.output

@@ -30,11 +30,12 @@ ALWAYS_ALLOWED = 1 << 28  # bytes unpacked, whatever the ratio
 LARGEST_WHOLE = 1 << 29  # bytes of a file that has to be read at once
 LONGEST_LINE = 1 << 20  # bytes
 MOST_MEMBERS = 250_000  # tarfile keeps a header of each
-CHUNK = 1 << 20
+CHUNK = 1 << 17  # bytes read at a time: more falls out of a core's cache between two copies
+NEWLINE = 10
 ZIP_ENCRYPTED = 1  # bit of the flags of a member
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError),
-    *(EOFError, OSError, NotImplementedError),
+    *(EOFError, OSError, NotImplementedError, UnicodeDecodeError),
 )
 ARCHIVE = re.compile(r"\.(zip|tar(\.\w+)?|t[bgx]z)$", re.I)
 
@@ -51,13 +52,25 @@ class Member:
         number = before
         while line := self.stream.readline(LONGEST_LINE):
             number += 1
-            if len(line) == LONGEST_LINE and line[-1] != 10:
-                while (rest := self.stream.readline(LONGEST_LINE)) and rest[-1] != 10:
-                    pass
+            if self._is_cut(line):
                 reason = f"a line of more than {LONGEST_LINE >> 20} MiB"
                 failures.add(self.name, number, reason, remedy="ask the source for the file again")
             elif not line.isspace():
                 yield number, line
+
+    def blocks(self) -> Iterator[bytes]:
+        """Give all lines, many at a time; one that is too long is cut, and its rest passed over."""
+        while data := self.stream.read(CHUNK):
+            end = b"" if data[-1] == NEWLINE else self.stream.readline(LONGEST_LINE)
+            self._is_cut(end)
+            yield data + end
+
+    def _is_cut(self, line: bytes) -> bool:
+        """Say whether a line is longer than what was read of it, and pass over the rest."""
+        cut = len(line) == LONGEST_LINE and line[-1] != NEWLINE
+        while cut and (rest := self.stream.readline(LONGEST_LINE)) and rest[-1] != NEWLINE:
+            pass
+        return cut
 
     @contextmanager
     def unpacked(self) -> Iterator["Member"]:
@@ -126,7 +139,7 @@ def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for number, info in enumerate(archive.infolist()):
             _few(path, number)
-            if info.is_dir() or not pattern.search(info.filename):
+            if info.filename.endswith("/") or not pattern.search(info.filename):
                 continue
             if info.flag_bits & ZIP_ENCRYPTED:
                 raise DataError(f"{path} is encrypted; unpack it with its password and import that")

@@ -17,7 +17,7 @@ from undersong.catalogue.tables import Catalogue, Origin
 from undersong.errors import DataError
 from undersong.files import replacing
 from undersong.sources.failures import Failures, write_failures
-from undersong.sources.listens import gather
+from undersong.sources.listens import Block, gather
 
 PARTS = ".listens.partial"
 
@@ -60,7 +60,7 @@ def write(imported: Imported, folder: Path, *, failures: Failures) -> None:
 
 
 def import_listens(
-    read: Callable[[Path, Failures], Iterable[pl.DataFrame]],
+    read: Callable[[Path, Failures], Iterable[Block]],
     path: Path,
     folder: Path,
     *,
@@ -70,7 +70,7 @@ def import_listens(
 
     Parameters
     ----------
-    read : gives blocks of ``listens.LISTENS`` from ``path``
+    read : gives blocks of listens from ``path``
     folder : of the catalogue
     origin : whose the listens are
 

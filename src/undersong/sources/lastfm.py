@@ -21,13 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import polars as pl
-
 from undersong.catalogue.tables import Origin
 from undersong.sources.archives import Member, members
 from undersong.sources.entries import entries
 from undersong.sources.failures import Failures, shown
-from undersong.sources.listens import LISTENS, blocks
+from undersong.sources.listens import LISTENS, Block, blocks
 
 ORIGIN = Origin("Last.fm", "its users' own, or non-commercial", "plays")
 WANTED = r"\.(csv|tsv|log|json|jsonl|txt)$"
@@ -52,7 +50,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
 PLAYER = re.compile(r"#AUDIOSCROBBLER/")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[pl.DataFrame]:
+def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block]:
     """Read a history, or a folder or archive of them, block by block.
 
     Parameters

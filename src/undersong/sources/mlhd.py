@@ -8,13 +8,11 @@ its id until another source names it. The set is for research; see MetaBrainz fo
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import polars as pl
-
 from undersong.catalogue.tables import Origin
 from undersong.errors import DataError
 from undersong.sources.archives import members
 from undersong.sources.failures import Failures
-from undersong.sources.listens import LISTENS, blocks
+from undersong.sources.listens import LISTENS, Block, blocks
 from undersong.sources.separated import REMEDY, separated
 
 ORIGIN = Origin("MLHD+", "research; terms of MetaBrainz and McGill", "plays")
@@ -22,7 +20,7 @@ WANTED = r"\.(txt|tsv|csv)(\.(zst|gz))?$"
 LATEST = 1 << 40  # seconds since 1970
 
 
-def listens(path: Path, failures: Failures) -> Iterator[pl.DataFrame]:
+def listens(path: Path, failures: Failures) -> Iterator[Block]:
     """Read an archive, a folder of them or one user's file, block by block.
 
     Raises

@@ -15,7 +15,8 @@ from undersong.errors import DataError
 from undersong.sources.credits import Credit
 from undersong.sources.imported import Imported
 from undersong.sources.library import FILES, library
-from undersong.sources.listens import IDENTITIES, resolve
+from undersong.sources.listens import IDENTITIES
+from undersong.sources.resolving import resolve
 from undersong.sources.tags import NO_GENRE
 
 OWNED = {"source_id": pl.String()} | FILES

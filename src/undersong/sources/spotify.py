@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-import polars as pl
 
 from undersong.catalogue.tables import Origin
 from undersong.errors import DataError
 from undersong.sources.archives import members
 from undersong.sources.entries import REMEDY, entries
 from undersong.sources.failures import Failures
-from undersong.sources.listens import LISTENS, blocks
+from undersong.sources.listens import LISTENS, Block, blocks
 
 ORIGIN = Origin("Spotify", "personal data, under Spotify's terms", "plays")
 WANTED = r"(streaming_?history|endsong)[^/]*\.json$"
@@ -42,7 +41,7 @@ class _Stream(msgspec.Struct):
     short_ms_played: int | None = msgspec.field(default=None, name="msPlayed")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[pl.DataFrame]:
+def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block]:
     """Read an export, block by block.
 
     Parameters

@@ -43,7 +43,8 @@ def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sq
             yield connection
         finally:
             connection.close()
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+        # SQLite's own message may quote damaged bytes.
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
 
 

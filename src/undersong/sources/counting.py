@@ -1,0 +1,90 @@
+"""Who played what how often, counted block by block.
+
+Users and things are numbered as they come, and a pair of both is one number of 64 bits: that is
+sorted and summed several times as fast as names, in a quarter of the memory.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+PAIR = 1 << 32  # user * PAIR + thing
+
+
+class Numbered:
+    """Rows told apart by one column, numbered in the order in which they first come.
+
+    Parameters
+    ----------
+    key : the column
+    """
+
+    def __init__(self, key: str):
+        self._key = key
+        self._numbers: dict[object, int] = {}
+        self._rows: list[pl.DataFrame] = []
+
+    def numbers(self, table: pl.DataFrame, places: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Number some rows of a table, each row as often as it is named; the others are ignored.
+
+        Parameters
+        ----------
+        places : which rows, shape (n,)
+        """
+        used = np.flatnonzero(np.bincount(places, minlength=len(table)))
+        rows, known, before = table[used], self._numbers, len(self._numbers)
+        given = np.array([known.setdefault(x, len(known)) for x in rows[self._key]], np.uint64)
+        new = rows.filter(given >= before)
+        self._rows.append(new.unique(self._key, keep="first", maintain_order=True))
+        numbers = np.zeros(len(table), np.uint64)
+        numbers[used] = given
+        return numbers[places]
+
+    def rows(self) -> pl.DataFrame:
+        """Give all rows in the order of their numbers."""
+        return pl.concat(self._rows)
+
+
+class Counts:
+    """Plays of each pair of a user and a thing; at most twice as many rows as there are pairs."""
+
+    def __init__(self) -> None:
+        self._joined: list[pl.DataFrame] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Take pair and plays; frames are joined as soon as the next is nearly as large."""
+        rows = summed(rows)
+        while self._joined and len(self._joined[-1]) < 2 * len(rows):
+            rows = summed(pl.concat([self._joined.pop(), rows]))
+        self._joined.append(rows)
+
+    def rows(self) -> pl.DataFrame:
+        """Give pair, plays; one row a pair."""
+        self._joined = [summed(pl.concat(self._joined))]
+        return self._joined[0]
+
+
+def summed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add up the plays of equal pairs: pair, plays."""
+    return rows.group_by("pair").agg(pl.sum("plays"))
+
+
+def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.DataFrame:
+    """Write counts with names: user, item, plays, sorted by the first two.
+
+    Parameters
+    ----------
+    counts : pair, plays
+    users : name of each user, by number
+    items : id of each thing, by number; several may have one id, and those without are left out
+    """
+    # Ranks instead of names: pairs of them sort as the names do.
+    names, ids = users.sort(), items.drop_nulls().unique().sort()
+    rank = (users.rank("ordinal") - 1).cast(pl.UInt64)
+    row = (items.rank("dense") - 1).cast(pl.UInt64)
+    user, thing = pl.col("pair") // PAIR, pl.col("pair") % PAIR
+    pair = pl.lit(rank).gather(user) * PAIR + pl.lit(row).gather(thing)
+    rows = summed(counts.select(pair.alias("pair"), "plays").drop_nulls("pair")).sort("pair")
+    return rows.select(
+        user=pl.lit(names).gather(user), item=pl.lit(ids).gather(thing), plays="plays"
+    )

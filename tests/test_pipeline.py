@@ -407,18 +407,3 @@ def test_a_run_of_the_first_format_is_still_judged():
     numbers = report.protocols[0].slices[0].numbers
     assert {"GRM", "CbRM", "UiRM", "random"} < set(numbers)
     assert "undersong" not in numbers
-
-
-def test_without_relations_nothing_is_trained_in_vain(tmp_path):
-    world = small_world()
-    alone = dataclasses.replace(world, relations=world.relations.head(0))
-    tables.write(alone, tmp_path / "catalogue")
-    said = []
-    with pytest.raises(DataError, match="0 relation between training .*import folder --relations"):
-        train_run(
-            tmp_path / "catalogue",
-            tmp_path / "run",
-            settings=read_settings(None),
-            progress=lambda *words: said.append(words),
-        )
-    assert said == []

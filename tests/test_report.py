@@ -123,7 +123,7 @@ def test_the_counts_and_meanings_are_said(report):
 def test_without_a_relevant_candidate_there_is_no_accuracy_but_a_report(report, tmp_path):
     lonely = replace(report, protocols=(protocol("cold", 8365, answerable=0),))
     text = terminal.render(lonely)
-    assert "Nobody has a relevant candidate" in text
+    assert "No relation of any validation artist is known" in text
     assert "consistent@10" in text
     files.write(lonely, tmp_path)
     assert "### Accuracy" not in (tmp_path / "report.md").read_text()

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
+from undersong.errors import DataError
 
 KNOTS = 12
 RARE = 2
@@ -155,6 +156,20 @@ def count_unseen(
 def rows_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> tuple[Source, ...]:
     """Keep some items of each source, in the order of ``rows``."""
     return tuple(replace(x, values=x.values[rows], missing=x.missing[rows]) for x in sources)
+
+
+def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
+    """Lay sources side by side, each times its weight, (n, sum of widths); missing is zeros.
+
+    Raises
+    ------
+    DataError
+        Without any source.
+    """
+    if not sources:
+        raise DataError("no source to compare items by; give metadata fields or embeddings")
+    blocks = [sparse.csr_matrix(x.values) * x.weight for x in sources]
+    return sparse.hstack(blocks).tocsr().astype(np.float32)
 
 
 def weigh(sources: Sequence[Source], *, seed: int = 0) -> tuple[Source, ...]:

@@ -97,7 +97,7 @@ def learn(
         progress=progress,
     )
     clock.stop("ranking")
-    if settings.run.refit:
+    if settings.run.refit and outcome.steps:
         everything = np.full_like(known.parts, "train")
         model, _ = fit(everything, work=work / "refit", stage="GRM, refit")
     answering = _general_embeddings(

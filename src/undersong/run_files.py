@@ -53,7 +53,7 @@ def about(
         "kind": learned.kind,
         "sources": dict(learned.coverage),
         "failed_files": len(learned.content.failed) if learned.content else 0,
-        "training": {name: asdict(outcome) for name, outcome in learned.outcomes.items()},
+        "training": {name: asdict(x) for name, x in learned.outcomes.items() if x.steps},
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
         "held_out": _held_out(learned, catalogue, studied),

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong.baselines.untrained import side_by_side
 from undersong.batches import anchors_with_partners
 from undersong.errors import DataError
 from undersong.evaluation.methods import Method, from_vectors
-from undersong.inputs import Source
+from undersong.inputs import Source, side_by_side
 from undersong.losses import cosine
 from undersong.metrics import cold_ndcg
 from undersong.pairwise import info_nce

@@ -10,7 +10,7 @@ from scipy import sparse
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError
 from undersong.evaluation.methods import Method, from_vectors
-from undersong.inputs import Source
+from undersong.inputs import Source, side_by_side
 from undersong.relations import known
 
 
@@ -97,20 +97,6 @@ def concatenation(sources: Sequence[Source]) -> Method:
     matrix = side_by_side(sources)
     note = "untrained: " + ", ".join(source.name for source in sources)
     return from_vectors("all sources", matrix, missing=_none(matrix.shape[0]), note=note)
-
-
-def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
-    """Lay sources side by side, each times its weight, (n, sum of widths); missing is zeros.
-
-    Raises
-    ------
-    DataError
-        Without any source.
-    """
-    if not sources:
-        raise DataError("no source to compare items by; give metadata fields or embeddings")
-    blocks = [sparse.csr_matrix(x.values) * x.weight for x in sources]
-    return sparse.hstack(blocks).tocsr().astype(np.float32)
 
 
 def _none(n: int) -> NDArray[np.bool_]:

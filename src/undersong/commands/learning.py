@@ -1,6 +1,8 @@
 """Commands that learn: train, tune."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,12 +43,22 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     if failed := found.manifest["failed_files"]:
         listed = found.home / "failures.csv"
         click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)
-    training = found.manifest["training"]["general"]
     spent = sum(found.manifest["seconds"].values())
+    done = "trained" if new else "is up to date"
     click.echo(
-        f"{run}: generation {found.generation} {'trained' if new else 'is up to date'}; validation "
-        f"NDCG@200 {training['best_score']:.3f} at step {training['best_step']}, {spent:.0f} s"
+        f"{run}: generation {found.generation} {done}; {_judged(found.manifest)}, {spent:.0f} s"
     )
+
+
+def _judged(manifest: Mapping[str, Any]) -> str:
+    """How well validation was answered; or that there was no relation to learn from."""
+    training = manifest["training"].get("general")
+    if training is None:
+        return (
+            f"no relation between {manifest['kind']}s is known, so answers compare what is known "
+            f"of each ({', '.join(manifest['sources'])}), without a learned order or a confidence"
+        )
+    return f"validation NDCG@200 {training['best_score']:.3f} at step {training['best_step']}"
 
 
 @click.command()

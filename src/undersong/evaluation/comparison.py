@@ -45,6 +45,8 @@ NOTES = {
     "UiRM": "E_U, listening alone",
 }
 
+UNTRAINED = "E_G as it begins, its sources side by side: no relation between {kind}s is known"
+
 
 def compare(
     run: Run,
@@ -110,8 +112,10 @@ def learned(
 ) -> list[Method]:
     """What a run learned, the best first: its answers, GRM, and the simpler models that feed it."""
     ids = catalogue.ids(kind)
+    trained = run.manifest["training"].get("general")
+    notes = NOTES if trained else {**NOTES, "GRM": UNTRAINED.format(kind=kind)}
     models = [
-        from_embeddings(model, run.embeddings(kind, name), ids, note=NOTES[model])
+        from_embeddings(model, run.embeddings(kind, name), ids, note=notes[model])
         for model in MODELS
         if run.has_embeddings(kind, name := embedding_of(run, kind, model))
     ]
@@ -185,32 +189,34 @@ def baselines(
     """
     train = parts == "train"
     sources = sources_of(run, catalogue, kind)
-    queries, truth = relations.held_out(catalogue, kind, parts)
+    linked = len(catalogue.pairs(kind)) > 0
     edges = visible_edges(catalogue, kind, parts=parts, part=part)
     seed = int(run.manifest["settings"]["run"]["seed"])
     plays = relations.listeners(catalogue, kind)
     words = any(x.type != "number" and not x.withheld for x in catalogue.fields_of(kind))
+
+    def trained_network() -> Method:
+        queries, truth = relations.held_out(catalogue, kind, parts)
+        return mlp(
+            sources,
+            relations.known(catalogue, kind, train),
+            queries=queries,
+            truth=truth,
+            seed=seed,
+            settings=network,
+            progress=progress,
+        )
+
     made: list[tuple[bool, Callable[[], Method]]] = [
         (True, lambda: popularity(catalogue, kind, train=train)),
         (words, lambda: tags(catalogue, kind)),
         (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
         (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),
         (True, lambda: concatenation(sources)),
-        (
-            True,
-            lambda: mlp(
-                sources,
-                relations.known(catalogue, kind, train),
-                queries=queries,
-                truth=truth,
-                seed=seed,
-                settings=network,
-                progress=progress,
-            ),
-        ),
-        (True, lambda: personalised_pagerank(edges)),
-        (True, lambda: adamic_adar(edges)),
-        (True, lambda: common_neighbours(edges)),
+        (linked, trained_network),
+        (linked, lambda: personalised_pagerank(edges)),
+        (linked, lambda: adamic_adar(edges)),
+        (linked, lambda: common_neighbours(edges)),
     ]
     return [make() for possible, make in made if possible]
 

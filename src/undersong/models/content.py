@@ -198,6 +198,13 @@ class VectorEncoder(nn.Module):
             nn.Linear(HIDDEN, settings.width),
         )
 
+    def begin_plain(self) -> None:
+        """Keep the angles of the standardised features, as far as the width allows."""
+        last = self.network[-1]
+        nn.init.orthogonal_(self.linear.weight)
+        for parameter in (self.linear.bias, *last.parameters()):
+            nn.init.zeros_(parameter)
+
     def standardise(self, features: Tensor) -> None:
         """Learn mean and spread of each column from the training items, (n, width)."""
         self.mean.copy_(features.mean(dim=0))

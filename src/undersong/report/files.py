@@ -59,6 +59,8 @@ def markdown(report: Report) -> str:
     lines = [f"# How good the answers are: {report.part} {report.kind}s", ""]
     lines += [f"- {name}: {note}" for name, note in report.methods if note]
     lines += ["", *(f"- {line}" for line in layout.notes(report)), ""]
+    if unjudged := layout.unjudged(report):
+        lines += [unjudged, ""]
     for protocol in report.protocols:
         lines += [f"## Protocol {protocol.name}", ""]
         lines += [f"{protocol.meaning} {layout.count_line(protocol, report)}", ""]

@@ -178,7 +178,8 @@ def _accuracy(report: Report) -> Markup:
                 _numbers(layout.by_slice(protocol, report, metric, layout.bounds)),
             )
         )
-    return tag("section", tag("h2", "Accuracy, from few relations to many"), drawn, id="accuracy")
+    told = drawn or tag("p", layout.unjudged(report))
+    return tag("section", tag("h2", "Accuracy, from few relations to many"), told, id="accuracy")
 
 
 def _exposure(report: Report, found: Findings) -> Markup:

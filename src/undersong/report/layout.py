@@ -55,6 +55,16 @@ def count_line(protocol: Protocol, report: Report) -> str:
     )
 
 
+def unjudged(report: Report) -> str:
+    """Say that nothing is known to judge answers by, if no query of any protocol has any."""
+    if any(x.slices[0].answerable for x in report.protocols):
+        return ""
+    return (
+        f"No relation of any {report.part} {report.kind} is known, so answers cannot be judged by "
+        "relations: only how well metadata agree, and who is shown."
+    )
+
+
 def accuracy(
     protocol: Protocol, report: Report, names: Sequence[str], show: Callable[[Interval], str]
 ) -> Table:

@@ -24,7 +24,9 @@ def render(report: Report) -> str:
     """
     out = StringIO()
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
-    for protocol in report.protocols:
+    if unjudged := layout.unjudged(report):
+        console.print(Text(f"{unjudged}\n"))
+    for protocol in () if unjudged else report.protocols:
         _print_heading(console, protocol, report)
         _print_accuracy(console, protocol, report)
     for protocol in report.protocols:

@@ -22,7 +22,7 @@ from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue
 from undersong.cluster import workers
 from undersong.embeddings import Embeddings, unit
-from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
+from undersong.errors import ArtifactError, SettingsError, nearest_known
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.content import (
@@ -80,14 +80,15 @@ def embed_content(
         An artist has the mean of equation 1 over its tracks, or the encoding of its own feature
         vector. With both it has their sum, brought to length 1: its own vector, mostly a mean over
         all its work, weighs as much as its tracks together (docs/choices.md). With neither it has
-        no row.
+        no row. Where no two pieces of training artists are related nothing is learned: E_C is
+        the standardised features, and the outcome has no step.
 
     Raises
     ------
     SettingsError
         If ``input`` names no feature matrix, or "auto" would have to choose between several.
     DataError
-        If no two pieces of training artists are related, or no audio file can be decoded.
+        If no audio file can be decoded.
     """
     source = choose_input(catalogue, settings)
     if source == NONE:
@@ -157,7 +158,10 @@ def _train(
     checkpoint: Path,
     progress: Progress,
 ) -> Outcome:
-    """Train on R_C: tracks of the same artist or of similar ones attract, all others repel."""
+    """Train on R_C: tracks of the same artist or of similar ones attract, all others repel.
+
+    Without known relations that is the tracks of each artist alone.
+    """
     settings = model.settings
     size = settings.artists or model.usual_artists
     heard = np.zeros(len(parts), dtype=bool)
@@ -165,7 +169,11 @@ def _train(
     trains = heard & (parts == "train")
     similar = relations.known(catalogue, "artist", trains)
     rows_of = _pieces_of(pieces.artist, len(parts))
-    _check_related(pieces, trains, similar)
+    if not _anything_related(pieces, trains, similar):
+        if isinstance(model, VectorEncoder):
+            model.begin_plain()
+        model.eval()
+        return Outcome()
     tags = read_tags(catalogue, pieces, trains) if settings.tags else None
     tagger = Tagger(model, len(tags.field)).to(device) if tags else None
     learns: nn.Module = tagger or model
@@ -208,15 +216,12 @@ def _train(
     return outcome
 
 
-def _check_related(pieces: Pieces, trains: NDArray[np.bool_], similar: sparse.csr_matrix) -> None:
-    """Refuse to train where R_C is empty."""
+def _anything_related(
+    pieces: Pieces, trains: NDArray[np.bool_], similar: sparse.csr_matrix
+) -> bool:
+    """Say whether R_C holds any pair: two tracks of one training artist, or similar artists."""
     count = np.bincount(pieces.artist, minlength=len(trains))[trains]
-    if not similar.nnz and not (count >= (1 if pieces.repeats else 2)).any():
-        raise DataError(
-            f"nothing to learn E_C from: of {len(count)} training artists with sound or features "
-            "none has two tracks or a similar artist; give tracks or relations, or set `input` "
-            f"under [content] to {NONE!r}"
-        )
+    return bool(similar.nnz or (count >= (1 if pieces.repeats else 2)).any())
 
 
 def _draw_artists(

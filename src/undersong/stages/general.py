@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general import GeneralModel, GeneralSettings
 from undersong.progress import Progress, silent
+from undersong.stages.unlearned import stay_side_by_side
 from undersong.training import Outcome, mixed_precision, train
 
 FORMAT = 1
@@ -47,22 +48,29 @@ def train_general(
     """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
 
     Where every item is for training nothing can be judged: then the score is the number of the
-    validation, and the last weights are kept.
+    validation, and the last weights are kept. A catalogue without any relation of this kind
+    leaves nothing to learn from: then GRM stays the sources side by side, each by its weight, and
+    the outcome has no step.
 
     Raises
     ------
     DataError
-        If no source says anything, too few relations are left to train on, or no validation
-        item has a relation.
+        If no source says anything, too few of the known relations are left to train on, or no
+        validation item has one of them.
     """
     related = check_related(catalogue, kind, parts)
     if not sources:
         raise DataError(
-            f"the catalogue knows nothing about its {kind}s but relations; give metadata fields, "
-            "plays, features or audio files in the mapping"
+            f"nothing is known about the {kind}s that they could be compared by; give metadata "
+            "fields, plays, features or audio files (`undersong import folder` reads tags and "
+            "finds the files)"
         )
     torch.manual_seed(seed)
     widths, starts = [x.width for x in sources], [x.weight for x in sources]
+    if not any_related(catalogue, kind):
+        plain = GeneralModel(widths, replace(settings, skip=True), weights=starts)
+        stay_side_by_side(plain, sources, seed=seed)
+        return plain.to(device), Outcome()
     model = GeneralModel(widths, settings, weights=starts).to(device)
     codes = relations.meta_codes(catalogue, kind, parts == "train")
     outcome = train(
@@ -124,20 +132,25 @@ def _judge(
     return lambda model: cold_ndcg(embed(model, sources, device=device), queries, truth)
 
 
+def any_related(catalogue: Catalogue, kind: Kind) -> bool:
+    """Say whether any relation of one kind of item is known, to learn from or to be judged by."""
+    return len(catalogue.pairs(kind)) > 0
+
+
 def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:
-    """Give the relations between training items; refuse to train GRM where there are hardly any.
+    """Give the relations between training items; refuse hardly any, which would mislead GRM.
 
     Raises
     ------
     DataError
-        If fewer than two pairs are left to learn from.
+        If relations are known but fewer than two pairs are left to learn from.
     """
     related = relations.known(catalogue, kind, parts == "train")
-    if related.nnz < 4:
+    if any_related(catalogue, kind) and related.nnz < 4:
         raise DataError(
             f"{related.nnz // 2} relation between training {kind}s: too few to learn from; give "
-            "similar pairs (a [[relations]] table in the mapping, or `undersong import folder "
-            "--relations FILE`), or a `split` column that leaves more to train on"
+            "more similar pairs (a [[relations]] table in the mapping, or `undersong import folder "
+            "--relations FILE`) or none at all, or a `split` column that leaves more to train on"
         )
     return related
 

@@ -48,7 +48,7 @@ def embed_interaction(
     Plays of all items are read, those of validation and test items too: listening is an input,
     only relations are what is asked for. When to stop is told by the relations R_A of the
     validation items (cold NDCG@200), since R_U itself says how well it is copied, not what it
-    is good for.
+    is good for. Where no relation is known nothing could tell: E_U is the plain factorisation.
     """
     plays = relations.listeners(catalogue, kind)
     heard = np.flatnonzero(plays.getnnz(axis=0) > 0)
@@ -58,7 +58,9 @@ def embed_interaction(
     related = related_by_listening(catalogue, kind, heard, plays, settings)
     torch.manual_seed(seed)
     model = InteractionModel(factorise(plays, settings.width, seed=seed)).to(device)
-    queries, truth = relations.held_out(catalogue, kind, parts)
+    queries, truth = np.empty(0, dtype=np.int64), relations.known(catalogue, kind)
+    if truth.nnz:
+        queries, truth = relations.held_out(catalogue, kind, parts)
     asked = np.flatnonzero(np.isin(heard, queries))
     answers = truth[heard][:, heard].tocsr()
     asked = asked[answers[asked].getnnz(axis=1) > 0]

@@ -57,8 +57,10 @@ def rehearse(
     judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
     embeddings : E_C and E_U
     """
+    if settings.folds == 0 or not general.any_related(catalogue, kind):
+        return None
     queries, truth = relations.held_out(catalogue, kind, parts)
-    if settings.folds == 0 or len(queries) < FEWEST:
+    if len(queries) < FEWEST:
         return None
     related = relations.known(catalogue, kind, parts == "train")
     play = partial(

@@ -9,7 +9,7 @@ one held out, in an order that was drawn once: the first 400 are for the publish
 after them (--from 400) for choices. Everything that they are not known to play competes. Recall@20
 is the share of the held-out artists (of at most 20) among the first 20, with 95 % bootstrap
 intervals over users, also of the difference to ALS. "Tail" is recall of held-out artists without
-any relation.
+any relation, "unheard" of those whom nobody plays any more once plays are held out.
 """
 
 import argparse
@@ -49,19 +49,20 @@ def measure(work, *, users, first):
     facts = search.facts_of(run, "artist", index)
     linked = set(catalogue.relations["a"]) | set(catalogue.relations["b"])
     print(f"{len(asked)} users, {len(index.embeddings.ids)} artists, recall@{K}")
+    heard = set(catalogue.plays["item"])
     rows = {}
     for name, method in methods(catalogue, index, facts).items():
-        found = [recall(method(x, seeds), held, linked) for x, seeds, held in asked]
+        found = [recall(method(x, seeds), held, linked, heard) for x, seeds, held in asked]
         rows[name] = np.array(found, dtype=float)
     base = rows["ALS"][:, 0]
     for name, values in rows.items():
         means = bootstrap(np.stack([values[:, 0], values[:, 0] - base], 1), resamples=2000, seed=0)
         low, high = percentile_interval(means)
-        tail = np.nanmean(values[:, 1])
+        _, tail, share, unheard = np.nanmean(values, axis=0)
         print(
             f"{name:22} {values[:, 0].mean():.4f} [{low[0]:.4f}, {high[0]:.4f}]  to ALS "
             f"{(values[:, 0] - base).mean():+.4f} [{low[1]:+.4f}, {high[1]:+.4f}]  "
-            f"tail {tail:.4f}  share of unlinked answers {np.nanmean(values[:, 2]):.3f}"
+            f"tail {tail:.4f}  unheard {unheard:.4f}  share of unlinked answers {share:.3f}"
         )
 
 
@@ -78,14 +79,15 @@ def questions(catalogue, out):
     return [(str(x), kept[x], set(held[x])) for x in chosen]
 
 
-def recall(answers, held, linked):
-    """Recall of all and of unlinked held-out artists, and the share of unlinked answers."""
-    tail = held - linked
+def recall(answers, held, linked, heard):
+    """Recall of all, unlinked and unheard held-out artists, and the share of unlinked answers."""
+    tail, unheard = held - linked, held - heard
     found = set(answers[:K])
     return (
         len(found & held) / min(len(held), K),
         len(found & tail) / min(len(tail), K) if tail else np.nan,
         np.mean([x not in linked for x in answers[:K]]) if answers else np.nan,
+        len(found & unheard) / min(len(unheard), K) if unheard else np.nan,
     )
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = (
     "scripts/bench",
     "scripts/docs",
+    "scripts/gallery",
     "scripts/release",
     "scripts/setup",
     "scripts/demo",

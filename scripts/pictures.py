@@ -1,0 +1,183 @@
+"""Write docs/gallery.md: what commands print about the generated world, and pictures of its pages.
+
+    python scripts/pictures.py DEMO    # a folder that `undersong demo` has filled
+
+Every block is what the command above it printed; nothing is typed by hand but the sentences here.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from undersong import runs
+from undersong.catalogue import tables
+
+DOCS = Path(__file__).parent.parent / "docs"
+PICTURES = DOCS / "gallery"
+VIEW = {"width": 1100, "height": 700}
+COLOURS = 96
+HEAD = """# Gallery
+
+Real outputs, all of the world that `undersong demo` generates: 300 artists who do not exist, with
+audio, listeners and relations. `scripts/gallery` makes every text and picture of this page again.
+Numbers of a generated world say nothing about real music: those stand in
+[reproduction](reproduction.md) and [their order](ranking.md).
+"""
+
+
+def main() -> None:
+    """Ask every command, take every picture, write the page."""
+    demo = Path(sys.argv[1]).resolve()
+    PICTURES.mkdir(exist_ok=True)
+    run(demo, "publish run shelf")
+    run(demo, "report shelf report.html")
+    export(demo)
+    page = [HEAD, *commands(demo), *pictures(demo)]
+    (DOCS / "gallery.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
+
+
+def run(folder: Path, line: str) -> str:
+    """Run a command of undersong in a folder and give what it printed."""
+    words = [sys.executable, "-m", "undersong", *shlex.split(line)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"undersong {line} failed:\n{done.stderr}")
+    return done.stdout.rstrip()
+
+
+def commands(demo: Path) -> Iterator[str]:
+    """What the terminal shows, each with its command."""
+    known, tail = examples(demo)
+    answer = json.loads(run(demo, f"similar run {shlex.quote(tail)} -k 1 --json"))["name"]
+    shown = (
+        ("What a catalogue knows", "describe catalogue", ""),
+        ("What is similar to a known artist", f"similar run {shlex.quote(known)} -k 6", ""),
+        (
+            "And to one that nobody has linked",
+            f"similar run {shlex.quote(tail)} -k 6",
+            "`long tail` stands at answers of which nobody has stated a relation either.",
+        ),
+        ("Why", f"explain run {shlex.quote(tail)} {shlex.quote(answer)}", ""),
+        ("From one to the other", f"path run {shlex.quote(known)} {shlex.quote(tail)}", ""),
+        ("For a listener", "recommend run --user plays.csv -k 6", ""),
+        ("How good the answers are", "evaluate run", "The first of its tables:"),
+        (
+            "Two catalogues as one",
+            "identify merged",
+            "A history of Last.fm with names in other spellings was merged with the catalogue "
+            "(`undersong merge`). These pairs stay apart:",
+        ),
+        ("Who is who", f"identify merged {shlex.quote(known)}", ""),
+    )
+    for title, line, told in shown:
+        found = run(demo, line)
+        if line.startswith("evaluate"):
+            found = found[: found.index("Protocol paper")].rstrip()
+        yield f"## {title}\n\n{told}\n" if told else f"## {title}\n"
+        yield f"```\n$ undersong {line}\n{found}\n```\n"
+
+
+def examples(demo: Path) -> tuple[str, str]:
+    """The best known test artist with relations, and the best known without any."""
+    items = runs.read(demo / "run").items("artist").filter(pl.col("part") == "test")
+    items = items.sort("popularity", "id", descending=True, nulls_last=True)
+    known, tail = (
+        items.filter(x)["name"][0] for x in (items["relations"] > 0, items["relations"] == 0)
+    )
+    return str(known), str(tail)
+
+
+def export(demo: Path) -> None:
+    """Write a listener's history in other spellings, import and merge it, and a file of plays."""
+    catalogue = tables.read(demo / "catalogue")
+    names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
+    plays = catalogue.plays.filter(pl.col("kind") == "artist")
+    user = plays.group_by("user").len().sort("len", "user", descending=True)["user"][0]
+    own = plays.filter(pl.col("user") == user).sort("plays", "item", descending=True)
+    played = [(names[item], int(count)) for item, count in own.select("item", "plays").rows()]
+    table = io.StringIO()
+    csv.writer(table).writerows([("name", "plays"), *played[:9]])
+    (demo / "plays.csv").write_text(table.getvalue(), encoding="utf-8")
+    known, tail = examples(demo)
+    heard = [known.upper(), f"{known} feat. {tail}", f"{known} & {tail}", tail.lower()]
+    lines = io.StringIO()
+    csv.writer(lines).writerows(
+        (name, "", f"Song {number}", f"{number + 1:02} Aug 2026 12:14")
+        for number, name in enumerate([*heard, *(name for name, _ in played[:20])])
+    )
+    (demo / "scrobbles.csv").write_text(lines.getvalue(), encoding="utf-8")
+    run(demo, "import lastfm scrobbles.csv scrobbled --user ann")
+    shutil.rmtree(demo / "merged", ignore_errors=True)
+    run(demo, "merge catalogue scrobbled merged")
+
+
+def pictures(demo: Path) -> Iterator[str]:
+    """Pictures of the page that the service shows, and of the report."""
+    _, tail = examples(demo)
+    items = runs.read(demo / "run").items("artist")
+    item = items.filter(pl.col("name") == tail)["id"][0]
+    with sync_playwright() as playwright, serving(demo) as address:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
+            args=["--enable-unsafe-swiftshader"],
+        )
+        yield "## The page\n\n`undersong serve shelf`; one colour means the long tail.\n"
+        yield shoot(browser, f"{address}/", "map", "The map, with the search over it")
+        yield shoot(browser, f"{address}/?artist={item}", "card", f"What is similar to {tail}")
+        yield shoot(browser, f"{address}/?page=report", "methods", "How good the model is")
+        yield "## The report\n\n`undersong report shelf report.html`: a file that opens anywhere.\n"
+        file = (demo / "report.html").as_uri()
+        for part in ("data", "accuracy", "map"):
+            yield shoot(browser, file, f"report-{part}", f"Section {part}", part=f"#{part}")
+        browser.close()
+
+
+@contextmanager
+def serving(demo: Path) -> Iterator[str]:
+    """Serve the shelf on a free port while it is needed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "undersong", "serve", "shelf", "--port", "0", "--quiet"],
+        cwd=demo,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        found = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
+        if found is None:
+            sys.exit("the service did not start")
+        yield found[0]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def shoot(browser: Browser, address: str, name: str, told: str, *, part: str = "") -> str:
+    """Take a picture of a page or of a part of it, in few colours; give its line of the page."""
+    context = browser.new_context(viewport=VIEW, reduced_motion="reduce", color_scheme="light")
+    page = context.new_page()
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_timeout(3000)  # the map comes to rest
+    taken = page.locator(part).first.screenshot() if part else page.screenshot()
+    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLOURS, dither=0)
+    picture.save(PICTURES / f"{name}.png", optimize=True)
+    context.close()
+    return f"![{told}](gallery/{name}.png)\n\n*{told}.*\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,12 @@
 """A catalogue with hostile names, and a real server of it for real clients; no training."""
 
+import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ import uvicorn
 
 from undersong import runs
 from undersong.embeddings import Embeddings
+from undersong.files import sha256, write_json
 from undersong.retrieval import facts
 from undersong.service.answers import open_answers
 from undersong.service.app import make_app
@@ -30,6 +34,21 @@ HOSTILE = {
 }
 NAMES = [HOSTILE.get(x, f"Artist {x}") for x in range(ARTISTS)]
 TOKEN = "a-token-of-32-characters-or-so.."
+NO_TORCH = """
+import sys
+from undersong.cli import main
+
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("torch is blocked", name=name)
+
+
+sys.meta_path.insert(0, NoTorch())
+sys.argv = ["undersong", *sys.argv[1:]]
+main()
+"""
 
 
 def mbid(kind, number):
@@ -93,6 +112,39 @@ def _row(kind, x, name, about, identified):
         "decade": None,
         "mbid": mbid(kind, x) if identified else None,
     }
+
+
+def rename(folder, name, other):
+    """Change a name in a run, as if it had been trained so."""
+    home = folder / "generations" / "1"
+    table = pl.read_parquet(home / "items.parquet")
+    table.with_columns(pl.col("name").replace({name: other})).write_parquet(home / "items.parquet")
+    manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["items.parquet"] = sha256(home / "items.parquet")
+    write_json(home / "manifest.json", manifest)
+
+
+@contextmanager
+def serving(folder, *options):
+    """A service of its own without torch; gives the process, its first line and its port."""
+    command = [sys.executable, "-c", NO_TORCH, "serve", str(folder), "--port", "0", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            yield process, line, int(re.search(r":(\d+): generation", line)[1])
+        finally:
+            process.kill()
+
+
+def ask(port, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers=headers)
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, content
 
 
 @contextmanager

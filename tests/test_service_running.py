@@ -3,13 +3,14 @@
 import asyncio
 import http.client
 import json
+import os
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -22,36 +23,25 @@ from click.testing import CliRunner
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
-from spoken import ARTISTS, TRACKS, make_certificate, make_shelf
-from undersong import map
+from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
+from undersong import map, runs
 from undersong.cli import cli
 from undersong.commands.serving import is_loopback
-from undersong.errors import DataError
+from undersong.errors import ArtifactError, DataError
+from undersong.explaining import background
+from undersong.files import sha256, write_json
 from undersong.publishing import publish
 from undersong.service import access, limits, page, server
+from undersong.service.answers import open_answers, warm
 from undersong.service.app import make_app
 from undersong.service.limits import Body, Rates
 from undersong.service.settings import BODY, UPLOAD, ServiceSettings
+from undersong.shelf import Shelf
 
 UPLOADING = (
     "POST /api/sounds-like HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
 )
 SIMILAR = "/api/items/artist/artist%203/similar?k=5"
-NO_TORCH = """
-import sys
-from undersong.cli import main
-
-
-class NoTorch:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError("torch is blocked", name=name)
-
-
-sys.meta_path.insert(0, NoTorch())
-sys.argv = ["undersong", *sys.argv[1:]]
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,34 +49,11 @@ def folder(tmp_path_factory):
     return make_shelf(tmp_path_factory.mktemp("running")).folder
 
 
-@contextmanager
-def serving(folder, *options):
-    """A service of its own without torch; gives the process, its first line and its port."""
-    command = [sys.executable, "-c", NO_TORCH, "serve", str(folder), "--port", "0", *options]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            line = process.stdout.readline()
-            assert line, process.stderr.read()
-            yield process, line, int(re.search(r":(\d+): generation", line)[1])
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def running(folder):
     """A service that tests share: its process, first line and port."""
     with serving(folder, "--quiet") as found:
         yield found
-
-
-def ask(port, path, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers=headers)
-    reply = connection.getresponse()
-    content = reply.read()
-    connection.close()
-    return reply.status, content
 
 
 @contextmanager
@@ -259,18 +226,41 @@ def test_no_request_fails_in_twenty_swaps_under_load_nor_when_a_generation_is_re
     assert seen == set(range(1, 22))
 
 
-def rename(folder, name, other):
-    """Change a name in a run, as if it had been trained so."""
-    import polars as pl
-
-    from undersong.files import sha256, write_json
-
+def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path):
+    folder, lines = make_shelf(tmp_path).folder, []
     home = folder / "generations" / "1"
-    table = pl.read_parquet(home / "items.parquet")
-    table.with_columns(pl.col("name").replace({name: other})).write_parquet(home / "items.parquet")
+    (home / "reasons").mkdir()
     manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"]["items.parquet"] = sha256(home / "items.parquet")
+    for name in (background.ITEMS, background.WITHOUT):
+        (home / name).write_bytes(b"no such file of ours")
+        manifest["files"][name] = sha256(home / name)
     write_json(home / "manifest.json", manifest)
+    reader = Shelf(folder, opening=open_answers, readying=warm)
+    with TestClient(make_app(reader, ServiceSettings(), log=lines.append)) as client:
+        assert client.get(SIMILAR).status_code == 200
+        assert client.get(f"{SIMILAR}&reasons=true").status_code == 503
+        limit = time.monotonic() + 20
+        while not any('"damaged"' in x for x in lines):
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    assert "reasons of" in next(x for x in lines if '"damaged"' in x)
+    shutil.copytree(home, folder / "generations" / "2")
+    write_json(folder / "current.json", {"format": 1, "generation": "2"})
+    with pytest.raises(ArtifactError, match="generation 2 of .* is refused: reasons of"):
+        reader.refresh()
+    assert reader.current.generation == 1
+
+
+def test_a_file_is_hashed_once_and_again_when_it_was_replaced(tmp_path, monkeypatch):
+    folder, hashed = make_shelf(tmp_path).folder, []
+    monkeypatch.setattr(runs, "check", lambda path, expected: hashed.append(path.name))
+    run = runs.read(folder)
+    run.check_files()
+    open_answers(run)
+    assert sorted(hashed) == sorted(Path(x).name for x in run.manifest["files"])
+    os.utime(run.home / "items.parquet", (1, 1))
+    run.items("artist")
+    assert hashed[len(run.manifest["files"]) :] == ["items.parquet"]
 
 
 def test_a_token_file_that_others_read_or_that_says_nothing_is_refused(tmp_path):

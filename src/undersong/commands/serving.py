@@ -1,6 +1,7 @@
 """The command that answers over HTTP: serve."""
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def serve(
     Example:
         undersong serve my/shelf --port 8765
     """
+    # polars would keep what it frees, a sixth of all memory; it reads this when it is loaded.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     try:
         from undersong.service import access, app, server
         from undersong.service.answers import open_answers, warm

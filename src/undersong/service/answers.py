@@ -147,7 +147,8 @@ def item(answers: Answers, kind: Kind, item_id: str) -> Details:
     """
     items = answers.of(kind)
     one = known(answers, kind, item_id)
-    x, y = items.position.get(item_id, (None, None))
+    drawn = items.position[items.place[item_id]].tolist()
+    x, y = (None if z != z else z for z in drawn)
     row = items.index.embeddings.index.get(item_id) if items.index else None
     if row is None:
         lacking = f"nothing is known of {one.name} but its name"

@@ -145,7 +145,7 @@ class Items:
         if self.index is None:
             return frozenset()
         vectors, ids = self.index.embeddings.vectors, self.index.embeddings.ids
-        return frozenset(ids[x] for x in np.flatnonzero(~np.abs(vectors).any(axis=1)))
+        return frozenset(ids[x] for x in np.flatnonzero(~vectors.any(axis=1)))
 
     @cached_property
     def links(self) -> sparse.csr_matrix:
@@ -155,10 +155,13 @@ class Items:
         return paths.graph(self.index)
 
     @cached_property
-    def position(self) -> dict[str, tuple[float, float]]:
-        """Place on the map of each id."""
-        rows = () if self.places is None else self.places.iter_rows()
-        return {item: (x, y) for item, x, y in rows}
+    def position(self) -> NDArray[np.floating]:
+        """Place on the map of each row of the table, (n, 2); NaN where it has none."""
+        if self.places is None:
+            return np.full((len(self.table), 2), np.nan)
+        asked = self.table.select("id")
+        found = asked.join(self.places, on="id", how="left", maintain_order="left")
+        return found.select("x", "y").to_numpy()
 
 
 @dataclass(frozen=True)

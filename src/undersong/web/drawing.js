@@ -4,16 +4,17 @@ export const MOST_NAMED = 60; // items in view above which none but the marked o
 const GAP = 5; // pixels between two names
 
 /**
- * Draw marks and names; a name that would cover another is left out, the weightier one stays.
+ * Draw marks and names; a name that would cover another is left out, the weightier one stays. So is
+ * one that would stand under the search.
  * @param seen x and y in pixels of point i; view width, height, ratio; and
  *   labels as [text, x, y] in pixels, marks {chosen, near, under} as indexes (-1: none),
- *   crowd indexes in view or null, names, colours {ink, soft, paper, tail}, isTail(i)
+ *   covered what lies over the map, crowd indexes in view or null, names, colours {ink, soft, paper, tail}, isTail(i)
  */
-export function draw(context, { view, seen, labels, marks, crowd, names, colours, isTail }) {
+export function draw(context, { view, seen, labels, marks, covered, crowd, names, colours, isTail }) {
   const { width, height, ratio } = view;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
-  const write = writer(context, { colours, width, height });
+  const write = writer(context, { colours, width, height, covered });
   if (marks.chosen >= 0) spokes(context, { seen, marks, colours });
   for (const i of [marks.under, marks.chosen]) {
     if (i < 0) continue;
@@ -56,8 +57,8 @@ function ring(context, { x, y, radius, colour }) {
 }
 
 /** A function that writes one name, unless it would cover another or leave the map. */
-function writer(context, { colours, width, height }) {
-  const taken = [];
+function writer(context, { colours, width, height, covered }) {
+  const taken = [[covered.left, covered.top, covered.right, covered.bottom]];
   const style = getComputedStyle(context.canvas);
   const [plain, heading] = [style.getPropertyValue("--plain"), style.getPropertyValue("--serif")];
   context.lineJoin = "round";

@@ -150,6 +150,7 @@ function picture(canvas, { points, near, marks, labels, view }) {
       seen: (i) => pixel(points.x[i], points.y[i]),
       labels: labels.map((one) => [one.text, ...pixel(one.x, one.y)]),
       marks,
+      covered: byId("desk").getBoundingClientRect(),
       crowd: near.within({ west, east, south, north }, MOST_NAMED),
       names: points.names,
       colours,

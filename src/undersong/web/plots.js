@@ -36,7 +36,7 @@ export function reliability(rows) {
   const x = (value) => (40 + (size - 55) * Math.sqrt(value / most)).toFixed(1);
   const y = (value) => (size - 35 - (size - 50) * Math.sqrt(value / most)).toFixed(1);
   const ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1].filter((value) => value <= most);
-  const percent = (value) => `${Math.round(100 * value)} %`;
+  const percent = (value) => `${value < 0.01 && value > 0 ? (100 * value).toFixed(1) : Math.round(100 * value)} %`;
   const said = rows.map(([sure, right]) => `${percent(sure)} sure, ${percent(right)} right`).join("; ");
   return element(
     "svg",
@@ -49,7 +49,9 @@ export function reliability(rows) {
     ]).flat(),
     element("line", { class: "guide", x1: x(0), y1: y(0), x2: x(most), y2: y(most) }),
     rows.map(([sure, right, n]) => element("circle",
-      { cx: x(sure), cy: y(right), r: 3 + 6 * Math.sqrt(n / largest) })),
-    element("text", { x: size / 2, y: size - 4, "text-anchor": "middle" }, "sure"),
+      { cx: x(sure), cy: y(right), r: 3 + 6 * Math.sqrt(n / largest) },
+      element("title", {}, `${n.toLocaleString("en")} answers: ${percent(sure)} sure, ${percent(right)} right`))),
+    element("text", { x: (40 + size - 15) / 2, y: size - 4, "text-anchor": "middle" }, "how sure"),
+    element("text", { x: 40, y: 9, "text-anchor": "start" }, "how often right"),
   );
 }

@@ -67,10 +67,10 @@ function lead(protocol) {
   if (hit && of(best(), hit) !== undefined) {
     words.push(`For ${of100(of(best(), hit))} of 100 ${report.kind}s at least one of the first `
       + `${report.k} answers is a relation that was hidden from the model; by chance, for `
-      + `${of100(of("random", hit) ?? 0)}.`);
+      + `${of100(of("random", hit) ?? 0)} of 100.`);
   }
   if (lost && of(best(), lost) !== undefined) {
-    words.push(`${of100(of(best(), lost))} of 100 ${report.kind}s stand in nobody's list.`);
+    words.push(`Nobody's list holds ${of100(of(best(), lost))} of 100 ${report.kind}s.`);
   }
   return [
     element("p", { class: "lead" }, `${protocol.meaning} ${words.join(" ")}`),
@@ -164,12 +164,15 @@ function exposure(protocol) {
 
 function trust() {
   if (!report.reliability?.length) return null;
+  const [sure, right, n] = report.reliability.at(-1);
+  const percent = (value) => `${Math.round(100 * value)} %`;
   return element(
     "section",
     { "aria-labelledby": "trust-name" },
-    element("h2", { id: "trust-name" }, "How far to trust “72 % sure”"),
-    element("p", {}, "Each disc is a group of answers, as large as there are many: how sure they were, and the "
-      + "share that people had written down. On the dashed line the two are the same."),
+    element("h2", { id: "trust-name" }, `How far to trust “${percent(sure)} sure”`),
+    element("p", {}, `The surest ${n.toLocaleString("en")} answers to ${report.kind}s that were kept from the model were `
+      + `${percent(sure)} sure on average; people had written down ${percent(right)} of them. Each disc is a group of `
+      + "answers, larger where there are more of them. On the dashed line it is right as often as it is sure."),
     reliability(report.reliability),
   );
 }

@@ -1,6 +1,6 @@
 """Every stage beside what a user would pick instead: JSON, and a page with a plot.
 
-    scripts/bench [--quick] [--only STAGE] [--threads 1] [--out FOLDER]
+    scripts/bench [--quick] [--only STAGE] [--out FOLDER]
 
 Each stage runs in a process of its own, so that one leaves no memory to the next; within a stage
 the ways take turns. Without ``--quick`` the page and its files go to docs/.
@@ -8,6 +8,8 @@ the ways take turns. Without ``--quick`` the page and its files go to docs/.
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 from undersong.files import replacing, write_json
 
 HERE = Path(__file__).parent
-NAMES = ("log_mel", "loss", "graph_step", "listeners", "search", "judging")
+NAMES = ("log_mel", "loss", "graph_step", "training", "listeners", "search", "judging")
 
 
 def main():
@@ -23,12 +25,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", choices=NAMES)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE.parent.parent / "docs")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stage:
-        print(json.dumps(measure_stage(given.stage, quick=given.quick, threads=given.threads)))
+        print(json.dumps(measure_stage(given.stage, quick=given.quick)))
         return
     cases = []
     for name in given.only or NAMES:
@@ -42,19 +43,19 @@ def main():
 def in_its_own_process(stage, given):
     """What a stage found."""
     words = [sys.executable, "-W", "ignore", __file__, "--stage", stage]
-    words += ["--threads", str(given.threads), *(["--quick"] if given.quick else [])]
+    words += ["--quick"] if given.quick else []
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_stage(stage, *, quick, threads):
-    """Measure one stage with so many threads."""
+def measure_stage(stage, *, quick):
+    """Measure one stage on one thread."""
     import stages
     import torch
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(threads)
-    with threadpool_limits(threads):
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
         if stage == "machine":
             return stages.machine(quick)
         return list(stages.STAGES[stage](quick))
@@ -66,9 +67,13 @@ def write_page(out, found):
     lines = [
         "# Speed, side by side",
         "",
-        "Written by `scripts/bench`. Medians of interleaved rounds within one process a stage. The",
-        "machine did other work at the same time: compare within a row, not between rows.",
-        "What the machine does by itself, at the end of the same run: " + about + ".",
+        "Written by `scripts/bench`: processor time on one thread, medians of interleaved rounds,",
+        "each stage in a process of its own. Its two cores were shared with other work meanwhile,",
+        "so compare within a stage, by the last column: below 1 undersong loses. Memory is what a",
+        "way adds at its peak; that of the losses is of one step in a process of its own.",
+        "",
+        f"The machine: {machine_named()}. What one thread of it does, at the end of the",
+        f"same run: {about}.",
         "",
         "| stage | size | way | ms | MiB more at its peak | times undersong's time |",
         "|---|---|---|---:|---:|---:|",
@@ -87,6 +92,19 @@ def write_page(out, found):
     with replacing(out / "speed.md") as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     draw(out / "speed.svg", found["cases"])
+
+
+def machine_named():
+    """Name cores and the instructions that matter here; Linux tells which there are."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return f"{os.cpu_count()} cores"
+    fields = dict(re.findall(r"^(.+?)\s*: (.*)$", told, re.MULTILINE))
+    flags = fields.get("flags", "").split()
+    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    has = " ".join(x for x in wanted if x in flags)
+    return f"{os.cpu_count()} cores ({fields.get('model name', 'unnamed')}; {has})"
 
 
 def draw(path, cases):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sides import case, measure
+from sides import case, measure, peak_alone
 
 from undersong.embeddings import Embeddings, unit
 
@@ -26,7 +26,6 @@ def machine(quick):
         "float32 GFLOP/s": 2e-9 * n**3 / seconds["float32 product"],
         "bfloat16 GFLOP/s": 2e-9 * n**3 / seconds["bfloat16 product"],
         "copied GB/s": 2e-9 * block.nbytes / seconds["copy"],
-        "threads": torch.get_num_threads(),
     }
 
 
@@ -62,6 +61,8 @@ def log_mel(quick):
 
 def loss(quick):
     """Multi-Similarity with mining, forward and backward, beside pytorch-metric-learning."""
+    import peaks
+    from peaks import groups_of_eight
     from pytorch_metric_learning.losses import MultiSimilarityLoss
     from pytorch_metric_learning.miners import MultiSimilarityMiner
 
@@ -70,10 +71,8 @@ def loss(quick):
     settings = MultiSimilarity()
     miner = MultiSimilarityMiner(epsilon=settings.margin)
     criterion = MultiSimilarityLoss(alpha=settings.alpha, beta=settings.beta, base=settings.gamma)
-    for n in (256, 384) if quick else (256, 1_024, 4_096, 8_192):
-        torch.manual_seed(0)
-        label = torch.arange(n) % (n // 8)
-        given = (torch.randn(n // 8, 256)[label] + 1.5 * torch.randn(n, 256)).requires_grad_()
+    for n in (384,) if quick else (256, 1_024, 4_096, 8_192):
+        given, label = groups_of_eight(n)
         related = label[:, None] == label
         unrelated = ~related
 
@@ -98,7 +97,9 @@ def loss(quick):
             "pytorch-metric-learning": lambda theirs=theirs, step=step: step(theirs),
             "limit: its two products": products,
         }
-        sides = measure(ways, rounds=3 if n > 2_000 or quick else 9)
+        sides = measure(ways, rounds=1 if n > 2_000 or quick else 9)
+        for way in ("undersong", "pytorch-metric-learning"):
+            sides[way]["mebibytes"] = peak_alone(peaks.OF_LOSS[way], n)
         yield case("loss", f"{n:,} x 256", sides, check=f"losses differ by {apart:.1e}")
 
 
@@ -149,6 +150,67 @@ def graph_step(quick):
     yield case("graph step", size, sides, check=f"vectors differ by {apart:.1e}")
 
 
+def training(quick):
+    """Steps of GRM on metadata, beside the same in plain PyTorch without our batch maker."""
+    from dataclasses import replace
+
+    import plain
+
+    from undersong import inputs, relations
+    from undersong.batches import anchors_with_partners
+    from undersong.catalogue import tables
+    from undersong.models.general import GeneralSettings
+    from undersong.stages.general import train_general
+    from undersong.twin import make_twin
+
+    artists, steps = (311, 2) if quick else (9_627, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        make_twin(Path(folder), artists=artists, tracks=0, plays=artists)
+        catalogue = tables.read(Path(folder))
+    everything = np.full(artists, "train")
+    sources = inputs.read(
+        catalogue.artists, inputs.fit(catalogue, "artist", everything == "train"), {}
+    )
+    rows = np.arange(artists)
+    values = [inputs.dense(x, rows) for x in sources]
+    settings = GeneralSettings()
+    related = relations.known(catalogue, "artist")
+    alone = np.flatnonzero(related.getnnz(axis=1) == 0)
+    others = alone[: settings.tail]
+    batch = anchors_with_partners(
+        np.random.default_rng(0), related, anchors=settings.anchors, partners=1, others=others
+    )
+
+    def ours(precision):
+        schedule = replace(
+            settings.training, steps=steps, validate_every=steps, precision=precision
+        )
+        with tempfile.TemporaryDirectory() as work:
+            train_general(
+                catalogue,
+                "artist",
+                everything,
+                sources,
+                settings=replace(settings, training=schedule),
+                seed=0,
+                device="cpu",
+                work=Path(work),
+            )
+
+    def theirs():
+        return plain.train(values, related, settings=settings, steps=steps, batch=len(batch))
+
+    ways = {
+        "undersong": lambda: ours("auto"),
+        "plain PyTorch": theirs,
+        "undersong in float32": lambda: ours("float32"),
+    }
+    sides = measure(ways, rounds=1)
+    held = relations.block(related, batch).sum() // 2
+    check = f"related pairs in a batch {held:,}, shuffled {np.mean(theirs()):,.0f}"
+    yield case("GRM", f"{steps} steps of {len(batch):,} items", sides, check=check)
+
+
 def listeners(quick):
     """The 20 items that share most listeners, from all plays, beside implicit."""
     from implicit.nearest_neighbours import CosineRecommender
@@ -164,14 +226,14 @@ def listeners(quick):
     binary = (heard > 0).astype(np.float32).tocsr()
 
     def theirs():
-        model = CosineRecommender(K=21, num_threads=torch.get_num_threads())
+        model = CosineRecommender(K=21, num_threads=1)
         model.fit(binary, show_progress=False)
 
     ways = {
         "undersong": lambda: relations.shared_listeners(heard, threshold=1, top=20),
         "implicit": theirs,
     }
-    sides = measure(ways, rounds=3)
+    sides = measure(ways, rounds=2)
     yield case("co-listening", f"{plays:,} plays of {artists:,} artists", sides)
 
 
@@ -182,7 +244,7 @@ def search(quick):
     from undersong.retrieval import approximate
     from undersong.retrieval.nearest import by_cosine
 
-    faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.omp_set_num_threads(1)
     n, width, k = (2_003, 16, 20) if quick else (61_584, 128, 200)
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(n // 50, width))
@@ -256,4 +318,4 @@ def judging(quick):
     yield case("metrics", size, sides, check=f"means differ by {apart:.1e}")
 
 
-STAGES = {x.__name__: x for x in (log_mel, loss, graph_step, listeners, search, judging)}
+STAGES = {x.__name__: x for x in (log_mel, loss, graph_step, training, listeners, search, judging)}

@@ -249,7 +249,7 @@ def _most_shared(
     near = np.flatnonzero(weight >= floor if floor else weight)
     near = near[others[near] != item]
     if not top or len(near) <= top:
-        return others[near]
+        return np.asarray(others[near])
     close, others = weight[near], others[near]
     least = np.partition(close, -top)[-top]
     above, ties = others[close > least], np.sort(others[close == least])

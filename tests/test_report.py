@@ -157,3 +157,30 @@ def test_markdown_tables_are_whole(report, tmp_path):
 )
 def test_numbers_are_short(value, text):
     assert layout.digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ours", "difference", "said"),
+    [
+        (0.17, Interval(-0.31, -0.35, -0.28), True),
+        (0.45, Interval(-0.03, -0.05, -0.01), False),
+        (0.17, Interval(-0.31, -0.7, 0.1), False),
+        (0.17, Interval(-0.31), False),
+        (0.55, Interval(0.07, 0.05, 0.09), False),
+    ],
+)
+def test_default_answers_that_agree_much_less_than_the_cosine_are_called_out(
+    report, ours, difference, said
+):
+    name = "withheld_consistent@10"
+    methods = {
+        "undersong": {name: Number(Interval(ours), difference)},
+        "GRM": {name: Number(Interval(0.48))},
+    }
+    first = replace(report.protocols[0], slices=(Slice("all", 573, 65, methods),))
+    judged = replace(report, protocols=(first,), withheld=("label", "mood"))
+    lines = [x for x in layout.notes(judged) if x.startswith("MIND")]
+    assert len(lines) == said
+    for line in lines:
+        assert "in label, mood at .170, those of GRM at .480" in line
+        assert "`--paper`" in line

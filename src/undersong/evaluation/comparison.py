@@ -26,7 +26,7 @@ from undersong.errors import ArtifactError
 from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.methods import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
-from undersong.evaluation.results import Report
+from undersong.evaluation.results import RANKED, Report
 from undersong.evidence import Evidence
 from undersong.files import read_json
 from undersong.inputs import Source
@@ -36,7 +36,6 @@ from undersong.run_files import FORMAT
 from undersong.runs import REMEDY, Run
 from undersong.stages.reading import KNOWN_OF_EACH, read_sources
 
-RANKED = "undersong"
 DIALS = (0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
 MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
 NOTES = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FORMAT = 1
+RANKED = "undersong"  # the default answers of a run, among the methods
 DEPTHS = (20, 100, 200)  # where the lists of the protocol ``directed`` are cut
 
 

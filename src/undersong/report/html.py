@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from undersong.errors import ArtifactError
-from undersong.evaluation.results import Protocol, Report
+from undersong.evaluation.results import RANKED, Protocol, Report
 from undersong.files import replacing
 from undersong.progress import Progress, silent
 from undersong.report import card, files, layout, markup, plots
@@ -19,8 +19,7 @@ from undersong.report.style import CSS
 from undersong.runs import Run
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-OURS = "undersong"
-DIAL = (OURS, f"{OURS}, long tail 0.5", f"{OURS}, long tail 1")
+DIAL = (RANKED, f"{RANKED}, long tail 0.5", f"{RANKED}, long tail 1")
 MARKS = ("strong", "hollow", "square", "cross")
 EXPOSURE = "long-tail share"
 
@@ -326,8 +325,8 @@ def _compared(protocol: Protocol, metric: str, report: Report) -> list[str]:
     """At most four methods to draw: ours, the paper's, the best other, and chance."""
     numbers = protocol.slices[0].numbers
     there = [x for x, _ in report.methods if metric in numbers.get(x, {})]
-    with_edges = f"{OURS}, with edges"
-    ours = with_edges if with_edges in there else OURS
+    with_edges = f"{RANKED}, with edges"
+    ours = with_edges if with_edges in there else RANKED
     first = [x for x in (ours, report.reference) if x in there]
     ours_all = {*DIAL, with_edges, report.reference, "random"}
     others = [x for x in there if x not in ours_all]
@@ -337,7 +336,7 @@ def _compared(protocol: Protocol, metric: str, report: Report) -> list[str]:
 
 def _leader(report: Report) -> str:
     """What answers by default: the learned order, or else the reference."""
-    return OURS if any(x == OURS for x, _ in report.methods) else report.reference
+    return RANKED if any(x == RANKED for x, _ in report.methods) else report.reference
 
 
 def _of(protocol: Protocol, method: str, metric: str) -> str:

@@ -23,7 +23,7 @@ from undersong.sources.listens import BLOCK, ITEM, LISTENS, Block, block
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
 REMEDY = "nothing is lost but this listen"
-LISTENS_OF_BLOCK, ITEMS_OF_BLOCK = 500_000, 150_000  # whichever comes first
+LISTENS_OF_BLOCK, ITEMS_OF_BLOCK = 1_000_000, 200_000  # whichever comes first
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 
 
@@ -179,7 +179,7 @@ def _json(member: Member, failures: Failures, reading: _Reading) -> Iterator[Blo
     number = 0
     for data in member.blocks():
         ends = np.frombuffer(data, np.uint8) == NEWLINE
-        count = int(ends.sum()) + (not ends[-1])
+        count = int(np.count_nonzero(ends)) + (not ends[-1])
         try:
             listens = LISTEN.decode_lines(data)
             if len(listens) != count:

@@ -16,6 +16,7 @@ from planted import QUICK_SETTINGS, small_world
 from undersong import cli
 from undersong.baselines.network import NetworkSettings
 from undersong.errors import ArtifactError, DataError, SettingsError
+from undersong.evaluation import intervals
 from undersong.evaluation.judging import Judged, Whole
 from undersong.experiments import answers, claims, page, sets, tables
 from undersong.experiments.estimates import Estimate, Values, estimate, whole_estimate
@@ -512,3 +513,12 @@ def test_the_command_prints_tables_and_claims(tmp_path, monkeypatch):
     assert wrong.exit_code == 1
     assert "did you mean 'edges'" in wrong.output
     assert silent("x", 1, 1) is None
+
+
+def test_the_interval_of_a_share_stays_within_its_range_and_that_of_hubness_does_not():
+    for name, value, bounds in (
+        ("coverage@10", 0.97, (0.872, 1.0)),
+        ("nobody's neighbour", 0.02, (0.0, 0.118)),
+        ("hubness", 0.04, (-0.058, 0.138)),
+    ):
+        assert intervals.around(name, value, 0.05) == pytest.approx(bounds)

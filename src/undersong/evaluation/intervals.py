@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUPS = 20
+SHARES = ("coverage", "gini", "nobody's neighbour")  # never below 0 nor above 1
 NORMAL = 1.96  # standard errors either side that hold 95 % of a normal distribution
 _CELLS = 1 << 24  # indices drawn at once
 
@@ -61,3 +62,11 @@ def standard_error(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
     g = len(left_out)
     spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
     return np.asarray(np.sqrt((g - 1) / g * spread), dtype=np.float64)
+
+
+def around(name: str, value: float, error: float) -> tuple[float, float]:
+    """Bounds of 95 % of a number from its standard error; those of a share stay within [0, 1]."""
+    low, high = value - NORMAL * error, value + NORMAL * error
+    if name.split("@")[0] in SHARES:
+        return max(0.0, low), min(1.0, high)
+    return low, high

@@ -98,11 +98,13 @@ def _wholes(one: Judged, reference: Judged | None) -> dict[str, Number]:
         difference = None
         if reference is not None:
             other = reference.whole[name]
-            difference = _around(whole.value - other.value, whole.left_out - other.left_out)
-        found[name] = Number(_around(whole.value, whole.left_out), difference)
+            apart = _error(whole.left_out - other.left_out)
+            value, margin = whole.value - other.value, intervals.NORMAL * apart
+            difference = Interval(value, value - margin, value + margin)
+        bounds = intervals.around(name, whole.value, _error(whole.left_out))
+        found[name] = Number(Interval(whole.value, *bounds), difference)
     return found
 
 
-def _around(value: float, left_out: NDArray[np.float64]) -> Interval:
-    margin = intervals.NORMAL * float(intervals.standard_error(left_out))
-    return Interval(value, value - margin, value + margin)
+def _error(left_out: NDArray[np.float64]) -> float:
+    return float(intervals.standard_error(left_out))

@@ -93,8 +93,8 @@ def whole_estimate(judged: Mapping[int, Judged], metric: str) -> Estimate | None
     error = float(intervals.standard_error(np.mean([x.left_out for x in wholes], axis=0)))
     spread = float(single.std(ddof=1)) if len(single) > 1 else None
     error = float(np.hypot(error, (spread or 0.0) / np.sqrt(len(single))))
-    mean, margin = float(single.mean()), intervals.NORMAL * error
-    return Estimate(mean, mean - margin, mean + margin, spread)
+    mean = float(single.mean())
+    return Estimate(mean, *intervals.around(metric, mean, error), spread)
 
 
 def _seed_shares(seeds: int) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 # fmt: off
 ORDER = [
-    "errors", "files", "progress", "terminal", "settings", "embeddings", "arrays",
+    "errors", "files", "children", "progress", "terminal", "settings", "embeddings", "arrays",
     "catalogue.tables", "catalogue.faults", "catalogue.check", "catalogue.splits",
     "catalogue.describe", "catalogue.about", "twin", "retrieval.facts",
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings", "sources.matrices",

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +27,12 @@ from numpy.typing import NDArray
 from undersong.audio.confine import allow_processor, close_standard_streams, confine
 from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
+from undersong.children import GONE, Child, answers, receive, send
 
 SECONDS = 60.0  # of wall time for one file
 START = 300.0  # of wall time to load the audio libraries, which a busy disk may delay
 MEMORY = 1 << 30  # bytes of address space of one child; 8 channels of 4 s at 192 kHz need 25 MB
 AHEAD = 4  # files a worker that may wait decoded for the caller, 0.4 MB each
-PACKAGES = Path(__file__).parents[2]
 CHILD = ("-m", "undersong.audio.decode")
 
 
@@ -58,7 +57,7 @@ def decode(
 
     Memory is bounded whatever the number of paths: at most ``AHEAD`` decoded files a worker.
     """
-    children = [_Child(memory, seconds) for _ in range(workers)]
+    children = [_Decoder(memory, seconds) for _ in range(workers)]
     free = deque(children)
 
     def one(path: Path) -> Heard | Undecodable:
@@ -86,24 +85,24 @@ def decode(
                 child.stop()
 
 
-class _Child:
-    """One child process, begun when first needed and again after its death."""
+class _Decoder:
+    """One child process, with a clock that ends it when a file takes too long."""
 
     def __init__(self, memory: int, seconds: float):
-        self._memory = memory
         self._seconds = seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child((*CHILD, str(memory), str(seconds)))
+        self.stop = self._child.end
 
     def decode(self, path: Path) -> Heard | Undecodable:
         """Ask the child for one file; end it if it has not answered in time."""
-        process = self._process = self._process or self._start()
+        process = self._child.process or self._begin()
         late = threading.Event()
         clock = _clock(process, self._seconds, late)
         try:
             answer: Heard | None = _ask(process, path)
         except Undecodable as error:
             return error
-        except (EOFError, BrokenPipeError, ValueError):  # ValueError: a pipe closed by ``stop``
+        except GONE:
             answer = None
         finally:
             clock.cancel()
@@ -117,30 +116,11 @@ class _Child:
             return _death(process, self._seconds if late.is_set() else None)
         return answer
 
-    def stop(self) -> None:
-        """End the child, if one runs."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with suppress(BrokenPipeError):  # a request that nobody read
-                if pipe:
-                    pipe.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            [sys.executable, *CHILD, str(self._memory), str(self._seconds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders grumble there about every damaged file
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        process = self._child.begin()
         clock = _clock(process, START, threading.Event())
-        answers = cast(BinaryIO, process.stdout)
-        answers.readline()  # it is ready, or dead, which the first file tells
+        with suppress(ValueError):  # it was stopped meanwhile
+            answers(process).readline()  # it is ready, or dead, which the first file tells
         clock.cancel()
         return process
 
@@ -169,19 +149,14 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Heard:
     EOFError, BrokenPipeError, ValueError
         If the child is gone, or answers what cannot be an answer.
     """
-    requests, answers = cast(BinaryIO, process.stdin), cast(BufferedReader, process.stdout)
-    requests.write(json.dumps(os.fspath(path)).encode() + b"\n")
-    requests.flush()
-    line = answers.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    about = json.loads(line)
+    send(process, os.fspath(path))
+    about = receive(process)
     if "reason" in about:
         raise Undecodable(about["reason"], about["remedy"])
     pictures = np.empty((min(int(about["chunks"]), CHUNKS), BANDS, FRAMES), dtype=np.float16)
     room = memoryview(pictures.data).cast("B")
     while room:
-        got = answers.readinto(room)
+        got = answers(process).readinto(room)
         if not got:
             raise EOFError
         room = room[got:]

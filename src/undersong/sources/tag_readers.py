@@ -10,19 +10,19 @@ death then tells which file it was, and another child goes on behind it.
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
+from undersong.children import GONE, Child, receive, send
 from undersong.sources.tags import Tags, Unreadable, read
 
 SECONDS = 20  # of wall time for one file; a disk that wakes up takes about 10
 MEMORY = 1 << 30  # bytes of address space of a child
-PACKAGES = Path(__file__).parents[2]
+CHILD = ("-m", "undersong.sources.tag_readers")
 REMEDY = "remove its tags, or the file"
 
 Read = Callable[[Sequence[Path]], list[Tags | Unreadable]]
@@ -34,7 +34,7 @@ def tag_readers(workers: int, *, seconds: int = SECONDS, memory: int = MEMORY) -
 
     It answers in the order of the paths; a file that failed gives its reason.
     """
-    children = [_Child(memory, seconds) for _ in range(workers)]
+    children = [_Reader(memory, seconds) for _ in range(workers)]
 
     def read_all(paths: Sequence[Path]) -> list[Tags | Unreadable]:
         answers: list[Tags | Unreadable] = [Unreadable("", "")] * len(paths)
@@ -53,12 +53,12 @@ def tag_readers(workers: int, *, seconds: int = SECONDS, memory: int = MEMORY) -
                 child.stop()
 
 
-class _Child:
-    """One child process, begun when first needed and again after its death."""
+class _Reader:
+    """One child process, which goes on behind a file that it died of."""
 
     def __init__(self, memory: int, seconds: int):
-        self._limits = (str(memory), str(seconds))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._seconds = seconds
+        self._child = Child((*CHILD, str(memory), str(seconds)))
         self._stopped = False
 
     def read(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
@@ -71,56 +71,29 @@ class _Child:
     def stop(self) -> None:
         """End the child, if one runs, and begin no other."""
         self._stopped = True
-        self._end()
+        self._child.end()
 
     def _read_until_death(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
-        process = self._process = self._process or self._start()
-        answers: list[Tags | Unreadable] = []
+        process = self._child.process or self._child.begin()
+        found: list[Tags | Unreadable] = []
         try:
-            requests = cast(IO[bytes], process.stdin)
-            requests.write(json.dumps([os.fspath(x) for x in paths]).encode() + b"\n")
-            requests.flush()
+            send(process, [os.fspath(x) for x in paths])
             for _ in paths:
-                answers.append(_answer(cast(IO[bytes], process.stdout).readline()))
-        except (EOFError, BrokenPipeError, ValueError):  # ValueError: a pipe closed by ``stop``
-            self._end()
-            answers.append(_death(process.wait(), self._limits[1]))
-        return answers
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with suppress(BrokenPipeError):  # a request that nobody read
-                if pipe:
-                    pipe.close()
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
-        return subprocess.Popen(
-            [sys.executable, "-m", "undersong.sources.tag_readers", *self._limits],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the parent
-        )
+                found.append(_answer(receive(process)))
+        except GONE:
+            self._child.end()
+            found.append(_death(process.wait(), self._seconds))
+        return found
 
 
-def _answer(line: bytes) -> Tags | Unreadable:
-    if not line.endswith(b"\n"):
-        raise EOFError
-    about: dict[str, Any] = json.loads(line)
+def _answer(about: dict[str, Any]) -> Tags | Unreadable:
     if "reason" in about:
         return Unreadable(about["reason"], about["remedy"])
     typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
     return Tags(**typed)
 
 
-def _death(code: int, seconds: str) -> Unreadable:
+def _death(code: int, seconds: int) -> Unreadable:
     """Say why a child ended without an answer, by its exit code."""
     if sys.platform != "win32" and code == -signal.SIGALRM:
         return Unreadable(f"its tags were not read within {seconds} s", REMEDY)

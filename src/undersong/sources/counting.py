@@ -65,8 +65,15 @@ class Counts:
 
 
 def summed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add up the plays of equal pairs: pair, plays."""
-    return rows.group_by("pair").agg(pl.sum("plays"))
+    """Add up the plays of equal pairs: pair, plays, sorted by the first."""
+    if rows.is_empty():
+        return rows
+    # Sorting takes half the time that grouping does.
+    ordered = rows.sort("pair")
+    pair = ordered["pair"].to_numpy()
+    begins = np.flatnonzero(np.append(True, pair[1:] != pair[:-1]))
+    plays = np.add.reduceat(ordered["plays"].to_numpy(), begins)
+    return pl.DataFrame({"pair": pair[begins], "plays": plays})
 
 
 def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.DataFrame:
@@ -84,7 +91,7 @@ def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.Dat
     row = (items.rank("dense") - 1).cast(pl.UInt64)
     user, thing = pl.col("pair") // PAIR, pl.col("pair") % PAIR
     pair = pl.lit(rank).gather(user) * PAIR + pl.lit(row).gather(thing)
-    rows = summed(counts.select(pair.alias("pair"), "plays").drop_nulls("pair")).sort("pair")
+    rows = summed(counts.select(pair.alias("pair"), "plays").drop_nulls("pair"))
     return rows.select(
         user=pl.lit(names).gather(user), item=pl.lit(ids).gather(thing), plays="plays"
     )

@@ -121,7 +121,7 @@ def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> Gathered:
         who = users.numbers(some.users, heard["user"].to_numpy())
         what = things.numbers(some.items, heard["item"].to_numpy())
         played = heard.select(
-            pl.col("plays").fill_null(1.0), pl.Series("pair", who * np.uint64(PAIR) + what)
+            pl.Series("pair", who * np.uint64(PAIR) + what), pl.col("plays").fill_null(1.0)
         ).filter(~heard["skipped"].fill_null(value=False))
         skipped += len(heard) - len(played)
         plays.add(played)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from scipy import sparse
 
 from adding_worlds import RATE, fresh, hearing_run, reading_run, tagged
 from planted import small_world
@@ -101,7 +102,7 @@ def test_evidence_of_an_added_item_is_that_of_its_copy_but_for_relations(beside)
     row = {item: at for at, item in enumerate(WORLD.ids("artist"))}
     for a, b in pairs.select("a", "b").iter_rows():
         related[row[a], row[b]] = related[row[b], row[a]] = True
-    evidence = Evidence(trained, theirs, sources.sparse.csr_matrix(related))
+    evidence = Evidence(trained, theirs, sparse.csr_matrix(related))
     found = sources.extend(beside.run, "artist", evidence)
     assert found.names == evidence.names
     assert found.vectors.shape == (86, 12)

@@ -77,3 +77,31 @@ def test_another_format_or_file_is_refused(tmp_path):
     table.write_parquet(path, metadata={"undersong.embeddings": "2"})
     with pytest.raises(ArtifactError, match="format 2, but this version reads 1"):
         read(path)
+
+
+def test_mapped_vectors_are_those_that_were_written_and_cannot_be_changed(tmp_path):
+    written = Embeddings(("a", "b", "c"), np.arange(15, dtype=np.float32).reshape(5, 3).T)
+    written.write(tmp_path / "e.parquet")
+    written.write_vectors(tmp_path / "e.npy")
+    found = read(tmp_path / "e.parquet", mapped=tmp_path / "e.npy")
+    assert found.ids == written.ids
+    np.testing.assert_array_equal(found.vectors, written.vectors)
+    assert found.vectors.flags.c_contiguous
+    with pytest.raises(ValueError, match="read-only"):
+        found.vectors[0, 0] = 7
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((2, 5)), "holds no float32 vectors; publish the run again"),
+        (np.zeros((2, 5), np.float32), "3 ids but vectors of shape .2, 5.*; publish the run again"),
+        (np.full((3, 5), np.inf, np.float32), "vector of 'a' .row 0. holds a value that is not"),
+        (np.array([{}, "x", None]), "holds no vectors .*; publish the run again"),
+    ],
+)
+def test_vectors_of_something_else_are_refused(tmp_path, vectors, message):
+    Embeddings(("a", "b", "c"), np.ones((3, 5), np.float32)).write(tmp_path / "e.parquet")
+    np.save(tmp_path / "e.npy", vectors, allow_pickle=True)
+    with pytest.raises(ArtifactError, match=message):
+        read(tmp_path / "e.parquet", mapped=tmp_path / "e.npy")

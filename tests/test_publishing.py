@@ -73,11 +73,37 @@ def test_a_shelf_is_read_like_a_run_and_holds_what_serving_needs(two_runs, shelf
         "regions.parquet",
         "lists/artist.npy",
         "lists/track.npy",
+        "embeddings/artist.general.npy",
+        "embeddings/track.general.npy",
     }
     assert first_vector(found) == first_vector(run)
     assert found.trained["content"] == run.content != found.content
     assert found.trained["made"] == run.manifest["made"]
     assert found.manifest["report"] is None
+
+
+def test_readers_of_a_shelf_share_one_map_of_the_vectors(two_runs, shelf):
+    run, found = runs.read(two_runs[0]), runs.read(shelf)
+    for kind, count in (("artist", ARTISTS), ("track", TRACKS)):
+        own, mapped = (x.embeddings(kind, "general") for x in (run, found))
+        assert mapped.ids == own.ids
+        np.testing.assert_array_equal(mapped.vectors, own.vectors)
+        assert mapped.vectors.shape == (count, WIDTH)
+        assert isinstance(mapped.vectors.base, np.memmap)
+        assert not isinstance(own.vectors.base, np.memmap)
+
+
+def test_a_shelf_of_an_earlier_version_answers_and_is_published_anew(two_runs, shelf):
+    path = shelf / "generations" / "1" / "manifest.json"
+    about = json.loads(path.read_text())
+    for name in [x for x in about["files"] if x.startswith("embeddings/") and x.endswith(".npy")]:
+        (path.parent / name).unlink()
+        del about["files"][name]
+    write_json(path, about)
+    assert first_vector(runs.read(shelf)) == first_vector(runs.read(two_runs[0]))
+    found, new = publish(two_runs[0], shelf)
+    assert new
+    assert found.has("embeddings/track.general.npy")
 
 
 def test_every_embedded_item_has_a_place_on_the_map(shelf):
@@ -123,6 +149,13 @@ def test_exported_encoders_go_with_a_run(two_runs, shelf):
     assert found.file("onnx/general.onnx").read_bytes() == b"not read here"
     assert found.has("onnx/encoders.json")
     assert publish(run, shelf)[1] is False
+
+
+def test_a_shelf_is_published_to_another_shelf(two_runs, shelf, tmp_path):
+    found, new = publish(shelf, tmp_path / "other")
+    assert new
+    assert found.content == runs.read(shelf).content
+    assert found.trained["content"] == runs.read(two_runs[0]).content
 
 
 def test_publishing_what_is_there_changes_nothing(two_runs, shelf):

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -24,13 +25,14 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
-from undersong import map, runs
+from undersong import map, runs, search
 from undersong.cli import cli
 from undersong.commands.serving import is_loopback
 from undersong.errors import ArtifactError, DataError
 from undersong.explaining import background
 from undersong.files import sha256, write_json
 from undersong.publishing import publish
+from undersong.retrieval import lists
 from undersong.service import access, limits, page, server
 from undersong.service.answers import open_answers, warm
 from undersong.service.app import make_app
@@ -81,6 +83,27 @@ def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
     assert line.count("\n") == 1
     assert ask(port, "/ready") == (200, b'{"status":"ready","generation":1}')
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+
+
+def test_what_is_answered_from_lists_needs_no_index_and_no_sparse_matrices(tmp_path):
+    run = runs.read(make_shelf(tmp_path).folder)
+    lists.make_lists(search.open_index(run, "artist"), run.home, kind="artist", length=6)
+    named = lists.file_of("artist")
+    run.manifest["files"][named] = sha256(run.home / named)
+    write_json(run.home / "manifest.json", run.manifest)
+    program = (
+        "import sys; from pathlib import Path; from undersong import runs\n"
+        "from undersong.service import api, app, server\n"
+        "from undersong.service.answers import look_up, open_answers\n"
+        "from undersong.retrieval.request import Request\n"
+        "answers = open_answers(runs.read(Path(sys.argv[1])))\n"
+        "print(len(look_up(answers, 'artist', 'artist 3', Request(k=5)).answers))\n"
+        "print('scipy.sparse' in sys.modules, 'index' in vars(answers.of('artist')))\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["5", "False", "False"]
 
 
 def test_two_copies_answer_alike_and_what_has_begun_ends_when_one_is_stopped(folder, running):
@@ -255,7 +278,8 @@ def test_a_file_is_hashed_once_and_again_when_it_was_replaced(tmp_path, monkeypa
     folder, hashed = make_shelf(tmp_path).folder, []
     monkeypatch.setattr(runs, "check", lambda path, expected: hashed.append(path.name))
     run = runs.read(folder)
-    run.check_files()
+    with run.checking():
+        pass
     open_answers(run)
     assert sorted(hashed) == sorted(Path(x).name for x in run.manifest["files"])
     os.utime(run.home / "items.parquet", (1, 1))
@@ -374,7 +398,7 @@ def test_any_address_of_the_page_is_the_page_and_no_path_leads_out_of_it(tmp_pat
             assert client.get(path).text != "secret"
 
 
-def test_the_command_says_what_to_install(monkeypatch):
+def test_the_command_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     for name in [x for x in sys.modules if x.startswith("undersong.service")]:
         monkeypatch.delitem(sys.modules, name)
@@ -382,6 +406,6 @@ def test_the_command_says_what_to_install(monkeypatch):
 
     for name in ("access", "app", "server"):
         monkeypatch.delattr(undersong.service, name, raising=False)
-    found = CliRunner().invoke(cli, ["serve", "anywhere"])
+    found = CliRunner().invoke(cli, ["serve", str(folder)])
     assert found.exit_code == 1
     assert "undersong[serve]" in found.stderr

@@ -1,5 +1,11 @@
-"""Ids and their vectors: the one type that every stage, model and answer exchanges."""
+"""Ids and their vectors: the one type that every stage, model and answer exchanges.
 
+KIND.NAME.parquet   ids and vectors, for any data tool
+KIND.NAME.npy       the same vectors again, on a shelf alone: several readers share one map of it
+"""
+
+import mmap
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,6 +84,11 @@ class Embeddings:
         with replacing(path) as temporary:
             table.write_parquet(temporary, metadata=METADATA)
 
+    def write_vectors(self, path: Path) -> None:
+        """Write the vectors alone as .npy, which ``read`` maps instead of decoding Parquet."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, np.ascontiguousarray(self.vectors), allow_pickle=False)
+
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale every row to length 1; a row of zeros stays zero."""
@@ -85,21 +96,54 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
 
 
-def read(path: Path) -> Embeddings:
+def read(path: Path, *, mapped: Path | None = None) -> Embeddings:
     """Read a file of embeddings.
+
+    Parameters
+    ----------
+    mapped : what ``write_vectors`` wrote of them; vectors are read from there as they are used
 
     Raises
     ------
     ArtifactError
-        If the file is absent, is no Parquet file, or has another format.
+        If a file is absent, is no Parquet or .npy file, has another format, or both differ in size.
     """
+    if mapped:
+        return _map(mapped, read_ids(path))
+    table = _read(path, columns=None)
+    return Embeddings(tuple(table["id"]), table["vector"].to_numpy())
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Read the ids of a file of embeddings alone; errors as ``read``."""
+    return tuple(_read(path, columns=["id"])["id"])
+
+
+def _read(path: Path, *, columns: list[str] | None) -> pl.DataFrame:
     try:
         found = pl.read_parquet_metadata(path).get(_KEY)
         if found == str(FORMAT):
-            table = pl.read_parquet(path)
-            return Embeddings(tuple(table["id"]), table["vector"].to_numpy())
+            return pl.read_parquet(path, columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"{path} is no embedding file ({error}); train again") from error
     raise ArtifactError(
         f"{path}: embedding format {found}, but this version reads {FORMAT}; train again"
     )
+
+
+def _map(path: Path, ids: tuple[str, ...]) -> Embeddings:
+    remedy = "publish the run again with `undersong publish`"
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path} holds no vectors ({error}); {remedy}") from error
+    if not isinstance(vectors, np.memmap) or vectors.dtype != np.float32:
+        raise ArtifactError(f"{path} holds no float32 vectors; {remedy}")
+    try:
+        found = Embeddings(ids, np.asarray(vectors))
+    except DataError as error:
+        raise ArtifactError(f"{path}: {error}; {remedy}") from error
+    if isinstance(vectors.base, mmap.mmap) and sys.platform != "win32":
+        # All were looked at to check them; they need not stay in memory until they are asked for.
+        vectors.base.madvise(mmap.MADV_DONTNEED)
+    return found

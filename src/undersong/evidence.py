@@ -5,13 +5,15 @@ nearest to it may have: where those lead is evidence, too. ``undersong.gathering
 it for a few candidates of each query, and ``undersong.ranker`` weighs them. No torch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong.inputs import Source
 
@@ -55,7 +57,7 @@ class Evidence:
 
     vectors: NDArray[np.float32]
     sources: Sequence[Source]
-    relations: sparse.csr_matrix
+    relations: scipy.sparse.csr_matrix
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,13 +92,13 @@ class Evidence:
         return np.flatnonzero((self.degree > 0) & self.embedded)
 
     @cached_property
-    def step(self) -> sparse.csr_matrix:
+    def step(self) -> scipy.sparse.csr_matrix:
         """Where a walk goes from each item, (n, n); a row sums to 1, or to 0 without relations."""
-        scale = sparse.diags(1 / np.maximum(self.degree, 1))
+        scale = scipy.sparse.diags(1 / np.maximum(self.degree, 1))
         return (scale @ self.relations.astype(np.float32)).tocsr().astype(np.float32)
 
     @cached_property
-    def arrivals(self) -> sparse.csr_matrix:
+    def arrivals(self) -> scipy.sparse.csr_matrix:
         """Where a walk comes from, (n, n): ``step`` turned over."""
         return self.step.T.tocsr()
 

@@ -1,14 +1,16 @@
 """The file of evidence: sources and relations of n items, kept with a run to order its answers."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from scipy import sparse
 
 from undersong import arrays as arrays_file
 from undersong.errors import ArtifactError
@@ -19,7 +21,7 @@ from undersong.inputs import Source
 FORMAT = 1
 
 
-def write(path: Path, sources: Sequence[Source], relations: sparse.csr_matrix) -> None:
+def write(path: Path, sources: Sequence[Source], relations: scipy.sparse.csr_matrix) -> None:
     """Write sources and relations of n items; their vectors have a file of their own."""
     arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
     about = []
@@ -54,14 +56,14 @@ def read(path: Path, vectors: NDArray[np.float32]) -> Evidence:
         arrays["relations.indices"],
         arrays["relations.indptr"],
     )
-    return Evidence(vectors, tuple(sources), sparse.csr_matrix(cells, shape=(n, n)))
+    return Evidence(vectors, tuple(sources), scipy.sparse.csr_matrix(cells, shape=(n, n)))
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Source:
     missing = arrays[f"{number}.missing"].astype(bool)
     if f"{number}.values" in arrays:
-        values: NDArray[np.float32] | sparse.csr_matrix = arrays[f"{number}.values"]
+        values: NDArray[np.float32] | scipy.sparse.csr_matrix = arrays[f"{number}.values"]
     else:
         cells = tuple(arrays[f"{number}.{name}"] for name in ("data", "indices", "indptr"))
-        values = sparse.csr_matrix(cells, shape=(len(missing), about["width"]))
+        values = scipy.sparse.csr_matrix(cells, shape=(len(missing), about["width"]))
     return Source(about["name"], values, missing, about["weight"])

@@ -1,10 +1,12 @@
 """From evidence to numbers: the likeliest candidates of a query, and what speaks for each."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong.evidence import Evidence
 from undersong.inputs import Source
@@ -44,7 +46,7 @@ def gather(
     *,
     count: int,
     among: NDArray[np.bool_] | None = None,
-    excluded: sparse.csr_matrix | None = None,
+    excluded: scipy.sparse.csr_matrix | None = None,
     long_tail: float = 0.0,
 ) -> Gathered:
     """Choose the likeliest candidates of each query and gather what speaks for them.
@@ -119,7 +121,9 @@ def _walks(
     asking = evidence.embedded[rows]
     narrow = _onward(evidence, _start(evidence, cosines, NEAR, WARMTH, asking=asking))
     own, own_walks = _own_walks(evidence, rows)
-    common = evidence.relations[rows].astype(np.float32) @ sparse.diags(evidence.common_weight)
+    common = evidence.relations[rows].astype(np.float32) @ scipy.sparse.diags(
+        evidence.common_weight
+    )
     return {
         "narrow walk": narrow,
         "wide walk": _onward(evidence, _start(evidence, cosines, FAR, 2 * WARMTH, asking=asking)),
@@ -150,7 +154,7 @@ def _own_walks(
 
 
 def _onward(
-    evidence: Evidence, walk: NDArray[np.float32] | sparse.csr_matrix
+    evidence: Evidence, walk: NDArray[np.float32] | scipy.sparse.csr_matrix
 ) -> NDArray[np.float32]:
     """Go one step along the relations, (q, n) -> (q, n)."""
     if isinstance(walk, np.ndarray):
@@ -165,7 +169,7 @@ def _start(
     warmth: float,
     *,
     asking: NDArray[np.bool_],
-) -> sparse.csr_matrix:
+) -> scipy.sparse.csr_matrix:
     """Softmax over the cosines of the nearest linked items, (q, n).
 
     Zeros if nobody is linked, and for a query without E_G, not ``asking``.
@@ -173,7 +177,7 @@ def _start(
     q, n = cosines.shape
     count = min(count, len(evidence.linked))
     if not count:
-        return sparse.csr_matrix((q, n), dtype=np.float32)
+        return scipy.sparse.csr_matrix((q, n), dtype=np.float32)
     near = cosines[:, evidence.linked]
     best = np.argpartition(-near, count - 1, axis=1)[:, :count]
     weight = np.take_along_axis(near, best, axis=1)
@@ -181,7 +185,7 @@ def _start(
     weight *= asking[:, None] / weight.sum(axis=1, keepdims=True)
     places = np.arange(0, q * count + 1, count)
     cells = (weight.ravel(), evidence.linked[best].ravel(), places)
-    return sparse.csr_matrix(cells, shape=(q, n))
+    return scipy.sparse.csr_matrix(cells, shape=(q, n))
 
 
 def _columns(
@@ -253,5 +257,5 @@ def _rank(values: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.f
     return np.log1p(place).astype(np.float32)
 
 
-def _dense(matrix: sparse.csr_matrix) -> NDArray[np.float32]:
+def _dense(matrix: scipy.sparse.csr_matrix) -> NDArray[np.float32]:
     return np.asarray(matrix.toarray(), dtype=np.float32)

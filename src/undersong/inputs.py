@@ -4,6 +4,8 @@ The encoders learn words, weights and scales from the training items and are kep
 so a new item is read in the same way.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import Counter
@@ -13,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong.catalogue.tables import Catalogue, Kind
 from undersong.embeddings import Embeddings
@@ -40,7 +42,7 @@ class Source:
     """
 
     name: str
-    values: NDArray[np.float32] | sparse.csr_matrix
+    values: NDArray[np.float32] | scipy.sparse.csr_matrix
     missing: NDArray[np.bool_]
     weight: float = 1.0
 
@@ -158,7 +160,7 @@ def rows_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> tuple[Source,
     return tuple(replace(x, values=x.values[rows], missing=x.missing[rows]) for x in sources)
 
 
-def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
+def side_by_side(sources: Sequence[Source]) -> scipy.sparse.csr_matrix:
     """Lay sources side by side, each times its weight, (n, sum of widths); missing is zeros.
 
     Raises
@@ -168,8 +170,8 @@ def side_by_side(sources: Sequence[Source]) -> sparse.csr_matrix:
     """
     if not sources:
         raise DataError("no source to compare items by; give metadata fields or embeddings")
-    blocks = [sparse.csr_matrix(x.values) * x.weight for x in sources]
-    return sparse.hstack(blocks).tocsr().astype(np.float32)
+    blocks = [scipy.sparse.csr_matrix(x.values) * x.weight for x in sources]
+    return scipy.sparse.hstack(blocks).tocsr().astype(np.float32)
 
 
 def weigh(sources: Sequence[Source], *, seed: int = 0) -> tuple[Source, ...]:
@@ -193,7 +195,7 @@ def _telling(source: Source, seed: int) -> float:
     a, b = np.random.default_rng([seed, len(present)]).choice(present, (2, PAIRS))
     a, b = a[a != b], b[a != b]
     first, second = source.values[a], source.values[b]
-    if isinstance(first, sparse.csr_matrix):
+    if isinstance(first, scipy.sparse.csr_matrix):
         cosine = np.asarray(first.multiply(second).sum(axis=1))
     else:
         cosine = np.einsum("pw,pw->p", first, second)
@@ -204,7 +206,7 @@ def _telling(source: Source, seed: int) -> float:
 def dense(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Take some items of a source, (len(rows), width)."""
     values = source.values[rows]
-    return values.toarray() if isinstance(values, sparse.csr_matrix) else values
+    return values.toarray() if isinstance(values, scipy.sparse.csr_matrix) else values
 
 
 def to_json(encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
@@ -232,7 +234,9 @@ def _said(column: pl.Series) -> Iterator[set[str]]:
         yield {f"*{word}" for tag in known for word in WORD.findall(tag.casefold())} | set(known)
 
 
-def _read_words(column: pl.Series, encoder: Words) -> tuple[sparse.csr_matrix, NDArray[np.bool_]]:
+def _read_words(
+    column: pl.Series, encoder: Words
+) -> tuple[scipy.sparse.csr_matrix, NDArray[np.bool_]]:
     number = {word: index for index, word in enumerate(encoder.words)}
     rows, columns = [], []
     for row, said in enumerate(_said(column)):
@@ -241,10 +245,10 @@ def _read_words(column: pl.Series, encoder: Words) -> tuple[sparse.csr_matrix, N
         columns += found
     weights = np.array(encoder.weights, dtype=np.float32)[columns]
     shape = (len(column), len(encoder.words))
-    values = sparse.csr_matrix((weights, (rows, columns)), shape=shape)
+    values = scipy.sparse.csr_matrix((weights, (rows, columns)), shape=shape)
     length = np.sqrt(np.asarray(values.multiply(values).sum(axis=1)).ravel())
     scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
-    return (sparse.diags(scale) @ values).tocsr().astype(np.float32), length == 0
+    return (scipy.sparse.diags(scale) @ values).tocsr().astype(np.float32), length == 0
 
 
 def _read_scale(column: pl.Series, encoder: Scale) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -2,8 +2,9 @@
 
 A shelf has the shape of a run (``undersong.runs``), so whatever reads a run reads a shelf. Beside
 the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, its
-exported encoders, the map (``undersong.map``), and the first answers of every item or, of very
-many, the cells that they are searched in (``undersong.retrieval.lists``, ``approximate``).
+exported encoders, the map (``undersong.map``), the vectors that readers map into memory, and the
+first answers of every item or, of very many, the cells that they are searched in
+(``undersong.retrieval.lists``, ``approximate``).
 """
 
 import shutil
@@ -28,6 +29,8 @@ from undersong.runs import Run
 
 LARGEST_LISTED = 200_000  # items of a kind whose answers are all computed: hours, beyond
 
+MAPPED = ("general", "content")  # embeddings of which readers map the vectors
+
 # Made anew here; and a list of audio files of the machine that trained, which answers nothing.
 LEFT_OUT = {
     map.FILE,
@@ -35,7 +38,10 @@ LEFT_OUT = {
     report_files.REPORT,
     background.FIRST,
     "failures.csv",
-}.union(*({lists.file_of(kind), approximate.file_of(kind)} for kind in KINDS))
+}.union(
+    *({lists.file_of(kind), approximate.file_of(kind)} for kind in KINDS),
+    *({f"embeddings/{kind}.{name}.npy" for name in MAPPED} for kind in KINDS),
+)
 
 
 def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[Run, bool]:
@@ -67,14 +73,16 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
     if (there := _there(shelf)) and _shows(there, about):
         return there, False
     with runs.publishing(shelf, about) as home:
-        for name in sorted(set(run.manifest["files"]) - LEFT_OUT):
+        kept = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
+        for name in sorted(kept):
             _copy(run.home / name, home / name)
-            runs.check(home / name, run.manifest["files"][name])
+            runs.check(home / name, kept[name])
         if report:
             _copy(report, home / report_files.REPORT)
         for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
             _copy(path, home / opening.FOLDER / path.name)
-        about["lists"] = _compute(Run(shelf, home.name, run.manifest), progress=progress)
+        copied = Run(shelf, home.name, run.manifest | {"files": kept})
+        about["lists"] = _compute(copied, progress=progress)
         if added.exists():
             _copy(added, added_file.place(shelf, home.stem))
     return runs.read(shelf), True
@@ -89,6 +97,9 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
     """
     seed = int(copied.manifest["settings"]["run"]["seed"])
     map.make(copied, copied.home, seed=seed, progress=progress)
+    for kind, name in _mapped(copied):
+        vectors = copied.embeddings(kind, name)
+        vectors.write_vectors(copied.home / f"embeddings/{kind}.{name}.npy")
     made: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
@@ -99,6 +110,11 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
                 made[kind] = asdict(listed)
                 _explain(copied, kind, index, progress=progress)
     return made
+
+
+def _mapped(run: Run) -> list[tuple[Kind, str]]:
+    """Kind and name of the embeddings that readers of a run map."""
+    return [(kind, name) for kind in KINDS for name in MAPPED if run.has_embeddings(kind, name)]
 
 
 def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> None:
@@ -144,7 +160,12 @@ def _there(shelf: Path) -> Run | None:
 
 
 def _shows(there: Run, about: dict[str, Any]) -> bool:
-    """Say whether a shelf shows this training and report, and every file of it is unchanged."""
+    """Say whether a shelf shows this training and report, and every file of it is unchanged.
+
+    One without vectors to map is of an earlier version; it is made anew.
+    """
+    if not all(there.has(f"embeddings/{kind}.{name}.npy") for kind, name in _mapped(there)):
+        return False
     same = there.trained["content"] == about["trained"]["content"]
     if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added", "onnx")):
         return False

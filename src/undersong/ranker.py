@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from undersong import arrays
 from undersong.errors import ArtifactError
@@ -65,7 +65,7 @@ class Ranker:
         """
         slope, offset = self.calibration
         odds = slope * (scores - log_sum(scores)[:, None]) + offset
-        return np.asarray(special.expit(odds), dtype=np.float32)
+        return np.asarray(scipy.special.expit(odds), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ RUN/current.json                      which generation readers use: the one poin
 RUN/generations/N/manifest.json       settings, seed, versions, sha256 of every file; written last
 RUN/generations/N/items.parquet       kind, id, name, part, relations, popularity
 RUN/generations/N/facts.parquet       what filters ask for: genres, region, decade, album, ...
-RUN/generations/N/embeddings/KIND.NAME.parquet
+RUN/generations/N/embeddings/KIND.NAME.parquet, on a shelf also .npy
 RUN/generations/N/weights/NAME.safetensors, encoders.json
 RUN/generations/N/evidence.safetensors  sources and relations that order answers
 RUN/generations/N/reasons/            what explains answers: shared things, E_G without each source
@@ -18,7 +18,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,6 +59,7 @@ class Run:
     generation: str
     manifest: dict[str, Any]
     _checked: dict[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    _checking: dict[str, Future[None]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def home(self) -> Path:
@@ -88,7 +89,15 @@ class Run:
         ArtifactError
             If this run has none of that name, or the file is not the one that was published.
         """
-        return embeddings.read(self.file(f"embeddings/{kind}.{name}.parquet"))
+        mapped = f"embeddings/{kind}.{name}.npy"
+        return embeddings.read(
+            self.file(f"embeddings/{kind}.{name}.parquet"),
+            mapped=self.file(mapped) if self.has(mapped) else None,
+        )
+
+    def embedded(self, kind: Kind, name: str) -> tuple[str, ...]:
+        """Read the ids of one embedding, in its order; errors as ``embeddings``."""
+        return embeddings.read_ids(self.file(f"embeddings/{kind}.{name}.parquet"))
 
     def has_embeddings(self, kind: Kind, name: str) -> bool:
         """Say whether the run holds an embedding."""
@@ -128,16 +137,16 @@ class Run:
             raise ArtifactError(
                 f"{self.home} holds no {name}; it holds {', '.join(sorted(self.manifest['files']))}"
             )
-        path = self.home / name
-        found = stamp(path)
-        if found is None or self._checked.get(name) != found:
-            check(path, self.manifest["files"][name])
-            if found is not None:
-                self._checked[name] = found
-        return path
+        if waited := self._checking.pop(name, None):
+            waited.result()
+        self._check(name)
+        return self.home / name
 
-    def check_files(self) -> None:
-        """Check every published file, several at a time.
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Check every published file, several at a time, while the block runs.
+
+        ``file`` waits for those that the block asks for. At its end all have been checked.
 
         Raises
         ------
@@ -145,8 +154,19 @@ class Run:
             If one cannot be read or was changed.
         """
         with ThreadPoolExecutor(THREADS) as threads:
-            for _ in threads.map(self.file, self.manifest["files"]):
-                pass
+            waited = {x: threads.submit(self._check, x) for x in self.manifest["files"]}
+            self._checking.update(waited)
+            yield
+            for one in waited.values():
+                one.result()
+
+    def _check(self, name: str) -> None:
+        path = self.home / name
+        found = stamp(path)
+        if found is None or self._checked.get(name) != found:
+            check(path, self.manifest["files"][name])
+            if found is not None:
+                self._checked[name] = found
 
 
 def stamp(path: Path) -> Stamp | None:

@@ -1,7 +1,7 @@
 """Answers of a run: open what it answers with, ask, and show or write what was found."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from undersong.retrieval import facts as facts_file
 from undersong.retrieval import lists as lists_file
 from undersong.retrieval.agreement import agreement
 from undersong.retrieval.facts import Facts
-from undersong.retrieval.nearest import BLOCK, Block, Index, nothing
+from undersong.retrieval.nearest import BLOCK, Block, Index, Lists, nothing
 from undersong.retrieval.request import Request
 from undersong.retrieval.retrieve import retrieve
 from undersong.runs import Run
@@ -44,6 +44,7 @@ __all__ = [
     "find",
     "fold",
     "open_index",
+    "open_lists",
     "read_ids",
     "retrieve",
     "select",
@@ -75,7 +76,7 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 
     if not run.has_embeddings(kind, "general"):
         raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
     embeddings = run.embeddings(kind, "general")
-    learned = run.has(RANKER) and run.manifest["kind"] == kind
+    learned = _learned(run, kind)
     if long_tail and (paper or not learned):
         raise DataError(
             f"the dial long_tail is {long_tail:g}, but {run.folder} orders {kind}s by cosine"
@@ -85,8 +86,7 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 
     new = added.vectors(run.added(kind), "general")
     if learned and not paper:
         ranker = ranker_file.read(run.file(RANKER))
-        rows = run.trained_items(kind).select("id", "relations").iter_rows()
-        ids = tuple(item for item, relations in rows if relations or item in embeddings.index)
+        ids = _weighed(run, kind, embedded=embeddings.index)
         embeddings = Embeddings(ids, embeddings.align(ids)[0])
         known = evidence_file.read(run.file(EVIDENCE), embeddings.vectors)
         known = added.extend(run, kind, known)
@@ -96,11 +96,46 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 
     return index if new.ids else _with_files(index, run, kind, stored=not (paper and learned))
 
 
+def open_lists(run: Run, kind: Kind) -> tuple[tuple[str, ...], Lists | None]:
+    """List the items of the index that ``open_index`` opens, and the answers it has of them.
+
+    Nothing else is read: by far the most questions need no more. Answers are None where there are
+    none that were computed; items are none where nothing but names is known.
+
+    Raises
+    ------
+    ArtifactError
+        If a file of the run is damaged.
+    """
+    if not run.has_embeddings(kind, "general"):
+        return (), None
+    ids = run.embedded(kind, "general")
+    if _learned(run, kind):
+        ids = _weighed(run, kind, embedded=set(ids))
+    new = added.vectors(run.added(kind), "general").ids
+    return (*ids, *new), None if new else _lists(run, kind, n=len(ids))
+
+
+def _learned(run: Run, kind: Kind) -> bool:
+    return run.has(RANKER) and run.manifest["kind"] == kind
+
+
+def _weighed(run: Run, kind: Kind, *, embedded: Container[str]) -> tuple[str, ...]:
+    """List what a learned order weighs: trained items with an E_G or with relations."""
+    rows = run.trained_items(kind).select("id", "relations").iter_rows()
+    return tuple(item for item, relations in rows if relations or item in embedded)
+
+
+def _lists(run: Run, kind: Kind, *, n: int) -> Lists | None:
+    file = lists_file.file_of(kind)
+    return lists_file.read(run.file(file), n=n) if run.has(file) else None
+
+
 def _with_files(index: Index, run: Run, kind: Kind, *, stored: bool) -> Index:
     """Add what was computed when the run was published: its answers, if ``stored``; its cells."""
-    n, file = len(index.embeddings.ids), lists_file.file_of(kind)
-    if stored and run.has(file):
-        index = replace(index, lists=lists_file.read(run.file(file), n=n))
+    n = len(index.embeddings.ids)
+    if stored:
+        index = replace(index, lists=_lists(run, kind, n=n))
     cells = approximate.file_of(kind)
     if index.ranker is None and run.has(cells) and approximate.available():
         return replace(index, approximate=approximate.read(run.file(cells), n=n))

@@ -25,7 +25,8 @@ class Shelf(Generic[T]):
     Parameters
     ----------
     folder : Path
-    opening : from a generation, whose files have all been checked, to what the reader needs of it
+    opening : from a generation to what the reader needs of it
+        Files are checked beside it, each before it is read and all before the reader has it.
     readying : takes into memory what ``opening`` left for later, before a next generation is used
         The first one is used as soon as it is open; whoever opens a shelf then sees to the rest.
         All must be in memory in time: the files go once two newer generations are published.
@@ -84,11 +85,11 @@ class Shelf(Generic[T]):
 
     def _open(self, *, ready: bool = False) -> T:
         run = runs.read(self.folder)
-        run.check_files()
         try:
-            opened = self._opening(run)
-            if ready:
-                self._readying(opened)
+            with run.checking():
+                opened = self._opening(run)
+                if ready:
+                    self._readying(opened)
             return opened
         except FOREIGN as error:
             raise ArtifactError(

@@ -1,13 +1,15 @@
 """What GRM and the evidence read of added items, exactly as training reads the trained ones."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong import inputs
 from undersong.additions import known as known_file
@@ -134,10 +136,12 @@ def _stack(trained: Source, added: Source) -> Source:
             f"the evidence of the run has {trained.name} of {trained.width} columns, but added "
             f"items {added.name} of {added.width}; train again"
         )
-    values: NDArray[np.float32] | sparse.csr_matrix
+    values: NDArray[np.float32] | scipy.sparse.csr_matrix
     if isinstance(trained.values, np.ndarray):
         rows = np.arange(len(added.missing))
         values = np.concatenate([trained.values, inputs.dense(added, rows)])
     else:
-        values = sparse.csr_matrix(sparse.vstack([trained.values, added.values], format="csr"))
+        values = scipy.sparse.csr_matrix(
+            scipy.sparse.vstack([trained.values, added.values], format="csr")
+        )
     return replace(trained, values=values, missing=np.concatenate([trained.missing, added.missing]))

@@ -4,10 +4,15 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from undersong.commands.group import FILE, FOLDER
+
+if TYPE_CHECKING:
+    from undersong.runs import Run
+    from undersong.service.generation import Answers
 
 
 @click.command()
@@ -51,22 +56,21 @@ def serve(
     """
     # polars would keep what it frees, a sixth of all memory; it reads this when it is loaded.
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    from undersong.shelf import Shelf
+
     try:
+        reader = Shelf(folder, opening=_open, readying=_warm)
         from undersong.service import access, app, server
-        from undersong.service.answers import open_answers, warm
         from undersong.service.settings import RATE, ServiceSettings
     except ImportError as error:
         raise click.ClickException(
             f"the service needs {error.name}; install it with: pip install 'undersong[serve]'"
         ) from error
-    from undersong.shelf import Shelf
-
     near = is_loopback(host)
     if token_file is None and not near:
         token_file = Path(click.get_app_dir("undersong")) / "token"
     token = access.read_token(token_file) if token_file else None
     rate = (0.0 if near else RATE) if rate is None else rate
-    reader = Shelf(folder, opening=open_answers, readying=warm)
     made = app.make_app(
         reader,
         ServiceSettings(token, rate, media, quiet),
@@ -79,6 +83,19 @@ def serve(
         if token:
             click.echo(f"clients must show the token in {token_file}", err=True)
         server.run(made, listening, certificate=certificate, key=key)
+
+
+def _open(run: "Run") -> "Answers":
+    """Import what answers here, while other threads check the files of the generation."""
+    from undersong.service.generation import open_answers
+
+    return open_answers(run)
+
+
+def _warm(answers: "Answers") -> None:
+    from undersong.service.generation import warm
+
+    warm(answers)
 
 
 def write_line(text: str) -> None:

@@ -89,7 +89,8 @@ def read(path: Path, *, n: int) -> Lists:
         raise ArtifactError(f"{path} holds other records than {RECORD.names}; {REMEDY}")
     if len(found) != n or not _within(path, found, n=n):
         raise ArtifactError(f"{path} is of {len(found)} items, the run of {n}; {REMEDY}")
-    return Lists(found["neighbour"], found["score"], found["confidence"])
+    plain = np.asarray(found)  # over the same map; a column of it is looked up in half the time
+    return Lists(plain["neighbour"], plain["score"], plain["confidence"])
 
 
 def _within(path: Path, mapped: np.memmap[Any, Any], *, n: int) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from undersong.embeddings import Embeddings
 from undersong.evidence import Evidence
@@ -215,8 +215,8 @@ def _behind(
     best = np.where(fresh, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
     steps = BELOW + np.where(fresh, np.where(np.isfinite(best), best, 0) - given, np.inf)
     shifted = np.where(alone, 0, last) - steps
-    odds = special.logit(np.where(alone, 0.5, sure)) - ranker.calibration[0] * steps
-    confidence = special.expit(odds).astype(np.float32)
+    odds = scipy.special.logit(np.where(alone, 0.5, sure)) - ranker.calibration[0] * steps
+    confidence = scipy.special.expit(odds).astype(np.float32)
     return Block(
         first.rows, np.where(fresh, neighbours, -1), shifted.astype(np.float32), confidence
     )

@@ -1,10 +1,12 @@
 """Chains from one item to another in which each step is near."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong.errors import DataError
 from undersong.progress import Progress, silent
@@ -30,7 +32,7 @@ class Chain:
     similarity: NDArray[np.float32]
 
 
-def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> sparse.csr_matrix:
+def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.sparse.csr_matrix:
     """Link each item with its k nearest, (n, n): cost 1 - cosine, the same in both directions.
 
     Who is nearest is looked up where it was computed when the run was published, else found by
@@ -52,11 +54,13 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> sparse
         costs.append(np.maximum(1 - cosine, LEAST))
         progress("graph", int(rows[-1]) + 1, n)
     cells = (np.concatenate(costs), (np.concatenate(starts), np.concatenate(ends)))
-    one_way = sparse.csr_matrix(cells, shape=(n, n))
+    one_way = scipy.sparse.csr_matrix(cells, shape=(n, n))
     return one_way.maximum(one_way.T).tocsr()
 
 
-def chain(links: sparse.csr_matrix, start: int, end: int, *, steps: int | None = None) -> Chain:
+def chain(
+    links: scipy.sparse.csr_matrix, start: int, end: int, *, steps: int | None = None
+) -> Chain:
     """Find the chain of least cost between two items, of at most so many steps.
 
     Parameters
@@ -95,7 +99,7 @@ def chain(links: sparse.csr_matrix, start: int, end: int, *, steps: int | None =
 
 
 def _origins(
-    arrivals: sparse.csr_matrix,
+    arrivals: scipy.sparse.csr_matrix,
     through: NDArray[np.float64],
     cheapest: NDArray[np.float64],
     better: NDArray[np.bool_],
@@ -109,7 +113,12 @@ def _origins(
 
 
 def _read_back(
-    came: list[NDArray[np.int64]], start: int, end: int, links: sparse.csr_matrix, *, reached: bool
+    came: list[NDArray[np.int64]],
+    start: int,
+    end: int,
+    links: scipy.sparse.csr_matrix,
+    *,
+    reached: bool,
 ) -> Chain:
     if not reached:
         return Chain((), np.zeros(0, dtype=np.float32))

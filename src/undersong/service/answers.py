@@ -149,7 +149,7 @@ def item(answers: Answers, kind: Kind, item_id: str) -> Details:
     one = known(answers, kind, item_id)
     drawn = items.position[items.place[item_id]].tolist()
     x, y = (None if z != z else z for z in drawn)
-    row = items.index.embeddings.index.get(item_id) if items.index else None
+    row = items.row.get(item_id)
     if row is None:
         lacking = f"nothing is known of {one.name} but its name"
         return Details(one, x=x, y=y, unknown=lacking)
@@ -241,10 +241,10 @@ def look_up(answers: Answers, kind: Kind, item_id: str, request: Request) -> Fou
         If no item has this id.
     """
     items, k = answers.of(kind), request.k
-    lists, index = items.lists, items.index
-    if lists is None or index is None or request != Request(k=k) or k > lists.rows.shape[1]:
+    lists = items.lists
+    if lists is None or request != Request(k=k) or k > lists.rows.shape[1]:
         return None
-    asked, row = known(answers, kind, item_id), index.embeddings.index.get(item_id)
+    asked, row = known(answers, kind, item_id), items.row.get(item_id)
     if row is None:
         return None
     rows = lists.rows[row, :k]

@@ -1,13 +1,15 @@
 """One generation: what the service answers with, in memory."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import orjson
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from undersong import map, search
 from undersong.catalogue.tables import KINDS, Kind
@@ -49,13 +51,27 @@ class Items:
     ----------
     run : what is read from it later, by the first who asks for it or by ``warm``
     table : id, name, about, relations, popularity of every item, in the order of the catalogue
-    index : of those about which more than the name is known; None if that is nobody
+    ids : those about which more than the name is known, in the order of the index
+    lists : the first answers of each of these; None where they were not computed
     """
 
     kind: Kind
     run: Run
     table: pl.DataFrame
-    index: Index | None
+    ids: tuple[str, ...]
+    lists: Lists | None
+
+    @cached_property
+    def index(self) -> Index | None:
+        """What finds answers that are in no list; None where nothing but names is known."""
+        if not self.ids:
+            return None
+        return replace(search.open_index(self.run, self.kind), lists=self.lists)
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row in the index of each id."""
+        return {item: row for row, item in enumerate(self.ids)}
 
     @cached_property
     def facts(self) -> Facts | None:
@@ -97,16 +113,7 @@ class Items:
     @cached_property
     def place_of_row(self) -> NDArray[np.int64]:
         """Row in the table of each row of the index."""
-        ids = self.index.embeddings.ids if self.index else ()
-        return np.array([self.place[x] for x in ids], dtype=np.int64)
-
-    @cached_property
-    def lists(self) -> Lists | None:
-        """First answers of every row of the index, as plain arrays over the file."""
-        kept = self.index.lists if self.index else None
-        if kept is None:
-            return None
-        return Lists(np.asarray(kept.rows), np.asarray(kept.scores), np.asarray(kept.confidence))
+        return np.array([self.place[x] for x in self.ids], dtype=np.int64)
 
     @cached_property
     def folded(self) -> pl.Series:
@@ -148,10 +155,10 @@ class Items:
         return frozenset(ids[x] for x in np.flatnonzero(~vectors.any(axis=1)))
 
     @cached_property
-    def links(self) -> sparse.csr_matrix:
+    def links(self) -> scipy.sparse.csr_matrix:
         """Steps of chains (``retrieval.paths.graph``)."""
         if self.index is None:
-            return sparse.csr_matrix((0, 0))
+            return scipy.sparse.csr_matrix((0, 0))
         return paths.graph(self.index)
 
     @cached_property
@@ -238,7 +245,8 @@ def open_answers(run: Run) -> Answers:
     ArtifactError
         If a file is damaged, or the run holds no item.
     """
-    kinds = {kind: _open_items(run, kind) for kind in KINDS if len(run.items(kind))}
+    tables = {kind: run.items(kind) for kind in KINDS}
+    kinds = {x: _open_items(run, x, table) for x, table in tables.items() if len(table)}
     if not kinds:
         raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
     return Answers(run, kinds)
@@ -254,23 +262,23 @@ def warm(answers: Answers) -> None:
     """
     _ = answers.report
     for items in answers.kinds.values():
-        _ = items.facts, items.labels, items.position, items.without_vector
+        _ = items.index, items.facts, items.labels, items.position
         _ = items.by_folded, items.by_mbid, items.fame
         if items.background is not None:
             known = items.background
             _ = known.index, known.words, known.tags, known.having, known.sources, known.place
 
 
-def _open_items(run: Run, kind: Kind) -> Items:
-    index = search.open_index(run, kind) if run.has_embeddings(kind, "general") else None
-    columns = run.items(kind).select(
+def _open_items(run: Run, kind: Kind, table: pl.DataFrame) -> Items:
+    columns = table.select(
         "id",
         "name",
         pl.col("about").fill_null(""),
         pl.col("relations").fill_null(0),
         "popularity",
     )
-    return Items(kind, run, columns, index)
+    ids, lists = search.open_lists(run, kind)
+    return Items(kind, run, columns, ids, lists)
 
 
 def _rows(words: pl.Series) -> dict[str, list[int]]:

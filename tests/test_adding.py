@@ -420,6 +420,10 @@ def test_the_command_adds_lists_and_removes(beside):
     assert asked.exit_code == 0
     assert "New Band (new-band): g1, x; no relation is known" in asked.stdout
     assert "1 items removed" in call("--remove", "new-band").stdout
+    assert "nothing was added to generation 1 of" in call("--list").stdout
+    strange = call("--artist", "New Band", "--genre", "G2")
+    assert strange.exit_code == 1
+    assert "new-band: no artist of the run has genre 'G2'; did you mean 'g2'?" in strange.stderr
     assert call().exit_code == 1
     assert "nothing to add" in call().output
     assert "is said of nobody; add --artist NAME" in call("--genre", "g1").output

@@ -90,7 +90,7 @@ def same_group(run, *, group, k):
 def test_a_folder_without_relations_is_trained_and_says_what_its_answers_rest_on(home):
     said = (home / "said").read_text()
     assert "no relation between artists is known, so answers compare what is known of" in said
-    assert "each (content), without a learned order or a confidence" in said
+    assert "each (sound or features), without a learned order or a confidence" in said
     manifest = runs.read(home / "run").manifest
     assert manifest["ranking"] is None
     assert set(manifest["training"]) == {"content"}

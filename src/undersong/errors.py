@@ -8,6 +8,8 @@ its traceback.
 import difflib
 from collections.abc import Iterable
 
+LISTED = 20  # known words in a message where none is near
+
 
 class UndersongError(Exception):
     """Base of all errors a caller can act on."""
@@ -32,5 +34,8 @@ class UnknownItem(UndersongError):
 def nearest_known(word: str, known: Iterable[str]) -> str:
     """Say which known word a mistyped one may have meant, as the end of an error message."""
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    same = [x for x in names if x.casefold() == word.casefold()]
+    if near := same or difflib.get_close_matches(word, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return f"known: {', '.join(names[:LISTED]) or 'none'}{more}"

@@ -88,7 +88,7 @@ def recommend(
 
     Parameters
     ----------
-    request : how many, and from whom
+    request : how many, and from whom; its diversity and dial play no part
     heard : who plays the items of the index (``listeners_of``); None where that is not known
     tastes : most groups of seeds that take turns; 1 for all seeds together
 

@@ -26,7 +26,7 @@ class ProgressDisplay:
         self._live = self._console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=12),  # leaves 28 columns of 80 for the note
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -34,7 +34,7 @@ class ProgressDisplay:
             console=self._console,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> "ProgressDisplay":
@@ -60,10 +60,13 @@ class ProgressDisplay:
             self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
             return
         now = time.monotonic()
-        started = self._started.setdefault(stage, now)
+        started, before = self._begun.setdefault(stage, (now, done))
         if done < total and now - self._said.get(stage, started) < SECONDS_BETWEEN_LINES:
             return
         if self._said.get(stage) == float("inf"):
             return
         self._said[stage] = float("inf") if done >= total else now
-        self._console.print(f"{stage}: {done} of {total}, {now - started:.0f} s  {note}".rstrip())
+        spent, left = now - started, ""
+        if before < done < total:
+            left = f", {spent / (done - before) * (total - done):.0f} s left"
+        self._console.print(f"{stage}: {done} of {total}, {spent:.0f} s{left}  {note}".rstrip())

@@ -206,9 +206,7 @@ def _store(beside: Beside, fresh: Sequence[Row]) -> list[Outcome | Failure]:
     found: list[Outcome | Failure] = []
     for row in fresh:
         if _key(row) in empty:
-            remedy = "give audio that the run hears, a vector, or metadata that its catalogue has"
-            place = row["path"] or row["id"]
-            found.append(Failure(place, "nothing is known of it but its name", remedy))
+            found.append(Failure(row["path"] or row["id"], *_why_empty(row, beside)))
     before = {_key(x) for x in gone} | {x["path"] for x in gone if x["path"]}
     for row in rows:
         if _key(row) in keys | {_key(x) for x in artists}:
@@ -225,6 +223,19 @@ def _key(row: Row) -> tuple[Kind, str]:
 def _is_empty(row: Row, run: Run) -> bool:
     """Say whether an item that could have an E_G has none."""
     return row["general"] is None and run.has_embeddings(row["kind"], "general")
+
+
+def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
+    """Say why the run can place an item nowhere, and what to do; likely a word is strange to it."""
+    known = beside.known.artists
+    for name, value in (_given(row).fields or {}).items():
+        word = value[0] if isinstance(value, list) else value
+        if name in known.columns and isinstance(word, str):
+            words = known[name].explode() if known[name].dtype == pl.List else known[name]
+            near = nearest_known(word, words.drop_nulls().unique().sort())
+            return f"no artist of the run has {name} {word!r}", near
+    remedy = "give audio that the run hears, a vector, or metadata that its catalogue has"
+    return "nothing is known of it but its name", remedy
 
 
 def _artists_of(beside: Beside, fresh: Sequence[Row], *, known: set[str]) -> list[Row]:

@@ -166,7 +166,7 @@ def _analyse(
             failed += isinstance(one, Undecodable)
             seconds += one.seconds if isinstance(one, Heard) else 0
             done = start + len(found)
-            note = _pace(done, len(pending), seconds, elapsed=time.monotonic() - started)
+            note = _pace(done, seconds, elapsed=time.monotonic() - started)
             progress(STAGE, before + done, total, f"{note}, {failed} failed" if failed else note)
         part = pending[start : start + SHARD].drop("track")
         shards.write_shard(folder / f"{number:05d}", part, found, run=run)
@@ -174,15 +174,13 @@ def _analyse(
     return len(pending) - failed
 
 
-def _pace(done: int, total: int, seconds: float, *, elapsed: float) -> str:
-    """Say how fast it goes and how long it will take; the length of whole files is the real time.
+def _pace(done: int, seconds: float, *, elapsed: float) -> str:
+    """Say how fast it goes; the length of whole files is the real time.
 
     Of a long file only eight chunks are decoded, which is part of the speed.
     """
     elapsed = max(elapsed, 1e-3)
-    left = round(elapsed / done * (total - done))
-    clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-    return f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time, {clock}"
+    return f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time"
 
 
 @contextmanager

@@ -135,9 +135,9 @@ def _said(
         name = next((x.name for x in known if x.kind == "artist" and x.role == role), None)
         if name is None:
             names = [x.name for x in known if x.kind == "artist"]
+            instead = f"use --field with one of {', '.join(names)}" if names else "give audio files"
             raise DataError(
-                f"the run's catalogue has no field of artists with the role {role!r}; use --field "
-                f"with one of {', '.join(names) or 'none'}"
+                f"the run's catalogue has no field of artists with the role {role!r}; {instead}"
             )
         found[name] = value
     for field in fields:
@@ -172,7 +172,12 @@ def _say_state(beside: "Beside", *, listed: bool) -> None:
     """List what was added, if asked, and say whether a retrain is due."""
     from undersong.additions import adding
 
-    for row in adding.listed(beside.run).iter_rows(named=True) if listed else ():
+    rows = adding.listed(beside.run)
+    if listed and rows.is_empty():
+        click.echo(
+            f"nothing was added to generation {beside.run.generation} of {beside.run.folder}"
+        )
+    for row in rows.iter_rows(named=True) if listed else ():
         origin = f"  {row['path']}" if row["path"] else ""
         click.echo(f"{row['added'][:10]}  {row['kind']:<6}  {row['id']}  {row['name']}{origin}")
     for reason in adding.due(beside.run):

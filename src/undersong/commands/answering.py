@@ -29,9 +29,9 @@ FILTERS = (
     click.option("--pop-end", default=1.0, type=SHARE, help="up to this share."),
     click.option("--per-artist", type=click.IntRange(1), help="At most so many of one artist."),
     click.option("--per-album", type=click.IntRange(1), help="At most so many of one album."),
-    click.option(
-        "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
-    ),
+)
+DIVERSITY = click.option(
+    "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
 )
 
 
@@ -86,6 +86,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
     "--agree", multiple=True, type=FOLDER, help="Another run, to list what both agree on."
 )
 @with_filters
+@DIVERSITY
 @PAPER
 @LONG_TAIL
 @TRACKS
@@ -145,6 +146,7 @@ def similar(
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
 @with_filters
+@DIVERSITY
 @PAPER
 @LONG_TAIL
 @TRACKS

@@ -9,6 +9,8 @@ import click
 from undersong.commands.group import FILE, FOLDER, cluster
 from undersong.errors import UndersongError
 
+SAID = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
+
 
 @click.command()
 @click.argument("catalogue", type=FOLDER)
@@ -44,19 +46,18 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
         listed = found.home / "failures.csv"
         click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)
     spent = sum(found.manifest["seconds"].values())
-    done = "trained" if new else "is up to date"
-    click.echo(
-        f"{run}: generation {found.generation} {done}; {_judged(found.manifest)}, {spent:.0f} s"
-    )
+    done = f"trained in {spent:.0f} s" if new else "is up to date"
+    click.echo(f"{run}: generation {found.generation} {done}; {_judged(found.manifest)}")
 
 
 def _judged(manifest: Mapping[str, Any]) -> str:
     """How well validation was answered; or that there was no relation to learn from."""
     training = manifest["training"].get("general")
     if training is None:
+        said = ", ".join(SAID.get(x, x) for x in manifest["sources"])
         return (
             f"no relation between {manifest['kind']}s is known, so answers compare what is known "
-            f"of each ({', '.join(manifest['sources'])}), without a learned order or a confidence"
+            f"of each ({said}), without a learned order or a confidence"
         )
     return f"validation NDCG@200 {training['best_score']:.3f} at step {training['best_step']}"
 

@@ -65,7 +65,7 @@ ORDER = [
     "cluster.connection", "cluster.streaming", "cluster.neighbours", "cluster.embedding",
     "cluster.training", "demo.styles", "demo.names", "demo.people", "demo.music", "demo.world",
     "demo.tour",
-    "service.generation", "service.answers", "service.settings", "service.asking",
+    "service.generation", "service.searching", "service.answers", "service.settings", "service.asking",
     "service.replies", "service.shapes", "service.access", "service.addresses", "service.limits",
     "service.description",
     "service.metrics", "service.media", "service.picture", "service.upload", "service.api",

@@ -441,6 +441,42 @@ def test_the_long_tail_has_its_colour_on_the_map(visit, service, drawn, script):
     assert min(spread[True]) > 60 > 20 > max(spread[False])
 
 
+WRITTEN = """
+  window.written = {};
+  const write = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    window.written[text] = [x, y - 8, x + this.measureText(text).width, y + 8];
+    return write.call(this, text, x, y);
+  };"""
+
+
+def test_names_of_regions_stay_off_the_search(visit, service):
+    places = [(x / 6, y / 8) for x in range(-18, 13) for y in range(-8, 9)]
+    labels = [{"text": f"r{at}", "x": x, "y": y} for at, (x, y) in enumerate(places)]
+    found = ask(service, "map", kind="artist") | {"labels": labels}
+    page = visit(script=WRITTEN)
+    page.route("**/api/map*", lambda route: route.fulfill(json=found))
+    page.reload()
+    scale, left, top = lens(page)
+    page.wait_for_function("Object.keys(window.written).some((text) => /^r[0-9]+$/.test(text))")
+    written = page.evaluate("window.written")
+    box = page.locator("#desk").bounding_box()
+    right, bottom = box["x"] + box["width"], box["y"] + box["height"]
+
+    def covered(x0, y0, x1, y1):
+        return x0 < right and box["x"] < x1 and y0 < bottom and box["y"] < y1
+
+    shown = [text for text in written if text[1:].isdigit()]
+    assert len(shown) > 12
+    assert [x for x in shown if covered(*written[x])] == []
+    under = [
+        one["text"]
+        for one in labels
+        if covered(*[left + scale * one["x"], top - scale * one["y"]] * 2)
+    ]
+    assert len(under) > 4, "some would stand under the search"
+
+
 def test_an_item_of_the_long_tail_is_pulled(visit):
     page = visit()
     page.get_by_role("button", name="Pull one from the long tail").click()
@@ -505,6 +541,28 @@ def test_the_report_shows_each_method_with_its_interval(visit, service):
     assert float(digits) == pytest.approx(found, abs=0.06)
     page.get_by_role("link", name="Back to the music").click()
     expect(page.get_by_role("combobox")).to_be_visible()
+
+
+def test_both_axes_of_how_far_to_trust_answers_are_named(visit, service):
+    rows = [[0.004, 0.01, 700], [0.11, 0.09, 80], [0.42, 0.47, 30], [0.72, 0.69, 9]]
+    said = ask(service, "report") | {"reliability": rows}
+    page = visit()
+    page.route("**/api/report", lambda route: route.fulfill(json=said))
+    page.get_by_role("link", name="How good is this model?").click()
+    plot = page.get_by_role("img", name="72 % sure, 69 % right")
+    expect(plot.locator("circle")).to_have_count(len(rows))
+    expect(plot.locator("circle title").first).to_have_text("700 answers: 0.4 % sure, 1 % right")
+    frame = plot.bounding_box()
+    across, up = (plot.get_by_text(x, exact=True) for x in ("how sure", "how often right"))
+    for name in (across, up):
+        expect(name).to_be_visible()
+        box = name.bounding_box()
+        assert frame["x"] <= box["x"] < box["x"] + box["width"] <= frame["x"] + frame["width"]
+        # A box of text is higher than its letters.
+        assert frame["y"] - 3 <= box["y"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
+    assert across.bounding_box()["y"] > up.bounding_box()["y"] + frame["height"] / 2
+    expect(page.get_by_role("heading", name="How far to trust “72 % sure”")).to_be_visible()
 
 
 def test_a_run_without_a_report_says_how_to_make_one(visit):

@@ -17,7 +17,7 @@ from undersong.publishing import publish
 from undersong.report import files as report_files
 from undersong.retrieval.request import Request
 from undersong.service import answers as questions
-from undersong.service import shapes
+from undersong.service import api, searching, shapes
 from undersong.service.app import make_app
 from undersong.service.settings import QUERY, UPLOAD, ServiceSettings
 from undersong.shelf import Shelf
@@ -177,12 +177,12 @@ def test_without_a_kind_the_name_that_fits_best_comes_first_and_artists_before_t
 
 def test_a_musicbrainz_id_and_a_name_find_all_they_fit(small):
     answers = small.current
-    assert [x.id for x in questions.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
+    assert [x.id for x in searching.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
         "artist 4"
     ]
-    assert questions.by_mbid(answers, "artist", mbid("artist", 3)) == ()
-    assert [x.id for x in questions.by_name(answers, "artist", "ZOE")] == ["artist 12"]
-    assert questions.by_name(answers, "track", "Song 1") == questions.by_name(
+    assert searching.by_mbid(answers, "artist", mbid("artist", 3)) == ()
+    assert [x.id for x in searching.by_name(answers, "artist", "ZOE")] == ["artist 12"]
+    assert searching.by_name(answers, "track", "Song 1") == searching.by_name(
         answers, "track", "Song 1 <&>"
     )
 
@@ -256,7 +256,7 @@ def test_a_fault_of_ours_shows_the_client_nothing_of_it(small, monkeypatch):
     def fails(*given, **named):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(questions, "suggest", fails)
+    monkeypatch.setattr(api, "suggest", fails)
     with TestClient(make_app(small, ServiceSettings()), raise_server_exceptions=False) as client:
         assert "secret" not in refused(client, "/api/search?kind=artist&q=a", 500)
 

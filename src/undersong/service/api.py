@@ -31,6 +31,7 @@ from undersong.service.asking import (
 from undersong.service.media import Media
 from undersong.service.picture import picture
 from undersong.service.replies import json
+from undersong.service.searching import known, suggest
 from undersong.service.settings import UPLOADS
 from undersong.shelf import Shelf
 
@@ -87,7 +88,7 @@ def _item_routes(reader: Shelf[Answers], media: Media | None) -> list[Route]:
     def search(request: HttpRequest) -> Response:
         """List items that somebody may mean who has typed this much."""
         answers, query = reader.current, read(SuggestQuery, request)
-        found = questions.suggest(answers, query.q, kind=query.kind, limit=query.limit)
+        found = suggest(answers, query.q, kind=query.kind, limit=query.limit)
         return json({"generation": answers.generation, "items": found})
 
     return [address("/api/items/{kind}/{id:path}", item), address("/api/search", search)]
@@ -99,7 +100,7 @@ def _pair_routes(reader: Shelf[Answers]) -> list[Route]:
         answers, query = reader.current, read(ExplainQuery, request)
         kind, ends = query.kind, (query.a, query.b)
         why = questions.explain(answers, kind, *ends, long_tail=query.long_tail)
-        asked, answered = (questions.known(answers, kind, x) for x in ends)
+        asked, answered = (known(answers, kind, x) for x in ends)
         content = {"asked": asked, "answered": answered, "reasons": _why(why)}
         return json({"generation": answers.generation, **content})
 

@@ -15,10 +15,11 @@ from starlette.routing import Route
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.request import Request as Wish
 from undersong.service.addresses import address
-from undersong.service.answers import Answers, Item, path, similar, suggest
+from undersong.service.answers import Answers, Item, path, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.sent import true, whole
 from undersong.service.replies import json
+from undersong.service.searching import suggest
 from undersong.shelf import Shelf
 
 MOST = 200  # answers

@@ -21,10 +21,11 @@ from undersong.catalogue.tables import Kind
 from undersong.errors import DataError
 from undersong.retrieval.request import Request as Wish
 from undersong.service.addresses import address
-from undersong.service.answers import Answers, Item, by_mbid, similar
+from undersong.service.answers import Answers, Item, similar
 from undersong.service.dialects import meaning
 from undersong.service.dialects.sent import whole
 from undersong.service.replies import json
+from undersong.service.searching import by_mbid
 from undersong.shelf import Shelf
 
 MOST = 100  # answers about one id

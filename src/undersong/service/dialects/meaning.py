@@ -14,7 +14,8 @@ import polars as pl
 from undersong.catalogue.tables import Kind
 from undersong.names import fold
 from undersong.retrieval.request import Request
-from undersong.service.answers import Answers, Found, Item, by_mbid, by_name, similar
+from undersong.service.answers import Answers, Found, Item, similar
+from undersong.service.searching import by_mbid, by_name
 
 NEAR = 100  # artists whose tracks make a radio
 

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 PAIR = 1 << 32  # user * PAIR + thing
+BLOCK = 500_000  # pairs that are named at a time, about
 
 
 class Numbered:
@@ -87,11 +88,17 @@ def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.Dat
     """
     # Ranks instead of names: pairs of them sort as the names do.
     names, ids = users.sort(), items.drop_nulls().unique().sort()
-    rank = (users.rank("ordinal") - 1).cast(pl.UInt64)
-    row = (items.rank("dense") - 1).cast(pl.UInt64)
+    rank = pl.lit((users.rank("ordinal") - 1).cast(pl.UInt64))
+    row = pl.lit((items.rank("dense") - 1).cast(pl.UInt64))
     user, thing = pl.col("pair") // PAIR, pl.col("pair") % PAIR
-    pair = pl.lit(rank).gather(user) * PAIR + pl.lit(row).gather(thing)
-    rows = summed(counts.select(pair.alias("pair"), "plays").drop_nulls("pair"))
-    return rows.select(
-        user=pl.lit(names).gather(user), item=pl.lit(ids).gather(thing), plays="plays"
-    )
+    ranked = (rank.gather(user) * PAIR + row.gather(thing)).alias("pair")
+    step = max(1, len(users) * BLOCK // max(1, len(counts)))
+    parts = []
+    for start in range(0, max(1, len(users)), step):
+        own = counts.filter(rank.gather(user).is_between(start, start + step - 1))
+        parts.append(
+            summed(own.select(ranked, "plays").drop_nulls("pair")).select(
+                user=pl.lit(names).gather(user), item=pl.lit(ids).gather(thing), plays="plays"
+            )
+        )
+    return pl.concat(parts)

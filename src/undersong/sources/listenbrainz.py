@@ -23,7 +23,7 @@ from undersong.sources.listens import BLOCK, ITEM, LISTENS, Block, block
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
 REMEDY = "nothing is lost but this listen"
-LISTENS_OF_BLOCK, ITEMS_OF_BLOCK = 500_000, 150_000  # whichever comes first
+LISTENS_OF_BLOCK, ITEMS_OF_BLOCK = 250_000, 100_000  # whichever comes first
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 
 

@@ -184,3 +184,20 @@ def test_default_answers_that_agree_much_less_than_the_cosine_are_called_out(
     for line in lines:
         assert "in label, mood at .170, those of GRM at .480" in line
         assert "`--paper`" in line
+
+
+@pytest.mark.parametrize(
+    ("fields", "withheld", "said"),
+    [
+        (("genre",), ("mood",), "equal fields among genre; models read these. withheld: mood, whi"),
+        (("genre",), (), "models read these. No field is withheld"),
+        ((), ("mood",), "withheld: mood, which no model reads. The row"),
+        ((), (), "No field of metadata is known"),
+    ],
+)
+def test_the_fields_that_agreement_is_judged_by_are_named_if_there_are_any(
+    report, fields, withheld, said
+):
+    line = layout.notes(replace(report, fields=fields, withheld=withheld))[1]
+    assert said in line
+    assert "none" not in line

@@ -127,19 +127,26 @@ def notes(report: Report) -> tuple[str, ...]:
     lines = [
         f"95 % intervals: bootstrap over queries, {report.resamples:,} resamples, seed "
         f"{report.seed}, paired between methods; jackknife for coverage, Gini and hubness.",
-        f"consistent@{report.k}: share of equal fields among {', '.join(report.fields) or 'none'}"
-        "; models read these. "
-        + (
-            f"withheld: {', '.join(report.withheld)}, which no model reads."
-            if report.withheld
-            else "No field is withheld from the models."
-        )
-        + " The row `random` is the chance level.",
+        _fields_said(report),
         f"popularity: mean percentile of the answers, {report.popularity}.",
     ]
     if hubs:
         lines.append(f"Hubness is measured on {min(hubs):,} random queries.")
     return (*lines, *filter(None, [stray(report)]))
+
+
+def _fields_said(report: Report) -> str:
+    chance = " The row `random` is the chance level."
+    withheld = f"withheld: {', '.join(report.withheld)}, which no model reads."
+    if not report.fields:
+        found = withheld if report.withheld else "No field of metadata is known to agree in."
+        return found + chance
+    return (
+        f"consistent@{report.k}: share of equal fields among {', '.join(report.fields)}; models "
+        "read these. "
+        + (withheld if report.withheld else "No field is withheld from the models.")
+        + chance
+    )
 
 
 def stray(report: Report) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.catalogue.tables import Kind
+
 PAIR = 1 << 32  # user * PAIR + thing
 BLOCK = 500_000  # pairs that are named at a time, about
 
@@ -35,8 +37,9 @@ class Numbered:
         used = np.flatnonzero(np.bincount(places, minlength=len(table)))
         rows, known, before = table[used], self._numbers, len(self._numbers)
         given = np.array([known.setdefault(x, len(known)) for x in rows[self._key]], np.uint64)
-        new = rows.filter(given >= before)
-        self._rows.append(new.unique(self._key, keep="first", maintain_order=True))
+        new = rows.filter(given >= before).unique(self._key, keep="first", maintain_order=True)
+        # Written anew: a row that is picked out keeps the names of its whole block in memory.
+        self._rows.append(pl.DataFrame(new.rows(), schema=new.schema, orient="row"))
         numbers = np.zeros(len(table), np.uint64)
         numbers[used] = given
         return numbers[places]
@@ -77,8 +80,8 @@ def summed(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"pair": pair[begins], "plays": plays})
 
 
-def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.DataFrame:
-    """Write counts with names: user, item, plays, sorted by the first two.
+def table(counts: pl.DataFrame, *, kind: Kind, users: pl.Series, items: pl.Series) -> pl.DataFrame:
+    """Write counts with names: kind, user, item, plays, sorted by user and item.
 
     Parameters
     ----------
@@ -98,7 +101,10 @@ def table(counts: pl.DataFrame, *, users: pl.Series, items: pl.Series) -> pl.Dat
         own = counts.filter(rank.gather(user).is_between(start, start + step - 1))
         parts.append(
             summed(own.select(ranked, "plays").drop_nulls("pair")).select(
-                user=pl.lit(names).gather(user), item=pl.lit(ids).gather(thing), plays="plays"
+                pl.lit(kind).alias("kind"),
+                pl.lit(names).gather(user).alias("user"),
+                pl.lit(ids).gather(thing).alias("item"),
+                "plays",
             )
         )
     return pl.concat(parts)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from undersong.catalogue.tables import ITEMS, PLAYS, Catalogue
+from undersong.catalogue.tables import ITEMS, Catalogue
 from undersong.errors import DataError
 from undersong.sources.counting import PAIR, Counts, Numbered, table
 from undersong.sources.resolving import resolve
@@ -182,19 +182,17 @@ def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> C
     tracks = often.drop_nulls("track_id").unique("track_id", keep="first", maintain_order=True)
     tracks = tracks.sort("track_id").select(id="track_id", artist="artist_id", title="title")
     numbered = items.sort("number")
-    plays = [
-        table(counts, users=users, items=numbered[column]).select(
-            pl.lit(kind).alias("kind"), "user", "item", "plays"
-        )
-        for kind, column in (("artist", "artist_id"), ("track", "track_id"))
-    ]
+    plays = (
+        table(counts, kind="artist", users=users, items=numbered["artist_id"]),
+        table(counts, kind="track", users=users, items=numbered["track_id"]),
+    )
     # Where a source has ids alone, they stand in for names; a name that is an id is none.
     names = artists.select(id="artist_id", name=_unlike("artist_name", "artist_id"))
     tracks = tracks.with_columns(title=_unlike("title", "id"))
     return Catalogue(
         artists=_whole(names, ITEMS["artist"]),
         tracks=_whole(tracks, ITEMS["track"]),
-        plays=_whole(pl.concat(plays), PLAYS),
+        plays=pl.concat(plays),
     )
 
 

@@ -98,7 +98,7 @@ def _objective(
 ) -> Callable[[np.random.Generator], Tensor]:
     """Equation 4 on a batch of training items, as a function of what draws the batch."""
     settings = model.settings
-    indirect = relations.at_one_remove(related, top=settings.indirect)
+    wider = related + relations.at_one_remove(related, top=settings.indirect)
     unlinked = related.getnnz(axis=1) == 0
     tail = np.flatnonzero(train & unlinked)
 
@@ -109,7 +109,7 @@ def _objective(
             own = workers.own(len(rows))
             embedded = model(*_tensors(sources, rows[own], missing[own], device))
         embedded = workers.whole(embedded.float(), len(rows))
-        pairs = _pairs(rows, related + indirect, codes, unlinked, settings)
+        pairs = _pairs(rows, wider, codes, unlinked, settings)
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
 

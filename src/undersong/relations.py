@@ -22,6 +22,7 @@ QUANTILES = 5
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
 USERS_AT_ONCE = 2**12  # whose plays of popular items are a dense matrix
 SPARSE = 8  # an item that meets fewer than n / 8 is counted by sorting what it meets
+WALKS = 512  # items whose walks of two steps are held at once
 
 
 def known(
@@ -49,22 +50,22 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
     most often; symmetric by union. A list of similar artists is never complete: these are what
     it most likely left out. Beyond the paper, which knows R_A alone (docs/choices.md).
     """
+    n = related.shape[0]
     degree = np.diff(related.indptr)
-    step = sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    for row in np.flatnonzero(degree):
-        walk = (step[row] @ step).tocoo()
-        near = np.append(related[row].indices, row)
-        apart = ~np.isin(walk.col, near)
-        item, reached = walk.col[apart].astype(np.int64), walk.data[apart]
-        item = item[np.lexsort((item, -reached))[:top]]
-        rows.append(np.full(len(item), row, dtype=np.int64))
-        columns.append(item)
-    empty = np.empty(0, dtype=np.int64)
-    return _symmetric(
-        np.concatenate([empty, *rows]), np.concatenate([empty, *columns]), related.shape[0]
-    )
+    step = (sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)).tocsr()
+    near = related.astype(np.float32) + sparse.identity(n, dtype=np.float32, format="csr")
+    found = [np.empty((2, 0), dtype=np.int64)]
+    for start in range(0, n, WALKS):
+        some = slice(start, start + WALKS)
+        # No walk arrives with a chance above 1: what is near comes out below 0.
+        walk = (step[some] @ step - 2 * near[some]).tocoo()
+        apart = walk.data > 0
+        row, item, reached = walk.row[apart], walk.col[apart], walk.data[apart]
+        order = np.lexsort((item, -reached, row))
+        row, item = row[order], item[order]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        found.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
+    return _symmetric(*np.concatenate(found, axis=1), n)
 
 
 def held_out(

@@ -65,7 +65,8 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
         row, item = row[order], item[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
         found.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
-    return _symmetric(*np.concatenate(found, axis=1), n)
+    a, b = np.concatenate(found, axis=1)
+    return _symmetric(a, b, n)
 
 
 def held_out(

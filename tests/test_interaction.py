@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 import torch
+from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
@@ -74,6 +75,25 @@ def test_only_the_strongest_co_listening_is_kept(monkeypatch):
     for row, found in zip(information, kept, strict=True):
         expected = np.sort(row)[-3:]
         np.testing.assert_allclose(np.sort(found)[-3:], expected, atol=1e-6)
+
+
+def test_of_very_many_items_fewer_are_kept_by_information_times_shared_users(monkeypatch):
+    plays = relations.listeners(world()[0], "artist")[:, :35]
+    monkeypatch.setattr(interaction, "CELLS", 4 * 35 + 9)
+    kept = interaction._information(plays, block=6).toarray()
+    information, heard = slow_information(plays), (plays > 0).astype(int).toarray()
+    strength = information * (heard.T @ heard)
+    for row, strong, found in zip(information, strength, kept, strict=True):
+        expected = np.where(strong >= np.sort(strong)[-4], row, 0)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_an_item_whose_listeners_hear_nothing_else_shares_no_information():
+    plays = sparse.csr_matrix(np.array([[1, 2, 0], [3, 1, 0], [0, 0, 5], [1, 0, 0]], dtype=float))
+    information = interaction._information(plays).toarray()
+    assert information[0, 1] > 0
+    assert not information[2].any()
+    assert not information[:, 2].any()
 
 
 def test_it_begins_as_the_plain_factorisation():

@@ -60,6 +60,24 @@ def test_a_validation_split_without_relations_is_named():
         relations.held_out(catalogue(pairs=["ab"]), "artist", parts)
 
 
+def test_of_very_many_validation_items_some_ask_always_the_same(monkeypatch):
+    known = catalogue(pairs=["ab", "bc", "cd", "de"])
+    parts = np.array(["validation"] * 2 + ["train"] + ["validation"] * 3 + ["train"])
+    everybody, truth = relations.held_out(known, "artist", parts)
+    monkeypatch.setattr(relations, "ASKING", 2)
+    some, same = relations.held_out(known, "artist", parts)
+    assert len(everybody) == 4
+    assert len(set(some) & set(everybody)) == 2
+    assert (some == relations.held_out(known, "artist", parts)[0]).all()
+    assert (truth != same).nnz == 0
+
+
+def test_rows_are_found_by_id_in_any_order():
+    wanted, ids = pl.Series(["c", "z", "a", "c"]), pl.Series(["a", "b", "c"])
+    assert relations.rows_of(wanted, ids).tolist() == [2, -1, 0, 2]
+    assert relations.rows_of(wanted.clear(), ids).tolist() == []
+
+
 def test_items_at_one_remove_are_those_that_two_steps_reach_most():
     # a-b, b-c, b-d, c-e, d-e: from a two steps reach c and d; from b they reach e by two ways
     related = relations.known(catalogue(pairs=["ab", "bc", "bd", "ce", "de"]), "artist")
@@ -69,7 +87,9 @@ def test_items_at_one_remove_are_those_that_two_steps_reach_most():
     assert relations.at_one_remove(related, top=0).nnz == 0
 
 
-def test_items_at_one_remove_equal_the_slow_walk():
+@pytest.mark.parametrize("block", [4, 23])
+def test_items_at_one_remove_equal_the_slow_walk(monkeypatch, block):
+    monkeypatch.setattr(relations, "WALKS", block)
     generator = np.random.default_rng(6)
     dense = np.triu(generator.random((19, 19)) < 0.2, 1)
     dense |= dense.T

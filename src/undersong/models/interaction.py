@@ -21,6 +21,7 @@ from undersong.training import Schedule
 
 CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
 KEPT = 2048  # co-listened items of each item that the factorisation sees
+CELLS = 2**26  # of all items together, at most: of more than 32,768 each shows fewer
 
 
 @dataclass(frozen=True)
@@ -81,32 +82,50 @@ def factorise(plays: sparse.csr_matrix, width: int, *, seed: int) -> NDArray[np.
 
 
 def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_matrix:
-    """Positive pointwise mutual information of items, (n, n), ``KEPT`` strongest of each row."""
-    heard = (plays > 0).astype(np.float64).tocsc()
+    """Positive pointwise mutual information of items, (n, n), the strongest of each row.
+
+    Those are ``KEPT``. Of very many items there are ``CELLS`` in all, and the strongest are those
+    whose information times shared users is largest: of few that tells more (docs/scale.md).
+    """
+    by_user = (plays > 0).astype(np.float64).tocsr()
+    heard = by_user.tocsc()
     n = heard.shape[1]
+    kept = min(KEPT, max(1, CELLS // n))
     users = np.asarray(heard.sum(axis=0)).ravel()
     shared = heard.T @ np.asarray(heard.sum(axis=1)).ravel() - users  # with all other items
     context = shared**CONTEXT_POWER
     context *= shared.sum() / max(context.sum(), 1e-12)
     rows: list[sparse.csr_matrix] = []
     for first in range(0, n, block):
-        counts = (heard[:, first : first + block].T @ heard).tocoo()
-        row = counts.row + first
-        apart = row != counts.col
-        chance = shared[row[apart]] * context[counts.col[apart]]
-        values = np.log(counts.data[apart] * shared.sum() / chance)
-        cells = (np.maximum(values, 0), (counts.row[apart], counts.col[apart]))
-        rows.append(_strongest(sparse.csr_matrix(cells, shape=counts.shape)))
+        counts = (heard[:, first : first + block].T @ by_user).tocsr()
+        counts.sort_indices()
+        cells = counts.tocoo()
+        row = cells.row + first
+        chance = shared[row] * context[cells.col]
+        itself = row == cells.col
+        chance[itself] = 1  # or it may be 0
+        values = np.maximum(np.log(cells.data * shared.sum() / chance), 0)
+        values[itself] = 0
+        strength = values if kept == KEPT else values * cells.data
+        counts.data = _strongest(values, strength, starts=counts.indptr, kept=kept)
+        counts.eliminate_zeros()
+        rows.append(counts)
     return sparse.vstack(rows).tocsr()
 
 
-def _strongest(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Keep the ``KEPT`` largest values of each row, so that memory grows with n, not n x n."""
-    for row in np.flatnonzero(np.diff(rows.indptr) > KEPT):
-        values = rows.data[rows.indptr[row] : rows.indptr[row + 1]]
-        values[values < np.partition(values, -KEPT)[-KEPT]] = 0
-    rows.eliminate_zeros()
-    return rows
+def _strongest(
+    values: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    *,
+    starts: NDArray[np.int32],
+    kept: int,
+) -> NDArray[np.float64]:
+    """Keep so many of the strongest values of each row, so that memory grows with n, not n x n."""
+    values = values.copy()
+    for row in np.flatnonzero(np.diff(starts) > kept):
+        there = slice(starts[row], starts[row + 1])
+        values[there][strength[there] < np.partition(strength[there], -kept)[-kept]] = 0
+    return values
 
 
 class InteractionModel(nn.Module):

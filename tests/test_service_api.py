@@ -365,13 +365,28 @@ def test_an_upload_needs_a_file_that_is_not_too_large(whole, client):
     assert upload(client, b"x").status_code == 501
 
 
-def test_without_what_decodes_audio_the_line_names_the_extra(whole, monkeypatch):
-    from undersong.service import upload as hearing
-
-    monkeypatch.setattr(hearing, "find_spec", lambda name: None)
-    found = upload(whole, b"x")
-    assert found.status_code == 501
-    assert "undersong[audio]" in found.json()["error"]
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("undersong.service.hearing.find_spec", "[audio]"),
+        ("undersong.encoders.opening.find_spec", "[onnx]"),
+    ],
+)
+def test_without_what_decodes_or_embeds_audio_the_line_names_the_extra(
+    whole, home, monkeypatch, place, says
+):
+    hearing = whole.get("/api/map", params={"kind": "artist"})
+    assert hearing.json()["hears"] is True
+    monkeypatch.setattr(place, lambda name: None)
+    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    with TestClient(make_app(reader, ServiceSettings())) as deaf:
+        found = upload(deaf, b"x")
+        assert found.status_code == 501
+        assert says in found.json()["error"]
+        # A browser that kept the map must not go on offering it.
+        kept = {"If-None-Match": hearing.headers["etag"]}
+        said = deaf.get("/api/map", params={"kind": "artist"}, headers=kept)
+        assert said.json()["hears"] is False
 
 
 def test_audio_is_played_in_parts_and_never_from_outside_of_its_folder(whole, home, tmp_path):

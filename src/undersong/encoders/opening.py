@@ -60,15 +60,11 @@ def open_encoders(run: Run) -> Encoders:
     ArtifactError
         If the weights or the ONNX files are damaged, or those are of other weights.
     """
-    exported = (run.home / FOLDER / ABOUT).exists()
-    if exported and find_spec("onnxruntime") is not None:
-        engine, models = "ONNX", _open_onnx(run)
-    elif _present("torch"):
-        engine, models = "PyTorch", _open_torch(run)
-    else:
+    engine = engine_of(run)
+    if engine is None:
         raise UndersongError(NO_ENGINE.format(run=run.folder))
-    heard = run.has(weights_of("content"))
-    about = _about(run.file(weights_of("content"))) if heard else {}
+    models = _open_onnx(run) if engine == "ONNX" else _open_torch(run)
+    about = _about_content(run)
     settings = json.loads(about.get("settings", "{}"))
     return Encoders(
         engine=engine,
@@ -79,6 +75,25 @@ def open_encoders(run: Run) -> Encoders:
         widths=tuple(json.loads(_about(run.file(weights_of("general")))["widths"])),
         general=lambda sources, missing: models["general"]([*sources, missing]),
     )
+
+
+def engine_of(run: Run) -> str | None:
+    """Say what would run the encoders of a run here: "ONNX", "PyTorch", or nothing."""
+    exported = (run.home / FOLDER / ABOUT).exists()
+    if exported and find_spec("onnxruntime") is not None:
+        return "ONNX"
+    return "PyTorch" if _present("torch") else None
+
+
+def source_of(run: Run) -> str:
+    """Say what CbRM of a run reads: "audio", the name of a feature matrix, or "none".
+
+    Raises
+    ------
+    ArtifactError
+        If the weights are damaged.
+    """
+    return _about_content(run).get("source", "none")
 
 
 def weights_of(name: str) -> str:
@@ -141,6 +156,11 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
         "content": lambda inputs: embed(inputs, heard),
         "general": lambda inputs: embed(inputs, general),
     }
+
+
+def _about_content(run: Run) -> dict[str, str]:
+    file = weights_of("content")
+    return _about(run.file(file)) if run.has(file) else {}
 
 
 def _about(path: Path) -> dict[str, str]:

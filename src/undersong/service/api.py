@@ -118,7 +118,8 @@ def _catalogue_routes(reader: Shelf[Answers]) -> list[Route]:
     def show_map(request: HttpRequest) -> Response:
         """Give every item its place on the map; compressed where the client takes gzip."""
         answers, kind = reader.current, read(OfKind, request).kind
-        tag = f'"{answers.generation}-{answers.run.content[:12]}-{kind}"'
+        hears = "deaf" if answers.hindrance else "hears"  # changes with what is installed
+        tag = f'"{answers.generation}-{answers.run.content[:12]}-{kind}-{hears}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)

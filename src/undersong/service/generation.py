@@ -24,6 +24,7 @@ from undersong.retrieval import paths
 from undersong.retrieval.facts import Facts
 from undersong.retrieval.nearest import Index, Lists
 from undersong.runs import Run
+from undersong.service import hearing
 
 
 class NotHere(UndersongError):
@@ -212,6 +213,11 @@ class Answers:
         return orjson.dumps({**said, "reliability": reliability})
 
     @cached_property
+    def hindrance(self) -> str | None:
+        """What keeps files from being heard, in a sentence; None where nothing does."""
+        return hearing.hindrance(self.run)
+
+    @cached_property
     def encoders(self) -> Encoders:
         """What embeds a sound (``encoders.opening.open_encoders``)."""
         return open_encoders(self.run)
@@ -260,7 +266,7 @@ def warm(answers: Answers) -> None:
     ArtifactError
         If a file is damaged.
     """
-    _ = answers.report
+    _ = answers.report, answers.hindrance
     for items in answers.kinds.values():
         _ = items.index, items.facts, items.labels, items.position
         _ = items.by_folded, items.by_mbid, items.fame

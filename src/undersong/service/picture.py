@@ -21,7 +21,8 @@ def picture(answers: Answers, kind: Kind) -> tuple[bytes, bytes]:
         If no map was drawn.
     """
     if kind not in answers.pictures:
-        content = {"generation": answers.generation, **_content(answers.of(kind))}
+        hears = answers.hindrance is None
+        content = {"generation": answers.generation, **_content(answers.of(kind)), "hears": hears}
         plain = orjson.dumps(content)
         answers.pictures[kind] = plain, gzip.compress(plain, 6, mtime=0)
     return answers.pictures[kind]

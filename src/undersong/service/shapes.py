@@ -120,7 +120,10 @@ class LabelShape(BaseModel):
 
 
 class MapShape(Reply):
-    """A place for every item; ``genre`` counts in ``genres``, -1 for none."""
+    """A place for every item; ``genre`` counts in ``genres``, -1 for none.
+
+    ``hears``: whether /api/sounds-like can answer.
+    """
 
     count: int
     ids: list[str]
@@ -131,6 +134,7 @@ class MapShape(Reply):
     genre: list[int]
     genres: list[str]
     labels: list[LabelShape]
+    hears: bool
 
 
 class Genres(Reply):

@@ -5,23 +5,17 @@ What is heard alone decides: the cosine of E_C (section 2.1), as nothing else is
 
 import shutil
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from safetensors import safe_open
 
 from undersong.additions.embedding import embed_track
 from undersong.audio.decode import decode
 from undersong.audio.waveform import Undecodable
 from undersong.catalogue.tables import Kind
-from undersong.encoders.opening import weights_of
-from undersong.errors import ArtifactError, UndersongError
 from undersong.service.answers import Answers, Ranked
 from undersong.service.generation import NotHere
-
-SOURCE = "audio"
 
 
 def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:
@@ -37,23 +31,10 @@ def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tupl
     Undecodable
         If the file gives no sound.
     """
+    if answers.hindrance:
+        raise NotHere(answers.hindrance)
     if kind not in answers.content:
         raise NotHere(f"this run knows the sound of no {kind}; ask with an id")
-    if find_spec("soundfile") is None:
-        raise NotHere("nothing here decodes audio; install it with: pip install 'undersong[audio]'")
-    # Asked before anything is opened, which may take seconds.
-    with safe_open(answers.run.file(weights_of("content")), framework="numpy") as weights:
-        if (weights.metadata() or {}).get("source") != SOURCE:
-            raise NotHere("this run learned from feature vectors, not from sound; ask by id")
-    try:
-        encoders = answers.encoders
-    except ArtifactError:
-        raise
-    except UndersongError as error:
-        raise NotHere(
-            "nothing here embeds sound; pip install 'undersong[train]', or, without PyTorch, "
-            "'undersong[onnx]' and `undersong export onnx` where PyTorch is"
-        ) from error
     with tempfile.TemporaryDirectory(prefix="undersong-") as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as copy:
@@ -61,7 +42,7 @@ def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tupl
         (heard,) = decode([path], workers=1)
     if isinstance(heard, Undecodable):
         raise heard
-    vector = np.array(embed_track(heard.log_mel, encoders), dtype=np.float32)
+    vector = np.array(embed_track(heard.log_mel, answers.encoders), dtype=np.float32)
     items, content = answers.of(kind), answers.content[kind]
     cosines = content.vectors @ vector
     best = np.argsort(-cosines, kind="stable")[:k]

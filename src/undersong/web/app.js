@@ -32,6 +32,7 @@ async function show() {
   if (shown === before) return;
   if (!item && !now.heard) {
     document.title = "undersong";
+    takeFocus();
     await drawn;
     map?.select(null);
     map?.highlight("");
@@ -45,6 +46,12 @@ async function show() {
   map?.select(item?.id, answers, { stay: Boolean(now.at) });
   map?.highlight(now.genre);
   if (before && !byId("desk").contains(document.activeElement)) byId("card-name")?.focus();
+}
+
+/** On the first screen one types at once, unless a finger would call up a keyboard that way. */
+function takeFocus() {
+  const free = document.activeElement === document.body || byId("card").contains(document.activeElement);
+  if (free && matchMedia("(pointer: fine)").matches) byId("asked").focus();
 }
 
 function again() {
@@ -66,14 +73,17 @@ async function showMap(kind) {
   }
 }
 
-function welcome({ count: items, long_tail: tail }) {
+function welcome({ count: items, long_tail: tail, hears }) {
   const lost = tail.reduce((sum, one) => sum + one, 0);
-  byId("counts").replaceChildren(
+  const unlinked = lost === items; // a mark that all have would say nothing
+  document.body.classList.toggle("unlinked", unlinked);
+  byId("counts").replaceChildren(...(unlinked ? [`${count(items, map.kind)}; nobody has linked any of them.`] : [
     `${count(items, map.kind)}; ${lost.toLocaleString("en")} of them are `,
     element("span", { class: "tail" }, "long tail"),
     ": nobody has linked them yet.",
-  );
-  byId("pull").hidden = !lost;
+  ]));
+  byId("pull").hidden = unlinked || !lost;
+  byId("drop").hidden = !hears;
 }
 
 /** Offer tracks to search for, where the catalogue has some. */

@@ -5,10 +5,10 @@ const GAP = 5; // pixels between two names
 
 /**
  * Draw marks and names; a name that would cover another is left out, the weightier one stays. So is
- * one that would stand under the search.
+ * one that would stand under what lies over the map. Rings come first, so that none crosses a name.
  * @param seen x and y in pixels of point i; view width, height, ratio; and
  *   labels as [text, x, y] in pixels, marks {chosen, near, under} as indexes (-1: none),
- *   covered what lies over the map, crowd indexes in view or null, names, colours {ink, soft, paper, tail}, isTail(i)
+ *   covered boxes of what lies over the map, crowd indexes in view or null, names, colours {ink, soft, paper, tail}, isTail(i)
  */
 export function draw(context, { view, seen, labels, marks, covered, crowd, names, colours, isTail }) {
   const { width, height, ratio } = view;
@@ -16,22 +16,18 @@ export function draw(context, { view, seen, labels, marks, covered, crowd, names
   context.clearRect(0, 0, width, height);
   const write = writer(context, { colours, width, height, covered });
   if (marks.chosen >= 0) spokes(context, { seen, marks, colours });
-  for (const i of [marks.under, marks.chosen]) {
-    if (i < 0) continue;
+  const chief = [marks.under, marks.chosen].filter((i) => i >= 0);
+  const ringed = (i, radius) => ring(context, seen(i), { radius, colour: isTail(i) ? colours.tail : colours.ink });
+  for (const i of marks.near) ringed(i, 4);
+  for (const i of chief) ringed(i, 7);
+  const named = (i, options) => {
     const [x, y] = seen(i);
-    ring(context, { x, y, radius: 7, colour: isTail(i) ? colours.tail : colours.ink });
-    write(names[i], { x, y, beside: true, always: true, strong: true });
-  }
-  for (const i of marks.near) {
-    const [x, y] = seen(i);
-    ring(context, { x, y, radius: 4, colour: isTail(i) ? colours.tail : colours.ink });
-    write(names[i], { x, y, beside: true });
-  }
+    write(names[i], { x, y, beside: true, ...options });
+  };
+  for (const i of chief) named(i, { always: true, strong: true });
+  for (const i of marks.near) named(i, {});
   for (const [text, x, y] of labels) write(text, { x, y, region: true });
-  for (const i of crowd ?? []) {
-    const [x, y] = seen(i);
-    write(names[i], { x, y, beside: true, quiet: true });
-  }
+  for (const i of crowd ?? []) named(i, { quiet: true });
 }
 
 function spokes(context, { seen, marks, colours }) {
@@ -48,7 +44,7 @@ function spokes(context, { seen, marks, colours }) {
   context.globalAlpha = 1;
 }
 
-function ring(context, { x, y, radius, colour }) {
+function ring(context, [x, y], { radius, colour }) {
   context.beginPath();
   context.arc(x, y, radius, 0, 2 * Math.PI);
   context.lineWidth = 1.75;
@@ -58,7 +54,7 @@ function ring(context, { x, y, radius, colour }) {
 
 /** A function that writes one name, unless it would cover another or leave the map. */
 function writer(context, { colours, width, height, covered }) {
-  const taken = [[covered.left, covered.top, covered.right, covered.bottom]];
+  const taken = covered.map(({ left, top, right, bottom }) => [left, top, right, bottom]);
   const style = getComputedStyle(context.canvas);
   const [plain, heading] = [style.getPropertyValue("--plain"), style.getPropertyValue("--serif")];
   context.lineJoin = "round";

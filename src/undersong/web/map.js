@@ -14,6 +14,7 @@ const PACE = 60; // pixels of one arrow key
 const NEAR = 4; // zoom at which an item is shown among its neighbours
 const EDGE = 60; // pixels from the edge of what is free: nearer to it is not well in view
 const REST = 300; // milliseconds without a move, until the address says where one looks
+const COVERING = "search, #card, body > header > *, .zoom"; // what lies over the map
 const ARROWS = {
   ArrowLeft: [PACE, 0], ArrowRight: [-PACE, 0], ArrowUp: [0, PACE], ArrowDown: [0, -PACE],
 };
@@ -150,7 +151,7 @@ function picture(canvas, { points, near, marks, labels, view }) {
       seen: (i) => pixel(points.x[i], points.y[i]),
       labels: labels.map((one) => [one.text, ...pixel(one.x, one.y)]),
       marks,
-      covered: byId("desk").getBoundingClientRect(),
+      covered: [...document.querySelectorAll(COVERING)].map((one) => one.getBoundingClientRect()),
       crowd: near.within({ west, east, south, north }, MOST_NAMED),
       names: points.names,
       colours,
@@ -182,7 +183,8 @@ function picture(canvas, { points, near, marks, labels, view }) {
 function sorted({ ids, names, x, y, genre, long_tail: tail }) {
   const order = [...ids.keys()].sort((a, b) => tail[a] - tail[b]);
   const pick = (values) => order.map((i) => values[i]);
-  const first = order.findIndex((i) => tail[i]);
+  // Where all are long tail, the colour would say nothing.
+  const first = tail.every(Boolean) ? -1 : order.findIndex((i) => tail[i]);
   return {
     ids: pick(ids),
     names: pick(names),

@@ -24,6 +24,7 @@ export function startSearch() {
     waiting = setTimeout(suggest, PATIENCE);
   });
   box.addEventListener("keydown", press);
+  addEventListener("keydown", jump);
   box.addEventListener("focus", () => found.length && open(true));
   box.addEventListener("blur", () => open(false));
   byId("search").addEventListener("submit", (event) => {
@@ -84,6 +85,15 @@ function option(item, at) {
     element("span", { class: "about" }, item.about),
     item.long_tail ? element("span", { class: "tail" }, "long tail") : null,
   );
+}
+
+/** The key / leads to the search, from wherever it is not a letter. */
+function jump(event) {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input:not([type=range], [type=radio])") || byId("desk").inert) return;
+  event.preventDefault();
+  box.select();
+  box.focus();
 }
 
 function press(event) {

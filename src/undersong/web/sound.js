@@ -18,7 +18,7 @@ export function startSound() {
   });
   addEventListener("dragover", (event) => {
     event.preventDefault();
-    document.body.classList.add("dropping");
+    if (!byId("drop").hidden) document.body.classList.add("dropping");
   });
   addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) document.body.classList.remove("dropping");

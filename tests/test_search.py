@@ -57,6 +57,28 @@ def test_similar_names_its_answers():
     ]
 
 
+def shown(items, **changed):
+    """The lines of the two answers about the first item."""
+    embeddings = Embeddings(("1", "2", "5"), np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32))
+    names = Names(items.with_columns(**changed))
+    answer = search.similar(Index(embeddings), "1", names=names, request=Request(k=9))
+    return search.text(answer).splitlines()[1:]
+
+
+def test_the_mark_of_the_long_tail_follows_the_name_where_no_more_is_known():
+    assert shown(ITEMS, about=pl.lit("")) == [
+        "   1   0.800  Beyoncé (2)",
+        "   2   0.000  QUEEN (5)    long tail",
+    ]
+
+
+def test_where_nobody_is_linked_nobody_is_marked_as_long_tail():
+    assert shown(ITEMS, relations=pl.lit(0)) == [
+        "   1   0.800  Beyoncé (2)  about 2",
+        "   2   0.000  QUEEN (5)    about 5",
+    ]
+
+
 def test_an_item_of_which_only_the_name_is_known_is_refused():
     embeddings = Embeddings(("1", "2"), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match=r"nothing is known about 'AC/DC' \(6\) but its name"):

@@ -109,6 +109,11 @@ def test_answers_state_no_confidence_and_offer_no_dial(home):
     said = say("similar", home / "run", "Composer 03", "-k", 3)
     assert said.splitlines()[0].endswith("no relation is known")
     assert "confidence" not in said
+    assert "long tail" not in said, "all are, so it would say nothing"
+    (home / "plays.txt").write_text("Composer 03\n")
+    found = say("recommend", home / "run", "--user", home / "plays.txt", "-k", 4)
+    assert len(found.splitlines()) == 4
+    assert "long tail" not in found
     lines = say("similar", home / "run", "Composer 03", "-k", 3, "--json").splitlines()
     assert [json.loads(x)["confidence"] for x in lines] == [None] * 3
     turned = CliRunner().invoke(
@@ -142,6 +147,11 @@ def test_lists_reasons_pages_and_a_service_come_of_it(home, tmp_path):
     with TestClient(make_app(reader, ServiceSettings())) as client:
         reply = client.get("/api/items/artist/composer-03/similar", params={"k": 5})
         assert reply.status_code == 200, reply.text
+        assert client.get("/api/map", params={"kind": "artist"}).json()["hears"] is True
+        write_song(tmp_path / "new.wav", 2, generator=np.random.default_rng(7))
+        with (tmp_path / "new.wav").open("rb") as song:
+            heard = client.post("/api/sounds-like", files={"file": ("new.wav", song)})
+        assert heard.status_code == 200, heard.text
 
 
 def test_a_new_song_has_neighbours_of_its_group(home, tmp_path):

@@ -80,6 +80,11 @@ class Names:
         return popularity is None, -(popularity or 0), -self.items["relations"][row]
 
     @cached_property
+    def linked(self) -> bool:
+        """Say whether any relation is known; else a mark for items without would be at all."""
+        return bool((self.items["relations"] > 0).any())
+
+    @cached_property
     def _names(self) -> list[str]:
         return self.items["name"].to_list()
 

@@ -23,6 +23,7 @@ from undersong.retrieval.facts import Facts
 from undersong.retrieval.nearest import Block, Index
 from undersong.retrieval.request import Request
 from undersong.retrieval.retrieve import retrieve
+from undersong.search import mark
 from undersong.seeds import Seeds
 
 REACH = 100  # neighbours of each seed by E_G that can be answers; k where that is more
@@ -168,14 +169,18 @@ def named(found: Recommended, index: Index, names: Names) -> list[Recommendation
     return answers
 
 
-def text(answers: Sequence[Recommendation], note: str = "") -> str:
-    """Show answers in the terminal: rank, taste, name, id, who is long tail, and why."""
+def text(answers: Sequence[Recommendation], note: str, *, linked: bool) -> str:
+    """Show answers in the terminal: rank, taste, name, id, why, and who is long tail.
+
+    ``linked``: whether any relation is known (``Names.linked``); else nobody is marked.
+    """
     width = max((len(f"{one.name} ({one.item})") for one in answers), default=0)
     lines = []
     for one in answers:
         name = f"{one.name} ({one.item})"
-        tail = "" if one.relations else "  long tail"
-        lines.append(f"{one.rank:4}  taste {one.taste}  {name:<{width}}  near {one.because}{tail}")
+        tail = mark(one.relations, linked=linked)
+        line = f"{one.rank:4}  taste {one.taste}  {name:<{width}}  near {one.because}  {tail}"
+        lines.append(line.rstrip())
     return "\n".join([*lines, note] if note else lines)
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "facts_of",
     "find",
     "fold",
+    "mark",
     "open_index",
     "open_lists",
     "read_ids",
@@ -172,11 +173,15 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query was taken for, its neighbours, and why there is none if filters left none."""
+    """What a query was taken for, its neighbours, and why there is none if filters left none.
+
+    ``linked``: whether any relation is known, so that it says something if an answer has none.
+    """
 
     match: Match
     neighbours: tuple[Neighbour, ...]
-    note: str = ""
+    note: str
+    linked: bool
 
 
 def similar(
@@ -197,7 +202,7 @@ def similar(
     found = next(retrieve(index, row, request=request, facts=facts))
     ids = [index.embeddings.ids[x] for x in found.neighbours[0] if x >= 0]
     scores, sure = found.scores[0].tolist(), found.confidence[0].tolist()
-    return Answer(match, name_answers(names, ids, scores, sure), found.note)
+    return Answer(match, name_answers(names, ids, scores, sure), found.note, names.linked)
 
 
 def agreed(
@@ -215,7 +220,7 @@ def agreed(
     match = names.find(query)
     found = agreement(indexes, match.id, request=request, facts=facts)
     answers = name_answers(names, found.ids, found.scores.tolist(), found.confidence.tolist())
-    return Answer(match, answers, found.note)
+    return Answer(match, answers, found.note, names.linked)
 
 
 def row_of(index: Index, match: Match) -> int:
@@ -249,7 +254,8 @@ def name_answers(
 def text(answer: Answer) -> str:
     """Show an answer in the terminal: rank, confidence, name, id, and who is long tail.
 
-    In place of the confidence the cosine, where no order was learned.
+    In place of the confidence the cosine, where no order was learned. Where nobody is linked,
+    nobody is marked as long tail.
     """
     match, neighbours = answer.match, answer.neighbours
     known = f"{match.relations} known relations" if match.relations else "no relation is known"
@@ -257,10 +263,16 @@ def text(answer: Answer) -> str:
     width = max((len(f"{one.name} ({one.item})") for one in neighbours), default=0)
     for one in neighbours:
         name = f"{one.name} ({one.item})"
-        tail = "" if one.relations else "  long tail"
+        tail = mark(one.relations, linked=answer.linked)
         sure = f"{one.score:6.3f}" if one.confidence is None else f"{one.confidence:6.0%}"
-        lines.append(f"{one.rank:4}  {sure}  {name:<{width}}  {one.about}{tail}".rstrip())
+        said = "  ".join(filter(None, (f"{name:<{width}}", one.about, tail)))
+        lines.append(f"{one.rank:4}  {sure}  {said}".rstrip())
     return "\n".join([*lines, answer.note] if answer.note else lines)
+
+
+def mark(relations: int, *, linked: bool) -> str:
+    """Mark an item of which no relation is known, where relations of others are."""
+    return "long tail" if linked and not relations else ""
 
 
 def write_neighbours(

@@ -80,7 +80,7 @@ def recommend(
     )
     answers = recommending.named(found, index, names)
     if not as_json:
-        click.echo(recommending.text(answers, found.note))
+        click.echo(recommending.text(answers, found.note, linked=names.linked))
         return
     for one in answers:
         click.echo(json.dumps(asdict(one), ensure_ascii=False))

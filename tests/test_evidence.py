@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from random_evidence import BARE, LOOSE, UNKNOWN, N, random_evidence, random_relations
-from undersong import evidence_file
+from undersong import arrays, evidence_file
 from undersong.errors import ArtifactError
 from undersong.evidence import EDGE_FREE, ON_RELATIONS, Evidence
 from undersong.gathering import gather
@@ -280,19 +280,46 @@ def test_items_that_nobody_linked_have_no_step_and_the_others_one_that_sums_to_1
 
 def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
     evidence = random_evidence()
-    evidence_file.write(tmp_path / "e", evidence.sources, evidence.relations)
+    evidence_file.write(tmp_path / "e", evidence)
     found = evidence_file.read(tmp_path / "e", evidence.vectors)
     assert found.names == evidence.names
     assert [x.weight for x in found.sources] == [1.0, 0.5]
     one, two = (gather(x, ASKING, count=17) for x in (evidence, found))
     np.testing.assert_array_equal(one.features, two.features)
+    assert found.measured is not None  # so that opening a run compares nothing with everything
+    np.testing.assert_array_equal(found.crowd, evidence.crowd)
+
+
+def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):
+    evidence, path = random_evidence(), tmp_path / "e"
+    evidence_file.write(path, evidence)
+    about, known = arrays.read(path, form=1)
+    known.pop("crowd")
+    save_file(known, path, about)
+    found = evidence_file.read(path, evidence.vectors)
+    assert found.measured is None
+    np.testing.assert_array_equal(found.crowd, evidence.crowd)
+
+
+def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
+    everybody = random_evidence().crowd
+    monkeypatch.setattr("undersong.evidence.CROWD", 61)
+    monkeypatch.setattr("undersong.evidence.BLOCK", 32)
+    some, again = random_evidence(), random_evidence()
+    np.testing.assert_array_equal(some.crowd, again.crowd)
+    chosen = np.sort(np.random.default_rng(0).choice(N, 61, replace=False))
+    cosines = some.vectors @ some.vectors.T
+    np.fill_diagonal(cosines, -1)
+    expected = np.sort(cosines[:, chosen], axis=1)[:, -10:].mean(axis=1)
+    np.testing.assert_allclose(some.crowd, expected, atol=1e-5)
+    assert (some.crowd <= everybody + 1e-6).all()
 
 
 def test_a_file_of_evidence_that_does_not_fit_is_named(tmp_path):
     evidence, path = random_evidence(), tmp_path / "evidence.safetensors"
     with pytest.raises(ArtifactError, match=r"evidence.safetensors cannot be read .*train again"):
         evidence_file.read(path, evidence.vectors)
-    evidence_file.write(path, evidence.sources, evidence.relations)
+    evidence_file.write(path, evidence)
     with pytest.raises(ArtifactError, match="is about 137 items, but 88 have a vector"):
         evidence_file.read(path, evidence.vectors[:88])
     path.write_bytes(path.read_bytes()[:-7])

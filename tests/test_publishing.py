@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import map, runs, search
+from undersong import map, publishing, runs, search
 from undersong.additions import file as added_file
 from undersong.catalogue import tables
 from undersong.cli import cli
@@ -126,6 +126,20 @@ def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
     first = listed.lists.rows[:, :10]
     nowhere = np.setdiff1d(np.arange(TRACKS), first)
     assert made["track"]["unreached"] == pytest.approx(len(nowhere) / TRACKS)
+
+
+@pytest.mark.parametrize("limit", ["LARGEST_LISTED", "LARGEST_WEIGHED"])
+def test_of_very_many_items_no_answers_are_stored_and_that_is_said(
+    two_runs, tmp_path, monkeypatch, limit
+):
+    monkeypatch.setattr(publishing, limit, TRACKS - 1)
+    done = CliRunner().invoke(cli, ["publish", str(two_runs[0]), str(tmp_path / "shelf")])
+    stored = runs.read(tmp_path / "shelf").manifest["lists"]
+    # Nothing was learned of the order here, so the other limit bounds nothing.
+    many = limit == "LARGEST_LISTED"
+    assert set(stored) == ({"artist"} if many else {"artist", "track"})
+    assert ("of so many tracks no answers are stored" in done.stderr) == many
+    assert "of so many artists" not in done.stderr
 
 
 def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):

@@ -231,6 +231,13 @@ def test_strangers_are_training_items_and_never_in_two_folds(folds, share):
     assert np.isin(everybody, train).all()
 
 
+def test_of_very_many_training_items_a_bounded_number_are_strangers(monkeypatch):
+    monkeypatch.setattr(ranking, "STRANGERS", 13)
+    groups = strangers(np.random.default_rng(0), np.arange(203), folds=3, share=0.25)
+    assert [len(x) for x in groups] == [13, 13, 13]
+    assert len(set(np.concatenate(groups))) == 39
+
+
 def test_some_of_the_hidden_relations_are_shown_in_both_directions_and_none_is_lost():
     everything, seen = random_relations(share=0.12), random_relations(share=0.12).toarray()
     stranger = np.arange(N) % 4 == 2
@@ -412,7 +419,9 @@ def test_content_of_feature_vectors_is_learned_anew_for_strangers(tmp_path, monk
     assert [x[0].sources[0].width for x in calls] == [10] * 4 + [13] * 3
 
 
-def test_a_catalogue_too_small_to_learn_from_costs_no_time(world, tmp_path, monkeypatch):
+def test_a_catalogue_too_small_or_too_large_to_learn_from_costs_no_time(
+    world, tmp_path, monkeypatch
+):
     few = world.artists["split"].to_numpy().copy()
     kept = np.flatnonzero(few == "validation")[33:]
     few[kept] = "test"
@@ -420,5 +429,8 @@ def test_a_catalogue_too_small_to_learn_from_costs_no_time(world, tmp_path, monk
     calls, given, _ = rehearsed(small, tmp_path / "small", monkeypatch)
     assert (calls, given) == ([], [])
     calls, given, _ = rehearsed(world, tmp_path / "off", monkeypatch, folds=0)
+    assert (calls, given) == ([], [])
+    monkeypatch.setattr(rehearsal, "LARGEST", 299)
+    calls, given, _ = rehearsed(world, tmp_path / "many", monkeypatch)
     assert (calls, given) == ([], [])
     assert not list(tmp_path.rglob("*.safetensors"))

@@ -72,6 +72,25 @@ def test_of_very_many_validation_items_some_ask_always_the_same(monkeypatch):
     assert (truth != same).nnz == 0
 
 
+def test_among_some_items_everything_right_can_still_be_found():
+    generator = np.random.default_rng(8)
+    dense = np.triu(generator.random((97, 97)) < 0.03, 1)
+    truth = sparse.csr_matrix(dense | dense.T)
+    queries = np.array([3, 11, 12, 60])
+    rows, asked, kept = relations.among_some(queries, truth, most=41)
+    assert len(rows) == 41
+    assert (rows[asked] == queries).all()
+    for query, place in zip(queries, asked, strict=True):
+        assert set(rows[kept[place].indices]) == set(truth[query].indices)
+    assert (rows == relations.among_some(queries, truth, most=41)[0]).all()
+    rows, asked, kept = relations.among_some(queries, truth, most=97)
+    assert (rows == np.arange(97)).all()
+    assert (asked == queries).all()
+    assert (kept != truth).nnz == 0
+    needed = len(set(queries) | set(truth[queries].indices))
+    assert len(relations.among_some(queries, truth, most=5)[0]) == needed > 5
+
+
 def test_rows_are_found_by_id_in_any_order():
     wanted, ids = pl.Series(["c", "z", "a", "c"]), pl.Series(["a", "b", "c"])
     assert relations.rows_of(wanted, ids).tolist() == [2, -1, 0, 2]

@@ -19,6 +19,7 @@ from undersong.inputs import Source
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
 HUB = 10  # nearest items that tell how crowded it is around one
+CROWD = 32_768  # items that are looked at for that: of more, a random part
 BLOCK = 1024  # rows of similarities held at once
 
 EDGE_FREE = (
@@ -53,11 +54,13 @@ class Evidence:
     vectors : (n, d) float32, E_G, unit length; zeros where missing
     sources : what GRM read of each item
     relations : (n, n) bool, symmetric, those that may be seen
+    measured : (n,) float32, ``crowd`` of these vectors where it was computed before, as in a run
     """
 
     vectors: NDArray[np.float32]
     sources: Sequence[Source]
     relations: scipy.sparse.csr_matrix
+    measured: NDArray[np.float32] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,14 +107,27 @@ class Evidence:
 
     @cached_property
     def crowd(self) -> NDArray[np.float32]:
-        """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS)."""
+        """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS).
+
+        Of very many items to the nearest of a random 32,768, always the same.
+        """
+        if self.measured is not None:
+            return self.measured
         n = len(self.vectors)
-        k = min(HUB, n - 1)
-        found = np.empty(n, dtype=np.float32)
+        among = np.arange(n)
+        if n > CROWD:
+            among = np.sort(np.random.default_rng(0).choice(n, CROWD, replace=False))
+        place = np.full(n, -1)
+        place[among] = np.arange(len(among))
+        k = min(HUB, len(among) - 1)
+        others, found = self.vectors[among].T, np.empty(n, dtype=np.float32)
         for start in range(0, n, BLOCK):
             rows = np.arange(start, min(start + BLOCK, n))
-            cosines = self.cosines(rows)
-            found[rows] = np.partition(cosines, n - k, axis=1)[:, n - k :].mean(axis=1)
+            cosines = self.vectors[rows] @ others
+            there = np.flatnonzero(place[rows] >= 0)
+            cosines[there, place[rows[there]]] = -1  # to itself
+            highest = np.partition(cosines, len(among) - k, axis=1)[:, len(among) - k :]
+            found[rows] = highest.mean(axis=1)
         return found
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,14 @@ from undersong.inputs import Source
 FORMAT = 1
 
 
-def write(path: Path, sources: Sequence[Source], relations: scipy.sparse.csr_matrix) -> None:
-    """Write sources and relations of n items; their vectors have a file of their own."""
+def write(path: Path, evidence: Evidence) -> None:
+    """Write sources and relations of n items, and how crowded it is around each.
+
+    Their vectors have a file of their own.
+    """
+    relations, sources = evidence.relations, evidence.sources
     arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
+    arrays["crowd"] = evidence.crowd
     about = []
     for number, source in enumerate(sources):
         values = source.values
@@ -56,7 +60,8 @@ def read(path: Path, vectors: NDArray[np.float32]) -> Evidence:
         arrays["relations.indices"],
         arrays["relations.indptr"],
     )
-    return Evidence(vectors, tuple(sources), scipy.sparse.csr_matrix(cells, shape=(n, n)))
+    related = scipy.sparse.csr_matrix(cells, shape=(n, n))
+    return Evidence(vectors, tuple(sources), related, arrays.get("crowd"))
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Source:

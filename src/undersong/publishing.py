@@ -27,7 +27,9 @@ from undersong.retrieval import approximate, lists
 from undersong.retrieval.nearest import Index
 from undersong.runs import Run
 
-LARGEST_LISTED = 200_000  # items of a kind whose answers are all computed: hours, beyond
+# Items of a kind whose answers are all computed, by cosine and in a learned order, of which a query
+# takes ten times as long: beyond, it would be hours.
+LARGEST_LISTED, LARGEST_WEIGHED = 200_000, 50_000
 
 MAPPED = ("general", "content")  # embeddings of which readers map the vectors
 
@@ -105,11 +107,18 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
         if copied.has_embeddings(kind, "general"):
             index = search.open_index(copied, kind)
             approximate.make_cells(index.embeddings, copied.home, kind=kind)
-            if len(index.embeddings.ids) <= LARGEST_LISTED:
+            largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED
+            if len(index.embeddings.ids) <= largest:
                 listed = lists.make_lists(index, copied.home, kind=kind, progress=progress)
                 made[kind] = asdict(listed)
                 _explain(copied, kind, index, progress=progress)
     return made
+
+
+def unlisted(shelf: Run) -> tuple[Kind, ...]:
+    """Kinds of items on a shelf of whose answers none are stored, since there are very many."""
+    stored = shelf.manifest.get("lists", {})
+    return tuple(x for x in KINDS if shelf.has_embeddings(x, "general") and x not in stored)
 
 
 def _mapped(run: Run) -> list[tuple[Kind, str]]:

@@ -24,6 +24,7 @@ USERS_AT_ONCE = 2**12  # whose plays of popular items are a dense matrix
 SPARSE = 8  # an item that meets fewer than n / 8 is counted by sorting what it meets
 WALKS = 512  # items whose walks of two steps are held at once
 ASKING = 4096  # validation items at most that say when to stop
+AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
 
 
 def known(
@@ -101,6 +102,32 @@ def held_out(
     if len(queries) > ASKING:
         queries = np.sort(np.random.default_rng(0).choice(queries, ASKING, replace=False))
     return queries, truth
+
+
+def among_some(
+    queries: Rows, truth: sparse.csr_matrix, *, most: int = AMONG
+) -> tuple[Rows, Rows, sparse.csr_matrix]:
+    """Choose at most so many items to be asked among, so that an answer costs no more with more.
+
+    Parameters
+    ----------
+    queries : (q,) rows that ask, and ``truth``, (n, n) bool, what is right
+
+    Returns
+    -------
+    rows of the chosen items, (m,) ascending: those that ask, what is right, and others at random,
+    always the same; and both parameters as they are among those
+    """
+    n = truth.shape[0]
+    chosen = np.ones(n, dtype=bool)
+    if n > most:
+        chosen[:] = False
+        chosen[queries] = chosen[truth[queries].indices] = True
+        others = np.flatnonzero(~chosen)
+        left = min(max(most - int(chosen.sum()), 0), len(others))
+        chosen[np.random.default_rng(0).choice(others, left, replace=False)] = True
+    rows = np.flatnonzero(chosen)
+    return rows, np.searchsorted(rows, queries), truth[rows][:, rows].tocsr()
 
 
 def same_or_similar_artist(

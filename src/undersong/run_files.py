@@ -16,6 +16,7 @@ from undersong.audio.extract import write_failures
 from undersong.catalogue import splits, tables
 from undersong.catalogue.about import words_about
 from undersong.catalogue.tables import Catalogue, Kind
+from undersong.evidence import Evidence
 from undersong.explaining import writing as reasons
 from undersong.files import replacing, write_json
 from undersong.learning import Learned
@@ -102,11 +103,13 @@ def write(
 def _write_evidence(learned: Learned, catalogue: Catalogue, home: Path) -> None:
     """Write what the learned order reads of all items that can be asked about."""
     known = relations.known(catalogue, learned.kind)
-    ids = learned.embeddings[(learned.kind, "general")].ids
-    embedded = np.isin(catalogue.ids(learned.kind), ids)
-    rows = np.flatnonzero(embedded | (known.getnnz(axis=1) > 0))
+    vectors, missing = learned.embeddings[(learned.kind, "general")].align(
+        catalogue.ids(learned.kind)
+    )
+    rows = np.flatnonzero(~missing | (known.getnnz(axis=1) > 0))
     sources = inputs.rows_of(learned.sources, rows)
-    evidence_file.write(home / "evidence.safetensors", sources, known[rows][:, rows].tocsr())
+    evidence = Evidence(vectors[rows], sources, known[rows][:, rows].tocsr())
+    evidence_file.write(home / "evidence.safetensors", evidence)
 
 
 def _held_out(

@@ -30,6 +30,7 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     from undersong.cluster import workers
     from undersong.pipeline import train_run
     from undersong.run_settings import read_settings
+    from undersong.stages.rehearsal import LARGEST
     from undersong.terminal import ProgressDisplay
 
     chosen = read_settings(settings)
@@ -48,6 +49,12 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     spent = sum(found.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
     click.echo(f"{run}: generation {found.generation} {done}; {_judged(found.manifest)}")
+    many = len(found.trained_items(found.manifest["kind"]))
+    if many > LARGEST and chosen.ranking.folds:
+        click.echo(
+            f"answers are by cosine: no order is learned of more than {LARGEST:,} items, which "
+            f"every question would have to look at (there are {many:,})"
+        )
 
 
 def _judged(manifest: Mapping[str, Any]) -> str:

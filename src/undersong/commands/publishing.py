@@ -22,12 +22,18 @@ def publish(run: Path, shelf: Path) -> None:
         undersong publish my/run my/shelf
     """
     from undersong.publishing import publish as make
+    from undersong.publishing import unlisted
     from undersong.terminal import ProgressDisplay
 
     with ProgressDisplay() as progress:
         found, new = make(run, shelf, progress=progress)
     if found.manifest["report"] is None:
         click.echo(f"without a report: `undersong evaluate {run}` makes one", err=True)
+    for kind in unlisted(found):
+        click.echo(
+            f"of so many {kind}s no answers are stored: each is computed when somebody asks",
+            err=True,
+        )
     click.echo(
         f"{shelf}: generation {found.generation} {'published' if new else 'is up to date'}, "
         f"content {found.content[:12]}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong import relations, weights
+from undersong import inputs, relations, weights
 from undersong import settings as settings_file
 from undersong.batches import anchors_with_partners
 from undersong.catalogue.tables import Catalogue, Kind
@@ -128,8 +128,9 @@ def _judge(
     if (parts == "train").all():
         turn = count(1)
         return lambda model: float(next(turn))
-    queries, truth = relations.held_out(catalogue, kind, parts)
-    return lambda model: cold_ndcg(embed(model, sources, device=device), queries, truth)
+    rows, queries, truth = relations.among_some(*relations.held_out(catalogue, kind, parts))
+    some = inputs.rows_of(sources, rows)
+    return lambda model: cold_ndcg(embed(model, some, device=device), queries, truth)
 
 
 def any_related(catalogue: Catalogue, kind: Kind) -> bool:

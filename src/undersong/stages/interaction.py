@@ -64,6 +64,7 @@ def embed_interaction(
     asked = np.flatnonzero(np.isin(heard, queries))
     answers = truth[heard][:, heard].tocsr()
     asked = asked[answers[asked].getnnz(axis=1) > 0]
+    judged, asked, answers = relations.among_some(asked, answers)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = anchors_with_partners(generator, related, anchors=settings.batch, partners=1)
@@ -74,7 +75,7 @@ def embed_interaction(
         return multi_similarity(cosine(embedded), positive, ~positive, settings.loss)
 
     def validate(now: nn.Module) -> float:
-        return cold_ndcg(_vectors(now, len(heard), device), asked, answers)
+        return cold_ndcg(_vectors(now, judged, device), asked, answers)
 
     outcome = Outcome()
     if related.nnz and len(asked):
@@ -89,7 +90,7 @@ def embed_interaction(
             progress=progress,
         )
     ids = catalogue.ids(kind)
-    vectors = _vectors(model.eval(), len(heard), device)
+    vectors = _vectors(model.eval(), np.arange(len(heard)), device)
     return Interaction(Embeddings(tuple(ids[row] for row in heard), vectors), model, outcome)
 
 
@@ -118,6 +119,6 @@ def related_by_listening(
 
 
 @torch.no_grad()
-def _vectors(model: nn.Module, n: int, device: str) -> NDArray[np.float32]:
-    embedded: Tensor = model(torch.arange(n, device=device))
+def _vectors(model: nn.Module, rows: NDArray[np.int64], device: str) -> NDArray[np.float32]:
+    embedded: Tensor = model(torch.from_numpy(rows).to(device))
     return embedded.float().cpu().numpy()

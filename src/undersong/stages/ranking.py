@@ -29,6 +29,7 @@ from undersong.training import Outcome, train
 
 BLOCK = 256
 FEWEST = 40  # lists to learn from, and as many to judge by; with fewer nothing is learned
+STRANGERS = 2048  # of a fold at most: more lists teach hardly more and take memory
 VISIBLE = 0.7  # share of the hidden relations that a stranger who is half known shows
 RARE = 0.3  # smallest deviation of a column of yes and no: that of a tenth
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliability table
@@ -73,8 +74,11 @@ class Fitted:
 def strangers(
     generator: np.random.Generator, train: NDArray[np.int64], *, folds: int, share: float
 ) -> list[NDArray[np.int64]]:
-    """Choose which training items hide their relations in each fold; no item in two."""
-    size = int(share * len(train))
+    """Choose which training items hide their relations in each fold; no item in two.
+
+    They are a share of all, but ``STRANGERS`` at most.
+    """
+    size = min(int(share * len(train)), STRANGERS)
     order = generator.permutation(train)
     return [np.sort(order[fold * size : (fold + 1) * size]) for fold in range(folds)]
 

@@ -33,6 +33,8 @@ from undersong.stages.ranking import (
 )
 from undersong.stages.reading import CONTENT, read_sources
 
+LARGEST = 200_000  # items whose order is learned: a query looks at all of them, 70 ms of so many
+
 
 def rehearse(
     catalogue: Catalogue,
@@ -52,12 +54,17 @@ def rehearse(
 ) -> Fitted | None:
     """Learn the order of answers; None if nothing is to be learned or it is no better than cosine.
 
+    Of more than ``LARGEST`` items none is learned: cosine finds answers in cells, without looking
+    at all items.
+
     Parameters
     ----------
     judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
     embeddings : E_C and E_U
     """
     if settings.folds == 0 or not general.any_related(catalogue, kind):
+        return None
+    if len(parts) > LARGEST:
         return None
     queries, truth = relations.held_out(catalogue, kind, parts)
     if len(queries) < FEWEST:

@@ -163,7 +163,7 @@ def test_train_again_says_that_nothing_is_to_do(home):
     ("words", "message"),
     [
         (["train", "{home}/nowhere", "{home}/x"], "nowhere/catalogue.json is missing"),
-        (["similar", "{home}/nowhere", "x"], "current.json is missing; train again"),
+        (["similar", "{home}/nowhere", "x"], "there is no folder"),
         (["describe", "{home}/run"], "run/catalogue.json is missing"),
         (["neighbours", "{home}/run", "-k", "0", "--out", "{home}/n"], "k is 0; ask for 1"),
         (

@@ -90,9 +90,23 @@ def test_a_run_of_another_format_is_refused(tmp_path, name):
         runs.read(tmp_path)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ArtifactError, match=r"current.json is missing; train again"):
-        runs.read(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("empty", "nothing has been published to .*empty; .*`undersong publish RUN .*empty`"),
+        ("begun", "training has not ended; `undersong train CATALOGUE .*begun` goes on"),
+        ("known", "this is a catalogue; .*`undersong train .*known RUN`"),
+        ("shalf", "there is no folder .*shalf; did you mean 'shelf'"),
+        ("xyz", "there is no folder .*xyz; known: shelf$"),
+    ],
+)
+def test_a_folder_that_nothing_was_published_to_says_what_it_is_instead(tmp_path, name, says):
+    publish(tmp_path / "shelf")
+    for folder in ("empty", "begun/work", "known"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "known" / "catalogue.json").touch()
+    with pytest.raises(ArtifactError, match=rf"{name}/current.json is missing: {says}"):
+        runs.read(tmp_path / name)
 
 
 def test_a_pickle_with_the_right_name_is_refused(tmp_path):

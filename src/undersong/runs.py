@@ -32,7 +32,7 @@ from undersong import embeddings
 from undersong.additions import file as added_file
 from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, nearest_known
 from undersong.files import flush, read_json, sha256, write_json
 
 FORMAT = 1
@@ -207,10 +207,27 @@ def read(folder: Path) -> Run:
         manifest is not one that was written here.
     """
     path = folder / "current.json"
+    if not path.exists():
+        raise ArtifactError(f"{path} is missing: {_why_none(folder)}")
     generation = str(read_json(path, form=FORMAT, remedy=REMEDY).get("generation"))
     if not generation.isdecimal():
         raise ArtifactError(f"{path} names the generation {generation!r}, no number; {REMEDY}")
     return read_generation(folder, generation)
+
+
+def _why_none(folder: Path) -> str:
+    """Say why a folder has no generation that readers could use, and what to do."""
+    if not folder.is_dir():
+        beside = sorted(x.name for x in folder.parent.glob("*") if (x / "current.json").exists())
+        return f"there is no folder {folder}; {nearest_known(folder.name, beside)}"
+    if (folder / "catalogue.json").exists():
+        return f"this is a catalogue; learn from it with `undersong train {folder} RUN`"
+    if (folder / "work").exists():
+        return f"training has not ended; `undersong train CATALOGUE {folder}` goes on with it"
+    return (
+        f"nothing has been published to {folder}; for a shelf do so with "
+        f"`undersong publish RUN {folder}`, for a run with `undersong train CATALOGUE {folder}`"
+    )
 
 
 def read_generation(folder: Path, generation: str) -> Run:

@@ -1,11 +1,14 @@
 """Stages of scripts/bench at their smallest sizes, in this process."""
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "benchmarks" / "speed"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks" / "speed"
 
 
 @pytest.fixture
@@ -25,8 +28,35 @@ def test_the_page_shows_every_way_of_a_stage(speed, tmp_path):
     cases = [*stages.judging(True), *stages.loss(True), *stages.training(True)]
     assert [list(x["sides"])[0] for x in cases] == ["undersong"] * 3
     assert all(side["seconds"] > 0 for x in cases for side in x["sides"].values())
-    side_by_side.write_page(tmp_path, {"machine": stages.machine(True), "cases": cases})
+    found = {"cores": "1 core", "machine": stages.machine(True), "cases": cases}
+    side_by_side.write_page(tmp_path, found)
     page = (tmp_path / "speed.md").read_text()
     assert page.count("| pytorch-metric-learning |") == 1
     assert "| metrics | 31 rankings of 203 items | ir-measures |" in page
     assert (tmp_path / "speed.svg").read_text().startswith("<?xml")
+
+
+def test_the_page_is_drawn_again_from_what_was_measured(tmp_path):
+    script, measured = FOLDER / "side_by_side.py", ROOT / "docs" / "speed.json"
+    words = [sys.executable, str(script), "--from", str(measured), "--out", str(tmp_path)]
+    subprocess.run(words, check=True, timeout=60)
+    assert (tmp_path / "speed.md").read_text() == (ROOT / "docs" / "speed.md").read_text()
+    drawn, kept = ((x / "speed.svg").read_text() for x in (tmp_path, ROOT / "docs"))
+    # The words and figures of the plot; its lines may differ with the version of matplotlib.
+    said = [re.findall("<!-- (.+) -->", x) for x in (drawn, kept)]
+    assert len(said[0]) > 20
+    assert said[0] == said[1]
+
+
+def test_what_was_measured_keeps_its_order(speed, tmp_path):
+    side_by_side, _ = speed
+    found = {"cores": "2 cores", "machine": {"z": 1.5}, "cases": [{"undersong": 3, "faiss": 4}]}
+    side_by_side.write_found(tmp_path / "speed.json", found)
+    assert list(re.findall(r'"(\w+)":', (tmp_path / "speed.json").read_text())) == [
+        "cores",
+        "machine",
+        "z",
+        "cases",
+        "undersong",
+        "faiss",
+    ]

@@ -1,9 +1,10 @@
 """Every stage beside what a user would pick instead: JSON, and a page with a plot.
 
-    scripts/bench [--quick] [--only STAGE] [--out FOLDER]
+    scripts/bench [--quick] [--only STAGE] [--out FOLDER] [--from docs/speed.json]
 
 Each stage runs in a process of its own, so that one leaves no memory to the next; within a stage
-the ways take turns. Without ``--quick`` the page and its files go to docs/.
+the ways take turns. Without ``--quick`` the page and its files go to docs/. ``--from`` measures
+nothing and draws page and plot again from what was measured.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from undersong.files import replacing, write_json
+from undersong.files import replacing
 
 HERE = Path(__file__).parent
 NAMES = ("log_mel", "loss", "graph_step", "training", "listeners", "search", "judging")
@@ -26,17 +27,22 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", choices=NAMES)
     parser.add_argument("--out", type=Path, default=HERE.parent.parent / "docs")
+    parser.add_argument("--from", dest="measured", type=Path)
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stage:
         print(json.dumps(measure_stage(given.stage, quick=given.quick)))
         return
+    if given.measured:
+        write_page(given.out, json.loads(given.measured.read_text(encoding="utf-8")))
+        return
     cases = []
     for name in given.only or NAMES:
         print(name, file=sys.stderr, flush=True)
         cases += in_its_own_process(name, given)
-        found = {"machine": in_its_own_process("machine", given), "cases": cases}
-        write_json(given.out / "speed.json", found)  # what is measured stays if a stage fails
+        reached = in_its_own_process("machine", given)
+        found = {"cores": machine_named(), "machine": reached, "cases": cases}
+        write_found(given.out / "speed.json", found)  # what is measured stays if a stage fails
     write_page(given.out, found)
 
 
@@ -61,6 +67,13 @@ def measure_stage(stage, *, quick):
         return list(stages.STAGES[stage](quick))
 
 
+def write_found(path, found):
+    """Write what was found in its own order, which is that of the page."""
+    with replacing(path) as temporary:
+        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
 def write_page(out, found):
     """Write speed.md and speed.svg beside the JSON."""
     about = ", ".join(f"{value:.3g} {name}" for name, value in found["machine"].items())
@@ -77,7 +90,7 @@ def write_page(out, found):
         "pytorch-metric-learning. It has no prior loss, no feature crossing, no field weights,",
         "hides no source, and draws items at random: batches with fewer related pairs (below).",
         "",
-        f"The machine: {machine_named()}. What one thread of it does, at the end of the",
+        f"The machine: {found['cores']}. What one thread of it does, at the end of the",
         f"same run: {about}.",
         "",
         "| stage | size | way | ms | MiB more at its peak | times undersong's time |",
@@ -117,6 +130,7 @@ def draw(path, cases):
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "undersong"  # the same plot twice is the same file
     from matplotlib import pyplot as plt
 
     names = [f"{x['stage']}, {x['size']}\nagainst {list(x['sides'])[1]}" for x in cases]

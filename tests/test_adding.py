@@ -330,14 +330,14 @@ def test_a_damaged_file_of_added_items_is_refused(beside):
         beside.run.items("artist")
 
 
-@pytest.mark.parametrize("end", ["csv", "parquet", "toml"])
+@pytest.mark.parametrize("end", ["csv", "parquet", "toml", "CSV", "PARQUET", "TOML"])
 def test_tables_of_each_kind_say_the_same(beside, tmp_path, end):
     path = tmp_path / f"new.{end}"
-    if end == "toml":
+    if end.lower() == "toml":
         path.write_text('[[artist]]\nname = "Nova"\ngenre = "g1"\nfame = 7\n')
     else:
         table = pl.DataFrame({"name": ["Nova"], "genre": ["g1"], "fame": [7]})
-        table.write_csv(path) if end == "csv" else table.write_parquet(path)
+        table.write_csv(path) if end.lower() == "csv" else table.write_parquet(path)
     (one,) = given.of_table(path, "artist", beside.known)
     assert (one.kind, one.id, one.name) == ("artist", "nova", "Nova")
     assert one.fields == {"genre": "g1", "fame": 7.0}

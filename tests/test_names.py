@@ -82,7 +82,9 @@ def test_ids_are_read_from_text_csv_and_parquet(tmp_path):
     (tmp_path / "a.txt").write_text("007\n\n b c \n", encoding="utf-8")
     (tmp_path / "a.csv").write_text("name,id\nx,007\ny,b c\n", encoding="utf-8")
     pl.DataFrame({"id": ["007", "b c"]}).write_parquet(tmp_path / "a.parquet")
-    for name in ("a.txt", "a.csv", "a.parquet"):
+    for name in ("a.csv", "a.parquet"):
+        (tmp_path / name.upper()).write_bytes((tmp_path / name).read_bytes())
+    for name in ("a.txt", "a.csv", "a.parquet", "A.CSV", "A.PARQUET"):
         assert names.read_ids(tmp_path / name) == ["007", "b c"]
 
 

@@ -1,6 +1,7 @@
 """What a listener may like: tastes take turns, seeds are no answers, every answer has its seed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -136,6 +137,8 @@ def test_plays_are_read_by_id_or_name_and_unknown_words_are_listed(tmp_path):
     assert read_seeds(path, names()) == Seeds(("a07", "a83"), (7.0, 5.0), ("Nobody",))
     pl.read_csv(path).rename({"name": "id"}).write_parquet(tmp_path / "plays.parquet")
     assert read_seeds(tmp_path / "plays.parquet", names()).ids == ("a07", "a83")
+    path.rename(tmp_path / "LOUD.CSV")
+    assert read_seeds(tmp_path / "LOUD.CSV", names()).plays == (7.0, 5.0)
     (tmp_path / "plays.txt").write_text("a05\n\nArtist 06\n")
     assert read_seeds(tmp_path / "plays.txt", names()) == Seeds(("a05", "a06"), (1.0, 1.0))
 
@@ -189,6 +192,24 @@ def test_a_user_of_the_catalogue_has_their_own_plays_as_seeds():
         seeds_of_user(WORLD, "artist", "u77")
     with pytest.raises(DataError, match="'u7' is no file, and the catalogue"):
         seeds_of_user(None, "artist", "u7")
+
+
+@pytest.mark.parametrize("catalogue", [WORLD, None], ids=["known", "gone"])
+def test_a_mistyped_file_of_plays_is_no_user(tmp_path, catalogue):
+    (tmp_path / "plays.csv").touch()
+    (tmp_path / "song.wav").touch()
+    for name in ("plsy.csv", "plays"):
+        said = rf"there is no file .*{name}, nor a user of that name; did you mean 'plays.csv'\?"
+        with pytest.raises(DataError, match=said):
+            seeds_of_user(catalogue, "artist", str(tmp_path / name))
+    with pytest.raises(DataError, match="there is no file x.parquet, nor"):
+        seeds_of_user(catalogue, "artist", "x.parquet")
+
+
+def test_a_user_may_be_called_like_a_file():
+    plays = WORLD.plays.with_columns(pl.lit("ann/plays.csv").alias("user")).head(3)
+    found = seeds_of_user(replace(WORLD, plays=plays), "artist", "ann/plays.csv")
+    assert len(found.ids) > 0
 
 
 def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):

@@ -161,9 +161,9 @@ def read_ids(path: Path) -> list[str]:
         If the file cannot be read, has no such column, or holds no id.
     """
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             ids = _column(path, pl.read_parquet(path))
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             ids = _column(path, pl.read_csv(path, infer_schema=False))
         else:
             ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]

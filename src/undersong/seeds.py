@@ -10,6 +10,9 @@ from undersong.catalogue.tables import Catalogue, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.names import Names
 
+TABLES = (".csv", ".parquet")
+LIKELY = (*TABLES, ".txt", ".tsv")  # endings of a file of plays, and hardly of a user's id
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -60,8 +63,14 @@ def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
     Raises
     ------
     DataError
-        If there is no catalogue, or nobody of this id plays anything of this kind.
+        If there is no catalogue, or nobody of this id plays anything of this kind; where the id
+        looks like the path of a file, which was then mistyped, this is said.
     """
+    named = None if catalogue is None else catalogue.plays.filter(pl.col("user") == user)
+    if (named is None or named.is_empty()) and _names_a_file(user):
+        beside = (x.name for x in Path(user).parent.glob("*") if x.suffix.lower() in LIKELY)
+        near = nearest_known(Path(user).name, sorted(beside))
+        raise DataError(f"there is no file {user}, nor a user of that name; {near}")
     if catalogue is None:
         raise DataError(
             f"{user!r} is no file, and the catalogue in which it could be a user is not where it "
@@ -75,14 +84,18 @@ def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
     return _seeds(dict(own.select("item", "plays").rows()), ())
 
 
+def _names_a_file(word: str) -> bool:
+    return Path(word).suffix.lower() in LIKELY or len(Path(word).parts) > 1
+
+
 def _table(path: Path) -> pl.DataFrame:
     """Read the file of seeds as a table of word and plays."""
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix.lower() not in TABLES:
         lines = [x.strip() for x in path.read_text(encoding="utf-8-sig").splitlines()]
         return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
             "word", plays=pl.lit(1.0)
         )
-    parquet = path.suffix == ".parquet"
+    parquet = path.suffix.lower() == ".parquet"
     table = pl.read_parquet(path) if parquet else pl.read_csv(path, infer_schema=False)
     column = next((x for x in ("id", "name") if x in table.columns), None)
     if column is None:

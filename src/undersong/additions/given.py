@@ -188,11 +188,11 @@ def _of_table_row(row: Mapping[str, Any], kind: Kind, known: Known, *, where: st
 
 def _rows(path: Path, kind: Kind) -> dict[Kind, list[dict[str, Any]]]:
     try:
-        if path.suffix == ".toml":
+        if path.suffix.lower() == ".toml":
             return _toml(path)
         table = (
             pl.read_parquet(path)
-            if path.suffix == ".parquet"
+            if path.suffix.lower() == ".parquet"
             else pl.read_csv(path, infer_schema=False)
         )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, pl.exceptions.PolarsError) as e:

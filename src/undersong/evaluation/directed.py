@@ -21,6 +21,7 @@ from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.ranking import blocks, make_ties, rank
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
 from undersong.evaluation.summaries import summarise
+from undersong.relations import rows_of
 
 FILE = "directed.parquet"
 MEANING = (
@@ -46,13 +47,16 @@ def read_directed(folder: Path, ids: Sequence[str]) -> sparse.csr_matrix | None:
         table = pl.read_parquet(path, columns=["a", "b", "similarity"])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    row = {item: place for place, item in enumerate(ids)}
     table = table.filter(pl.col("similarity") > 0, pl.col("a") != pl.col("b"))
-    strange = next((x for x in (*table["a"], *table["b"]) if x not in row), None)
-    if strange is not None:
-        raise ArtifactError(f"{path} names {strange!r}, which is not in the catalogue; {remedy}")
-    a, b = ([row[x] for x in table[name]] for name in ("a", "b"))
-    return sparse.csr_matrix((table["similarity"].to_numpy(), (a, b)), shape=(len(row), len(row)))
+    known, n = pl.Series(ids, dtype=pl.String), len(ids)
+    a, b = (rows_of(table[name], known) for name in ("a", "b"))
+    for name, rows in (("a", a), ("b", b)):
+        if (rows < 0).any():
+            strange = table[name][int(np.argmin(rows))]
+            raise ArtifactError(
+                f"{path} names {strange!r}, which is not in the catalogue; {remedy}"
+            )
+    return sparse.csr_matrix((table["similarity"].to_numpy(), (a, b)), shape=(n, n))
 
 
 def judge_directed(

@@ -72,6 +72,13 @@ def test_the_mark_of_the_long_tail_follows_the_name_where_no_more_is_known():
     ]
 
 
+def test_a_very_long_name_widens_its_own_line_alone():
+    long = pl.when(pl.col("id") == "5").then(pl.lit("x" * 90)).otherwise(pl.col("name"))
+    first, second = shown(ITEMS, name=long)
+    assert first == f"   1   0.800  {'Beyoncé (2)':<48}  about 2"
+    assert second == f"   2   0.000  {'x' * 90} (5)  about 5  long tail"
+
+
 def test_where_nobody_is_linked_nobody_is_marked_as_long_tail():
     assert shown(ITEMS, relations=pl.lit(0)) == [
         "   1   0.800  Beyoncé (2)  about 2",

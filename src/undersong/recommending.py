@@ -23,7 +23,7 @@ from undersong.retrieval.facts import Facts
 from undersong.retrieval.nearest import Block, Index
 from undersong.retrieval.request import Request
 from undersong.retrieval.retrieve import retrieve
-from undersong.search import mark
+from undersong.search import mark, width_of
 from undersong.seeds import Seeds
 
 REACH = 100  # neighbours of each seed by E_G that can be answers; k where that is more
@@ -174,10 +174,10 @@ def text(answers: Sequence[Recommendation], note: str, *, linked: bool) -> str:
 
     ``linked``: whether any relation is known (``Names.linked``); else nobody is marked.
     """
-    width = max((len(f"{one.name} ({one.item})") for one in answers), default=0)
+    named = [f"{one.name} ({one.item})" for one in answers]
+    width = width_of(named)
     lines = []
-    for one in answers:
-        name = f"{one.name} ({one.item})"
+    for one, name in zip(answers, named, strict=True):
         tail = mark(one.relations, linked=linked)
         line = f"{one.rank:4}  taste {one.taste}  {name:<{width}}  near {one.because}  {tail}"
         lines.append(line.rstrip())

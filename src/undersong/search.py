@@ -51,10 +51,12 @@ __all__ = [
     "select",
     "similar",
     "text",
+    "width_of",
     "write_neighbours",
 ]
 
 RANKER, EVIDENCE = "weights/ranking.safetensors", "evidence.safetensors"
+WIDEST = 48  # characters of a name with its id; a longer one widens its own line alone
 
 
 def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 0.0) -> Index:
@@ -260,14 +262,19 @@ def text(answer: Answer) -> str:
     match, neighbours = answer.match, answer.neighbours
     known = f"{match.relations} known relations" if match.relations else "no relation is known"
     lines = [f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"]
-    width = max((len(f"{one.name} ({one.item})") for one in neighbours), default=0)
-    for one in neighbours:
-        name = f"{one.name} ({one.item})"
+    named = [f"{one.name} ({one.item})" for one in neighbours]
+    width = width_of(named)
+    for one, name in zip(neighbours, named, strict=True):
         tail = mark(one.relations, linked=answer.linked)
         sure = f"{one.score:6.3f}" if one.confidence is None else f"{one.confidence:6.0%}"
         said = "  ".join(filter(None, (f"{name:<{width}}", one.about, tail)))
         lines.append(f"{one.rank:4}  {sure}  {said}".rstrip())
     return "\n".join([*lines, answer.note] if answer.note else lines)
+
+
+def width_of(named: Sequence[str]) -> int:
+    """Characters of the column of names with their ids."""
+    return max((min(len(x), WIDEST) for x in named), default=0)
 
 
 def mark(relations: int, *, linked: bool) -> str:

@@ -57,7 +57,7 @@ def decode(
 
     Memory is bounded whatever the number of paths: at most ``AHEAD`` decoded files a worker.
     """
-    children = [_Decoder(memory, seconds) for _ in range(workers)]
+    children = [Decoder(memory=memory, seconds=seconds) for _ in range(workers)]
     free = deque(children)
 
     def one(path: Path) -> Heard | Undecodable:
@@ -85,10 +85,13 @@ def decode(
                 child.stop()
 
 
-class _Decoder:
-    """One child process, with a clock that ends it when a file takes too long."""
+class Decoder:
+    """One child process, with a clock that ends it when a file takes too long.
 
-    def __init__(self, memory: int, seconds: float):
+    It begins with its first file, and ends by ``stop`` or with this process.
+    """
+
+    def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS):
         self._seconds = seconds
         self._child = Child((*CHILD, str(memory), str(seconds)))
         self.stop = self._child.end

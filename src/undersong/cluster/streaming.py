@@ -5,7 +5,7 @@ when nobody takes what they made.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from undersong.audio.decode import Heard, decode
+from undersong.audio.decode import Decoder, Heard
 from undersong.audio.logmel import BANDS
 from undersong.audio.waveform import FRAMES, Undecodable
 from undersong.cluster.connection import failures, processors
 from undersong.errors import UndersongError
 
-FILES = 256  # of one task, at most: its child process loads the audio libraries once
+FILES = 64  # of one task, at most: at the end a processor waits for no more than these
 Row = dict[str, Any]
 
 
@@ -38,7 +38,7 @@ def stream(
     """
     if not len(items):
         return
-    tasks = max(-(-len(items) // a_task), min(len(items), processors()))
+    tasks = _tasks(len(items), a_task=a_task, processors=processors())
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -59,6 +59,11 @@ def stream(
             yield row
     if expected != len(items):
         raise UndersongError(f"the cluster gave {expected} of {len(items)} items; run again")
+
+
+def _tasks(items: int, *, a_task: int, processors: int) -> int:
+    """Count the tasks so that every processor gets as many as every other, if there are enough."""
+    return min(items, -(-items // (a_task * processors)) * processors)
 
 
 def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Any:
@@ -83,15 +88,23 @@ def decode_there(paths: Iterable[Path]) -> Iterator[Heard | Undecodable]:
 
 
 def _hear(paths: Sequence[str]) -> list[Row]:
-    return [
-        {
-            "log_mel": b"" if isinstance(found, Undecodable) else found.log_mel.tobytes(),
-            "seconds": 0.0 if isinstance(found, Undecodable) else found.seconds,
-            "reason": found.reason if isinstance(found, Undecodable) else "",
-            "remedy": found.remedy if isinstance(found, Undecodable) else "",
-        }
-        for found in decode((Path(x) for x in paths), workers=1)
-    ]
+    return [_told(_decoder().decode(Path(x))) for x in paths]
+
+
+@cache
+def _decoder() -> Decoder:
+    """The child of this worker: it loads the audio libraries once for all tasks, and ends with it.
+
+    So a worker that Ray kills leaves none.
+    """
+    return Decoder()
+
+
+def _told(found: Heard | Undecodable) -> Row:
+    if isinstance(found, Undecodable):
+        return {"log_mel": b"", "seconds": 0.0, "reason": found.reason, "remedy": found.remedy}
+    log_mel = found.log_mel.tobytes()
+    return {"log_mel": log_mel, "seconds": found.seconds, "reason": "", "remedy": ""}
 
 
 def vectors_there(

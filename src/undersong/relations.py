@@ -332,15 +332,18 @@ def meta_consistent(
     Both are (n, n) bool. A missing field leaves a pair unknown, neither consistent nor not,
     unless another field differs. Without any field every pair is unknown. The diagonal is False.
     """
-    n = len(codes)
-    missing = codes < 0
-    unknown = np.zeros((n, n), dtype=bool)
+    n, fields = codes.shape
+    given = codes >= 0
     differ = np.zeros((n, n), dtype=bool)
-    for column, absent in zip(codes.T, missing.T, strict=True):
-        either = absent[:, None] | absent[None, :]
-        unknown |= either
-        differ |= (column[:, None] != column[None, :]) & ~either
-    agree = ~unknown & ~differ if codes.shape[1] else np.zeros((n, n), dtype=bool)
+    for column, present in zip(codes.T, given.T, strict=True):
+        apart = column[:, None] != column[None, :]
+        apart &= present[:, None]
+        apart &= present
+        differ |= apart
+    whole = given.all(axis=1) if fields else np.zeros(n, dtype=bool)
+    agree = ~differ
+    agree &= whole[:, None]
+    agree &= whole
     np.fill_diagonal(agree, False)
     return agree, differ
 

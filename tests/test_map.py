@@ -63,6 +63,20 @@ def test_of_too_many_items_a_sample_is_laid_out_and_the_others_join(monkeypatch)
     assert (label[apart.argmin(axis=1)] == label).mean() > 0.95
 
 
+def test_very_many_items_join_by_cells_where_they_would_join_one_by_one(monkeypatch):
+    pytest.importorskip("faiss", reason="cells need faiss: pip install 'undersong[faiss]'")
+    generator = np.random.default_rng(3)
+    centre = generator.normal(size=(7, 24))
+    group = generator.integers(7, size=1_301)
+    vectors = (centre[group] + generator.normal(0, 0.3, (1_301, 24))).astype(np.float32)
+    laid, places = vectors[:500], (group[:500, None] + np.array([[0.0, 9.0]])).astype(np.float32)
+    exact = map.join(vectors[500:], laid, places)
+    monkeypatch.setattr(map.approximate, "SIZE", 801)
+    by_cells = map.join(vectors[500:], laid, places)
+    assert (by_cells == exact).all(axis=1).mean() > 0.99
+    assert (by_cells[:, 0] == group[500:]).mean() > 0.99
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10, 13])
 def test_a_few_items_and_equal_ones_have_places_too(n):
     for vectors in (np.ones((n, 3), np.float32), np.eye(max(n, 1), 17, dtype=np.float32)[:n]):

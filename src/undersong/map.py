@@ -19,7 +19,7 @@ from undersong.embeddings import unit
 from undersong.errors import UndersongError
 from undersong.files import replacing
 from undersong.progress import Progress, silent
-from undersong.retrieval import facts
+from undersong.retrieval import approximate, facts
 from undersong.runs import Run
 
 FILE, REGIONS_FILE = "map.parquet", "regions.parquet"
@@ -97,7 +97,8 @@ def join(
 ) -> NDArray[np.float32]:
     """Put more items into a layout, (n, 2): each at the median place of the nearest there.
 
-    The median, as the mean of places in two regions would lie in neither.
+    The median, as the mean of places in two regions would lie in neither. Very many items find the
+    nearest in cells, if faiss is installed (``undersong.retrieval.approximate``).
 
     Parameters
     ----------
@@ -106,9 +107,14 @@ def join(
     k = min(NEAREST, len(laid))
     laid = unit(laid)
     found = np.zeros((len(vectors), 2), dtype=np.float32)
+    many = len(vectors) >= approximate.SIZE and approximate.available()
+    cells = approximate.make(laid) if many else None
     for start in range(0, len(vectors), BLOCK):
-        cosines = unit(vectors[start : start + BLOCK]) @ laid.T
-        nearest = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        asked = unit(vectors[start : start + BLOCK])
+        if cells:
+            nearest = cells.nearest(asked, k=k)
+        else:
+            nearest = np.argpartition(-(asked @ laid.T), k - 1, axis=1)[:, :k]
         found[start : start + BLOCK] = np.median(places[nearest], axis=1)
     return found
 

@@ -71,6 +71,19 @@ class Approximate:
         scores = np.take_along_axis(scores, best, axis=1)
         return Block(rows, neighbours, scores, np.full_like(scores, np.nan))
 
+    def nearest(self, vectors: NDArray[np.float32], *, k: int) -> NDArray[np.int64]:
+        """List rows of about the k items nearest to some unit vectors, (q, d) -> (q, k).
+
+        By compressed vectors, best first; where the cells hold fewer the last stands again.
+        """
+        import faiss
+
+        how: Any = faiss.SearchParametersIVF()
+        how.nprobe = PROBED
+        found: NDArray[np.int64] = self.cells.search(vectors, k, params=how)[1]
+        last = np.maximum((found >= 0).sum(axis=1, keepdims=True) - 1, 0)
+        return np.where(found >= 0, found, np.take_along_axis(found, last, axis=1))
+
 
 def available() -> bool:
     """Say whether faiss is installed."""

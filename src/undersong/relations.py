@@ -22,6 +22,7 @@ QUANTILES = 5
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
 USERS_AT_ONCE = 2**12  # whose plays of popular items are a dense matrix
 SPARSE = 8  # an item that meets fewer than n / 8 is counted by sorting what it meets
+PLAYS_AT_ONCE = 2**18  # whose users and items are looked up: names take most memory
 WALKS = 512  # items whose walks of two steps are held at once
 ASKING = 4096  # validation items at most that say when to stop
 AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
@@ -154,13 +155,17 @@ def same_or_similar_artist(
 
 def listeners(catalogue: Catalogue, kind: Kind) -> sparse.csr_matrix:
     """Who plays what: (users, n) float32, plays of every user and item."""
-    row = pl.DataFrame({"item": catalogue.ids(kind)}).with_row_index("column")
-    plays = catalogue.plays.filter(pl.col("kind") == kind, pl.col("plays") > 0)
-    users = plays.select(pl.col("user").unique().sort()).with_row_index("row")
-    cells = plays.join(row, on="item").join(users, on="user")
-    shape = (len(users), len(row))
-    values = cells["plays"].to_numpy().astype(np.float32)
-    return sparse.csr_matrix((values, (cells["row"], cells["column"])), shape=shape)
+    wanted = (pl.col("kind") == kind) & (pl.col("plays") > 0)
+    items = pl.DataFrame({"item": catalogue.ids(kind)}).with_row_index("column")
+    named = catalogue.plays.lazy().filter(wanted).select(pl.col("user").unique().sort())
+    users = named.collect().with_row_index("row")
+    blocks = [pl.DataFrame(schema={"row": pl.UInt32, "column": pl.UInt32, "plays": pl.Float32})]
+    for some in catalogue.plays.iter_slices(PLAYS_AT_ONCE):
+        found = some.filter(wanted).join(items, on="item").join(users, on="user")
+        blocks.append(found.select("row", "column", pl.col("plays").cast(pl.Float32)))
+    cells = pl.concat(blocks)
+    where = (cells["row"].to_numpy(), cells["column"].to_numpy())
+    return sparse.csr_matrix((cells["plays"].to_numpy(), where), shape=(len(users), len(items)))
 
 
 def shared_listeners(
@@ -340,7 +345,7 @@ def meta_consistent(
         apart &= present[:, None]
         apart &= present
         differ |= apart
-    whole = given.all(axis=1) if fields else np.zeros(n, dtype=bool)
+    whole: NDArray[np.bool_] = np.all(given, axis=1) & (fields > 0)
     agree = ~differ
     agree &= whole[:, None]
     agree &= whole

@@ -1,10 +1,12 @@
 """How processor time and memory of every stage grow with the catalogue, on generated ones.
 
-    python benchmarks/growth.py --sizes 1000 10000 100000 --out growth.json --plot growth.svg
+    python benchmarks/growth.py --out growth.json --plot growth.svg
+    python benchmarks/growth.py --sizes 3000 30000 --stages R_U embed --out growth.json
 
 Each stage of each size runs in a process of its own, which says how long the stage took without
 reading what it needs, and the most memory that the process had. An exponent is the slope of a
-line through the logarithms: 1 is linear, 2 is quadratic; n log n has 1.11 from 1,000 to 100,000.
+line through the logarithms of 10,000 artists and more: 1 is linear, 2 is quadratic, n log n has
+1.09 from there to a million.
 """
 
 import argparse
@@ -22,7 +24,9 @@ import numpy as np
 from undersong.files import replacing
 
 PLAYS_OF_EACH, TRACKS_OF_EACH = 20, 0
+FROM = 10_000  # artists, from which on growth is fitted: below, what is fixed weighs
 STEPS = 4  # of GRM, whatever the size
+LISTED = 256  # queries whose lists are gathered for the ranking; their number is bounded
 K = 200
 QUERIES = 1024  # that the nearest are searched for: the rest costs as much, block by block
 
@@ -30,7 +34,7 @@ QUERIES = 1024  # that the nearest are searched for: the rest costs as much, blo
 def main() -> None:
     """Measure all stages at all sizes and write seconds, bytes and exponents."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 10000, 30000, 100000])
+    words.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     words.add_argument("--stages", nargs="+", default=list(STAGES))
     words.add_argument("--plays", type=int, default=PLAYS_OF_EACH, help="Of each artist.")
     words.add_argument("--out", type=Path, required=True)
@@ -41,6 +45,9 @@ def main() -> None:
         for size in given.sizes:
             place = Path(folder) / str(size)
             for stage in dict.fromkeys(["generate", *given.stages]):
+                if size > LARGEST.get(stage, size):
+                    print(f"{size:>9,} {stage:<12} is not done of so many", flush=True)
+                    continue
                 row = measured(stage, place, size=size, plays=given.plays)
                 if stage in found:
                     found[stage].append(row)
@@ -50,7 +57,7 @@ def main() -> None:
         "exponents": {
             stage: {x: exponent(rows, x) for x in ("seconds", "bytes")}
             for stage, rows in found.items()
-            if len(rows) > 1
+            if sum(row["artists"] >= FROM for row in rows) > 1
         },
         "stages": found,
     }
@@ -102,7 +109,8 @@ def measured(stage: str, place: Path, *, size: int, plays: int) -> dict[str, flo
 
 
 def exponent(rows: list[dict[str, float]], name: str) -> float:
-    """Slope of the logarithm of a cost by that of the number of artists."""
+    """Slope of the logarithm of a cost by that of the number of artists, of many artists."""
+    rows = [x for x in rows if x["artists"] >= FROM]
     sizes = np.log([x["artists"] for x in rows])
     return float(np.polyfit(sizes, np.log([x[name] for x in rows]), 1)[0])
 
@@ -155,6 +163,47 @@ def general_of(place: Path):
     return catalogue, parts, inputs.read(catalogue.artists, encoders, {})
 
 
+def gathered(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """What ranking learns from: how crowded it is around all artists, and lists of some."""
+    from undersong import relations
+    from undersong.evidence import Evidence
+    from undersong.stages.ranking import make_lists
+
+    catalogue, parts, sources = general_of(place)
+    vectors = untrained(sources)()
+    evidence = Evidence(vectors, sources, relations.known(catalogue, "artist", parts == "train"))
+    queries, truth = relations.held_out(catalogue, "artist", parts)
+    return lambda: make_lists(evidence, queries[:LISTED], truth, count=400)
+
+
+def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """From a run whose answers are by cosine to a shelf: map, answers or cells, vectors."""
+    import polars as pl
+
+    from undersong import publishing, runs
+    from undersong.embeddings import Embeddings
+    from undersong.retrieval import facts
+
+    catalogue, _, sources = general_of(place)
+    folder, shelf = place / "run", place / "shelf"
+    with runs.publishing(folder, {"kind": "artist", "settings": {"run": {"seed": 0}}}) as home:
+        found = Embeddings(catalogue.ids("artist"), untrained(sources)())
+        found.write(home / "embeddings" / "artist.general.parquet")
+        facts.write(home / facts.FILE, facts.make(catalogue))
+        items = catalogue.artists.select(pl.lit("artist").alias("kind"), "id", "name")
+        items.write_parquet(home / "items.parquet")
+    return lambda: publishing.publish(folder, shelf)
+
+
+def untrained(sources):
+    """E_G of all items by a GRM that has not learned yet, as something to do."""
+    from undersong.models.general import GeneralModel, GeneralSettings
+    from undersong.stages import general
+
+    model = GeneralModel([x.width for x in sources], GeneralSettings()).eval()
+    return lambda: general.embed(model, sources, device="cpu")
+
+
 def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Steps of GRM, without validation in between."""
     from undersong.models.general import GeneralSettings
@@ -178,12 +227,8 @@ def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
 
 def embed(place: Path, size: int, plays: int) -> Callable[[], object]:
     """E_G of all artists."""
-    from undersong.models.general import GeneralModel, GeneralSettings
-    from undersong.stages import general
-
     _, _, sources = general_of(place)
-    model = GeneralModel([x.width for x in sources], GeneralSettings()).eval()
-    return lambda: general.embed(model, sources, device="cpu")
+    return untrained(sources)
 
 
 def nearest(place: Path, size: int, plays: int) -> Callable[[], object]:
@@ -204,8 +249,12 @@ STAGES: dict[str, Callable[[Path, int, int], Callable[[], object]]] = {
     "factorise": factors,
     "GRM steps": steps,
     "embed": embed,
+    "ranking": gathered,
     "nearest": nearest,
+    "publish": publish,
 }
+SIZES = [1000, 3000, 10000, 30000, 100000, 1000000]
+LARGEST = {"ranking": 200_000}  # artists; of more no order is learned
 
 
 def only(stage: str, place: str, size: str, plays: str) -> None:

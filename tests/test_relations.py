@@ -159,6 +159,19 @@ def test_users_define_similarity_in_three_ways(threshold, top, expected, block):
     assert (found != found.T).nnz == 0
 
 
+def test_plays_read_block_by_block_are_those_of_the_whole_table(monkeypatch):
+    said = [("u", "a", 2.0), ("v", "c", 5.0), ("u", "a", 1.5), ("w", "e", 0.0), ("t", "b", 3.0)]
+    known = catalogue(plays=[*said, ("v", "a", 7.0), ("s", "strange", 4.0)])
+    whole = relations.listeners(known, "artist").toarray()
+    monkeypatch.setattr(relations, "PLAYS_AT_ONCE", 2)
+    by_blocks = relations.listeners(known, "artist")
+    assert (by_blocks.toarray() == whole).all()
+    assert whole.shape == (4, 7)  # s, t, u, v: nobody plays less than something
+    assert whole[2].tolist() == [3.5, 0, 0, 0, 0, 0, 0]
+    assert whole[3].tolist() == [7, 0, 5, 0, 0, 0, 0]
+    assert relations.listeners(catalogue(), "artist").shape == (0, 7)
+
+
 def test_an_item_that_nobody_plays_has_no_listeners():
     plays = relations.listeners(catalogue(plays=PLAYS_OF), "artist")
     assert plays.shape == (3, 7)

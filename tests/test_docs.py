@@ -78,9 +78,8 @@ def fault_of_words(command, context, words, *, whole):
         return error.format_message()
     if left:
         return f"unexpected {' '.join(left)!r}"
-    absent = [
-        x.name for x in command.params if x.required and not isinstance(values.get(x.name), str)
-    ]
+    given = {name for name, value in values.items() if value and isinstance(value, str | tuple)}
+    absent = [x.name for x in command.params if x.required and x.name not in given]
     return f"{', '.join(absent)} not given" if whole and absent else None
 
 
@@ -103,8 +102,8 @@ def test_every_command_line_parses(page):
         ("undersong learn my/run", "no command 'learn'"),
         ("undersong import table a b", "no command 'table'"),
         ('undersong similar RUN "name or id" -k K [--josn]', "No such option"),
-        ("undersong similar my/run", "query not given"),
-        ("undersong similar my/run a b", "unexpected"),
+        ("undersong similar my/run", "queries not given"),
+        ("undersong path my/run a b c", "unexpected"),
         ("undersong similar my/run a -k few", "not a valid integer"),
         ("undersong evaluate my/run --split train", "is not one of"),
     ],

@@ -10,7 +10,7 @@ from random_evidence import LOOSE, UNKNOWN, N, random_evidence, random_network, 
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError
 from undersong.ranker import scorer
-from undersong.retrieval import agreement, filters, hubs, lists, paths, spread
+from undersong.retrieval import filters, hubs, lists, paths, spread
 from undersong.retrieval.facts import Facts
 from undersong.retrieval.nearest import Block, Index, by_cosine
 from undersong.retrieval.request import Request
@@ -409,31 +409,6 @@ def test_an_item_of_which_nothing_is_known_passes_no_filter_on_it():
     facts = Facts(table)
     assert not filters.passing(Request(max_popularity=0.9), facts).any()
     assert filters.passing(Request(exclude=frozenset("z")), facts).all()
-
-
-def test_agreement_fuses_reciprocal_ranks():
-    one, two = plain(seed=3), plain(seed=4)
-    ranks = [{x: r for r, x in enumerate(whole_order(y, 7), start=1)} for y in (one, two)]
-    score = {x: sum(1 / (60 + r[x]) for r in ranks) for x in ranks[0]}
-    found = agreement.agreement([one, two], "i7", request=Request(k=5))
-    best = sorted(score, key=lambda x: (-score[x], f"i{x}"))[:5]
-    assert found.ids == tuple(f"i{x}" for x in best)
-    assert found.scores.tolist() == pytest.approx([score[x] for x in best])
-    assert found.runs.tolist() == [2] * 5
-    assert np.isnan(found.confidence).all()
-
-
-def test_one_run_agrees_with_itself():
-    index = learned()
-    found = agreement.agreement([index], "i12", request=Request(k=6))
-    block = next(retrieve(index, np.array([12]), request=Request(k=6)))
-    assert found.ids == tuple(f"i{x}" for x in block.neighbours[0])
-    assert found.confidence.tolist() == pytest.approx(block.confidence[0].tolist())
-
-
-def test_a_run_that_does_not_know_the_item_is_named():
-    with pytest.raises(DataError, match="run 2 of 2 knows nothing of 'i60'"):
-        agreement.agreement([plain(), plain(n=31)], "i60", request=Request())
 
 
 def slow_chain(links, start, end):

@@ -105,6 +105,44 @@ def test_several_runs_agree(home):
     assert json.loads(found.stdout.splitlines()[0])["score"] < 2 / 60
 
 
+@pytest.mark.parametrize("more", [[], ["--paper"], ["--agree", "other"]])
+def test_several_items_are_asked_about_together(home, more):
+    more = [home / x if x == "other" else x for x in more]
+    result = call("similar", home / "run", "a05", "Artist 71", *more, "-k", 82, "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(lines) == 82 == len({x["item"] for x in lines} - {"a05", "a71"})
+    assert [x["rank"] for x in lines] == list(range(1, 83))
+    assert {frozenset(x["seeds"]) for x in lines} == {frozenset(["a05", "a71"])}
+    shown = call("similar", home / "run", "a05", "Artist 71", *more, "-k", 3).stdout.splitlines()
+    assert [x.split(":")[0] for x in shown[:2]] == ["Artist 05 (a05)", "Artist 71 (a71)"]
+    assert all("  near Artist " in x for x in shown[2:])
+    assert len(shown) == 5
+
+
+def test_filters_hold_for_several_items(home):
+    words = ("--genre", "g1", "--max-popularity", 0.5, "-k", 7, "--json")
+    found = ids_of(call("similar", home / "run", "a05", "a71", *words))
+    assert {GENRE[x] for x in found} == {"g1"}
+    result = call("similar", home / "run", "a05", "nobody at all", code=1)
+    assert result.stderr.startswith("Error: no item 'nobody at all' among 85")
+    result = call("similar", home / "run", "a05", "a84", code=1)
+    assert "nothing is known about 'a84' (a84) but its name" in result.stderr
+    result = call("similar", home / "run", "a05", "a71", "--long-tail", 0.5, code=1)
+    assert "the dial long_tail is 0.5" in result.stderr
+
+
+def test_of_one_item_no_seed_is_named(home):
+    for more in ((), ("--agree", home / "other")):
+        result = call("similar", home / "run", "a05", *more, "-k", 2, "--json")
+        assert all("seeds" not in json.loads(line) for line in result.stdout.splitlines())
+
+
+def test_an_empty_name_asks_for_one(home):
+    for words in (["similar"], ["path", "a05"], ["similar", "a05"]):
+        result = call(words[0], home / "run", *words[1:], " ", code=1)
+        assert result.stderr == "Error: the name of an item is empty; give an id or a name\n"
+
+
 def test_a_path_leads_from_one_to_the_other(home):
     result = call("path", home / "run", "Artist 05", "a71", "--json")
     found = ids_of(result)

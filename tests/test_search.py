@@ -42,7 +42,7 @@ def test_similar_names_its_answers():
     answer = search.similar(
         Index(embeddings), "sigur ros", names=Names(ITEMS), request=Request(k=9)
     )
-    assert (answer.match.about, answer.match.relations) == ("about 1", 4)
+    assert (answer.matches[0].about, answer.matches[0].relations) == ("about 1", 4)
     assert [
         (x.rank, x.item, x.name, x.about, x.score, x.confidence, x.relations)
         for x in answer.neighbours

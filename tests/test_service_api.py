@@ -13,8 +13,10 @@ from starlette.testclient import TestClient
 
 from adding_worlds import hearing_run, write_sound
 from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
+from undersong import runs, search
 from undersong.publishing import publish
 from undersong.report import files as report_files
+from undersong.retrieval.agreement import agreement
 from undersong.retrieval.request import Request
 from undersong.service import answers as questions
 from undersong.service import api, searching, shapes
@@ -78,6 +80,7 @@ QUESTIONS = [
     ("/api/items/artist/a03/similar?k=4", shapes.Similar),
     ("/api/items/artist/a03/similar?k=4&reasons=true", shapes.Similar),
     ("/api/items/track/a03-0/similar?paper=true", shapes.Similar),
+    ("/api/items/artist/a03/similar?also=a08&also=a41&k=4", shapes.Similar),
     ("/api/explain?kind=artist&a=a03&b=a08", shapes.Explanation),
     ("/api/path?kind=artist&a=a03&b=a41", shapes.Chain),
     ("/api/map?kind=track", shapes.MapShape),
@@ -91,6 +94,35 @@ def test_every_reply_has_the_shape_that_the_openapi_promises(whole, path, shape)
     found = ask(whole, path)
     assert shape.model_validate(found, strict=True).generation == 1
     assert set(found) <= set(shape.model_fields)
+
+
+@pytest.mark.parametrize("more", [{}, {"paper": True}, {"diversity": 0.5}, {"genre": "g3"}])
+def test_several_items_are_answered_by_agreement_as_the_library_does(whole, home, more):
+    run = runs.read(home / "shelf")
+    index = search.open_index(run, "artist", paper="paper" in more)
+    seeds, genres = ["a03", "a08", "a41"], frozenset({"g3"} if "genre" in more else ())
+    wish = Request(k=6, genres=genres, diversity=more.get("diversity", 0.0))
+    facts = [search.facts_of(run, "artist", index)]
+    expected = agreement([index], seeds, request=wish, facts=facts)
+    path = "/api/items/artist/a03/similar?also=a08&also=a41&also=a03"
+    asked = "&".join(f"{x}={y}" for x, y in more.items())
+    found = ask(whole, f"{path}&k=6&{asked}")
+    assert [x["item"]["id"] for x in found["answers"]] == list(expected.ids)
+    assert [x["seeds"] for x in found["answers"]] == [list(x) for x in expected.seeds]
+    assert [found["item"]["id"], *(x["id"] for x in found["also"])] == seeds
+
+
+def test_several_items_are_refused_as_one_is(whole, client):
+    path = "/api/items/artist/a03/similar"
+    assert "no artist has the id 'a99'" in refused(whole, f"{path}?also=a99", 404)
+    line = refused(whole, f"{path}?also=a08&reasons=true", 400)
+    assert line.startswith("reasons are told of two items; leave reasons or also out")
+    many = "&".join(f"also=a{x:02}" for x in range(21))
+    assert "at most 20 items" in refused(whole, f"{path}?{many}", 400)
+    line = refused(client, "/api/items/artist/artist 3/similar?also=artist 21", 400)
+    assert line == (
+        "nothing is known about 'Artist 21' (artist 21) but its name: no audio, plays or metadata"
+    )
 
 
 def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, home):

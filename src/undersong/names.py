@@ -52,14 +52,14 @@ class Names:
         Raises
         ------
         UnknownItem
-            If nothing fits, with the names that look most like the query.
+            If nothing fits, with the names that look most like the query; or nothing is asked.
         """
-        folded = fold(query)
-        own = self._by_id.get(query)
-        same = [own] if own is not None else self._by_name.get(query, [])
-        same = same or self._by_folded.get(folded, [])
+        same = self._fitting(query)
+        if not same and not query.strip():
+            raise UnknownItem("the name of an item is empty; give an id or a name")
         if not same:
-            raise UnknownItem(f"no item {query!r} among {len(self.items)}; {self._hint(folded)}")
+            hint = self._hint(fold(query))
+            raise UnknownItem(f"no item {query!r} among {len(self.items)}; {hint}")
         taken, *others = sorted(same, key=self._fame)
         row = self.items.row(taken, named=True)
         also = tuple(self.items["id"][x] for x in others)
@@ -69,6 +69,15 @@ class Names:
         """Name of an item, what is said about it, and how many relations are known of it."""
         row = self._by_id[item]
         return self._names[row], self.items["about"][row], self.items["relations"][row]
+
+    def knows(self, query: str) -> bool:
+        """Say whether an id or a name means any item."""
+        return bool(self._fitting(query))
+
+    def _fitting(self, query: str) -> list[int]:
+        own = self._by_id.get(query)
+        same = [own] if own is not None else self._by_name.get(query, [])
+        return same or self._by_folded.get(fold(query), [])
 
     def _hint(self, folded: str) -> str:
         near = difflib.get_close_matches(folded, self._by_folded, n=3, cutoff=0.6)

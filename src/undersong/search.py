@@ -21,7 +21,6 @@ from undersong.progress import Progress, silent
 from undersong.retrieval import approximate
 from undersong.retrieval import facts as facts_file
 from undersong.retrieval import lists as lists_file
-from undersong.retrieval.agreement import agreement
 from undersong.retrieval.facts import Facts
 from undersong.retrieval.nearest import BLOCK, Block, Index, Lists, nothing
 from undersong.retrieval.request import Request
@@ -39,7 +38,6 @@ __all__ = [
     "Neighbour",
     "Request",
     "Selection",
-    "agreed",
     "facts_of",
     "find",
     "fold",
@@ -57,6 +55,7 @@ __all__ = [
 
 RANKER, EVIDENCE = "weights/ranking.safetensors", "evidence.safetensors"
 WIDEST = 48  # characters of a name with its id; a longer one widens its own line alone
+FEW = 3  # seeds that are named of each answer
 
 
 def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 0.0) -> Index:
@@ -175,15 +174,20 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query was taken for, its neighbours, and why there is none if filters left none.
+    """What queries were taken for, their neighbours, and why there is none if filters left none.
 
-    ``linked``: whether any relation is known, so that it says something if an answer has none.
+    Parameters
+    ----------
+    matches : the item that was asked for, or several (``agreeing.agreed``)
+    linked : whether any relation is known, so that it says something if an answer has none
+    seeds : where several were asked for, of each answer the ids of those that led to it
     """
 
-    match: Match
+    matches: tuple[Match, ...]
     neighbours: tuple[Neighbour, ...]
     note: str
     linked: bool
+    seeds: tuple[tuple[str, ...], ...] = ()
 
 
 def similar(
@@ -204,25 +208,7 @@ def similar(
     found = next(retrieve(index, row, request=request, facts=facts))
     ids = [index.embeddings.ids[x] for x in found.neighbours[0] if x >= 0]
     scores, sure = found.scores[0].tolist(), found.confidence[0].tolist()
-    return Answer(match, name_answers(names, ids, scores, sure), found.note, names.linked)
-
-
-def agreed(
-    indexes: Sequence[Index],
-    query: str,
-    *,
-    names: Names,
-    request: Request,
-    facts: Sequence[Facts | None] | None = None,
-) -> Answer:
-    """List what several runs agree is similar to an item (``retrieval.agreement``).
-
-    ``names`` are those of the first run; the score is the sum of reciprocal ranks.
-    """
-    match = names.find(query)
-    found = agreement(indexes, match.id, request=request, facts=facts)
-    answers = name_answers(names, found.ids, found.scores.tolist(), found.confidence.tolist())
-    return Answer(match, answers, found.note, names.linked)
+    return Answer((match,), name_answers(names, ids, scores, sure), found.note, names.linked)
 
 
 def row_of(index: Index, match: Match) -> int:
@@ -257,19 +243,30 @@ def text(answer: Answer) -> str:
     """Show an answer in the terminal: rank, confidence, name, id, and who is long tail.
 
     In place of the confidence the cosine, where no order was learned. Where nobody is linked,
-    nobody is marked as long tail.
+    nobody is marked as long tail. Where several were asked for, each answer says whom it is near.
     """
-    match, neighbours = answer.match, answer.neighbours
-    known = f"{match.relations} known relations" if match.relations else "no relation is known"
-    lines = [f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"]
-    named = [f"{one.name} ({one.item})" for one in neighbours]
+    lines = [_heading(match) for match in dict.fromkeys(answer.matches)]
+    asked = {match.id: match.name for match in answer.matches}
+    near = [f"near {_few([asked[x] for x in own])}" for own in answer.seeds]
+    named = [f"{one.name} ({one.item})" for one in answer.neighbours]
     width = width_of(named)
-    for one, name in zip(neighbours, named, strict=True):
+    rows = zip(answer.neighbours, named, near or [""] * len(named), strict=True)
+    for one, name, seeds in rows:
         tail = mark(one.relations, linked=answer.linked)
         sure = f"{one.score:6.3f}" if one.confidence is None else f"{one.confidence:6.0%}"
-        said = "  ".join(filter(None, (f"{name:<{width}}", one.about, tail)))
+        said = "  ".join(filter(None, (f"{name:<{width}}", one.about, seeds, tail)))
         lines.append(f"{one.rank:4}  {sure}  {said}".rstrip())
     return "\n".join([*lines, answer.note] if answer.note else lines)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
+def _heading(match: Match) -> str:
+    known = f"{match.relations} known relations" if match.relations else "no relation is known"
+    return f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"
 
 
 def width_of(named: Sequence[str]) -> int:

@@ -79,7 +79,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.argument("query")
+@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @click.option("-k", default=10, show_default=True, help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option(
@@ -92,7 +92,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 @TRACKS
 def similar(
     run: Path,
-    query: str,
+    queries: tuple[str, ...],
     k: int,
     as_json: bool,
     agree: tuple[Path, ...],
@@ -107,31 +107,38 @@ def similar(
     have 100 %. Accents, case and punctuation of a name do not matter. Where several fit, the best
     known is taken and stderr names the others. Filters keep the order and leave others out.
 
+    Of several QUERY each lists its own answers; those that stand high in the lists of several
+    come first, each with whom it is near to. The percentage is then the mean of those.
+
     \b
     Example:
         undersong similar my/run "Clara Schumann" -k 5 --long-tail 0.5
         undersong similar my/run "Clara Schumann" --decade -1900 --max-popularity 0.5
+        undersong similar my/run "Clara Schumann" "Amy Beach"
     """
-    from undersong import runs, search
+    from undersong import agreeing, runs, search
 
     kind, request = kind_of(tracks), request_of(k, {"paper": paper, **wishes})
     opened = [runs.read(folder) for folder in (run, *agree)]
     indexes = [search.open_index(x, kind, paper=paper, long_tail=long_tail) for x in opened]
     facts = [search.facts_of(x, kind, index) for x, index in zip(opened, indexes, strict=True)]
     names = search.Names(opened[0].items(kind))
-    if agree:
-        found = search.agreed(indexes, query, names=names, request=request, facts=facts)
+    if agree or len(queries) > 1:
+        found = agreeing.agreed(indexes, queries, names=names, request=request, facts=facts)
     else:
-        found = search.similar(indexes[0], query, names=names, request=request, facts=facts[0])
-    if found.match.others:
-        click.echo(f"{query!r} may also be: {', '.join(found.match.others)}; ask by id", err=True)
-    if as_json:
-        for one in found.neighbours:
-            click.echo(json.dumps(asdict(one), ensure_ascii=False))
-        if found.note:
-            click.echo(found.note, err=True)
+        found = search.similar(indexes[0], queries[0], names=names, request=request, facts=facts[0])
+    for query, match in zip(queries, found.matches, strict=True):
+        if match.others:
+            click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
+    if not as_json:
+        click.echo(search.text(found))
         return
-    click.echo(search.text(found))
+    seeds = found.seeds or [()] * len(found.neighbours)
+    for one, own in zip(found.neighbours, seeds, strict=True):
+        line = {**asdict(one), **({"seeds": own} if own else {})}
+        click.echo(json.dumps(line, ensure_ascii=False))
+    if found.note:
+        click.echo(found.note, err=True)
 
 
 @click.command()

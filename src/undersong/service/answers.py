@@ -15,6 +15,7 @@ from undersong.errors import DataError
 from undersong.explaining import finding, wording
 from undersong.explaining.reasons import Reasons
 from undersong.retrieval import paths
+from undersong.retrieval.agreement import agreement
 from undersong.retrieval.nearest import Index
 from undersong.retrieval.order import dial
 from undersong.retrieval.request import Request
@@ -30,6 +31,7 @@ __all__ = [
     "Items",
     "Ranked",
     "Step",
+    "agreed",
     "explain",
     "item",
     "look_up",
@@ -68,22 +70,30 @@ class Details:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One answer: rank from 1, score as in ``search.Neighbour``, reasons if they were asked for."""
+    """One answer: rank from 1, score as in ``search.Neighbour``, reasons if they were asked for.
+
+    ``seeds``: of several that were asked about, the ids of those that led to it.
+    """
 
     rank: int
     item: Item
     score: float
     confidence: float | None
     reasons: Reasons | None = None
+    seeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Found:
-    """Answers about an item, and in a sentence why there is none, or no reason."""
+    """Answers about an item, and in a sentence why there is none, or no reason.
+
+    ``also``: what else was asked about.
+    """
 
     item: Item
     answers: tuple[Ranked, ...]
     note: str = ""
+    also: tuple[Item, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,13 +147,13 @@ def similar(
         As ``retrieval.retrieve``.
     """
     items, asked = answers.of(kind), known(answers, kind, item_id)
-    index = _index(items, request)
+    index = items.index
     if index is None or item_id not in index.embeddings.index:
         return Found(asked, (), _nothing_known(asked))
-    if request.paper and item_id in items.without_vector:
-        return Found(asked, (), f"of {asked.name} only relations are known, no cosine")
     if request.paper:
-        request = replace(request, exclude=request.exclude | items.without_vector)
+        if item_id in items.without_vector:
+            return Found(asked, (), _no_cosine(asked))
+        index, request = _as_paper(items, index, request)
     row = index.embeddings.index[item_id]
     block = next(retrieve(index, np.array([row]), request=request, facts=items.facts))
     rows = block.neighbours[0][block.neighbours[0] >= 0]
@@ -154,6 +164,33 @@ def similar(
         note = note or lacking
     scores, chances = block.scores[0].tolist(), block.confidence[0].tolist()
     return Found(asked, _ranked(items, rows, scores, chances, why), note)
+
+
+def agreed(answers: Answers, kind: Kind, ids: Sequence[str], request: Request) -> Found:
+    """List what is similar to several items by agreement (``retrieval.agreement``).
+
+    Raises
+    ------
+    UnknownItem
+        If no item has one of the ids.
+    DataError
+        If nothing but its name is known of one, or with ``paper`` only relations.
+    DataError, ArtifactError
+        As ``retrieval.retrieve``.
+    """
+    items = answers.of(kind)
+    asked = [known(answers, kind, x) for x in dict.fromkeys(ids)]
+    index, _ = _rows_of(items, asked)
+    if request.paper:
+        unlike = next((x for x in asked if x.id in items.without_vector), None)
+        if unlike is not None:
+            raise DataError(_no_cosine(unlike))
+        index, request = _as_paper(items, index, request)
+    found = agreement([index], [x.id for x in asked], request=request, facts=[items.facts])
+    rows = np.array([index.embeddings.index[x] for x in found.ids], dtype=np.int64)
+    ranked = _ranked(items, rows, found.scores.tolist(), found.confidence.tolist())
+    led = [replace(x, seeds=seeds) for x, seeds in zip(ranked, found.seeds, strict=True)]
+    return Found(asked[0], tuple(led), found.note, tuple(asked[1:]))
 
 
 def look_up(answers: Answers, kind: Kind, item_id: str, request: Request) -> Found | None:
@@ -250,11 +287,10 @@ def _ranked(
     )
 
 
-def _index(items: Items, request: Request) -> Index | None:
-    """The index of a request: without the learned order for the paper's answers."""
-    if items.index is None or not request.paper:
-        return items.index
-    return replace(items.index, ranker=None, evidence=None, lists=None)
+def _as_paper(items: Items, index: Index, request: Request) -> tuple[Index, Request]:
+    """Leave the learned order out, and those who are known by their relations alone."""
+    plain = replace(index, ranker=None, evidence=None, lists=None)
+    return plain, replace(request, exclude=request.exclude | items.without_vector)
 
 
 def _rows_of(items: Items, asked: Sequence[Item]) -> tuple[Index, list[int]]:
@@ -284,6 +320,10 @@ def _reasons(
         nobody[at] = why
     lacking = "" if len(kept) == len(others) else "items added since training have no reasons yet"
     return nobody, lacking
+
+
+def _no_cosine(one: Item) -> str:
+    return f"of {one.name} only relations are known, no cosine"
 
 
 def _nothing_known(one: Item) -> str:

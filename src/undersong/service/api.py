@@ -52,19 +52,21 @@ def routes(reader: Shelf[Answers], *, media: Media | None) -> list[Route]:
 
 def _similar_routes(reader: Shelf[Answers]) -> list[Route]:
     async def similar(request: HttpRequest) -> Response:
-        """List what is similar to an item, best first; filters keep the order."""
+        """List what is similar to an item, or to several by agreement; filters keep the order."""
         answers, query = reader.current, read(SimilarQuery, request)
         wish = query.request()
         found = None
-        if not query.reasons:
+        if not query.reasons and not query.also:
             found = questions.look_up(answers, query.kind, query.id, wish)
         if found is None:
             found = await run_in_threadpool(_similar, answers, query, wish)
-        content = {
+        content: dict[str, object] = {
             "generation": answers.generation,
             "item": found.item,
             "answers": [_answer(x) for x in found.answers],
         }
+        if query.also:
+            content["also"] = found.also
         return json({**content, "note": found.note} if found.note else content)
 
     return [address("/api/items/{kind}/{id:path}/similar", similar)]
@@ -73,6 +75,13 @@ def _similar_routes(reader: Shelf[Answers]) -> list[Route]:
 def _similar(answers: Answers, query: SimilarQuery, wish: Request) -> Found:
     if wish.asks_facts and answers.of(query.kind).facts is None:
         raise DataError(NO_FACTS)
+    if query.also and query.reasons:
+        raise DataError(
+            "reasons are told of two items; leave reasons or also out, or ask /api/explain for an "
+            "answer and one of its seeds"
+        )
+    if query.also:
+        return questions.agreed(answers, query.kind, (query.id, *query.also), wish)
     return questions.similar(answers, query.kind, query.id, wish, reasons=query.reasons)
 
 
@@ -207,12 +216,14 @@ def _hear(
 
 
 def _answer(one: Ranked) -> dict[str, object]:
-    content = {
+    content: dict[str, object] = {
         "rank": one.rank,
         "item": one.item,
         "score": one.score,
         "confidence": one.confidence,
     }
+    if one.seeds:
+        content["seeds"] = one.seeds
     return {**content, "reasons": _why(one.reasons)} if one.reasons else content
 
 

@@ -11,13 +11,13 @@ from undersong.retrieval.request import Request
 from undersong.service.settings import MOST, TEXT
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-WORDS = 20  # genres or regions of one request
+WORDS = 20  # genres, regions or further items of one request
 STEPS = 100  # of a chain
 Text = Annotated[str, Field(min_length=1, max_length=TEXT, pattern=PRINTABLE)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Year = Annotated[int, Field(ge=0, le=9999)]
 Cap = Annotated[int, Field(ge=1, le=MOST)]
-LISTS = frozenset({"genre", "region"})  # parameters that may stand there again
+LISTS = frozenset({"genre", "region", "also"})  # parameters that may stand there again
 
 
 class Asked(BaseModel):
@@ -74,8 +74,9 @@ class OneQuery(OfKind):
 
 
 class SimilarQuery(OneQuery):
-    """A wish about answers, as ``retrieval.request.Request`` explains it."""
+    """Further items, and a wish about answers, as ``retrieval.request.Request`` explains it."""
 
+    also: list[Text] = Field([], max_length=WORDS)
     k: int = Field(10, ge=1, le=MOST)
     genre: list[Text] = Field([], max_length=WORDS)
     all_genres: bool = False

@@ -58,7 +58,9 @@ class Operation:
 
 OPERATIONS = {
     "/api/items/{kind}/{id}/similar": Operation(
-        "List what is similar to an item, best first; filters keep the order.",
+        "List what is similar to an item, best first; filters keep the order. Of several, further "
+        "ones in also, each lists its own answers: those high in the lists of several come first, "
+        "with the seeds that led to them.",
         SimilarQuery,
         shapes.Similar,
     ),

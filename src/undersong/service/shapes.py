@@ -54,13 +54,17 @@ class ReasonsShape(BaseModel):
 
 
 class AnswerShape(BaseModel):
-    """One answer; ``reasons`` if they were asked for."""
+    """One answer; ``reasons`` if they were asked for.
+
+    ``seeds``: of several that were asked about, the ids of those that led to it.
+    """
 
     rank: int
     item: ItemShape
     score: float
     confidence: float | None
     reasons: ReasonsShape | None = None
+    seeds: list[str] | None = None
 
 
 class Reply(BaseModel):
@@ -82,9 +86,13 @@ class OneItem(Reply):
 
 
 class Similar(Reply):
-    """Answers; ``note`` says why there are none, or no reasons. ``item`` is null of an upload."""
+    """Answers; ``note`` says why there are none, or no reasons. ``item`` is null of an upload.
+
+    ``also``: what else was asked about.
+    """
 
     item: ItemShape | None
+    also: list[ItemShape] | None = None
     answers: list[AnswerShape]
     note: str | None = None
 

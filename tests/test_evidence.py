@@ -301,6 +301,17 @@ def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
 
 
+def test_evidence_that_sees_other_relations_is_as_crowded():
+    evidence = random_evidence()
+    other = random_relations(n=N, share=0.02, hub=11, seed=9)
+    shown = evidence.seeing(other)
+    assert shown.crowd is evidence.crowd
+    assert (shown.degree == np.diff(other.indptr)).all()
+    fresh = gather(Evidence(evidence.vectors, evidence.sources, other), ASKING, count=17)
+    again = gather(shown, ASKING, count=17)
+    np.testing.assert_array_equal(again.features, fresh.features)
+
+
 def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
     everybody = random_evidence().crowd
     monkeypatch.setattr("undersong.evidence.CROWD", 61)

@@ -8,7 +8,7 @@ it for a few candidates of each query, and ``undersong.ranker`` weighs them. No 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -146,6 +146,10 @@ class Evidence:
         """Weight of an item that two others have in common: 1 / ln(relations) (Adamic-Adar)."""
         several = self.degree > 1
         return np.where(several, 1 / np.log(np.maximum(self.degree, 2)), 0).astype(np.float32)
+
+    def seeing(self, relations: scipy.sparse.csr_matrix) -> Evidence:
+        """Give the same items with other relations to see; ``crowd``, which costs most, stays."""
+        return replace(self, relations=relations, measured=self.crowd)
 
     def cosines(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of E_G to every item, (q, n); -1 to itself."""

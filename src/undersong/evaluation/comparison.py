@@ -125,7 +125,7 @@ def learned(
         sources=sources_of(run, catalogue, kind),
         relations=relations.known(catalogue, kind, parts == "train"),
     )
-    shown = replace(judged, relations=visible_edges(catalogue, kind, parts=parts, part=part))
+    shown = judged.seeing(visible_edges(catalogue, kind, parts=parts, part=part))
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
     dialled = [
         _ranked(

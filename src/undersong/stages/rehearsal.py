@@ -138,7 +138,7 @@ def _judging(
 ) -> list[Lists]:
     """Lists of validation items, which say when to stop: all items, each other, half known."""
     among, linked = between(truth, asks)
-    shown = replace(cold, relations=linked)
+    shown = cold.seeing(linked)
     everybody = make_lists(cold, queries, truth, count=candidates)
     others = [make_lists(x, queries, among, count=candidates, among=asks) for x in (cold, shown)]
     return [everybody, *(x for x in others if len(x.total) >= FEWEST)]
@@ -175,7 +175,7 @@ def _of_strangers(
     strange[among] = True
     each_other, others = between(related, strange)
     shown, left = half_known(generator, evidence.relations, related)
-    some, linked = replace(evidence, relations=shown), replace(evidence, relations=others)
+    some, linked = evidence.seeing(shown), evidence.seeing(others)
     return [
         make_lists(evidence, among, related, count=count),
         make_lists(evidence, among, each_other, count=count, among=strange),

@@ -8,6 +8,7 @@ import re
 import zipfile
 
 import numpy as np
+import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
@@ -191,6 +192,25 @@ def test_suggestions_stand_in_the_order_in_which_people_mean_them(client):
     for nobody in ("  ", "°", "q", "x" * 500):
         assert ask(client, "/api/search", kind="artist", q=nobody)["items"] == []
     assert len(ask(client, "/api/search", kind="track", q="song", limit=3)["items"]) == 3
+
+
+def test_a_whole_first_word_goes_before_the_beginning_of_a_longer_one(tmp_path):
+    # By popularity alone they stand in the order in which they are listed here.
+    names = ["Bobaflex", "Not Bob", "Bobby V", "Bob Marley & The Wailers", "Kebob", "Bob Dylan"]
+    with runs.publishing(tmp_path, {"kind": "artist"}) as home:
+        items = pl.DataFrame({"id": [f"artist {x}" for x in range(1, 7)], "name": names})
+        items.with_columns(
+            kind=pl.lit("artist"),
+            about=pl.lit(""),
+            part=pl.lit("train"),
+            relations=pl.lit(1, pl.Int64),
+            popularity=pl.Series(range(9, 3, -1), dtype=pl.Float64),
+        ).write_parquet(home / "items.parquet")
+    answers = Shelf(tmp_path, opening=questions.open_answers).current
+    found = [x.name for x in searching.suggest(answers, "bob", kind="artist", limit=9)]
+    assert found == [names[x] for x in (3, 5, 0, 2, 1, 4)]
+    found = [x.name for x in searching.suggest(answers, "bobb", kind="artist", limit=9)]
+    assert found == ["Bobby V"]
 
 
 def test_without_a_kind_the_name_that_fits_best_comes_first_and_artists_before_tracks(client):

@@ -69,8 +69,8 @@ OPERATIONS = {
     ),
     "/api/search": Operation(
         "List items that somebody may mean who has typed this much: those with the very name, then "
-        "those whose names begin so, then those that hold it; artists before tracks, the best "
-        "known first. With kind artists or tracks alone.",
+        "those whose names begin so, with it as a whole word first, then those that hold it; "
+        "artists before tracks, the best known first. With kind artists or tracks alone.",
         SuggestQuery,
         shapes.Suggestions,
     ),

@@ -16,9 +16,9 @@ COMPARED = 3_000  # names, the best known of about the right length, that a mist
 def suggest(answers: Answers, text: str, *, kind: Kind | None, limit: int) -> tuple[Item, ...]:
     """List items whose names a person may mean who has typed this much, of one kind or of any.
 
-    First the very name, then names that begin so, then those with a word that does, then those
-    that hold it anywhere; artists before tracks, the best known first. Where nothing does, names
-    that look like it.
+    First the very name, then names that begin with this as a whole word, then those that begin so,
+    then those with a word that does, then those that hold it anywhere; artists before tracks, the
+    best known first. Where nothing does, names that look like it.
     """
     among, asked = ([answers.of(kind)] if kind else list(answers.kinds.values())), fold(text)
     if not asked:
@@ -37,12 +37,14 @@ def _fitting(items: Items, asked: str, limit: int) -> list[tuple[int, int]]:
     group = (
         pl.when(names == asked)
         .then(0)
-        .when(names.str.starts_with(asked))
+        .when(names.str.starts_with(f"{asked} "))
         .then(1)
-        .when(names.str.contains(f" {asked}", literal=True))
+        .when(names.str.starts_with(asked))
         .then(2)
-        .when(names.str.contains(asked, literal=True))
+        .when(names.str.contains(f" {asked}", literal=True))
         .then(3)
+        .when(names.str.contains(asked, literal=True))
+        .then(4)
     )
     ranked = pl.select(group.alias("group"), fame=pl.Series(items.fame)).with_row_index("row")
     found = ranked.drop_nulls().sort("group", "fame").head(limit)

@@ -259,6 +259,21 @@ def test_a_card_lists_what_the_service_answers_and_marks_the_long_tail(visit, se
     assert tail == "rgb(194, 65, 12)"
 
 
+def test_a_card_says_how_well_known_an_item_is_among_its_like(visit, service, folders):
+    fame = dict(tables.read(folders / "catalogue").artists.select("id", "fame").iter_rows())
+    known = sorted(x for x in fame.values() if x is not None)
+    best, least = (next(x for x in fame if fame[x] == known[at]) for at in (-1, 0))
+    for artist, said in ((best, "better"), (least, "less")):
+        page = visit(f"?artist={artist}")
+        among = service.get(f"/api/items/artist/{artist}").json()["item"]["percentile"]
+        about = round(100 * (among if said == "better" else 1 - among))
+        expect(page.locator("#card .known")).to_have_text(
+            re.compile(f"; {said} known than about {about} of 100 artists[.]$")
+        )
+    nobody = visit("?artist=a84")
+    expect(nobody.locator("#card .known")).to_have_text("Nobody has linked it yet.")
+
+
 def test_answers_lead_on_and_back_leads_back(visit, service):
     page = visit("?artist=a02")
     first = listed(page)

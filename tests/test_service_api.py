@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from adding_worlds import hearing_run, write_sound
 from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
 from undersong import runs, search
+from undersong.catalogue import tables
 from undersong.publishing import publish
 from undersong.report import files as report_files
 from undersong.retrieval.agreement import agreement
@@ -140,6 +141,17 @@ def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, h
         ask(whole, f"/api/items/artist/{x['item']['id']}")["item"]["genres"] == ["g3"]
         for x in ask(whole, "/api/items/artist/a03/similar", genre="g3")["answers"]
     )
+
+
+def test_how_well_known_an_item_is_stands_among_all_that_are_counted(whole, home):
+    fame = dict(tables.read(home / "catalogue").artists.select("id", "fame").iter_rows())
+    counted = [x for x in fame.values() if x is not None]
+    for item in ("a03", "a41", "a70"):
+        below = sum(x < fame[item] for x in counted) + counted.count(fame[item]) / 2
+        found = ask(whole, f"/api/items/artist/{item}")["item"]["percentile"]
+        assert found == pytest.approx(below / len(counted))
+    nobody = next(x for x, value in fame.items() if value is None)
+    assert ask(whole, f"/api/items/artist/{nobody}")["item"]["percentile"] is None
 
 
 def test_what_is_looked_up_is_what_would_be_found(home):

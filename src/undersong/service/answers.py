@@ -52,6 +52,7 @@ class Details:
     ----------
     decade : first year of it
     artist, album, mbid : of a track the artist's id; a MusicBrainz id
+    percentile : in (0, 1), share of the items of known popularity that are less popular
     x, y : in [-1, 1], its place on the map
     unknown : a sentence on what is not known of it; None if nothing is lacking, or no reasons are
     """
@@ -63,6 +64,7 @@ class Details:
     artist: str | None = None
     album: str | None = None
     mbid: str | None = None
+    percentile: float | None = None
     x: float | None = None
     y: float | None = None
     unknown: str | None = None
@@ -128,7 +130,8 @@ def item(answers: Answers, kind: Kind, item_id: str) -> Details:
         return Details(one, x=x, y=y, unknown=unknown)
     fact = items.facts.table.row(row, named=True)
     genres = tuple(fact["genres"] or ())
-    said = {name: fact[name] for name in ("region", "decade", "artist", "album", "mbid")}
+    told_by = ("region", "decade", "artist", "album", "mbid", "percentile")
+    said = {name: fact[name] for name in told_by}
     return Details(one, genres, **said, x=x, y=y, unknown=unknown)
 
 

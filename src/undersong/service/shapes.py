@@ -26,6 +26,7 @@ class DetailsShape(ItemShape):
     artist: str | None
     album: str | None
     mbid: str | None
+    percentile: float | None
     x: float | None
     y: float | None
     unknown: str | None

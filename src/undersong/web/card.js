@@ -96,9 +96,12 @@ function head(item) {
   );
 }
 
-function fame({ relations, popularity }) {
+/** How many have linked it, and how well it is known among its like: a number alone has no scale. */
+function fame({ kind, relations, percentile }) {
   const links = relations ? count(relations, "known relation") : "Nobody has linked it yet";
-  return popularity === null ? `${links}.` : `${links}; popularity ${Number(popularity.toPrecision(3))}.`;
+  if (percentile === null) return `${links}.`;
+  const [word, share] = percentile < 0.5 ? ["less", 1 - percentile] : ["better", percentile];
+  return `${links}; ${word} known than about ${Math.min(Math.round(100 * share), 99)} of 100 ${kind}s.`;
 }
 
 function neighbours({ answers, note: said }, { now, media, item }) {

@@ -46,6 +46,16 @@ def test_an_item_does_not_depend_on_its_neighbours_in_the_batch():
     torch.testing.assert_close(whole[3:4], alone)
 
 
+def test_a_layer_computes_what_the_transformer_layer_of_torch_does():
+    layer = small().fuse[0]
+    other = torch.nn.TransformerEncoderLayer(
+        24, 3, 48, 0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    other.load_state_dict(layer.state_dict())
+    tokens = torch.randn(11, 5, 24)
+    torch.testing.assert_close(layer(tokens), other(tokens))
+
+
 def test_every_source_and_every_part_has_a_say():
     model = small()
     sources = [torch.randn(11, 9, requires_grad=True), torch.randn(11, 5, requires_grad=True)]

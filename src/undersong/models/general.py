@@ -116,12 +116,12 @@ class GeneralModel(nn.Module):
         self.source = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.absent = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.fuse = nn.Sequential(
-            *(_layer(width, settings.heads, settings.dropout) for _ in range(2)),
+            *(_Layer(width, settings.heads, settings.dropout) for _ in range(2)),
         )
         self.scale = nn.LayerNorm(width)
         self.weigh: nn.Module = nn.Identity()
         if settings.weigh_fields:
-            self.weigh = _layer(f, settings.heads, settings.dropout)
+            self.weigh = _Layer(f, settings.heads, settings.dropout)
         last = nn.Linear(2 * width, settings.out)
         self.head = nn.Sequential(
             nn.Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
@@ -177,12 +177,37 @@ class _Reader(nn.Module):
             return found
 
 
-def _layer(width: int, heads: int, dropout: float) -> nn.TransformerEncoderLayer:
-    """One pre-norm transformer layer that begins as the identity."""
-    made = nn.TransformerEncoderLayer(
-        width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
-    for last in (made.self_attn.out_proj, made.linear2):
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-    return made
+class _Layer(nn.TransformerEncoderLayer):
+    """One pre-norm transformer layer that begins as the identity.
+
+    It attends by plain products: with a handful of tokens an item these take a third of the time
+    that torch's fused attention does, forward and backward on a processor.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__(
+            width, heads, 2 * width, dropout, activation=F.gelu, batch_first=True, norm_first=True
+        )
+        for last in (self.self_attn.out_proj, self.linear2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # no masks here
+        """Let the tokens of each item look at each other, (n, s, d) -> (n, s, d)."""
+        tokens = tokens + self.dropout1(self._attended(self.norm1(tokens)))
+        hidden = self.dropout(F.gelu(self.linear1(self.norm2(tokens))))
+        found: Tensor = tokens + self.dropout2(self.linear2(hidden))
+        return found
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        attention = self.self_attn
+        n, s, d = tokens.shape
+        heads = (n, s, 3, attention.num_heads, d // attention.num_heads)
+        together = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+        asking, asked, told = together.view(heads).permute(
+            2, 0, 3, 1, 4
+        )  # (n, heads, s, d / heads)
+        alike = asking @ asked.transpose(2, 3) * (d // attention.num_heads) ** -0.5
+        share = F.dropout(alike.softmax(dim=3), attention.dropout, self.training)
+        found: Tensor = attention.out_proj((share @ told).transpose(1, 2).reshape(n, s, d))
+        return found

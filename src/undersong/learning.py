@@ -226,4 +226,4 @@ def _embed_items(
     vectors = general.embed(model, sources, device=device)
     known = ~np.all([x.missing for x in sources], axis=0)
     ids = tuple(x for x, kept in zip(catalogue.ids(kind), known, strict=True) if kept)
-    return Embeddings(ids, vectors[known])
+    return Embeddings(ids, vectors if known.all() else vectors[known])

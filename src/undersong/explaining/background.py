@@ -21,6 +21,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.files import replacing
 from undersong.inputs import Source
+from undersong.relations import rows_of
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
@@ -41,6 +43,7 @@ PLAYS_AT_ONCE = 2**20
 AUDIO, LISTENERS, TAGS = "audio", "listeners", "genres and tags"
 RELATIONS = "relations"
 OF_THEMSELVES = (AUDIO, LISTENERS, TAGS, RELATIONS)  # no field is mistaken for one of these
+BLOCK = 32_768  # items whose relations are listed at a time
 UNNAMED = "a source without a name"
 _KEY = "undersong.reasons"
 _LISTS = ("sources", "tags", "listeners", "related", "said_by", "tracks")
@@ -305,17 +308,23 @@ def _listeners(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
 
 def _related(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
     """Both ways of each relation: rows of the others, ascending, and who says so."""
-    ids = catalogue.items(kind).select(pl.col("id").alias("b"))
-    pairs = catalogue.pairs(kind).select("a", "b", "source")
-    both = pl.concat(
-        [pairs, pairs.select(pl.col("b").alias("a"), pl.col("a").alias("b"), "source")]
-    )
-    rows = both.join(ids.with_row_index("related"), on="b").group_by("a", "related")
-    each = rows.agg(
-        pl.col("source").fill_null(UNNAMED).unique().sort().str.join(", ").alias("said_by")
-    )
-    found = each.sort("related").group_by("a", maintain_order=True).agg("related", "said_by")
-    return found.rename({"a": "id"})
+    ids, pairs = catalogue.items(kind)["id"], catalogue.pairs(kind)
+    a, b = (rows_of(pairs[name], ids).astype(np.uint32) for name in ("a", "b"))
+    source = pairs["source"].fill_null(UNNAMED)
+    both = pl.DataFrame(
+        {"row": np.append(a, b), "related": np.append(b, a), "source": pl.concat([source, source])}
+    ).sort("row", "related")
+    ends = np.searchsorted(both["row"].to_numpy(), np.arange(0, len(ids) + BLOCK, BLOCK))
+    blocks = [_said(both[start:end]) for start, end in pairwise(ends.tolist())]
+    found = pl.concat([_said(both.clear()), *blocks])
+    return found.select(ids.gather(found["row"]).alias("id"), "related", "said_by")
+
+
+def _said(both: pl.DataFrame) -> pl.DataFrame:
+    """Lists of the items of some rows: who is related, and who says so."""
+    said = pl.col("source").unique().sort().str.join(", ").alias("said_by")
+    each = both.group_by("row", "related", maintain_order=True).agg(said)
+    return each.group_by("row", maintain_order=True).agg("related", "said_by")
 
 
 def _lists(column: pl.Series) -> Lists:

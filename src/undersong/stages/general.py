@@ -160,12 +160,14 @@ def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> 
 def embed(model: nn.Module, sources: Sequence[Source], *, device: str) -> NDArray[np.float32]:
     """Compute E_G of every item, in blocks and in float32, (n, out)."""
     n = len(sources[0].missing)
-    parts = []
+    vectors = np.empty((0, 0), dtype=np.float32)
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
         embedded = model(*_tensors(sources, rows, missing_of(sources, rows), device))
-        parts.append(embedded.cpu().numpy())
-    return np.concatenate(parts)
+        if not start:  # the one place for all, where parts to be joined would take two
+            vectors = np.empty((n, embedded.shape[1]), dtype=np.float32)
+        vectors[rows] = embedded.cpu().numpy()
+    return vectors
 
 
 def missing_of(sources: Sequence[Source], rows: NDArray[np.int64]) -> NDArray[np.bool_]:

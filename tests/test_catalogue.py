@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong.catalogue.tables import ITEMS, Catalogue, Field, read, write
+from undersong.catalogue.tables import ITEMS, Catalogue, Field, read, rows_of, write
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 
@@ -141,3 +141,9 @@ def test_a_catalogue_file_that_lacks_a_part_is_refused(tmp_path):
     (tmp_path / "catalogue.json").write_text('{"format": 1, "tables": "tables-1"}')
     with pytest.raises(ArtifactError, match="lacks audio_root, features, fields; make the"):
         read(tmp_path)
+
+
+def test_rows_are_found_by_id_in_any_order():
+    wanted, ids = pl.Series(["c", "z", "a", "c"]), pl.Series(["a", "b", "c"])
+    assert rows_of(wanted, ids).tolist() == [2, -1, 0, 2]
+    assert rows_of(wanted.clear(), ids).tolist() == []

@@ -506,7 +506,7 @@ def test_names_of_regions_stay_off_what_lies_over_the_map(visit, service, place,
     page.route("**/api/map*", lambda route: route.fulfill(json=found))
     page.goto(f"/{place}")
     lens(page)
-    some = "Object.keys(window.written).some((text) => /^r[0-9]+$/.test(text))"
+    some = "() => Object.keys(window.written).some((text) => /^r[0-9]+$/.test(text))"
     page.wait_for_function(some)
     page.evaluate("window.written = {}")
     page.locator("#points").press("+")  # so that all is drawn once more, where one looks now
@@ -532,7 +532,7 @@ def test_on_a_phone_answers_have_their_names_on_the_map(visit, service):
     page = visit("?artist=a02", script=WRITTEN, viewport={"width": 390, "height": 844})
     answers = listed(page)
     lens(page)
-    page.wait_for_function("window.written['Artist 02']")
+    page.wait_for_function("() => window.written['Artist 02']")
     assert set(answers) & set(page.evaluate("Object.keys(window.written)"))
 
 

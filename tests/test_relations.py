@@ -91,12 +91,6 @@ def test_among_some_items_everything_right_can_still_be_found():
     assert len(relations.among_some(queries, truth, most=5)[0]) == needed > 5
 
 
-def test_rows_are_found_by_id_in_any_order():
-    wanted, ids = pl.Series(["c", "z", "a", "c"]), pl.Series(["a", "b", "c"])
-    assert relations.rows_of(wanted, ids).tolist() == [2, -1, 0, 2]
-    assert relations.rows_of(wanted.clear(), ids).tolist() == []
-
-
 def test_items_at_one_remove_are_those_that_two_steps_reach_most():
     # a-b, b-c, b-d, c-e, d-e: from a two steps reach c and d; from b they reach e by two ways
     related = relations.known(catalogue(pairs=["ab", "bc", "bd", "ce", "de"]), "artist")

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue.tables import Catalogue, Field, Kind, Role
+from undersong.catalogue.tables import Catalogue, Field, Kind, Role, rows_of
 from undersong.errors import DataError
 
 Rows = NDArray[np.int64]
@@ -42,14 +42,6 @@ def known(
         kept = visible[a] & visible[b]
         a, b = a[kept], b[kept]
     return _symmetric(a, b, len(ids))
-
-
-def rows_of(wanted: pl.Series, ids: pl.Series) -> Rows:
-    """Place of each wanted id among ids that stand once; -1 for one that is not there."""
-    places = ids.alias("id").to_frame().with_row_index("place")
-    asked = wanted.alias("id").to_frame()
-    found = asked.join(places, on="id", how="left", maintain_order="left")["place"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:

@@ -22,7 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from undersong import embeddings
 from undersong.embeddings import Embeddings
@@ -263,6 +265,14 @@ def fingerprint(folder: Path) -> str:
     for path in sorted(home.rglob("*.parquet")):
         digest.update(f"{path.relative_to(home).as_posix()} {sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def rows_of(wanted: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
+    """Place of each wanted id among ids that stand once; -1 for one that is not there."""
+    places = ids.alias("id").to_frame().with_row_index("place")
+    asked = wanted.alias("id").to_frame()
+    found = asked.join(places, on="id", how="left", maintain_order="left")["place"]
+    return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from undersong.catalogue.tables import rows_of
 from undersong.errors import ArtifactError
 from undersong.evaluation.judging import Judged
 from undersong.evaluation.methods import Method
@@ -21,7 +22,6 @@ from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.ranking import blocks, make_ties, rank
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
 from undersong.evaluation.summaries import summarise
-from undersong.relations import rows_of
 
 FILE = "directed.parquet"
 MEANING = (

@@ -29,12 +29,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import Catalogue, Field, Kind
+from undersong.catalogue.tables import Catalogue, Field, Kind, rows_of
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.files import replacing
 from undersong.inputs import Source
-from undersong.relations import rows_of
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"

@@ -3,6 +3,8 @@
     python benchmarks/growth.py --out growth.json --plot growth.svg
     python benchmarks/growth.py --sizes 3000 30000 --stages R_U embed --out growth.json
 
+What OUT holds of other sizes and stages already is kept, and drawn again.
+
 Each stage of each size runs in a process of its own, which says how long the stage took without
 reading what it needs, and the most memory that the process had. An exponent is the slope of a
 line through the logarithms of 10,000 artists and more: 1 is linear, 2 is quadratic, n log n has
@@ -40,7 +42,9 @@ def main() -> None:
     words.add_argument("--out", type=Path, required=True)
     words.add_argument("--plot", type=Path)
     given = words.parse_args()
-    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in given.stages}
+    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in STAGES}
+    if given.out.exists():
+        found |= json.loads(given.out.read_text(encoding="utf-8"))["stages"]
     with tempfile.TemporaryDirectory() as folder:
         for size in given.sizes:
             place = Path(folder) / str(size)
@@ -49,8 +53,9 @@ def main() -> None:
                     print(f"{size:>9,} {stage:<12} is not done of so many", flush=True)
                     continue
                 row = measured(stage, place, size=size, plays=given.plays)
-                if stage in found:
-                    found[stage].append(row)
+                if stage in given.stages:
+                    others = [x for x in found[stage] if x["artists"] != size]
+                    found[stage] = sorted([*others, row], key=lambda x: x["artists"])
                 seconds, memory = row["seconds"], row["bytes"] / 2**20
                 print(f"{size:>9,} {stage:<12} {seconds:9.2f} s {memory:8.0f} MiB", flush=True)
     about = {
@@ -72,14 +77,15 @@ def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
     """Draw seconds and bytes of every stage by the number of artists, beside n log n."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, (name, label, unit) in zip(
         panels,
         (("seconds", "processor time, s", 1.0), ("bytes", "peak memory, MiB", 2.0**20)),
         strict=True,
     ):
-        for (stage, rows), mark in zip(found.items(), "os^vDP*", strict=False):
+        drawn = {stage: rows for stage, rows in found.items() if rows}
+        for (stage, rows), mark in zip(drawn.items(), "os^vDP*X<", strict=False):
             axes.plot(
                 [x["artists"] for x in rows],
                 [x[name] / unit for x in rows],
@@ -92,7 +98,8 @@ def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
     sizes = np.array(sorted({x["artists"] for rows in found.values() for x in rows}), dtype=float)
     bound = sizes * np.log(sizes)
     panels[0].plot(sizes, 0.01 * bound / bound[0], ":", color="black", label="n log n")
-    panels[0].legend(frameon=False, fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 

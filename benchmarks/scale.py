@@ -3,7 +3,8 @@
     python benchmarks/scale.py --growth growth.json --files 12
 
 `growth.json` is what `benchmarks/growth.py` wrote. Each cost of a stage grows linearly from the
-largest size that was measured there, but exact neighbours, whose cost a query is linear.
+largest size that was measured there, but neighbours: exactly a query costs as many items as there
+are, in cells the root of that.
 """
 
 import argparse
@@ -16,6 +17,7 @@ WIDTH = 128 * 4  # bytes of E_G
 PLAY = 12  # bytes of a cell of the matrix of users and items: a column and a number, and its place
 K = 50
 QUERIES = 1024  # of the stage "nearest" of growth.py
+IN_CELLS = 0.00055  # seconds of a query among a million items (benchmarks/approximate.py)
 
 
 def main() -> None:
@@ -27,12 +29,12 @@ def main() -> None:
     words.add_argument("--tracks", type=float, default=120e6)
     words.add_argument("--plays", type=float, default=1e12)
     words.add_argument("--pairs", type=float, default=2e10, help="Distinct users and artists.")
-    words.add_argument("--measured-pairs", type=float, default=50, help="Of an artist, in growth.")
+    words.add_argument("--measured-pairs", type=float, default=20, help="Of an artist, in growth.")
     words.add_argument("--price", type=float, default=0.04, help="Of an hour of one core.")
     given = words.parse_args()
     last = {x: rows[-1] for x, rows in json.loads(given.growth.read_text())["stages"].items()}
     items = given.artists + given.tracks
-    size = last["R_U"]["artists"]
+    size, embedded, nearest = (last[x]["artists"] for x in ("R_U", "embed", "nearest"))
 
     def each(stage: str, count: float) -> float:
         return last[stage]["seconds"] / count
@@ -40,12 +42,13 @@ def main() -> None:
     rows = [
         ("extract", given.tracks * CHUNKS * CHUNK, given.tracks / given.files),
         ("R_U", given.pairs * PLAY, given.pairs * each("R_U", size * given.measured_pairs)),
-        ("embed", items * WIDTH, items * each("embed", size)),
+        ("embed", items * WIDTH, items * each("embed", embedded)),
         (
             "neighbours, exact",
             items * K * 12,
-            items * each("nearest", min(size, QUERIES)) * items / size,
+            items * each("nearest", min(nearest, QUERIES)) * items / nearest,
         ),
+        ("neighbours, in cells", items * K * 12, items * IN_CELLS * (items / 1e6) ** 0.5),
     ]
     print("| stage | bytes | core hours | cost |\n|---|---|---|---|")
     for stage, size_of, seconds in rows:

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from matplotlib.figure import Figure
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -30,13 +29,18 @@ DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "gallery"
 VIEW = {"width": 1100, "height": 700}
 COLOURS = 96
-SIZES = ("1000", "3000", "9000")  # artists
 HEAD = """# Gallery
 
 Real outputs, all of the world that `undersong demo` generates: 300 artists who do not exist, with
 audio, listeners and relations. `scripts/gallery` makes every text and picture of this page again.
 Numbers of a generated world say nothing about real music: those stand in
 [reproduction](reproduction.md) and [their order](ranking.md).
+"""
+GROWTH = """## How time grows
+
+`benchmarks/growth.py`, on catalogues of `undersong twin`; [at any size](scale.md) says more.
+
+![Processor time and memory of every stage, from a thousand artists to a million](growth.svg)
 """
 
 
@@ -47,7 +51,7 @@ def main() -> None:
     run(demo, "publish run shelf")
     run(demo, "report shelf report.html")
     export(demo)
-    page = [HEAD, *commands(demo), *pictures(demo), growth(demo)]
+    page = [HEAD, *commands(demo), *pictures(demo), GROWTH]
     (DOCS / "gallery.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 
@@ -145,34 +149,6 @@ def pictures(demo: Path) -> Iterator[str]:
         for part in ("data", "accuracy", "map"):
             yield shoot(browser, file, f"report-{part}", f"Section {part}", part=f"#{part}")
         browser.close()
-
-
-def growth(demo: Path) -> str:
-    """How time grows with the catalogue: measured on generated ones, and drawn."""
-    stages = ("read", "R_U", "nearest")
-    found = demo / "growth.json"
-    words = ["--sizes", *SIZES, "--plays", "50", "--stages", *stages, "--out", str(found)]
-    subprocess.run([sys.executable, DOCS.parent / "benchmarks/growth.py", *words], check=True)
-    measured = json.loads(found.read_text(encoding="utf-8"))
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="artists", ylabel="processor time, s")
-    axes.set(xscale="log", yscale="log")
-    for stage, mark in zip(stages, "os^", strict=True):
-        rows = measured["stages"][stage]
-        name = f"{stage}: n^{measured['exponents'][stage]['seconds']:.2f}"
-        places = [x["artists"] for x in rows], [x["seconds"] for x in rows]
-        axes.plot(*places, mark + "-", color="0.25", markersize=5, label=name)
-    axes.set_xticks(list(map(int, SIZES)), [f"{int(x):,}" for x in SIZES])
-    axes.minorticks_off()
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(PICTURES / "growth.png", dpi=120)
-    told = "Reading a catalogue, R_U, and the nearest of 1,000 artists, from small to large"
-    return (
-        "## How time grows\n\n`benchmarks/growth.py`, on catalogues of `undersong twin` with 50 "
-        "plays an artist; [at any size](scale.md) has the other stages.\n\n"
-        f"![{told}](gallery/growth.png)\n\n*{told}.*\n"
-    )
 
 
 @contextmanager

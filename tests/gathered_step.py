@@ -1,9 +1,12 @@
 """One step of training, for `torchrun`: writes the loss and the gradients to OUT.FORM.PROCESS.
 
+OUT.threads.PROCESS names the threads that talked to the others and still run after the end.
+
 torchrun --nproc-per-node 2 tests/gathered_step.py OUT FORM ...
 """
 
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -39,5 +42,9 @@ def step(form):
 
 if __name__ == "__main__":
     with workers.together():
+        here = workers.number()
+        torch.optim.AdamW([torch.zeros(1)])  # as training makes one, which loads more of torch
         for form in sys.argv[2:]:
-            save_file(step(form), f"{sys.argv[1]}.{form}.{workers.number()}")
+            save_file(step(form), f"{sys.argv[1]}.{form}.{here}")
+    running = [x.read_text().strip() for x in Path("/proc/self/task").glob("*/comm")]
+    Path(f"{sys.argv[1]}.threads.{here}").write_text(" ".join(x for x in running if "gloo" in x))

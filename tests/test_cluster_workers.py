@@ -60,6 +60,11 @@ def test_two_processes_with_half_a_batch_each_have_the_loss_of_one_with_all(both
             np.testing.assert_allclose(part[name], alone[name], rtol=1e-5, atol=1e-6)
 
 
+def test_no_thread_of_the_group_outlives_it(both):
+    """One that did would now and then abort its process at the end, after all the work."""
+    assert [Path(f"{both}.threads.{x}").read_text() for x in range(2)] == ["", ""]
+
+
 def trained(folder):
     run = runs.read(folder)
     names = ("artist.interaction", "artist.general", "track.general", "artist.content")

@@ -14,6 +14,10 @@ import torch.distributed as group
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+# Its functions keep, as a default, the group there is when they are loaded. Were that only once the
+# first optimizer needs them, the group would outlive its end, and its threads abort the process.
+from torch.distributed import nn as _early  # noqa: F401
+
 
 @contextmanager
 def together() -> Iterator[None]:

@@ -33,9 +33,9 @@ K = 20
 def split(mapping, data, work):
     """Write a catalogue without a fifth of each user's plays."""
     made, _ = import_tables(mapping, data=data)
-    plays = made.plays.sort("user", "item")
+    plays = made.plays.collect().sort("user", "item")
     out = np.random.default_rng(11).random(len(plays)) < 0.2
-    tables.write(replace(made, plays=plays.filter(~out)), work / "catalogue")
+    tables.write(replace(made, plays=plays.filter(~out).lazy()), work / "catalogue")
     plays.filter(out).write_parquet(work / "held_out.parquet")
 
 
@@ -49,7 +49,7 @@ def measure(work, *, users, first):
     facts = search.facts_of(run, "artist", index)
     linked = set(catalogue.relations["a"]) | set(catalogue.relations["b"])
     print(f"{len(asked)} users, {len(index.embeddings.ids)} artists, recall@{K}")
-    heard = set(catalogue.plays["item"])
+    heard = set(catalogue.plays.collect()["item"])
     rows = {}
     for name, method in methods(catalogue, index, facts).items():
         found = [recall(method(x, seeds), held, linked, heard) for x, seeds, held in asked]
@@ -71,7 +71,7 @@ def questions(catalogue, out):
     kept = catalogue.plays.sort("user", "plays", "item", descending=[False, True, False])
     kept = {
         user: Seeds(tuple(items), tuple(plays))
-        for user, items, plays in kept.group_by("user").agg("item", "plays").rows()
+        for user, items, plays in kept.group_by("user").agg("item", "plays").collect().rows()
     }
     held = dict(out.group_by("user").agg("item").rows())
     able = sorted(x for x in held if x in kept and len(kept[x].ids) >= 5)
@@ -98,7 +98,7 @@ def methods(catalogue, index, facts):
     ids = np.array(catalogue.ids("artist"), dtype=object)
     row = {item: number for number, item in enumerate(ids)}
     plays = listeners(catalogue, "artist")
-    users = catalogue.plays["user"].unique().sort().to_list()
+    users = catalogue.plays.collect()["user"].unique().sort().to_list()
     heard = (plays > 0).astype(np.float32)
     popular = np.asarray(heard.sum(axis=0)).ravel()
     weighed = plays.copy()

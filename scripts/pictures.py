@@ -110,7 +110,7 @@ def export(demo: Path) -> None:
     """Write a listener's history in other spellings, import and merge it, and a file of plays."""
     catalogue = tables.read(demo / "catalogue")
     names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
-    plays = catalogue.plays.filter(pl.col("kind") == "artist")
+    plays = catalogue.played("artist").collect()
     user = plays.group_by("user").len().sort("len", "user", descending=True)["user"][0]
     own = plays.filter(pl.col("user") == user).sort("plays", "item", descending=True)
     played = [(names[item], int(count)) for item, count in own.select("item", "plays").rows()]

@@ -82,7 +82,7 @@ def small_world(*, groups=5, size=17, users=45, seed=4):
     return Catalogue(
         artists=pl.DataFrame(artists, schema=schema),
         tracks=pl.DataFrame(tracks, schema=ITEMS["track"], orient="row"),
-        plays=pl.DataFrame(plays, schema=PLAYS, orient="row"),
+        plays=pl.LazyFrame(plays, schema=PLAYS, orient="row"),
         relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
         fields=(
             Field("genre", "artist", "category", "genre"),

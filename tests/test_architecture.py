@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 ORDER = [
     "errors", "files", "children", "progress", "terminal", "settings", "embeddings", "arrays",
     "catalogue.tables", "catalogue.faults", "catalogue.check", "catalogue.splits",
-    "catalogue.describe", "catalogue.about", "twin", "retrieval.facts",
+    "catalogue.describe", "catalogue.about", "catalogue.plays", "twin", "retrieval.facts",
     "sources.sheets", "sources.mapping", "sources.columns", "sources.readings", "sources.matrices",
     "sources.inheritance", "sources.tables",
     "audio.waveform", "audio.confine", "audio.ffmpeg", "audio.file", "audio.logmel",

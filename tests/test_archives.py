@@ -89,7 +89,7 @@ def test_names_that_point_outside_write_nothing_there(tmp_path, form):
         path.write_bytes(tar(*map(file, NAMES)))
     result = run(path, inside / "home")
     assert result.exit_code == 0, result.output
-    assert tables.read(inside / "home").plays["plays"].to_list() == [len(NAMES)]
+    assert tables.read(inside / "home").plays.collect()["plays"].to_list() == [len(NAMES)]
     assert all(x == path or (inside / "home") in x.parents for x in everything(tmp_path))
 
 
@@ -173,7 +173,7 @@ def test_a_line_without_an_end_is_passed_over_in_bounded_memory(tmp_path):
     path.write_bytes(LINE + b"x" * (3 << 20) + b"\n" + LINE)
     home = tmp_path / "home"
     assert run(path, home).exit_code == 0
-    assert tables.read(home).plays["plays"].to_list() == [2]
+    assert tables.read(home).plays.collect()["plays"].to_list() == [2]
     assert "2,a line of more than 1 MiB" in (home / "failures.csv").read_text()
 
 

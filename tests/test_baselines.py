@@ -20,7 +20,7 @@ def catalogue(*, pairs=(), heard=(), **columns):
     artists = pl.DataFrame({"id": IDS, "name": IDS, "split": [None] * 7, **columns})
     return Catalogue(
         artists=artists.with_columns(pl.col("split").cast(pl.String)),
-        plays=pl.DataFrame([("artist", *x) for x in heard], schema=PLAYS, orient="row"),
+        plays=pl.LazyFrame([("artist", *x) for x in heard], schema=PLAYS, orient="row"),
         relations=pl.DataFrame(
             [("artist", a, b, "s") for a, b in pairs], schema=RELATIONS, orient="row"
         ),

@@ -35,7 +35,7 @@ def catalogue(tmp_path) -> Catalogue:
                 if name not in ("id", "artist")
             )
         ),
-        plays=pl.DataFrame({"kind": "track", "user": ["u"], "item": ["t2"], "plays": [2.5]}),
+        plays=pl.LazyFrame({"kind": "track", "user": ["u"], "item": ["t2"], "plays": [2.5]}),
         relations=pl.DataFrame({"kind": "artist", "a": ["007"], "b": ["é"], "source": ["s"]}),
         fields=(
             Field("tags", "artist", "tags", "genre", withheld=True),

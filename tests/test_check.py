@@ -209,7 +209,7 @@ def catalogue():
             schema={"id": pl.String, "name": pl.String, "split": pl.String},
         ),
         relations=pl.DataFrame({"kind": "artist", "a": ["a"], "b": ["c"], "source": ["press"]}),
-        plays=pl.DataFrame({"kind": "artist", "user": ["u"], "item": ["b"], "plays": [2.0]}),
+        plays=pl.LazyFrame({"kind": "artist", "user": ["u"], "item": ["b"], "plays": [2.0]}),
         features={("sound", "artist"): Embeddings(("a", "c"), np.ones((2, 4), np.float32))},
     )
 

@@ -34,7 +34,7 @@ def catalogue() -> Catalogue:
             pl.lit(None, pl.Float64).alias("popularity"),
             pl.lit(None, pl.String).alias("split"),
         ),
-        plays=pl.DataFrame(
+        plays=pl.LazyFrame(
             {
                 "kind": "artist",
                 "user": ["u1", "u2", "u2"],

@@ -94,7 +94,7 @@ def put(folder):
     artists = world.artists.with_columns(pl.col("judge").list.first()).drop("split")
     artists.write_csv(data / "artists.csv")
     world.tracks.select("id", "artist", "title").write_csv(data / "tracks.csv")
-    world.plays.drop("kind").write_csv(data / "plays.csv")
+    world.played("artist").collect().write_csv(data / "plays.csv")
     world.relations.drop("kind").write_csv(data / "relations.csv")
     features = world.features["descriptors", "track"]
     columns = {f"f{x}": features.vectors[:, x] for x in range(features.vectors.shape[1])}

@@ -125,7 +125,7 @@ def test_what_is_shared_is_what_the_catalogue_says(opened, every_reason):
     world = small_world()
     tags = dict(world.artists.select("id", "genre").iter_rows())
     players, related = {}, {}
-    for user, item in world.plays.select("user", "item").iter_rows():
+    for user, item in world.plays.collect().select("user", "item").iter_rows():
         players.setdefault(item, set()).add(user)
     for a, b in world.relations.select("a", "b").iter_rows():
         related.setdefault(a, set()).add(b)
@@ -179,7 +179,7 @@ def test_sentences_on_what_is_not_known_are_true(opened, every_reason):
     world = small_world()
     facts = {x["id"]: x for x in world.artists.iter_rows(named=True)}
     linked = set(world.relations["a"]) | set(world.relations["b"])
-    played = set(world.plays["item"])
+    played = set(world.plays.collect()["item"])
     said = {}
     for _, _, why in every_reason:
         for one in (why.asked, why.answered):

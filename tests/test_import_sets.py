@@ -60,7 +60,7 @@ def test_hetrec_gives_plays_and_the_tags_of_most_users_first(tmp_path):
         ("1", "Änn", ["café", "chillout"]),
         ("2", "Bob", None),
     ]
-    assert catalogue.plays.select("user", "item", "plays").rows() == [
+    assert catalogue.plays.collect().select("user", "item", "plays").rows() == [
         ("5", "1", 13883),
         ("5", "2", 11),
         ("6", "1", 3),
@@ -77,8 +77,8 @@ def test_the_original_of_hetrec_is_read_whole(tmp_path):
     if not path.exists():
         pytest.skip(f"{path} is not there")
     catalogue = imported("hetrec", path, tmp_path / "home")
-    assert (len(catalogue.artists), len(catalogue.plays)) == (17_632, 92_834)
-    assert catalogue.plays["user"].n_unique() == 1_892
+    assert (len(catalogue.artists), catalogue.count_plays()) == (17_632, 92_834)
+    assert catalogue.plays.collect()["user"].n_unique() == 1_892
     assert failed_lines(tmp_path / "home") == []
 
 
@@ -192,7 +192,7 @@ def test_mlhd_is_read_from_packed_files_in_an_archive(tmp_path, pack):
     catalogue = imported("mlhd", path, tmp_path / "home")
     assert catalogue.artists.select("id", "name").rows() == [(ANN, None), (BOB, None)]
     assert catalogue.tracks.select("id", "artist", "title").rows() == [(ONE, ANN, None)]
-    assert catalogue.plays.filter(kind="artist").select("user", "item", "plays").rows() == [
+    assert catalogue.played("artist").collect().rows() == [
         ("u1", ANN, 2),
         ("u1", BOB, 1),
         ("u2", ANN, 2),

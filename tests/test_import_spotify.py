@@ -61,7 +61,7 @@ def test_streams_become_plays_and_skips_do_not(tmp_path):
     assert "1 others name no artist" in result.output
     catalogue = tables.read(home)
     assert check_catalogue(home) == ()
-    tracks = catalogue.plays.filter(pl.col("kind") == "track")
+    tracks = catalogue.plays.collect().filter(pl.col("kind") == "track")
     assert tracks.select("user", "item", "plays").rows() == [("pia", "ann/one", 2)]
     assert catalogue.ids("track") == ("ann/one", "ann/two")
 

@@ -229,7 +229,7 @@ def test_where_keeps_rows_and_all_that_belongs_to_the_others_is_counted_and_left
         ("t1", "a", 5),
         ("t2", "b", None),
     ]
-    assert catalogue.plays.rows() == [
+    assert catalogue.plays.collect().rows() == [
         ("artist", "u1", "a", 5),
         ("artist", "u2", "c", 1.5),
         ("track", "u1", "t1", 2),

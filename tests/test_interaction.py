@@ -33,7 +33,7 @@ def world(*, groups=4, size=9, users=60):
     )
     catalogue = Catalogue(
         artists,
-        plays=pl.DataFrame(plays, schema=PLAYS, orient="row"),
+        plays=pl.LazyFrame(plays, schema=PLAYS, orient="row"),
         relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
     )
     parts = np.array(["train", "validation", "train", "train", "test"] * n)[:n].astype("<U10")

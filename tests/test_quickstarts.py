@@ -45,7 +45,7 @@ def write_tables():
         pl.col("judge").list.join("|"),
     )
     artists.write_csv("artists.csv")
-    world.plays.drop("kind").rename({"item": "artist"}).write_csv("plays.csv")
+    world.played("artist").collect().rename({"item": "artist"}).write_csv("plays.csv")
     world.relations.select("a", "b").write_csv("relations.csv")
 
 

@@ -54,7 +54,7 @@ def test_tastes_take_turns_in_proportion_and_no_seed_is_an_answer():
 def listening_of(world):
     """Each item of the index -> {user: ln(1 + plays)} of unit length."""
     rows = {item: {} for item in IDS}
-    for kind, user, item, plays in world.plays.rows():
+    for kind, user, item, plays in world.plays.collect().rows():
         if kind == "artist" and item in rows and plays > 0:
             rows[item][user] = np.log1p(plays)
     found = []
@@ -163,7 +163,7 @@ def test_listeners_stand_by_the_order_of_the_index_and_nobody_is_all_zeros():
     strange = (IDS[3], "not in the catalogue", IDS[83], IDS[0])
     units = listeners_of(WORLD, "artist", strange)
     listens = listening_of(WORLD)
-    users = sorted(set(WORLD.plays["user"]))
+    users = sorted(set(WORLD.plays.collect()["user"]))
     assert units.shape == (4, len(users))
     expected = [[listens[row].get(user, 0.0) for user in users] for row in (3, 83, 0)]
     np.testing.assert_allclose(units.toarray()[[0, 2, 3]], expected)
@@ -183,7 +183,7 @@ def test_an_artist_has_no_more_answers_than_its_cap():
 
 
 def test_a_user_of_the_catalogue_has_their_own_plays_as_seeds():
-    own = WORLD.plays.filter(pl.col("user") == "u7")
+    own = WORLD.plays.collect().filter(pl.col("user") == "u7")
     found = seeds_of_user(WORLD, "artist", "u7")
     played = dict(own.select("item", "plays").rows())
     assert dict(zip(found.ids, found.plays, strict=True)) == played

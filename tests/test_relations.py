@@ -4,8 +4,10 @@ import pytest
 from scipy import sparse
 
 from undersong import relations
+from undersong.catalogue import plays as catalogue_plays
+from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
-from undersong.errors import DataError
+from undersong.errors import ArtifactError, DataError
 
 
 def catalogue(*, pairs=(), plays=(), **fields):
@@ -26,7 +28,7 @@ def catalogue(*, pairs=(), plays=(), **fields):
         relations=pl.DataFrame(
             [("artist", a, b, "s") for a, b in pairs], schema=RELATIONS, orient="row"
         ),
-        plays=pl.DataFrame([("artist", *x) for x in plays], schema=PLAYS, orient="row"),
+        plays=pl.LazyFrame([("artist", *x) for x in plays], schema=PLAYS, orient="row"),
         fields=tuple(known),
     )
 
@@ -157,13 +159,22 @@ def test_plays_read_block_by_block_are_those_of_the_whole_table(monkeypatch):
     said = [("u", "a", 2.0), ("v", "c", 5.0), ("u", "a", 1.5), ("w", "e", 0.0), ("t", "b", 3.0)]
     known = catalogue(plays=[*said, ("v", "a", 7.0), ("s", "strange", 4.0)])
     whole = relations.listeners(known, "artist").toarray()
-    monkeypatch.setattr(relations, "PLAYS_AT_ONCE", 2)
+    monkeypatch.setattr(catalogue_plays, "AT_ONCE", 2)
     by_blocks = relations.listeners(known, "artist")
     assert (by_blocks.toarray() == whole).all()
     assert whole.shape == (4, 7)  # s, t, u, v: nobody plays less than something
     assert whole[2].tolist() == [3.5, 0, 0, 0, 0, 0, 0]
     assert whole[3].tolist() == [7, 0, 5, 0, 0, 0, 0]
     assert relations.listeners(catalogue(), "artist").shape == (0, 7)
+
+
+def test_plays_that_another_import_replaced_are_said_to_be_gone(tmp_path):
+    tables.write(catalogue(plays=PLAYS_OF), tmp_path)
+    opened = tables.read(tmp_path)
+    assert relations.listeners(opened, "artist").nnz == len(PLAYS_OF)
+    tables.write(catalogue(plays=PLAYS_OF), tmp_path)
+    with pytest.raises(ArtifactError, match="any more .*plays.parquet.*; was it imported again"):
+        relations.listeners(opened, "artist")
 
 
 def test_an_item_that_nobody_plays_has_no_listeners():

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from undersong.catalogue.plays import numbered
 from undersong.catalogue.tables import Catalogue, Field, Kind, Role, rows_of
 from undersong.errors import DataError
 
@@ -22,7 +23,6 @@ QUANTILES = 5
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
 USERS_AT_ONCE = 2**12  # whose plays of popular items are a dense matrix
 SPARSE = 8  # an item that meets fewer than n / 8 is counted by sorting what it meets
-PLAYS_AT_ONCE = 2**20  # whose users and items are looked up: names take most memory
 WALKS = 512  # items whose walks of two steps are held at once
 ASKING = 4096  # validation items at most that say when to stop
 AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
@@ -147,17 +147,9 @@ def same_or_similar_artist(
 
 def listeners(catalogue: Catalogue, kind: Kind) -> sparse.csr_matrix:
     """Who plays what: (users, n) float32, plays of every user and item."""
-    wanted = (pl.col("kind") == kind) & (pl.col("plays") > 0)
-    items = pl.DataFrame({"item": catalogue.ids(kind)}).with_row_index("column")
-    named = catalogue.plays.lazy().filter(wanted).select(pl.col("user").unique().sort())
-    users = named.collect().with_row_index("row")
-    blocks = [pl.DataFrame(schema={"row": pl.UInt32, "column": pl.UInt32, "plays": pl.Float32})]
-    for some in catalogue.plays.iter_slices(PLAYS_AT_ONCE):
-        found = some.filter(wanted).join(items, on="item").join(users, on="user")
-        blocks.append(found.select("row", "column", pl.col("plays").cast(pl.Float32)))
-    cells = pl.concat(blocks)
-    where = (cells["row"].to_numpy(), cells["column"].to_numpy())
-    return sparse.csr_matrix((cells["plays"].to_numpy(), where), shape=(len(users), len(items)))
+    heard = numbered(catalogue, kind)
+    cells = (heard.plays, (heard.user, heard.item))
+    return sparse.coo_matrix(cells, shape=(heard.users, len(catalogue.items(kind)))).tocsr()
 
 
 def shared_listeners(

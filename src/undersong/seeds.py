@@ -66,8 +66,9 @@ def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
         If there is no catalogue, or nobody of this id plays anything of this kind; where the id
         looks like the path of a file, which was then mistyped, this is said.
     """
-    named = None if catalogue is None else catalogue.plays.filter(pl.col("user") == user)
-    if (named is None or named.is_empty()) and _names_a_file(user):
+    of_user = pl.col("user") == user
+    named = catalogue is not None and len(catalogue.plays.filter(of_user).head(1).collect())
+    if not named and _names_a_file(user):
         beside = (x.name for x in Path(user).parent.glob("*") if x.suffix.lower() in LIKELY)
         near = nearest_known(Path(user).name, sorted(beside))
         raise DataError(f"there is no file {user}, nor a user of that name; {near}")
@@ -76,10 +77,10 @@ def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
             f"{user!r} is no file, and the catalogue in which it could be a user is not where it "
             "was; say where with --catalogue"
         )
-    plays = catalogue.plays.filter(pl.col("kind") == kind)
-    own = plays.filter(pl.col("user") == user)
+    own = catalogue.played(kind).filter(of_user).collect()
     if own.is_empty():
-        near = nearest_known(user, plays["user"].unique().sort())
+        users = catalogue.played(kind).select(pl.col("user").unique().sort()).collect()
+        near = nearest_known(user, users["user"])
         raise DataError(f"no user {user!r} plays {kind}s in this catalogue; {near}")
     return _seeds(dict(own.select("item", "plays").rows()), ())
 

@@ -45,9 +45,8 @@ def item_popularity(
     if table.schema.get(column) == pl.Float64 and table[column].count():
         values = table[column].to_numpy().astype(np.float64)
         return np.where(np.isfinite(values), values, -np.inf), f"by {column}"
-    plays = catalogue.plays.filter(pl.col("kind") == kind)
-    if len(plays):
-        totals = plays.group_by("item").agg(pl.col("plays").sum())
+    totals = catalogue.played(kind).group_by("item").agg(pl.col("plays").sum()).collect()
+    if len(totals):
         joined = table.select(item="id").join(totals, on="item", how="left", maintain_order="left")
         return joined["plays"].fill_null(0).to_numpy(), "by number of plays"
     degree = np.asarray(known(catalogue, kind, train).sum(axis=1)).ravel()

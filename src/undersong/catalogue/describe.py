@@ -109,7 +109,8 @@ def relation_counts(catalogue: Catalogue, kind: Kind) -> NDArray[np.int64]:
 def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
     counts = relation_counts(catalogue, kind)
     tail = counts == 0
-    pairs, plays = catalogue.pairs(kind), catalogue.plays.filter(pl.col("kind") == kind)
+    pairs, played = catalogue.pairs(kind), catalogue.played(kind)
+    users, plays = played.select(pl.n_unique("user"), pl.sum("plays")).collect().row(0)
     by_source = pairs.group_by("source").len().sort(["len", "source"], descending=[True, False])
     sources = list(_sources(catalogue, kind))
     readable = [x.there for x in sources if not x.withheld]
@@ -135,8 +136,8 @@ def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
             for x in sources
         ),
         without_source=int((~np.any(readable, axis=0)).sum()) if readable else len(counts),
-        users=plays["user"].n_unique(),
-        plays=float(plays["plays"].sum()),
+        users=users,
+        plays=float(plays),
     )
 
 
@@ -156,9 +157,10 @@ def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
             yield _Source(name, width, _among(items["id"], ids))
         elif kind == "artist":
             yield _Source(name, f"{width}, of a track", _with_track(catalogue, ids))
-    played = catalogue.plays.filter((pl.col("kind") == kind) & (pl.col("plays") > 0))
-    if len(played):
-        yield _Source("plays", "", _among(items["id"], played["item"]))
+    played = catalogue.played(kind).filter(pl.col("plays") > 0)
+    heard_of = played.select(pl.col("item").unique()).collect()["item"]
+    if len(heard_of):
+        yield _Source("plays", "", _among(items["id"], heard_of))
     heard = catalogue.tracks.filter(pl.col("path").is_not_null())["id"]
     if len(heard):
         own = kind == "track"

@@ -123,7 +123,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All tables in memory, ids as the user gave them.
+    """All tables, ids as the user gave them; ``plays`` is read from its file when asked for.
 
     Every table has at least the columns listed in the module's docstring; nullable everywhere
     but in ids. ``tracks``, ``plays`` and ``relations`` may have no row. ``extracted`` is the folder
@@ -133,7 +133,7 @@ class Catalogue:
 
     artists: pl.DataFrame
     tracks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEMS["track"]))
-    plays: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PLAYS))
+    plays: pl.LazyFrame = field(default_factory=lambda: pl.LazyFrame(schema=PLAYS))
     relations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RELATIONS))
     fields: tuple[Field, ...] = ()
     features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
@@ -167,13 +167,21 @@ class Catalogue:
         """Known relations of one kind of item: a, b, source."""
         return self.relations.filter(pl.col("kind") == kind).drop("kind")
 
+    def played(self, kind: Kind) -> pl.LazyFrame:
+        """Plays of one kind of item: user, item, plays; read when collected."""
+        return self.plays.filter(pl.col("kind") == kind).drop("kind")
+
+    def count_plays(self) -> int:
+        """Count the rows of plays, of both kinds."""
+        return int(self.plays.select(pl.len()).collect().item())
+
 
 def write(catalogue: Catalogue, folder: Path) -> None:
     """Write a catalogue; a crash leaves the old one or the new one, never a mixture."""
     tables = {
         "artists": catalogue.artists,
         "tracks": catalogue.tracks,
-        "plays": catalogue.plays,
+        "plays": catalogue.plays.collect(),
         "relations": catalogue.relations,
     }
     with replacing_tables(
@@ -242,7 +250,7 @@ def read(folder: Path) -> Catalogue:
     return Catalogue(
         artists=_read_table(home / "artists.parquet", columns["artist"]),
         tracks=_read_table(home / "tracks.parquet", columns["track"]),
-        plays=_read_table(home / "plays.parquet", PLAYS),
+        plays=_scan_table(home / "plays.parquet", PLAYS),
         relations=_read_table(home / "relations.parquet", RELATIONS),
         fields=fields,
         features={
@@ -276,12 +284,22 @@ def rows_of(wanted: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
 
 
 def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    _scan_table(path, columns)
     try:
-        table = pl.read_parquet(path)
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+
+
+def _scan_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """Open a table without reading its rows."""
+    try:
+        table = pl.scan_parquet(path, glob=False)
+        schema = table.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
     for name, want in columns.items():
-        found = table.schema.get(name)
+        found = schema.get(name)
         if found != want:
             raise ArtifactError(f"{path}: column {name!r} is {found}, expected {want}; {REMEDY}")
     return table

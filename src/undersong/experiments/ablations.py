@@ -110,7 +110,7 @@ def _rows(catalogue: Catalogue, kind: Kind) -> Iterator[Ablation]:
 def sources_in(catalogue: Catalogue, kind: Kind) -> tuple[str, ...]:
     """Name the sources that GRM may read: E_C, E_U and the fields that are not withheld."""
     heard = bool(catalogue.features) or catalogue.tracks["path"].count() > 0
-    played = (catalogue.plays["kind"] == kind).any()
+    played = len(catalogue.played(kind).head(1).collect()) > 0
     learned = [x for x, there in zip(KNOWN_OF_EACH, (heard, played), strict=True) if there]
     return (*learned, *(x.name for x in catalogue.fields_of(kind) if not x.withheld))
 

@@ -29,6 +29,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.catalogue.plays import numbered
 from undersong.catalogue.tables import Catalogue, Field, Kind, rows_of
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
@@ -38,7 +39,6 @@ from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
 FORMAT = 1
-PLAYS_AT_ONCE = 2**20
 AUDIO, LISTENERS, TAGS = "audio", "listeners", "genres and tags"
 RELATIONS = "relations"
 OF_THEMSELVES = (AUDIO, LISTENERS, TAGS, RELATIONS)  # no field is mistaken for one of these
@@ -286,20 +286,11 @@ def _tags(catalogue: Catalogue, kind: Kind, groups: dict[str, tuple[str, ...]]) 
 
 
 def _listeners(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
-    """Who plays each item, as numbers of users, ascending; a block of plays at a time."""
+    """Who plays each item, as numbers of users, ascending."""
     ids = catalogue.items(kind).select("id").with_row_index("row")
-    played = pl.col("kind") == kind, pl.col("plays") > 0
-    users = catalogue.plays.lazy().filter(*played).select(pl.col("user").unique().sort()).collect()
-    users = users.with_row_index("listeners")
-    pairs = [
-        some.filter(*played)
-        .join(users, on="user")
-        .join(ids, left_on="item", right_on="id")
-        .select("row", "listeners")
-        for some in catalogue.plays.iter_slices(PLAYS_AT_ONCE)
-    ]
-    empty = pl.DataFrame(schema={"row": pl.UInt32, "listeners": pl.UInt32})
-    each = pl.concat([empty, *pairs]).group_by("row")
+    heard = numbered(catalogue, kind)
+    pairs = {"row": heard.item.view(np.uint32), "listeners": heard.user.view(np.uint32)}
+    each = pl.DataFrame(pairs).group_by("row")
     # Of each item alone: `unique` of all pairs would hold a table of them.
     lists = each.agg(pl.col("listeners").unique().sort())
     return lists.join(ids, on="row").select("id", "listeners")

@@ -158,7 +158,7 @@ def _combine(
         kind: {name: {k[1]: now for k, now in known.items() if k[0] == name} for name in sources}
         for kind, known in ids.items()
     }
-    plays, relations = [pl.DataFrame(schema=PLAYS)], [pl.DataFrame(schema=RELATIONS)]
+    plays, relations = [pl.LazyFrame(schema=PLAYS)], [pl.DataFrame(schema=RELATIONS)]
     for name, one in sources.items():
         users = (
             pl.col("user") if same_users else (pl.lit(f"{name}:") + pl.col("user")).alias("user")
@@ -185,7 +185,7 @@ def _combine(
     return Catalogue(
         artists=combining.items(sources, "artist", named, fields),
         tracks=combining.items(sources, "track", named, fields),
-        plays=every.group_by(order).agg(pl.col("plays").sort().sum()).sort(order),
+        plays=every.group_by(order).agg(pl.col("plays").sort().sum()).sort(order).collect().lazy(),
         relations=apart.unique().sort(*RELATIONS),
         fields=fields,
         features=combining.features(sources, named),

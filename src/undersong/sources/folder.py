@@ -112,7 +112,7 @@ def import_folder(
         duplicates=len(files) - len(plain.tracks),
         artists=len(made.artists),
         tracks=len(made.tracks),
-        plays=len(made.plays),
+        plays=made.count_plays(),
         relations=len(made.relations),
         pairs=pairs,
     )

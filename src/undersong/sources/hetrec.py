@@ -52,7 +52,7 @@ def read(path: Path, failures: Failures) -> Imported:
     artists = artists.join(_tags(rows), on="id", how="left", maintain_order="left")
     catalogue = Catalogue(
         artists=artists,
-        plays=_plays(rows, set(artists["id"]), failures),
+        plays=_plays(rows, set(artists["id"]), failures).lazy(),
         fields=(Field("tags", "artist", "tags", "genre"),),
         origins=(ORIGIN,),
     )

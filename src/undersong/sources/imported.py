@@ -126,7 +126,7 @@ def text(imported: Imported) -> str:
     found = imported.catalogue
     counts = (
         f"{len(found.artists):,} artists, {len(found.tracks):,} tracks, "
-        f"{len(found.plays):,} plays, {len(found.relations):,} relations"
+        f"{found.count_plays():,} plays, {len(found.relations):,} relations"
     )
     return "\n".join((*imported.notes, counts))
 

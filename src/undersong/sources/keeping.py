@@ -22,13 +22,15 @@ def keep(new: Catalogue, old: Catalogue) -> Catalogue:
     artists by their name. Items with plays, relations or features stay even without a file.
     """
     ids: dict[Kind, Mapping[str, str]] = {kind: dict(_changed(new, old, kind)) for kind in KINDS}
-    plays = _follow(old.plays, ids, "item")
+    plays = _follow(old.plays.collect(), ids, "item")
     relations = _follow(old.relations, ids, "a", "b").with_columns(
         pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
     )
     kept = replace(
         old,  # and with it whatever else a catalogue says
-        plays=plays.group_by("kind", "user", "item", maintain_order=True).agg(pl.sum("plays")),
+        plays=plays.group_by("kind", "user", "item", maintain_order=True)
+        .agg(pl.sum("plays"))
+        .lazy(),
         relations=relations.filter(pl.col("a") != pl.col("b")).unique(maintain_order=True),
         features={key: _features(x, ids[key[1]]) for key, x in old.features.items()},
         fields=(*new.fields, *(x for x in old.fields if (x.kind, x.name) not in MADE)),
@@ -78,7 +80,8 @@ def _features(given: Embeddings, changed: Mapping[str, str]) -> Embeddings:
 def _named(catalogue: Catalogue, kind: Kind) -> pl.Series:
     """List the ids that plays, relations and features name."""
     pairs = catalogue.pairs(kind)
-    named = [pairs["a"], pairs["b"], catalogue.plays.filter(pl.col("kind") == kind)["item"]]
+    played = catalogue.played(kind).select(pl.col("item").unique()).collect()
+    named = [pairs["a"], pairs["b"], played["item"]]
     named += [
         pl.Series(x.ids, dtype=pl.String) for (_, of), x in catalogue.features.items() if of == kind
     ]

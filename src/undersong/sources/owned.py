@@ -120,7 +120,7 @@ def owned(
     catalogue = replace(
         catalogue,
         tracks=tracks,
-        plays=pl.concat(counts),
+        plays=pl.concat(counts).lazy(),
         audio_root=music.resolve() if music else None,
         origins=(origin,),
     )

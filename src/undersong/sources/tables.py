@@ -149,9 +149,9 @@ def _catalogue(mapping: Mapping, found: _Collected) -> Catalogue:
     catalogue = Catalogue(
         artists=row_free(found.items["artist"]),
         tracks=row_free(found.items["track"]) if "track" in found.items else empty,
-        plays=plays.group_by("kind", "user", "item", maintain_order=True).agg(
-            pl.col("plays").sum()
-        ),
+        plays=plays.group_by("kind", "user", "item", maintain_order=True)
+        .agg(pl.col("plays").sum())
+        .lazy(),
         relations=relations.unique(maintain_order=True),
         fields=tuple(x.field(name, kind) for kind, table in tables for name, x in table.fields),
         features={key: _embeddings(reading) for key, reading in found.features.items()},

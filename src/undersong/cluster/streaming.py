@@ -19,7 +19,11 @@ from undersong.audio.waveform import FRAMES, Undecodable
 from undersong.cluster.connection import failures, processors
 from undersong.errors import UndersongError
 
-FILES = 64  # of one task, at most: at the end a processor waits for no more than these
+# Of one task at most. A processor waits a quarter of a second for each, and at the end as long as
+# another one still works at its last.
+FILES, BLOCKS = 256, 16
+AT_ONCE = 16  # items of a task that are worked at before their rows are packed
+SENT = 2**25  # bytes of rows that a task sends while it goes on
 Row = dict[str, Any]
 
 
@@ -42,6 +46,7 @@ def stream(
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    context.target_max_block_size = SENT
     told = [{"place": place, "item": item} for place, item in enumerate(items)]
     found = ray.data.from_items(told, override_num_blocks=tasks)
     rows = found.map_batches(
@@ -66,15 +71,17 @@ def _tasks(items: int, *, a_task: int, processors: int) -> int:
     return min(items, -(-items // (a_task * processors)) * processors)
 
 
-def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Any:
-    """Apply a function to the items of an Arrow table, and keep their numbers."""
+def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Iterator[Any]:
+    """Apply a function to the items of an Arrow table, some at a time, and keep their numbers."""
     import pyarrow
 
-    rows = function(table.column("item").to_pylist())
-    places = table.column("place").to_pylist()
-    return pyarrow.Table.from_pylist(
-        [{"place": place, **row} for place, row in zip(places, rows, strict=True)]
-    )
+    for start in range(0, len(table), AT_ONCE):
+        some = table.slice(start, AT_ONCE)
+        rows = function(some.column("item").to_pylist())
+        places = some.column("place").to_pylist()
+        yield pyarrow.Table.from_pylist(
+            [{"place": place, **row} for place, row in zip(places, rows, strict=True)]
+        )
 
 
 def decode_there(paths: Iterable[Path]) -> Iterator[Heard | Undecodable]:
@@ -111,7 +118,7 @@ def vectors_there(
     function: Callable[[int], NDArray[np.float32]], starts: Iterable[int]
 ) -> Iterator[NDArray[np.float32]]:
     """Apply what makes the vectors of a block to every block, as ``map`` does here."""
-    for row in stream(partial(_vectors, function), list(starts), a_task=1):
+    for row in stream(partial(_vectors, function), list(starts), a_task=BLOCKS):
         yield np.frombuffer(row["vectors"], dtype=np.float32).reshape(-1, row["width"])
 
 

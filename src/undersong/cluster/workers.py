@@ -7,16 +7,13 @@ batches. Without others each function here does nothing, and training is that of
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 import torch.distributed as group
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-# Its functions keep, as a default, the group there is when they are loaded. Were that only once the
-# first optimizer needs them, the group would outlive its end, and its threads abort the process.
-from torch.distributed import nn as _early  # noqa: F401
 
 
 @contextmanager
@@ -33,6 +30,10 @@ def together() -> Iterator[None]:
     gpus = torch.cuda.is_available() and enough
     if gpus:
         torch.cuda.set_device(place)
+    # Its functions keep, as a default, the group there is when they are loaded. Were that only once
+    # the first optimizer needs them, the group would outlive its end, and its threads would now and
+    # then abort the process.
+    import_module("torch.distributed.nn")
     group.init_process_group("nccl" if gpus else "gloo")
     try:
         yield

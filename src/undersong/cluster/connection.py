@@ -19,6 +19,7 @@ from undersong.errors import SettingsError, UndersongError
 SECONDS = 10.0  # to wait for an answer of the address
 AHEAD = 2  # tasks a processor that run or wait: more would only fill the memory with results
 RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # last line of a traceback
+ADDED = "\nFailed to apply UDF"  # how advice begins that Ray Data adds to what a task said
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -72,6 +73,7 @@ def failures(work: str) -> Iterator[None]:
     except RayTaskError as error:
         cause = _innermost(error)
         if isinstance(cause, UndersongError):
+            cause.args = (str(cause).partition(ADDED)[0],)
             raise cause from error
         raise UndersongError(
             f"{work}: a worker of the cluster failed with {_raised(error)}; is the same version of "

@@ -1,6 +1,7 @@
 """One step of training, for `torchrun`: writes the loss and the gradients to OUT.FORM.PROCESS.
 
-OUT.threads.PROCESS names the threads that talked to the others and still run after the end.
+OUT.threads.PROCESS has two lines: the threads that talk to the others, and those of them that still
+run after the end.
 
 torchrun --nproc-per-node 2 tests/gathered_step.py OUT FORM ...
 """
@@ -40,11 +41,17 @@ def step(form):
     return found | {"loss": loss.detach(), "rows": torch.tensor(own.stop - own.start)}
 
 
+def talking():
+    """Names of the threads of this process that talk to the others."""
+    running = [x.read_text().strip() for x in Path("/proc/self/task").glob("*/comm")]
+    return " ".join(x for x in running if "gloo" in x)
+
+
 if __name__ == "__main__":
     with workers.together():
         here = workers.number()
         torch.optim.AdamW([torch.zeros(1)])  # as training makes one, which loads more of torch
         for form in sys.argv[2:]:
             save_file(step(form), f"{sys.argv[1]}.{form}.{here}")
-    running = [x.read_text().strip() for x in Path("/proc/self/task").glob("*/comm")]
-    Path(f"{sys.argv[1]}.threads.{here}").write_text(" ".join(x for x in running if "gloo" in x))
+        before = talking()
+    Path(f"{sys.argv[1]}.threads.{here}").write_text(f"{before}\n{talking()}")

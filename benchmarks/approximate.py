@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from undersong import runs
 from undersong.embeddings import Embeddings, unit
 from undersong.retrieval import approximate
-from undersong.retrieval.nearest import by_cosine
+from undersong.retrieval.index import by_cosine
 
 K = 10
 

@@ -25,8 +25,8 @@ from undersong.audio.logmel import BANDS
 from undersong.audio.shards import LogMels
 from undersong.audio.waveform import CHUNKS, FRAMES
 from undersong.losses import cosine, multi_similarity
-from undersong.models.content import AudioEncoder, ContentSettings
-from undersong.training import Schedule, mixed_precision
+from undersong.models.content.network import AudioEncoder, ContentSettings
+from undersong.training.loop import Schedule, mixed_precision
 
 TRACKS = 640  # on disk, in 10 shards
 SHARD = 64  # tracks

@@ -72,7 +72,7 @@ def write_catalogue(home: Path, files: int) -> None:
         if name not in tracks.columns
     )
     artists = pl.DataFrame([{"id": "a", "name": "A", "split": None}], schema=ITEMS["artist"])
-    tables.write(
+    tables.write_catalogue(
         Catalogue(artists, tracks.select(list(ITEMS["track"])), audio_root=home), home / "catalogue"
     )
 

@@ -18,7 +18,7 @@ import av
 import numpy as np
 import soundfile
 
-from undersong.audio.decode import Heard, decode
+from undersong.audio.decode import Decoded, decode
 
 RATE = 48_000  # which all of these formats may have
 SOUNDFILE = {
@@ -56,7 +56,9 @@ def main() -> None:
         paths = written(Path(folder), files=asked.files, seed=asked.seed)
         became: Counter[str] = Counter()
         for found in decode(paths, workers=asked.workers):
-            became["heard" if isinstance(found, Heard) else found.reason.split("(")[0].strip()] += 1
+            became[
+                "heard" if isinstance(found, Decoded) else found.reason.split("(")[0].strip()
+            ] += 1
     for reason, count in became.most_common():
         print(f"{count:6} {reason}")
     answered = sum(became.values())

@@ -18,11 +18,11 @@ from xml.etree import ElementTree
 import httpx
 import orjson
 
+from undersong.runs.reader import RunReader
 from undersong.service.app import make_app
-from undersong.service.dialects.listenbrainz import UUID
-from undersong.service.generation import open_answers
-from undersong.service.settings import ServiceSettings
-from undersong.shelf import Shelf
+from undersong.service.dialects.listenbrainz_labs import UUID
+from undersong.service.options import ServiceSettings
+from undersong.service.snapshot import open_answers
 
 # What each endpoint reads; a question has most of it, and at times something of another.
 LASTFM = "method format artist track mbid limit autocorrect"
@@ -144,7 +144,7 @@ def main() -> None:
     wished = parser.parse_args()
     from starlette.testclient import TestClient
 
-    reader = Shelf(wished.folder, opening=open_answers)
+    reader = RunReader(wished.folder, opening=open_answers)
     known = [
         word
         for items in reader.current.kinds.values()

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import tagged
-from undersong.sources.tag_readers import tag_readers
-from undersong.sources.tags import Unreadable
+from undersong.importers.music.tag_readers import tag_readers
+from undersong.importers.music.tags import Unreadable
 
 TAGS = {
     "title": "Ein Lied",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from undersong.files import replacing
+from undersong.io.files import replacing
 
 PLAYS_OF_EACH, TRACKS_OF_EACH = 20, 0
 FROM = 10_000  # artists, from which on growth is fitted: below, what is fixed weighs
@@ -124,7 +124,7 @@ def exponent(rows: list[dict[str, float]], name: str) -> float:
 
 def generate(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Write a twin."""
-    from undersong.twin import make_twin
+    from undersong.lab.synthetic.twin import make_twin
 
     return lambda: make_twin(
         place, artists=size, tracks=TRACKS_OF_EACH * size, plays=plays * size, seed=1
@@ -135,7 +135,7 @@ def read(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Read the catalogue."""
     from undersong.catalogue import tables
 
-    return lambda: tables.read(place)
+    return lambda: tables.read_catalogue(place)
 
 
 def listening(place: Path, size: int, plays: int) -> Callable[[], object]:
@@ -143,7 +143,7 @@ def listening(place: Path, size: int, plays: int) -> Callable[[], object]:
     from undersong import relations
     from undersong.catalogue import tables
 
-    matrix = relations.listeners(tables.read(place), "artist")
+    matrix = relations.listeners(tables.read_catalogue(place), "artist")
     return lambda: relations.shared_listeners(matrix, threshold=1, top=20)
 
 
@@ -151,34 +151,36 @@ def factors(place: Path, size: int, plays: int) -> Callable[[], object]:
     """E_U before it is fine-tuned."""
     from undersong import relations
     from undersong.catalogue import tables
-    from undersong.models.interaction import factorise
+    from undersong.models.interaction.network import factorise
 
-    matrix = relations.listeners(tables.read(place), "artist")
+    matrix = relations.listeners(tables.read_catalogue(place), "artist")
     matrix = matrix[:, np.flatnonzero(matrix.getnnz(axis=0))]
     return lambda: factorise(matrix, 64, seed=1)
 
 
 def general_of(place: Path):
     """Catalogue, sources and settings of GRM on metadata alone."""
-    from undersong import inputs
+    from undersong import features
     from undersong.catalogue import splits, tables
     from undersong.catalogue.splits import SplitSettings
 
-    catalogue = tables.read(place)
+    catalogue = tables.read_catalogue(place)
     parts = splits.split(catalogue, "artist", SplitSettings(), seed=1)
-    encoders = inputs.fit(catalogue, "artist", parts == "train")
-    return catalogue, parts, inputs.read(catalogue.artists, encoders, {})
+    encoders = features.fit(catalogue, "artist", parts == "train")
+    return catalogue, parts, features.read(catalogue.artists, encoders, {})
 
 
 def gathered(place: Path, size: int, plays: int) -> Callable[[], object]:
     """What ranking learns from: how crowded it is around all artists, and lists of some."""
     from undersong import relations
-    from undersong.evidence import Evidence
-    from undersong.stages.ranking import make_lists
+    from undersong.ranking.context import RankingContext
+    from undersong.ranking.training import make_lists
 
     catalogue, parts, sources = general_of(place)
     vectors = untrained(sources)()
-    evidence = Evidence(vectors, sources, relations.known(catalogue, "artist", parts == "train"))
+    evidence = RankingContext(
+        vectors, sources, relations.known(catalogue, "artist", parts == "train")
+    )
     queries, truth = relations.held_out(catalogue, "artist", parts)
     return lambda: make_lists(evidence, queries[:LISTED], truth, count=400)
 
@@ -187,16 +189,19 @@ def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
     """From a run whose answers are by cosine to a shelf: map, answers or cells, vectors."""
     import polars as pl
 
-    from undersong import publishing, runs
+    from undersong import runs
+    from undersong.catalogue import attributes
     from undersong.embeddings import Embeddings
-    from undersong.retrieval import facts
+    from undersong.pipeline import publish as publishing
 
     catalogue, _, sources = general_of(place)
     folder, shelf = place / "run", place / "shelf"
     with runs.publishing(folder, {"kind": "artist", "settings": {"run": {"seed": 0}}}) as home:
         found = Embeddings(catalogue.ids("artist"), untrained(sources)())
         found.write(home / "embeddings" / "artist.general.parquet")
-        facts.write(home / facts.FILE, facts.make(catalogue))
+        attributes.write_attributes(
+            home / attributes.ATTRIBUTES_FILE, attributes.make_attributes(catalogue)
+        )
         items = catalogue.artists.select(pl.lit("artist").alias("kind"), "id", "name")
         items.write_parquet(home / "items.parquet")
     return lambda: publishing.publish(folder, shelf)
@@ -204,18 +209,18 @@ def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
 
 def untrained(sources):
     """E_G of all items by a GRM that has not learned yet, as something to do."""
-    from undersong.models.general import GeneralModel, GeneralSettings
-    from undersong.stages import general
+    from undersong.models.general import training
+    from undersong.models.general.network import GeneralModel, GeneralSettings
 
     model = GeneralModel([x.width for x in sources], GeneralSettings()).eval()
-    return lambda: general.embed(model, sources, device="cpu")
+    return lambda: training.embed(model, sources, device="cpu")
 
 
 def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Steps of GRM, without validation in between."""
-    from undersong.models.general import GeneralSettings
-    from undersong.stages.general import train_general
-    from undersong.training import Schedule
+    from undersong.models.general.network import GeneralSettings
+    from undersong.models.general.training import train_general
+    from undersong.training.loop import Schedule
 
     catalogue, parts, sources = general_of(place)
     everything = np.full_like(parts, "train")
@@ -241,12 +246,14 @@ def embed(place: Path, size: int, plays: int) -> Callable[[], object]:
 def nearest(place: Path, size: int, plays: int) -> Callable[[], object]:
     """The nearest of up to 1,024 artists among all, exactly."""
     from undersong.embeddings import Embeddings, unit
-    from undersong.search import Index, Request, retrieve
+    from undersong.retrieval.index import Index
+    from undersong.retrieval.neighbours import search
+    from undersong.retrieval.query import Query
 
     vectors = unit(np.random.default_rng(1).normal(size=(size, 128)).astype(np.float32))
     index = Index(Embeddings(tuple(map(str, range(size))), vectors))
     rows = np.arange(min(size, QUERIES))
-    return lambda: [None for _ in retrieve(index, rows, request=Request(k=K))]
+    return lambda: [None for _ in search(index, rows, request=Query(k=K))]
 
 
 STAGES: dict[str, Callable[[Path, int, int], Callable[[], object]]] = {

@@ -5,7 +5,7 @@
 Every artist asks by the order that evaluation judges, which saw no relation of validation and test
 artists. Compared, paired over the validation artists that ask: nothing; a penalty on how often an
 item is shown; local scaling of the scores (CSLS); the same of the plain cosine; and what
-`undersong.retrieval.hubs` does with several limits.
+`undersong.retrieval.hubness` does with several limits.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from undersong import ranker as ranker_file
 from undersong import relations, runs
 from undersong.catalogue import tables
-from undersong.evaluation.comparison import sources_of
-from undersong.evidence import Evidence
-from undersong.ranker import KNOWN, answer
-from undersong.retrieval import hubs
+from undersong.evaluation.compare import sources_of
+from undersong.ranking import ranker as ranker_file
+from undersong.ranking.context import RankingContext
+from undersong.ranking.ranker import KNOWN, rerank
+from undersong.retrieval import hubness
 
 DEEP, SHORT, BLOCK, NEAR = 200, 10, 128, 10
 
@@ -32,7 +32,7 @@ def collect(ranker, evidence):
     confidence = np.zeros((n, count), np.float32)
     for start in range(0, n, BLOCK):
         some = np.arange(start, min(start + BLOCK, n))
-        found = answer(ranker, evidence, some)
+        found = rerank(ranker, evidence, some)
         rows[some], scores[some] = found.candidates, found.scores
         confidence[some] = found.confidence
     return {"rows": rows, "scores": scores, "confidence": confidence}
@@ -105,8 +105,8 @@ def variants(lists, vectors):
     for weight in (0.1, 0.25):
         yield "learned", f"local scaling {weight}", turned(rows, scores - weight * scale[rows])
     for cost in (0.0025, 0.005, 0.0075):
-        hubs.COST = cost
-        raised = hubs.raise_unreached(rows[:, :DEEP], lists["confidence"][:, :DEEP])
+        hubness.COST = cost
+        raised = hubness.raise_unreached(rows[:, :DEEP], lists["confidence"][:, :DEEP])
         yield "learned", f"raised {cost}", np.take_along_axis(rows[:, :DEEP], raised.places, axis=1)
     yield "cosine", "off", by_cosine(vectors, 0)
     for weight in (0.25, 0.5):
@@ -120,7 +120,7 @@ def main():
     parser.add_argument("catalogue", type=Path)
     parser.add_argument("--keep", type=Path, help="where the lists are kept between two calls")
     given = parser.parse_args()
-    run, catalogue = runs.read(given.run), tables.read(given.catalogue)
+    run, catalogue = runs.read(given.run), tables.read_catalogue(given.catalogue)
     parts = run.items("artist")["part"].to_numpy().astype("<U10")
     vectors = run.embeddings("artist", "judged").align(catalogue.ids("artist"))[0]
     if given.keep and given.keep.exists():
@@ -129,7 +129,7 @@ def main():
         ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
         sources = sources_of(run, catalogue, "artist")
         seen = relations.known(catalogue, "artist", parts == "train")
-        lists = collect(ranker, Evidence(vectors, sources, seen))
+        lists = collect(ranker, RankingContext(vectors, sources, seen))
         if given.keep:
             np.savez(given.keep, **lists)
     truth = relations.known(catalogue, "artist", parts != "test")

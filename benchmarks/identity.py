@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from undersong.identity.items import Item
-from undersong.identity.matching import match
-from undersong.identity.spelling import main_artist, spell
-from undersong.names import fold
+from undersong.catalogue.names import fold
+from undersong.linkage.items import LinkedItem
+from undersong.linkage.matching import match
+from undersong.linkage.spelling import main_artist, spell
 
 CONFLICTS = (1, 2, 3, 5)
 WORDS = 8  # most used tags of an artist
@@ -40,7 +40,7 @@ def allmusic(data):
     table = pl.read_csv(data / "olga/artists.csv", infer_schema=False)
     for row in table.filter(pl.col("name").is_not_null()).iter_rows(named=True):
         genres = words(row["musicbrainz_tags"])
-        yield Item(("allmusic", row["allmusic_id"]), spell(row["name"]), genres=genres)
+        yield LinkedItem(("allmusic", row["allmusic_id"]), spell(row["name"]), genres=genres)
 
 
 def lastfm(data):
@@ -60,7 +60,7 @@ def lastfm(data):
     known = dict(top.iter_rows())
     for number, name in artists.iter_rows():
         genres = frozenset(map(fold, known.get(number, ())))
-        yield Item(("lastfm", number), spell(name), genres=genres)
+        yield LinkedItem(("lastfm", number), spell(name), genres=genres)
 
 
 def dat(archive, name, *, encoding="utf-8"):
@@ -133,12 +133,12 @@ def measure_homonyms(data, *, share, seed=5):
         spelling = spell(renamed.get(number, row["name"]))
         region = words(row["country"])
         sides = (
-            Item(
+            LinkedItem(
                 ("allmusic", row["allmusic_id"]), spelling, regions=region,
                 genres=words(row["musicbrainz_tags"]) | words(row["allmusic_genre"]),
                 years=(float(row["first_decade"]),) if row["first_decade"] else (),
             ),
-            Item(
+            LinkedItem(
                 ("lastfm", row["lastfm2k_id"]), spelling, genres=words(row["lastfm_tags"]),
                 regions=region if generator.random() < 0.5 else frozenset(),
             ),

@@ -24,8 +24,9 @@ import msgspec
 import numpy as np
 import zstandard
 
-from undersong.sources import listenbrainz, musicbrainz
-from undersong.sources.archives import members
+from undersong.importers.archives import members
+from undersong.importers.datasets import musicbrainz
+from undersong.importers.listens import listenbrainz
 
 TRACKS, ARTISTS, USERS = 200_000, 30_000, 5_000
 LIKED = 1_500  # tracks a user has heard
@@ -165,7 +166,7 @@ def limit(path: Path, command: str, decode: Callable[[bytes], object] | None) ->
 WANTED = {"listenbrainz": listenbrainz.WANTED, "musicbrainz": musicbrainz.WANTED}
 DECODERS = {
     "listenbrainz": listenbrainz.LISTEN.decode_lines,
-    "musicbrainz": msgspec.json.Decoder(musicbrainz._Artist).decode_lines,
+    "musicbrainz": msgspec.json.Decoder(musicbrainz._ArtistEntity).decode_lines,
 }
 CHILD = """
 import sys

@@ -64,7 +64,7 @@ def write_catalogue(home: Path, *, files: int) -> None:
     )
     artists = pl.DataFrame({"id": ["a"], "name": ["A"], "split": [None]}, schema=ITEMS["artist"])
     found = Catalogue(artists, tracks.cast(ITEMS["track"]), audio_root=home)  # type: ignore[arg-type]
-    tables.write(found, home / "catalogue")
+    tables.write_catalogue(found, home / "catalogue")
 
 
 def undisturbed(home: Path) -> tuple[dict[str, str], float]:

@@ -25,10 +25,10 @@ from undersong.audio.extract import extract
 from undersong.audio.shards import LogMels
 from undersong.catalogue.tables import Catalogue
 from undersong.embeddings import unit
-from undersong.models.content import AudioEncoder, ContentSettings, of_track
-from undersong.sources.tables import import_tables
-from undersong.stages.content import embed_content
-from undersong.training import Schedule
+from undersong.importers.tables.conversion import import_tables
+from undersong.models.content.network import AudioEncoder, ContentSettings, of_track
+from undersong.models.content.training import embed_content
+from undersong.training.loop import Schedule
 
 MAPPING = Path(__file__).parent.parent / "examples" / "lieder.toml"
 NEIGHBOURS = 10

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from undersong import runs, search
-from undersong.evidence import Evidence
-from undersong.explaining import background, finding, removal
-from undersong.inputs import rows_of
-from undersong.ranker import answer
-from undersong.search import Index
-from undersong.stages import general
+from undersong import model as search
+from undersong import runs
+from undersong.explanation import ablation, data, explain
+from undersong.features import rows_of
+from undersong.models.general import training
+from undersong.ranking.context import RankingContext
+from undersong.ranking.ranker import rerank
+from undersong.retrieval.index import Index
 
 AGAIN = 100
 
@@ -40,8 +41,8 @@ def main():
     run = runs.read(asked.run)
     kind = run.manifest["kind"]
     index = search.open_index(run, kind)
-    known = background.read(run, kind)
-    model = general.load(run.file("weights/general.safetensors"))
+    known = data.read(run, kind)
+    model = training.load(run.file("weights/general.safetensors"))
     pairs = drawn(index, np.random.default_rng(asked.seed), asked.pairs)
     print(json.dumps({"order": "cosine", **judged_by_cosine(index, known, model, pairs)}))
     if index.ranker is not None:
@@ -55,7 +56,7 @@ def drawn(index, generator, count):
     first = generator.choice(rows, count)
     other = generator.choice(rows, count)
     for at in range(0, count, 2):
-        found = answer(index.ranker, index.evidence, first[at : at + 1]).candidates[0][:10]
+        found = rerank(index.ranker, index.evidence, first[at : at + 1]).candidates[0][:10]
         other[at] = generator.choice(found[found >= 0])
     return [(int(a), int(b)) for a, b in zip(first, other, strict=True) if a != b]
 
@@ -64,7 +65,7 @@ def hidden_vectors(known, model, sources, pair):
     """E_G of both items of a pair without each group."""
     mine = rows_of(sources, np.array(pair))
     return {
-        name: removal.without(model, mine, members, device="cpu")
+        name: ablation.without(model, mine, members, device="cpu")
         for name, members in known.groups.items()
     }
 
@@ -73,7 +74,7 @@ def judged_by_cosine(index, known, model, pairs):
     """Sums, and the source named first, of the cosine."""
     plain, right, gap = Index(index.embeddings), [], []
     for a, b in pairs:
-        (why,) = finding.reasons(plain, known, a, np.array([b]))
+        (why,) = explain.reasons(plain, known, a, np.array([b]))
         gap.append(abs(why.start + sum(x.share for x in why.contributions) - why.score))
         vectors = hidden_vectors(known, model, index.evidence.sources, (a, b))
         change = {name: abs(why.score - float(x[0] @ x[1])) for name, x in vectors.items()}
@@ -85,7 +86,7 @@ def judged_by_order(index, known, model, pairs):
     """Sums, and the source named first, of the learned order."""
     gap, again = [], []
     for a, b in pairs:
-        (why,) = finding.reasons(index, known, a, np.array([b]))
+        (why,) = explain.reasons(index, known, a, np.array([b]))
         gap.append(abs(why.start + sum(x.share for x in why.contributions) - why.score))
         effects = {x.source: x.effect for x in why.contributions}
         if len(again) >= AGAIN:
@@ -101,7 +102,7 @@ def judged_by_order(index, known, model, pairs):
     return summary(gap, {f"all gathered again, {AGAIN} pairs": again})
 
 
-def silent(evidence: Evidence, known, name, pair, vectors) -> Evidence:
+def silent(evidence: RankingContext, known, name, pair, vectors) -> RankingContext:
     """The evidence had a group said nothing of the two items of a pair."""
     changed = evidence.vectors.copy()
     changed[list(pair)] = vectors
@@ -120,7 +121,7 @@ def silent(evidence: Evidence, known, name, pair, vectors) -> Evidence:
             missing[list(pair)] = True
             source = replace(source, values=values, missing=missing)
         sources.append(source)
-    found = Evidence(changed, tuple(sources), evidence.relations)
+    found = RankingContext(changed, tuple(sources), evidence.relations)
     crowd = evidence.crowd.copy()
     for row in pair:
         cosines = found.cosines(np.array([row]))[0]
@@ -136,7 +137,7 @@ def scored(index, evidence, a, b):
     """Score of b as an answer to a; where it is no candidate, among all."""
     query = np.array([a])
     for count in (None, len(evidence.vectors)):
-        found = answer(index.ranker, evidence, query, count=count)
+        found = rerank(index.ranker, evidence, query, count=count)
         at = np.flatnonzero(found.candidates[0] == b)
         if len(at):
             return float(found.scores[0][at[0]])
@@ -161,13 +162,13 @@ def timed(index, known, generator):
         seconds = []
         for row in generator.choice(np.flatnonzero(index.evidence.embedded), 200):
             if one.ranker is not None:
-                listed = answer(one.ranker, one.evidence, np.array([row])).candidates[0][:10]
+                listed = rerank(one.ranker, one.evidence, np.array([row])).candidates[0][:10]
             else:
                 cosines = one.embeddings.vectors @ one.embeddings.vectors[row]
                 cosines[row] = -np.inf
                 listed = np.argsort(-cosines)[:10]
             begun = time.thread_time()
-            finding.reasons(one, known, int(row), listed[listed >= 0])
+            explain.reasons(one, known, int(row), listed[listed >= 0])
             seconds.append(time.thread_time() - begun)
         found[f"ms of reasons for ten answers, {name}, median"] = 1e3 * float(np.median(seconds))
         found[f"the same, 95 of 100, {name}"] = 1e3 * float(np.quantile(seconds, 0.95))

@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from undersong import recommending, runs, search
+from undersong import model, runs
 from undersong.catalogue import tables
 from undersong.embeddings import unit
-from undersong.evaluation.intervals import bootstrap, percentile_interval
+from undersong.evaluation.bootstrap import bootstrap, percentile_interval
+from undersong.importers.tables.conversion import import_tables
 from undersong.relations import listeners
-from undersong.seeds import Seeds
-from undersong.sources.tables import import_tables
+from undersong.retrieval import recommend
+from undersong.retrieval.query import Query
+from undersong.retrieval.recommend import Seeds
 
 K = 20
 
@@ -35,18 +37,18 @@ def split(mapping, data, work):
     made, _ = import_tables(mapping, data=data)
     plays = made.plays.collect().sort("user", "item")
     out = np.random.default_rng(11).random(len(plays)) < 0.2
-    tables.write(replace(made, plays=plays.filter(~out).lazy()), work / "catalogue")
+    tables.write_catalogue(replace(made, plays=plays.filter(~out).lazy()), work / "catalogue")
     plays.filter(out).write_parquet(work / "held_out.parquet")
 
 
 def measure(work, *, users, first):
     """Print recall of every method."""
-    catalogue = tables.read(work / "catalogue")
+    catalogue = tables.read_catalogue(work / "catalogue")
     run = runs.read(work / "run")
-    index = search.open_index(run, "artist", paper=True)
+    index = model.open_index(run, "artist", paper=True)
     asked = questions(catalogue, pl.read_parquet(work / "held_out.parquet"))
     asked = asked[first : first + users]
-    facts = search.facts_of(run, "artist", index)
+    facts = model.facts_of(run, "artist", index)
     linked = set(catalogue.relations["a"]) | set(catalogue.relations["b"])
     print(f"{len(asked)} users, {len(index.embeddings.ids)} artists, recall@{K}")
     heard = set(catalogue.plays.collect()["item"])
@@ -109,7 +111,7 @@ def methods(catalogue, index, facts):
     )
     als.fit(confidence.tocsr(), show_progress=False)
     columns = unit(weighed.T.toarray())
-    who = recommending.listeners_of(catalogue, "artist", index.embeddings.ids)
+    who = recommend.listeners_of(catalogue, "artist", index.embeddings.ids)
 
     def best(scores, seeds):
         scores = np.array(scores, dtype=float)
@@ -125,8 +127,8 @@ def methods(catalogue, index, facts):
 
     def ours(tastes, heard):
         def ask(_, seeds):
-            request = search.Request(k=K)
-            found = recommending.recommend(
+            request = Query(k=K)
+            found = recommend.recommend(
                 index, seeds, request=request, facts=facts, heard=heard, tastes=tastes
             )
             return [index.embeddings.ids[x] for x in found.rows]

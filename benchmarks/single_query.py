@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from undersong import runs, search
-from undersong.retrieval import lists
-from undersong.retrieval.request import Request
-from undersong.retrieval.retrieve import retrieve
+from undersong import model, runs
+from undersong.retrieval import precomputed
+from undersong.retrieval.neighbours import search as retrieve
+from undersong.retrieval.query import Query
 
 
 def median(index, rows, request, facts):
@@ -38,25 +38,25 @@ def main():
     parser.add_argument("--queries", type=int, default=500)
     given = parser.parse_args()
     run = runs.read(given.run)
-    opened = replace(search.open_index(run, given.kind), lists=None)
-    facts = search.facts_of(run, given.kind, opened)
+    opened = replace(model.open_index(run, given.kind), lists=None)
+    facts = model.facts_of(run, given.kind, opened)
     n = len(opened.embeddings.ids)
     rows = np.random.default_rng(0).choice(n, min(n, given.queries), replace=False)
-    top, cosine = Request(k=10), Request(k=10, paper=True)
+    top, cosine = Query(k=10), Query(k=10, paper=True)
     print(f"{n:,} items, top 10, one thread, median of {len(rows)} queries")
     print(f"cosine, searched             {median(opened, rows, cosine, facts):8.3f} ms")
     print(f"the run's order, searched    {median(opened, rows[:50], top, facts):8.3f} ms")
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        made = lists.make_lists(opened, Path(folder), kind=given.kind)
+        made = precomputed.make_lists(opened, Path(folder), kind=given.kind)
         spent = time.perf_counter() - started
-        read = lists.read(Path(folder) / lists.file_of(given.kind), n=n)
+        read = precomputed.read(Path(folder) / precomputed.file_of(given.kind), n=n)
         stored = replace(opened, lists=read)
         print(f"the run's order, looked up   {median(stored, rows, top, facts):8.3f} ms")
         half = frozenset(opened.embeddings.ids[::2])
-        some = Request(k=10, library=half)
+        some = Query(k=10, library=half)
         print(f"looked up, half a library    {median(stored, rows, some, facts):8.3f} ms")
-        spread = Request(k=10, diversity=0.5)
+        spread = Query(k=10, diversity=0.5)
         print(f"looked up, diversity 0.5     {median(stored, rows, spread, facts):8.3f} ms")
     print(f"{made.length} answers of each made in {spent:.0f} s; in nobody's first 10: ", end="")
     print(f"{made.unreached_before:.1%} without hub control, {made.unreached:.1%} with it")

@@ -108,7 +108,7 @@ def examples(demo: Path) -> tuple[str, str]:
 
 def export(demo: Path) -> None:
     """Write a listener's history in other spellings, import and merge it, and a file of plays."""
-    catalogue = tables.read(demo / "catalogue")
+    catalogue = tables.read_catalogue(demo / "catalogue")
     names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
     plays = catalogue.played("artist").collect()
     user = plays.group_by("user").len().sort("len", "user", descending=True)["user"][0]

@@ -68,7 +68,7 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 
 def _sections() -> Iterator[str]:
     """One section for each command, with its help."""
-    from undersong.cli import cli
+    from undersong.cli.main import cli
 
     for name, command in commands(cli, "undersong"):
         context = click.Context(command, info_name=name, max_content_width=100)

@@ -9,10 +9,10 @@ import soundfile
 
 from planted import QUICK_SETTINGS, small_world
 from undersong import runs
-from undersong.additions.embedding import Beside
 from undersong.catalogue import tables
-from undersong.pipeline import train_run
-from undersong.run_settings import read_settings
+from undersong.foldin.embed import Beside
+from undersong.pipeline.run_settings import read_settings
+from undersong.pipeline.train import train_run
 
 RATE = 22_050
 HEARD = QUICK_SETTINGS.replace(
@@ -22,7 +22,7 @@ HEARD = QUICK_SETTINGS.replace(
 
 def train(folder, world, text):
     """Train a small run in a folder and open it."""
-    tables.write(world, folder / "catalogue")
+    tables.write_catalogue(world, folder / "catalogue")
     (folder / "quick.toml").write_text(text)
     run, _ = train_run(
         folder / "catalogue", folder / "run", settings=read_settings(folder / "quick.toml")

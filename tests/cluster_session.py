@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from undersong import relations, runs, search
+from undersong import model, relations, runs
 from undersong.catalogue import tables
 from undersong.cluster.connection import in_order, joined
-from undersong.cluster.embedding import embed_catalogue
-from undersong.cluster.neighbours import retrieve_there
+from undersong.cluster.jobs import embed_catalogue, retrieve_there
 from undersong.cluster.streaming import stream, vectors_there
 from undersong.errors import DataError, UndersongError
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
 
 
 def die(number):
@@ -47,14 +48,14 @@ def answers(blocks):
 
 def session(run, catalogue):
     """Each fact: what is true of it."""
-    found = tables.read(catalogue)
+    found = tables.read_catalogue(catalogue)
     plays = relations.listeners(found, "artist")
     settings = {"threshold": 2, "top": 7, "block": 11}
     here = relations.shared_listeners(plays, **settings)
     there = relations.shared_listeners(plays, **settings, each=in_order)
-    index = search.open_index(runs.read(run), "artist", paper=True)
-    rows, request = np.arange(len(index.embeddings.ids)), search.Request(k=13)
-    near = answers(search.retrieve(index, rows, request=request))
+    index = model.open_index(runs.read(run), "artist", paper=True)
+    rows, request = np.arange(len(index.embeddings.ids)), Query(k=13)
+    near = answers(search(index, rows, request=request))
     near_there = answers(retrieve_there(index, rows, request=request))
     opened, work = runs.read(run), catalogue / tables.EXTRACTED
     vectors = embed_catalogue(opened, found, "track", work=work)

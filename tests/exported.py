@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 
 from undersong import runs
+from undersong.catalogue import attributes
 from undersong.embeddings import Embeddings, unit
-from undersong.retrieval import facts
 
 WIDTH = 12
 HOSTILE = (
@@ -70,7 +70,7 @@ def make_run(folder, *, n=47, tracks=19, seed=3, with_facts=True, nul=False):
             "album": [None] * (n + tracks),
             "mbid": [None] * (n + tracks),
         },
-        schema=facts.COLUMNS,
+        schema=attributes.COLUMNS,
     )
 
     def vectors(names, width):
@@ -85,7 +85,7 @@ def make_run(folder, *, n=47, tracks=19, seed=3, with_facts=True, nul=False):
         vectors(songs, 9).write(home / "embeddings/track.general.parquet")
         items.write_parquet(home / "items.parquet")
         if with_facts:
-            facts.write(home / facts.FILE, table)
+            attributes.write_attributes(home / attributes.ATTRIBUTES_FILE, table)
     return runs.read(folder)
 
 

@@ -14,7 +14,7 @@ import test_import_owned as owned
 import test_import_sets as sets
 import test_import_spotify as spotify
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 
 def originals(folder):

@@ -5,10 +5,10 @@ import torch
 from scipy import sparse
 
 from undersong.embeddings import unit
-from undersong.evidence import Evidence
-from undersong.inputs import Source
-from undersong.models.ranking import RankingModel, RankingSettings
-from undersong.ranker import Ranker
+from undersong.features import Modality
+from undersong.ranking.context import RankingContext
+from undersong.ranking.network import RankingModel, RankingSettings
+from undersong.ranking.ranker import Ranker
 
 N = 137
 BARE, UNKNOWN = 7, 69  # no E_G; of the first relations are known, of the other nothing
@@ -38,8 +38,11 @@ def random_evidence(*, n=N, hub=0, share=0.06, seed=1):
     sound[silent] = 0
     tags = unit((generator.random((n, 9)) < 0.4).astype(np.float32))
     tags[mute] = 0
-    sources = (Source("sound", sound, silent), Source("tags", sparse.csr_matrix(tags), mute, 0.5))
-    return Evidence(vectors, sources, random_relations(n=n, share=share, hub=hub, seed=seed))
+    sources = (
+        Modality("sound", sound, silent),
+        Modality("tags", sparse.csr_matrix(tags), mute, 0.5),
+    )
+    return RankingContext(vectors, sources, random_relations(n=n, share=share, hub=hub, seed=seed))
 
 
 def random_network(evidence, *, hidden=6, seed=2):

@@ -17,13 +17,13 @@ import pytest
 import uvicorn
 
 from undersong import runs
+from undersong.catalogue import attributes
 from undersong.embeddings import Embeddings
-from undersong.files import sha256, write_json
-from undersong.retrieval import facts
-from undersong.service.answers import open_answers
+from undersong.io.files import sha256, write_json
+from undersong.runs.reader import RunReader
 from undersong.service.app import make_app
-from undersong.service.settings import ServiceSettings
-from undersong.shelf import Shelf
+from undersong.service.options import ServiceSettings
+from undersong.service.snapshot import open_answers
 
 ARTISTS, TRACKS, GROUPS, WIDTH = 23, 58, 4, 7
 HOSTILE = {
@@ -36,7 +36,7 @@ NAMES = [HOSTILE.get(x, f"Artist {x}") for x in range(ARTISTS)]
 TOKEN = "a-token-of-32-characters-or-so.."
 NO_TORCH = """
 import sys
-from undersong.cli import main
+from undersong.cli.main import main
 
 
 class NoTorch:
@@ -79,9 +79,11 @@ def make_shelf(folder, *, tracks=True):
             known.write(home / "embeddings" / f"{kind}.general.parquet")
         items = table.select("kind", "id", "name", "about", "part", "relations", "popularity")
         items.write_parquet(home / "items.parquet")
-        known = table.with_columns(percentile=pl.lit(0.5)).select(*facts.COLUMNS)
-        facts.write(home / facts.FILE, known.cast(pl.Schema(facts.COLUMNS)))
-    return Shelf(folder, opening=open_answers)
+        known = table.with_columns(percentile=pl.lit(0.5)).select(*attributes.COLUMNS)
+        attributes.write_attributes(
+            home / attributes.ATTRIBUTES_FILE, known.cast(pl.Schema(attributes.COLUMNS))
+        )
+    return RunReader(folder, opening=open_answers)
 
 
 def _artist(x):

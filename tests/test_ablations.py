@@ -11,9 +11,9 @@ from test_experiments import ARTISTS, plan_in, put
 from undersong.catalogue.tables import ITEMS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import SettingsError
-from undersong.evaluation.methods import Method, from_vectors
-from undersong.experiments import ablating, ablation_page, pooling
-from undersong.experiments.ablations import (
+from undersong.evaluation.method import Method, from_vectors
+from undersong.lab.reproduction import ablations, pages, pooling
+from undersong.lab.reproduction.ablations import (
     DEFAULT,
     LOSSES,
     Ablation,
@@ -21,9 +21,10 @@ from undersong.experiments.ablations import (
     changed,
     sources_in,
 )
-from undersong.experiments.pooling import Bags
+from undersong.lab.reproduction.estimates import read
+from undersong.lab.reproduction.pooling import Bags
 from undersong.losses import FORMS
-from undersong.run_settings import Settings
+from undersong.pipeline.run_settings import Settings
 
 
 def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exist():
@@ -102,9 +103,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablated")
     put(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablating, "ablations_of", lambda *_: ROWS)
+        patch.setattr(ablations, "ablations_of", lambda *_: ROWS)
         patch.setattr(pooling, "SCHEDULE", replace(pooling.SCHEDULE, steps=6, validate_every=3))
-        yield folder, ablating.ablate(plan_in(folder, seeds=1), [ARTISTS])[0]
+        yield folder, ablations.ablate(plan_in(folder, seeds=1), [ARTISTS])[0]
 
 
 def test_each_row_has_its_numbers_and_its_difference_to_the_row_beside_it(home):
@@ -128,7 +129,7 @@ def test_a_row_that_changes_nothing_is_the_default_itself(home):
     _, found = home
     same = next(x for x in found.rows if x.name == "lambda 0.05")
     assert [(x.low, x.value, x.high) for x in same.differences] == [(0, 0, 0)] * 3
-    assert "lambda 0.05" in ablation_page.what_matters(found)[-1]
+    assert "lambda 0.05" in pages.what_matters(found)[-1]
 
 
 def test_of_several_tries_the_best_is_told_and_named(home):
@@ -137,7 +138,7 @@ def test_of_several_tries_the_best_is_told_and_named(home):
     tried = sorted((folder / "out/planted/seed-0/answers").glob("ablation triplet ?*.parquet"))
     means = []
     for file in tried:
-        judged, note = ablating.answers.read(file)
+        judged, note = read(file)
         means.append((np.nanmean(judged["cold"].accuracy["ndcg@200"]), note))
     assert len(means) == 2
     assert row.numbers[0].value == pytest.approx(max(means)[0])
@@ -148,20 +149,20 @@ def test_finished_rows_are_not_trained_again_and_embeddings_are_not_kept(home):
     folder, _ = home
     before = {x: x.stat().st_mtime_ns for x in (folder / "out").rglob("*.parquet")}
     assert not list((folder / "out/planted/seed-0/vectors").glob("*.parquet"))
-    ablating.ablate(plan_in(folder, seeds=1), [ARTISTS])
+    ablations.ablate(plan_in(folder, seeds=1), [ARTISTS])
     assert {x: x.stat().st_mtime_ns for x in (folder / "out").rglob("*.parquet")} == before
 
 
 def test_the_page_of_ablations_says_what_matters(home):
     folder, found = home
     plan = plan_in(folder, seeds=1)
-    page, content = ablation_page.write(plan, [found])
+    page, content = pages.write_ablations(plan, [found])
     text = page.read_text()
     assert "Ablations of GRM, set planted, 1 seed\n" in text
     assert "cold NDCG@200: lower: " in text
     assert "triplet: loss.form = triplet" in text
     assert len(json.loads(content.read_text())["sets"]["planted"]["rows"]) == len(ROWS)
-    printed = ablation_page.terminal(replace(plan, quick=True), [found])
+    printed = pages.ablations_terminal(replace(plan, quick=True), [found])
     assert printed.startswith("QUICK VERSION")
     assert max(len(x) for x in printed.splitlines()) <= 150
 

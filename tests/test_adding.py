@@ -14,16 +14,17 @@ from scipy import sparse
 
 from adding_worlds import RATE, fresh, hearing_run, reading_run, tagged
 from planted import small_world
-from undersong import inputs, runs, search
-from undersong.additions import adding, drift, given, sources
-from undersong.additions import file as added_file
-from undersong.cli import cli
+from undersong import features as inputs
+from undersong import model, runs
+from undersong.cli.main import cli
 from undersong.embeddings import unit
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.evidence import Evidence
-from undersong.models.content import artist_embedding
-from undersong.sources.walk import Failure
-from undersong.stages.reading import read_sources
+from undersong.features import read_sources
+from undersong.foldin import add, added, drift, new_items
+from undersong.importers.music.scan import Failure
+from undersong.models.content.network import artist_embedding
+from undersong.ranking.context import RankingContext
+from undersong.runs import additions as added_file
 
 WORLD = small_world()
 QUIET = "a81"  # an artist without plays, so that a copy of it has all that is known of it
@@ -58,9 +59,11 @@ def copy_of(artist):
     """All that the catalogue knows of an artist and its tracks, under other ids."""
     row = WORLD.artists.row(by_predicate=pl.col("id") == artist, named=True)
     fields = {x: row[x] for x in ("genre", "country", "fame") if row[x] is not None}
-    twin = given.Given("artist", "twin", "Twin", fields=fields)
+    twin = new_items.NewItem("artist", "twin", "Twin", fields=fields)
     tracks = [
-        given.Given("track", f"twin-{k}", f"T {k}", "twin", "Twin", {}, vector_of(f"{artist}-{k}"))
+        new_items.NewItem(
+            "track", f"twin-{k}", f"T {k}", "twin", "Twin", {}, vector_of(f"{artist}-{k}")
+        )
         for k in (1, 0)  # the more popular first
     ]
     return [twin, *tracks]
@@ -83,8 +86,8 @@ def first_neighbour(index, item):
 def test_a_copy_of_a_known_item_lands_where_it_is_and_both_are_first_neighbours(
     beside, kind, old, new
 ):
-    assert whats(adding.add(beside, copy_of(QUIET))) == ["added"] * 3
-    index = search.open_index(beside.run, kind)
+    assert whats(add.add(beside, copy_of(QUIET))) == ["added"] * 3
+    index = model.open_index(beside.run, kind)
     vectors, place = index.embeddings.vectors, index.embeddings.index
     assert vectors[place[old]] @ vectors[place[new]] > 0.999
     assert first_neighbour(index, old) == new
@@ -92,8 +95,8 @@ def test_a_copy_of_a_known_item_lands_where_it_is_and_both_are_first_neighbours(
 
 
 def test_evidence_of_an_added_item_is_that_of_its_copy_but_for_relations(beside):
-    list(adding.add(beside, copy_of(QUIET)))
-    encoders = sources.read_encoders(beside.run)
+    list(add.add(beside, copy_of(QUIET)))
+    encoders = added.read_encoders(beside.run)
     known = {("artist", x): beside.run.embeddings("artist", x) for x in ("content", "interaction")}
     theirs = read_sources(WORLD, "artist", encoders, known)
     trained = beside.run.embeddings("artist", "general").align(WORLD.ids("artist"))[0]
@@ -102,8 +105,8 @@ def test_evidence_of_an_added_item_is_that_of_its_copy_but_for_relations(beside)
     row = {item: at for at, item in enumerate(WORLD.ids("artist"))}
     for a, b in pairs.select("a", "b").iter_rows():
         related[row[a], row[b]] = related[row[b], row[a]] = True
-    evidence = Evidence(trained, theirs, sparse.csr_matrix(related))
-    found = sources.extend(beside.run, "artist", evidence)
+    evidence = RankingContext(trained, theirs, sparse.csr_matrix(related))
+    found = added.extend(beside.run, "artist", evidence)
     assert found.names == evidence.names
     assert found.vectors.shape == (86, 12)
     assert found.relations.shape == (86, 86)
@@ -118,40 +121,42 @@ def test_evidence_of_an_added_item_is_that_of_its_copy_but_for_relations(beside)
 
 def test_an_artist_is_the_mean_of_its_first_tracks(beside):
     tracks = [
-        given.Given("track", f"n-{k}", f"N {k}", "n", "New", {}, vector_of(f"a0{k}-1"))
+        new_items.NewItem("track", f"n-{k}", f"N {k}", "n", "New", {}, vector_of(f"a0{k}-1"))
         for k in range(7)
     ]
     for one in tracks:  # one call each: the artist is embedded again with every track
-        list(adding.add(beside, [one]))
+        list(add.add(beside, [one]))
     rows = beside.run.added("track")
-    heard = sources.vectors(rows, "content").vectors
+    heard = added.vectors(rows, "content").vectors
     assert len(heard) == 7
     expected, _ = artist_embedding(
         heard, np.zeros(7, dtype=np.int64), popularity=np.full(7, np.nan), top=5, artists=1
     )
-    found = sources.vectors(beside.run.added("artist"), "content").vectors
+    found = added.vectors(beside.run.added("artist"), "content").vectors
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(found, unit(found), atol=1e-6)
 
 
 def test_the_same_again_changes_nothing_and_a_change_replaces(beside):
-    one = given.of_words("New Band", {"genre": "g1", "country": "x"}, beside.known)
-    assert whats(adding.add(beside, [one])) == ["added"]
+    one = new_items.of_words("New Band", {"genre": "g1", "country": "x"}, beside.known)
+    assert whats(add.add(beside, [one])) == ["added"]
     place = added_file.place(beside.run.folder, beside.run.generation)
     before = place.read_bytes()
-    assert whats(adding.add(beside, [one])) == ["unchanged"]
+    assert whats(add.add(beside, [one])) == ["unchanged"]
     assert place.read_bytes() == before
-    other = given.of_words("New Band", {"genre": "g2"}, beside.known)
+    other = new_items.of_words("New Band", {"genre": "g2"}, beside.known)
     first = beside.run.added("artist")["general"][0].to_list()
-    assert whats(adding.add(beside, [other])) == ["replaced"]
+    assert whats(add.add(beside, [other])) == ["replaced"]
     assert len(beside.run.added("artist")) == 1
     assert beside.run.added("artist")["general"][0].to_list() != first
-    trained = given.of_words("Anderung", {"genre": "g2"}, beside.known)
-    assert whats(adding.add(beside, [trained])) == ["trained"]
+    trained = new_items.of_words("Anderung", {"genre": "g2"}, beside.known)
+    assert whats(add.add(beside, [trained])) == ["trained"]
 
 
 def test_items_are_named_told_about_and_filtered(beside):
-    list(adding.add(beside, [given.of_words("Ñew", {"genre": "g1", "country": "x"}, beside.known)]))
+    list(
+        add.add(beside, [new_items.of_words("Ñew", {"genre": "g1", "country": "x"}, beside.known)])
+    )
     items = beside.run.items("artist")
     assert len(items) == 86
     assert items.row(-1, named=True) == {
@@ -159,19 +164,19 @@ def test_items_are_named_told_about_and_filtered(beside):
         "popularity": None,
     }  # fmt: skip
     assert len(beside.run.trained_items("artist")) == 85
-    index = search.open_index(beside.run, "artist")
-    facts = search.facts_of(beside.run, "artist", index)
+    index = model.open_index(beside.run, "artist")
+    facts = model.facts_of(beside.run, "artist", index)
     assert facts.table.row(-1, named=True)["genres"] == ["g1"]
     assert facts.table.row(-1, named=True)["region"] == "x"
 
 
 def test_what_fails_is_named_and_the_others_are_added(beside):
     items = [
-        given.Given("track", "t1", "Short", "a03", "Artist 03", {}, (1.0, 2.0)),
-        given.Given("artist", "b1", "Bare"),
-        given.Given("track", "t2", "Fine", "a03", "Artist 03", {}, vector_of("a03-0")),
+        new_items.NewItem("track", "t1", "Short", "a03", "Artist 03", {}, (1.0, 2.0)),
+        new_items.NewItem("artist", "b1", "Bare"),
+        new_items.NewItem("track", "t2", "Fine", "a03", "Artist 03", {}, vector_of("a03-0")),
     ]
-    short, bare, fine = adding.add(beside, items)
+    short, bare, fine = add.add(beside, items)
     assert (short.file, short.reason) == ("t1", "its vector has 2 numbers")
     assert short.remedy.startswith("give 7, as in the features 'descriptors'")
     assert bare == Failure("b1", "nothing is known of it but its name", bare.remedy)
@@ -180,33 +185,33 @@ def test_what_fails_is_named_and_the_others_are_added(beside):
 
 
 def test_removing_an_artist_takes_its_tracks_along(beside):
-    list(adding.add(beside, copy_of(QUIET)))
+    list(add.add(beside, copy_of(QUIET)))
     with pytest.raises(UnknownItem, match="'twn' was not added to .*; did you mean 'twin'?"):
-        adding.remove(beside, ["twn"])
-    assert adding.remove(beside, ["twin-1"]) == 1
-    assert adding.remove(beside, ["twin"]) == 2
-    assert len(adding.listed(beside.run)) == 0
+        add.remove(beside, ["twn"])
+    assert add.remove(beside, ["twin-1"]) == 1
+    assert add.remove(beside, ["twin"]) == 2
+    assert len(add.listed(beside.run)) == 0
 
 
 def test_an_artist_that_came_with_a_track_goes_with_it(beside):
-    one = given.Given("track", "n-1", "N", "n", "New", {}, vector_of("a05-1"))
-    assert [x.id for x in adding.add(beside, [one])] == ["n", "n-1"]
-    assert adding.remove(beside, ["n-1"]) == 2
+    one = new_items.NewItem("track", "n-1", "N", "n", "New", {}, vector_of("a05-1"))
+    assert [x.id for x in add.add(beside, [one])] == ["n", "n-1"]
+    assert add.remove(beside, ["n-1"]) == 2
 
 
 def test_after_a_training_the_catalogue_wins_and_the_rest_is_added_again(beside, tmp_path):
-    known = given.Given("artist", "later", "Later", fields={"genre": "g3"})
-    list(adding.add(beside, [*copy_of(QUIET), known]))
+    known = new_items.NewItem("artist", "later", "Later", fields={"genre": "g3"})
+    list(add.add(beside, [*copy_of(QUIET), known]))
     folder = beside.run.folder
     shutil.copytree(folder / "generations/1", folder / "generations/2")
     text = (folder / "current.json").read_text()
     (folder / "current.json").write_text(text.replace('"1"', '"2"'))
     new = type(beside)(runs.read(folder))
     assert len(new.run.items("artist")) == 85
-    assert "4 items were added to generation 1" in adding.due(new.run)[0]
+    assert "4 items were added to generation 1" in add.due(new.run)[0]
     new.trained["artist"] |= {"later"}  # as if the catalogue had it now
-    assert sorted(whats(adding.again(new))) == ["added", "added", "added", "trained"]
-    assert set(adding.listed(new.run)["id"]) == {"twin", "twin-0", "twin-1"}
+    assert sorted(whats(add.readd(new))) == ["added", "added", "added", "trained"]
+    assert set(add.listed(new.run)["id"]) == {"twin", "twin-0", "twin-1"}
     assert added_file.generations(folder) == ("2",)
 
 
@@ -217,7 +222,7 @@ def like_held_out(run, generator, count, *, shift):
     vectors = features[rows] + 0.5 * generator.normal(size=(count, 7))
     vectors = shift * generator.choice([-1, 1], size=(count, 7)) if shift else vectors
     return [
-        given.Given("track", f"d{k}", f"D {k}", "a03", "Artist 03", {}, tuple(map(float, x)))
+        new_items.NewItem("track", f"d{k}", f"D {k}", "a03", "Artist 03", {}, tuple(map(float, x)))
         for k, x in enumerate(vectors)
     ]
 
@@ -227,11 +232,11 @@ def test_drift_of_sound_is_reported_where_there_is_some_and_not_where_there_is_n
 ):
     generator = np.random.default_rng(3)
     usual = fresh(reading, tmp_path / "usual")
-    list(adding.add(usual, like_held_out(usual.run, generator, 16, shift=0)))
-    assert adding.due(usual.run) == ()
+    list(add.add(usual, like_held_out(usual.run, generator, 16, shift=0)))
+    assert add.due(usual.run) == ()
     strange = fresh(reading, tmp_path / "strange")
-    list(adding.add(strange, like_held_out(strange.run, generator, 16, shift=40)))
-    (reason,) = adding.due(strange.run)
+    list(add.add(strange, like_held_out(strange.run, generator, 16, shift=40)))
+    (reason,) = add.due(strange.run)
     assert reason.startswith("the added tracks sound unlike what was learned from: median cosine")
 
 
@@ -281,15 +286,15 @@ CHILD = """
 import sys
 from pathlib import Path
 import polars as pl
-from undersong.additions import file
+from undersong.runs import additions
 folder, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 for number in range(int(sys.argv[3])):
-    with file.changing(folder):
-        rows = file.read(folder, "1")
-        row = dict.fromkeys(file.COLUMNS) | {"id": name, "said": number}
-        new = pl.DataFrame([row], schema=file.COLUMNS)
-        file.write(folder, "1", pl.concat([rows, new]))
+    with additions.changing(folder):
+        rows = additions.read(folder, "1")
+        row = dict.fromkeys(additions.COLUMNS) | {"id": name, "said": number}
+        new = pl.DataFrame([row], schema=additions.COLUMNS)
+        additions.write(folder, "1", pl.concat([rows, new]))
 """
 
 
@@ -323,7 +328,7 @@ def test_two_commands_at_once_lose_nothing(tmp_path):
 
 
 def test_a_damaged_file_of_added_items_is_refused(beside):
-    list(adding.add(beside, [given.of_words("New", {"genre": "g1"}, beside.known)]))
+    list(add.add(beside, [new_items.of_words("New", {"genre": "g1"}, beside.known)]))
     place = added_file.place(beside.run.folder, beside.run.generation)
     place.write_bytes(place.read_bytes()[:-9])
     with pytest.raises(ArtifactError, match=r"1.parquet cannot be read .*; delete it and add"):
@@ -338,7 +343,7 @@ def test_tables_of_each_kind_say_the_same(beside, tmp_path, end):
     else:
         table = pl.DataFrame({"name": ["Nova"], "genre": ["g1"], "fame": [7]})
         table.write_csv(path) if end.lower() == "csv" else table.write_parquet(path)
-    (one,) = given.of_table(path, "artist", beside.known)
+    (one,) = new_items.of_table(path, "artist", beside.known)
     assert (one.kind, one.id, one.name) == ("artist", "nova", "Nova")
     assert one.fields == {"genre": "g1", "fame": 7.0}
 
@@ -356,7 +361,7 @@ def test_tables_of_each_kind_say_the_same(beside, tmp_path, end):
 def test_a_mistake_in_a_table_is_named(beside, tmp_path, text, message):
     (tmp_path / "new.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        list(given.of_table(tmp_path / "new.csv", "artist", beside.known))
+        list(new_items.of_table(tmp_path / "new.csv", "artist", beside.known))
 
 
 def test_a_copy_of_a_trained_file_sounds_as_it_did(hears, hearing, tmp_path):
@@ -364,14 +369,14 @@ def test_a_copy_of_a_trained_file_sounds_as_it_did(hears, hearing, tmp_path):
     sound, _ = soundfile.read(hearing.folder.parent / "music" / "a05-0.wav")
     soundfile.write(song.with_suffix(".wav"), sound, RATE)
     named = song.with_suffix(".wav").rename(tmp_path / "Artist 05 - Copy.wav")
-    (one,) = given.of_files([named], hears.known)
+    (one,) = new_items.of_files([named], hears.known)
     assert (one.id, one.artist) == ("a05/copy", "a05")
-    assert whats(adding.add(hears, [one])) == ["added"]
+    assert whats(add.add(hears, [one])) == ["added"]
     for name in ("content", "general"):
-        new = sources.vectors(hears.run.added("track"), name).vectors[0]
+        new = added.vectors(hears.run.added("track"), name).vectors[0]
         old = hears.run.embeddings("track", name)
         assert old.vectors[old.index["a05-0"]] @ new > 0.999
-    index = search.open_index(hears.run, "track")
+    index = model.open_index(hears.run, "track")
     assert first_neighbour(index, "a05-0") == "a05/copy"
     assert first_neighbour(index, "a05/copy") == "a05-0"
 
@@ -382,14 +387,14 @@ def test_tags_name_the_track_and_describe_a_new_artist(hears, tmp_path):
         tmp_path / "s.flac", 7, artist="Neu", title="Hallo", genre="G1", date="1972",
         musicbrainz_trackid=mbid,
     )  # fmt: skip
-    found = list(adding.add(hears, given.of_files([song], hears.known)))
+    found = list(add.add(hears, new_items.of_files([song], hears.known)))
     assert [(x.kind, x.id, x.what) for x in found] == [
         ("artist", "neu", "added"), ("track", mbid, "added"),
     ]  # fmt: skip
     assert hears.run.added("artist")["about"].to_list() == ["g1"]
-    assert whats(adding.add(hears, given.of_files([song], hears.known))) == ["unchanged"]
+    assert whats(add.add(hears, new_items.of_files([song], hears.known))) == ["unchanged"]
     tagged(song, 8, artist="Neu", title="Other")
-    assert whats(adding.add(hears, given.of_files([song], hears.known))) == ["replaced"]
+    assert whats(add.add(hears, new_items.of_files([song], hears.known))) == ["replaced"]
     assert hears.run.added("track")["id"].to_list() == ["neu/other"]
 
 

@@ -5,14 +5,13 @@ import polars as pl
 import pytest
 
 from test_retrieval import facts_for, learned, plain, whole_order
-from undersong.agreeing import agreed
+from undersong.catalogue.names import Names
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError, UnknownItem
-from undersong.names import Names
-from undersong.retrieval import agreement, retrieve
-from undersong.retrieval.nearest import Index
-from undersong.retrieval.request import Request
-from undersong.search import text
+from undersong.model import agreed, text
+from undersong.retrieval import fusion, neighbours
+from undersong.retrieval.index import Index
+from undersong.retrieval.query import Query
 
 
 def slow_agreement(index, seeds, *, k):
@@ -34,10 +33,10 @@ def slow_agreement(index, seeds, *, k):
 @pytest.mark.parametrize("seeds", [(7,), (7, 3), (12, 50, 3, 41)])
 @pytest.mark.parametrize("block", [2, 256])
 def test_agreement_of_seeds_equals_the_slow_loop(monkeypatch, make, seeds, block):
-    monkeypatch.setattr(retrieve, "BLOCK", block)
+    monkeypatch.setattr(neighbours, "BLOCK", block)
     index = make()
     ids = [f"i{x}" for x in seeds]
-    found = agreement.agreement([index], ids, request=Request(k=11))
+    found = fusion.fuse([index], ids, request=Query(k=11))
     best, scores, led = slow_agreement(index, seeds, k=11)
     assert found.ids == tuple(f"i{x}" for x in best)
     assert found.scores.tolist() == pytest.approx(scores)
@@ -46,10 +45,10 @@ def test_agreement_of_seeds_equals_the_slow_loop(monkeypatch, make, seeds, block
 
 def test_the_confidence_is_the_mean_of_the_lists_that_name_the_answer():
     index = learned()
-    found = agreement.agreement([index], ["i12", "i40"], request=Request(k=8))
+    found = fusion.fuse([index], ["i12", "i40"], request=Query(k=8))
     others = frozenset(["i12", "i40"])
     rows = np.array([12, 40])
-    block = next(retrieve.retrieve(index, rows, request=Request(k=100, exclude=others)))
+    block = next(neighbours.search(index, rows, request=Query(k=100, exclude=others)))
     for item, sure, led in zip(found.ids, found.confidence, found.seeds, strict=True):
         said = block.confidence[block.neighbours == index.embeddings.index[item]]
         assert len(said) == len(led)
@@ -71,7 +70,7 @@ def two_worlds(size=150):
 
 def test_whom_two_unlike_seeds_both_name_stands_before_what_one_names_first():
     index = two_worlds()
-    found = agreement.agreement([index], ["i1", "i2"], request=Request(k=7))
+    found = fusion.fuse([index], ["i1", "i2"], request=Query(k=7))
     assert found.ids[0] == "i0"
     for seed in (1, 2):
         assert 10 < whole_order(index, seed).index(0) < 62
@@ -83,9 +82,9 @@ def test_whom_two_unlike_seeds_both_name_stands_before_what_one_names_first():
 def test_no_seed_is_an_answer_and_one_that_is_given_twice_counts_once():
     index = learned()
     seeds = [f"i{x}" for x in whole_order(index, 12)[:4]]
-    found = agreement.agreement([index], ["i12", *seeds, "i12"], request=Request(k=999))
+    found = fusion.fuse([index], ["i12", *seeds, "i12"], request=Query(k=999))
     assert not {"i12", *seeds} & set(found.ids)
-    once = agreement.agreement([index], ["i12", *seeds], request=Request(k=999))
+    once = fusion.fuse([index], ["i12", *seeds], request=Query(k=999))
     assert found.ids == once.ids
     assert found.scores.tolist() == once.scores.tolist()
 
@@ -93,7 +92,7 @@ def test_no_seed_is_an_answer_and_one_that_is_given_twice_counts_once():
 def test_the_order_of_seeds_decides_between_equals_alone():
     index = learned()
     one, other = (
-        agreement.agreement([index], seeds, request=Request(k=20))
+        fusion.fuse([index], seeds, request=Query(k=20))
         for seeds in (["i12", "i50", "i3"], ["i3", "i12", "i50"])
     )
     assert one.scores.tolist() == pytest.approx(other.scores.tolist())
@@ -102,10 +101,10 @@ def test_the_order_of_seeds_decides_between_equals_alone():
 def test_caps_hold_over_all_lists_together_and_leave_k_answers():
     index, seeds = plain(n=461, seed=9), ["i7", "i3", "i450"]
     facts = facts_for(index)
-    whole = agreement.agreement([index], seeds, request=Request(k=461), facts=[facts])
+    whole = fusion.fuse([index], seeds, request=Query(k=461), facts=[facts])
     artist = dict(facts.table.select("id", "artist").iter_rows())
-    request = Request(k=110, per_artist=2)
-    found = agreement.agreement([index], seeds, request=request, facts=[facts])
+    request = Query(k=110, per_artist=2)
+    found = fusion.fuse([index], seeds, request=request, facts=[facts])
     shown = [artist[x] for x in found.ids]
     assert all(shown.count(x) <= 2 for x in shown if x)
     taken = []
@@ -121,8 +120,8 @@ def test_diversity_begins_with_the_best_and_spreads_the_rest():
     vectors = index.embeddings.vectors
 
     def crowding(diversity):
-        request = Request(k=9, diversity=diversity)
-        found = agreement.agreement([index], ["i7", "i3"], request=request)
+        request = Query(k=9, diversity=diversity)
+        found = fusion.fuse([index], ["i7", "i3"], request=request)
         rows = [index.embeddings.index[x] for x in found.ids]
         assert len(set(rows)) == 9
         return found.ids[0], (vectors[rows] @ vectors[rows].T).sum()
@@ -135,13 +134,13 @@ def test_diversity_begins_with_the_best_and_spreads_the_rest():
 def test_filters_hold_for_every_seed_and_say_why_nothing_is_left():
     index = learned()
     facts = facts_for(index)
-    request = Request(k=9, regions=frozenset(["NO"]), decade_from=1990)
-    found = agreement.agreement([index], ["i7", "i3"], request=request, facts=[facts])
+    request = Query(k=9, regions=frozenset(["NO"]), decade_from=1990)
+    found = fusion.fuse([index], ["i7", "i3"], request=request, facts=[facts])
     kept = facts.table.filter(pl.col("id").is_in(found.ids))
     assert set(kept["region"]) == {"NO"}
     assert kept["decade"].min() == 1990
-    nobody = Request(k=9, library=frozenset(["stranger"]))
-    found = agreement.agreement([index], ["i7", "i3"], request=nobody, facts=[facts])
+    nobody = Query(k=9, library=frozenset(["stranger"]))
+    found = fusion.fuse([index], ["i7", "i3"], request=nobody, facts=[facts])
     assert found.ids == found.seeds == ()
     assert "library: 137 are left out" in found.note
 
@@ -150,7 +149,7 @@ def test_several_runs_fuse_reciprocal_ranks():
     one, two = plain(seed=3), plain(seed=4)
     ranks = [{x: r for r, x in enumerate(whole_order(y, 7), start=1)} for y in (one, two)]
     score = {x: sum(1 / (60 + r[x]) for r in ranks) for x in ranks[0]}
-    found = agreement.agreement([one, two], ["i7"], request=Request(k=5))
+    found = fusion.fuse([one, two], ["i7"], request=Query(k=5))
     best = sorted(score, key=lambda x: (-score[x], ranks[0][x]))[:5]
     assert found.ids == tuple(f"i{x}" for x in best)
     assert found.scores.tolist() == pytest.approx([score[x] for x in best])
@@ -160,21 +159,21 @@ def test_several_runs_fuse_reciprocal_ranks():
 
 def test_one_run_agrees_with_itself():
     index = learned()
-    found = agreement.agreement([index], ["i12"], request=Request(k=6))
-    block = next(retrieve.retrieve(index, np.array([12]), request=Request(k=6)))
+    found = fusion.fuse([index], ["i12"], request=Query(k=6))
+    block = next(neighbours.search(index, np.array([12]), request=Query(k=6)))
     assert found.ids == tuple(f"i{x}" for x in block.neighbours[0])
     assert found.confidence.tolist() == pytest.approx(block.confidence[0].tolist())
 
 
 def test_what_the_first_run_does_not_know_is_no_answer():
     small, large = plain(n=31), plain(n=61, seed=4)
-    found = agreement.agreement([small, large], ["i7", "i3"], request=Request(k=99))
+    found = fusion.fuse([small, large], ["i7", "i3"], request=Query(k=99))
     assert sorted(found.ids) == sorted(f"i{x}" for x in range(31) if x not in (7, 3))
 
 
 def test_a_run_that_does_not_know_the_item_is_named():
     with pytest.raises(DataError, match="run 2 of 2 knows nothing of 'i60'"):
-        agreement.agreement([plain(), plain(n=31)], ["i3", "i60"], request=Request())
+        fusion.fuse([plain(), plain(n=31)], ["i3", "i60"], request=Query())
 
 
 ITEMS = pl.DataFrame(
@@ -190,7 +189,7 @@ ITEMS = pl.DataFrame(
 
 def test_whom_an_answer_is_near_to_is_said_by_name_and_not_without_end():
     queries = ["Air", "France", *(f"artist {x}" for x in range(3, 9))]
-    found = agreed([plain()], queries, names=Names(ITEMS), request=Request(k=4))
+    found = agreed([plain()], queries, names=Names(ITEMS), request=Query(k=4))
     lines = text(found).splitlines()
     assert [x.split(" (")[0] for x in lines[:8]] == ["Air", "France", *ITEMS["name"][3:9]]
     named = dict(ITEMS.select("id", "name").iter_rows())
@@ -202,8 +201,8 @@ def test_whom_an_answer_is_near_to_is_said_by_name_and_not_without_end():
 def test_a_name_without_quotes_is_noticed():
     index, names = plain(), Names(ITEMS)
     with pytest.raises(UnknownItem, match=r"no item 'Artist' .* Or is it 'Artist 7'\? Put"):
-        agreed([index], ["Artist", "7"], names=names, request=Request())
+        agreed([index], ["Artist", "7"], names=names, request=Query())
     with pytest.raises(UnknownItem, match=r"no item 'Nobody' among 62; no name is like it$"):
-        agreed([index], ["Nobody", "Air"], names=names, request=Request())
+        agreed([index], ["Nobody", "Air"], names=names, request=Query())
     with pytest.raises(DataError, match=r"nothing is known about 'Artist 61' \(i61\) but its"):
-        agreed([index], ["Air", "Artist 61"], names=names, request=Request())
+        agreed([index], ["Air", "Artist 61"], names=names, request=Query())

@@ -13,11 +13,11 @@ import zstandard
 from click.testing import CliRunner
 
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import DataError
-from undersong.sources import archives
-from undersong.sources.archives import Member, members
-from undersong.sources.failures import Failures
+from undersong.importers import archives
+from undersong.importers.archives import Member, members
+from undersong.importers.result import Failures
 
 LINE = b'{"user_name": "pia", "timestamp": 5, "track_metadata": {"artist_name": "Ann"}}\n'
 NAMES = ("../../listens/out.listens", "/tmp/listens/out.listens", "a/../../listens/b.listens")
@@ -89,7 +89,7 @@ def test_names_that_point_outside_write_nothing_there(tmp_path, form):
         path.write_bytes(tar(*map(file, NAMES)))
     result = run(path, inside / "home")
     assert result.exit_code == 0, result.output
-    assert tables.read(inside / "home").plays.collect()["plays"].to_list() == [len(NAMES)]
+    assert tables.read_catalogue(inside / "home").plays.collect()["plays"].to_list() == [len(NAMES)]
     assert all(x == path or (inside / "home") in x.parents for x in everything(tmp_path))
 
 
@@ -173,7 +173,7 @@ def test_a_line_without_an_end_is_passed_over_in_bounded_memory(tmp_path):
     path.write_bytes(LINE + b"x" * (3 << 20) + b"\n" + LINE)
     home = tmp_path / "home"
     assert run(path, home).exit_code == 0
-    assert tables.read(home).plays.collect()["plays"].to_list() == [2]
+    assert tables.read_catalogue(home).plays.collect()["plays"].to_list() == [2]
     assert "2,a line of more than 1 MiB" in (home / "failures.csv").read_text()
 
 

@@ -11,7 +11,7 @@ import soundfile
 
 from undersong.audio import decode as decoding
 from undersong.audio import file
-from undersong.audio.decode import Heard, decode
+from undersong.audio.decode import Decoded, decode
 from undersong.audio.logmel import BANDS, COMPRESSION, log_mel, mel_bank, mel_power
 from undersong.audio.waveform import (
     CHUNK_SAMPLES,
@@ -258,7 +258,7 @@ def test_decoding_in_children_gives_the_same_sound_in_the_order_asked(tmp_path):
     assert isinstance(found.pop(3), Undecodable)
     paths.pop(3)
     for path, sound in zip(paths, found, strict=True):
-        assert isinstance(sound, Heard)
+        assert isinstance(sound, Decoded)
         want = log_mel(file.read(path).chunks).astype(np.float16)
         np.testing.assert_array_equal(sound.log_mel, want)
 
@@ -301,7 +301,7 @@ def test_damaged_files_of_every_format_are_all_answered(tmp_path):
 
 CONFINED = """
 import socket, sys
-from undersong.audio.confine import allow_processor, close_standard_streams, confine
+from undersong.sandbox import allow_processor, close_standard_streams, confine
 requests, answers = close_standard_streams()
 confine(memory=1 << 30)
 assert sys.stdin.read() == ""
@@ -328,9 +328,7 @@ def test_a_child_reaches_no_network_and_has_no_more_memory_than_it_may():
 
 
 def test_a_child_whose_parent_is_gone_computes_no_longer_than_it_may():
-    code = (
-        "from undersong.audio.confine import allow_processor; allow_processor(0.1)\nwhile 1: pass"
-    )
+    code = "from undersong.sandbox import allow_processor; allow_processor(0.1)\nwhile 1: pass"
     found = subprocess.run([sys.executable, "-c", code], check=False)
     assert found.returncode == -signal.SIGXCPU
 
@@ -338,5 +336,5 @@ def test_a_child_whose_parent_is_gone_computes_no_longer_than_it_may():
 def test_decoding_may_be_given_up_half_way(tmp_path):
     paths = [tone(tmp_path / "good.wav")] * 30
     sounds = decode(paths, workers=2)
-    assert isinstance(next(sounds), Heard)
+    assert isinstance(next(sounds), Decoded)
     sounds.close()

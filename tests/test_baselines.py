@@ -4,13 +4,13 @@ import pytest
 from scipy import sparse
 
 from undersong import relations
-from undersong.baselines import graph, network, plays, untrained
 from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
-from undersong.evaluation.methods import from_embeddings, from_vectors
-from undersong.inputs import Source, weigh
-from undersong.training import Schedule
+from undersong.evaluation.baselines import collaborative, graph, network, untrained
+from undersong.evaluation.method import from_embeddings, from_vectors
+from undersong.features import Modality, weigh
+from undersong.training.loop import Schedule
 
 IDS = ("a", "b", "c", "d", "e", "f", "g")
 EVERY = np.arange(7)
@@ -99,7 +99,10 @@ def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
     two = np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 2, 2]]
     two[6] = 0
     missing = [np.zeros(7, dtype=bool), np.arange(7) == 6]
-    sources = [Source("one", one, missing[0]), Source("two", sparse.csr_matrix(two), missing[1])]
+    sources = [
+        Modality("one", one, missing[0]),
+        Modality("two", sparse.csr_matrix(two), missing[1]),
+    ]
     laid = []
     for values, absent in zip((one, two), missing, strict=True):
         cosine = (values @ values.T)[~absent][:, ~absent]
@@ -112,11 +115,11 @@ def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
 
 
 def test_a_source_that_says_the_same_of_all_items_has_no_weight():
-    same = Source("same", np.ones((7, 1), dtype=np.float32), np.zeros(7, dtype=bool))
-    none = Source("none", np.zeros((7, 2), dtype=np.float32), np.ones(7, dtype=bool))
+    same = Modality("same", np.ones((7, 1), dtype=np.float32), np.zeros(7, dtype=bool))
+    none = Modality("none", np.zeros((7, 2), dtype=np.float32), np.ones(7, dtype=bool))
     axes = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3, 3, 3]]
     axes[5:] = 0
-    axes = Source("axes", axes, np.arange(7) > 4)
+    axes = Modality("axes", axes, np.arange(7) > 4)
     scores = untrained.concatenation(weigh([same, axes, none])).scores(EVERY)
     assert scores[0, :5].tolist() == [1, 1, 0, 0, 0]
     assert np.isneginf(scores[0, 5:]).all()
@@ -137,7 +140,7 @@ def listening_in_two_groups():
 
 def test_co_listening_is_the_cosine_of_log_plays():
     heard = [("u", "a", 3.0), ("v", "a", 1.0), ("u", "b", 7.0), ("w", "c", 2.0)]
-    scores = plays.co_listening(catalogue(heard=heard), "artist").scores(EVERY)
+    scores = collaborative.co_listening(catalogue(heard=heard), "artist").scores(EVERY)
     assert scores[0, 1] == pytest.approx(np.log(4) / np.hypot(np.log(4), np.log(2)))
     assert scores[0, 2] == 0
     assert np.isneginf(scores[0, 3:]).all()
@@ -145,17 +148,19 @@ def test_co_listening_is_the_cosine_of_log_plays():
 
 def test_als_finds_the_groups_and_is_the_same_twice():
     world = catalogue(heard=listening_in_two_groups())
-    scores = plays.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    scores = collaborative.als(world, "artist", seed=5, factors=2).scores(EVERY)
     for item in range(6):
         others = np.delete(np.arange(6), item)
         near = others[np.argsort(-scores[item, others])[:2]]
         assert set(near // 3) == {item // 3}
     assert np.isneginf(scores[0, 6])
-    again = plays.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    again = collaborative.als(world, "artist", seed=5, factors=2).scores(EVERY)
     np.testing.assert_array_equal(scores, again)
 
 
-@pytest.mark.parametrize("method", [plays.co_listening, lambda c, k: plays.als(c, k, seed=0)])
+@pytest.mark.parametrize(
+    "method", [collaborative.co_listening, lambda c, k: collaborative.als(c, k, seed=0)]
+)
 def test_baselines_of_plays_need_plays(method):
     with pytest.raises(DataError, match="no plays of artists; leave the baselines of plays out"):
         method(catalogue(), "artist")
@@ -210,7 +215,7 @@ def test_the_network_learns_groups_that_the_untrained_sources_hide():
     group = generator.permutation(n) % groups
     noise = generator.normal(size=(n, 10)).astype(np.float32)
     values = unit(np.hstack([noise, 0.9 * np.eye(groups, dtype=np.float32)[group]]))
-    sources = [Source("all", values, np.zeros(n, dtype=bool))]
+    sources = [Modality("all", values, np.zeros(n, dtype=bool))]
     truth = sparse.csr_matrix((group[:, None] == group) & ~np.eye(n, dtype=bool))
     train = np.arange(n) < 180
     visible = truth.multiply(train[:, None] & train[None, :]).astype(bool).tocsr()
@@ -233,7 +238,7 @@ def test_the_network_learns_groups_that_the_untrained_sources_hide():
 
 
 def test_the_network_needs_a_relation_to_learn_from():
-    sources = [Source("one", np.eye(7, 3, dtype=np.float32), np.zeros(7, dtype=bool))]
+    sources = [Modality("one", np.eye(7, 3, dtype=np.float32), np.zeros(7, dtype=bool))]
     none = sparse.csr_matrix((7, 7), dtype=bool)
     with pytest.raises(DataError, match="no training item has a relation"):
         network.mlp(sources, none, queries=EVERY[:2], truth=none, seed=0)

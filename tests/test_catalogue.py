@@ -7,7 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong.catalogue.tables import ITEMS, Catalogue, Field, read, rows_of, write
+from undersong.catalogue.tables import (
+    ITEMS,
+    Catalogue,
+    Field,
+    read_catalogue,
+    rows_of,
+    write_catalogue,
+)
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 
@@ -49,8 +56,8 @@ def catalogue(tmp_path) -> Catalogue:
 
 
 def test_a_catalogue_comes_back_as_it_was(catalogue, tmp_path):
-    write(catalogue, tmp_path / "c")
-    found = read(tmp_path / "c")
+    write_catalogue(catalogue, tmp_path / "c")
+    found = read_catalogue(tmp_path / "c")
     for table in ("artists", "tracks", "plays", "relations"):
         one, two = (getattr(x, table).lazy().collect() for x in (found, catalogue))
         assert one.equals(two), table
@@ -70,40 +77,44 @@ def test_items_have_names_roles_and_pairs(catalogue):
 
 
 def test_writing_again_replaces_all_and_leaves_nothing_of_the_old(catalogue, tmp_path):
-    write(catalogue, tmp_path / "c")
-    write(replace(catalogue, artists=catalogue.artists.head(1), features={}), tmp_path / "c")
-    assert read(tmp_path / "c").ids("artist") == ("007",)
+    write_catalogue(catalogue, tmp_path / "c")
+    write_catalogue(
+        replace(catalogue, artists=catalogue.artists.head(1), features={}), tmp_path / "c"
+    )
+    assert read_catalogue(tmp_path / "c").ids("artist") == ("007",)
     assert sorted(x.name for x in (tmp_path / "c").iterdir()) == ["catalogue.json", "tables-2"]
 
 
 @pytest.mark.parametrize(("found", "named"), [(2, "2"), (None, "None"), ("1", "'1'")])
 def test_a_catalogue_of_another_format_is_refused_and_left_alone(catalogue, tmp_path, found, named):
-    write(catalogue, tmp_path / "c")
+    write_catalogue(catalogue, tmp_path / "c")
     about = tmp_path / "c" / "catalogue.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "format": found}))
     before = about.read_bytes()
     with pytest.raises(ArtifactError, match=f"format {named}, but this version reads 1; make the"):
-        read(tmp_path / "c")
+        read_catalogue(tmp_path / "c")
     assert about.read_bytes() == before
 
 
 @pytest.mark.parametrize("table", ["artists", "tracks", "plays", "relations"])
 def test_a_damaged_or_missing_table_is_named(catalogue, tmp_path, table):
-    write(catalogue, tmp_path / "c")
+    write_catalogue(catalogue, tmp_path / "c")
     path = tmp_path / "c" / "tables-1" / f"{table}.parquet"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ArtifactError, match=rf"{table}.parquet cannot be read"):
-        read(tmp_path / "c")
+        read_catalogue(tmp_path / "c")
     path.unlink()
     with pytest.raises(ArtifactError, match=rf"{table}.parquet cannot be read"):
-        read(tmp_path / "c")
+        read_catalogue(tmp_path / "c")
 
 
 def test_a_column_of_another_type_is_named(catalogue, tmp_path):
     year = pl.col("year").cast(pl.String)
-    write(replace(catalogue, artists=catalogue.artists.with_columns(year)), tmp_path / "c")
+    write_catalogue(
+        replace(catalogue, artists=catalogue.artists.with_columns(year)), tmp_path / "c"
+    )
     with pytest.raises(ArtifactError, match="column 'year' is String, expected Float64"):
-        read(tmp_path / "c")
+        read_catalogue(tmp_path / "c")
 
 
 KILL = """
@@ -129,19 +140,19 @@ tables.write(replace(catalogue, artists=catalogue.artists.head(1)), folder)
 @pytest.mark.parametrize("stop", ["artists.parquet", "relations.parquet", "catalogue.json"])
 def test_a_kill_in_the_middle_of_writing_leaves_the_old_catalogue(catalogue, tmp_path, stop):
     folder = tmp_path / "c"
-    write(catalogue, folder)
+    write_catalogue(catalogue, folder)
     ended = subprocess.run([sys.executable, "-c", KILL, str(folder), stop])
     assert ended.returncode == -9
-    assert read(folder).ids("artist") == ("007", "é", "c")
-    write(replace(catalogue, artists=catalogue.artists.tail(2)), folder)  # and can go on
-    assert read(folder).ids("artist") == ("é", "c")
+    assert read_catalogue(folder).ids("artist") == ("007", "é", "c")
+    write_catalogue(replace(catalogue, artists=catalogue.artists.tail(2)), folder)  # and can go on
+    assert read_catalogue(folder).ids("artist") == ("é", "c")
     assert len(list(folder.glob("tables-*"))) == 1
 
 
 def test_a_catalogue_file_that_lacks_a_part_is_refused(tmp_path):
     (tmp_path / "catalogue.json").write_text('{"format": 1, "tables": "tables-1"}')
     with pytest.raises(ArtifactError, match="lacks audio_root, features, fields; make the"):
-        read(tmp_path)
+        read_catalogue(tmp_path)
 
 
 def test_rows_are_found_by_id_in_any_order():

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from undersong.catalogue.check import check_catalogue
-from undersong.catalogue.faults import LISTED, Fault, Findings, text
-from undersong.catalogue.tables import Catalogue, Field, write
+from undersong.catalogue.issues import LISTED, Fault, Issues, issues_text
+from undersong.catalogue.tables import Catalogue, Field, write_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.sources.tables import check_tables
+from undersong.importers.tables.conversion import check_tables
 
 MAPPING = """
 [artists]
@@ -59,7 +59,7 @@ def faults(path: Path) -> list[Fault]:
 
 def test_sound_tables_have_no_fault_though_an_artist_has_no_source(tmp_path):
     assert check_tables(put(tmp_path)) == ()
-    assert text(()) == "no fault found"
+    assert issues_text(()) == "no fault found"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_hundred_thousand_faults_are_counted_and_a_few_are_listed(tmp_path):
     lines = "".join(f"u,ghost{x},-1\n" for x in range(100_003))
     (found, *_) = check_tables(put(tmp_path, plays="user,artist,plays\n" + lines))
     assert (found.count, len(found.first)) == (100_003, LISTED)
-    told = text([found])
+    told = issues_text([found])
     assert "plays.csv: unknown artist, 100,003 times" in told
     assert f"... and {100_003 - LISTED:,} more" in told
     assert told.endswith("100,003 faults")
@@ -197,7 +197,7 @@ def test_a_hundred_thousand_faults_are_counted_and_a_few_are_listed(tmp_path):
 
 def test_the_list_names_place_fault_and_remedy():
     fault = Fault("a.parquet", 7, "has no id", "fill it in")
-    listed = text([Findings("empty id", 1, (fault,))])
+    listed = issues_text([Issues("empty id", 1, (fault,))])
     assert listed == "a.parquet: empty id\n  row 7: has no id\n  -> fill it in\n1 fault"
 
 
@@ -215,7 +215,7 @@ def catalogue():
 
 
 def written(catalogue: Catalogue, folder: Path) -> list[str]:
-    write(catalogue, folder)
+    write_catalogue(catalogue, folder)
     return [x.what for y in check_catalogue(folder) for x in y.first]
 
 
@@ -258,7 +258,7 @@ def test_two_fields_of_one_role_are_a_fault_of_a_catalogue(catalogue, tmp_path):
 
 def test_damaged_and_lacking_tables_are_faults_of_their_own(catalogue, tmp_path):
     folder = tmp_path / "c"
-    write(catalogue, folder)
+    write_catalogue(catalogue, folder)
     home = folder / json.loads((folder / "catalogue.json").read_text())["tables"]
     (home / "plays.parquet").write_bytes(b"PAR1 no")
     (home / "features" / "sound.artist.parquet").unlink()

@@ -9,14 +9,14 @@ from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A catalogue and a run made of it by the command line."""
     folder = tmp_path_factory.mktemp("home")
-    tables.write(small_world(), folder / "catalogue")
+    tables.write_catalogue(small_world(), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     call("train", folder / "catalogue", folder / "run", "--settings", folder / "quick.toml")
     return folder
@@ -44,7 +44,7 @@ def test_every_command_has_help_with_an_example(path, command):
 
 def test_help_waits_for_no_heavy_import():
     code = (
-        "import sys, undersong.cli; "
+        "import sys, undersong.cli.main; "
         "heavy = {'torch', 'numpy', 'polars', 'rich', 'scipy'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

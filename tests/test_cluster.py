@@ -18,7 +18,7 @@ from undersong.audio import shards
 from undersong.audio.extract import extract
 from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 from two_nodes import RAY, ROOT, Nodes, below, end
@@ -59,7 +59,7 @@ def nodes(tmp_path_factory):
 def world(tmp_path_factory):
     """A catalogue, and settings without chance but that of the seed."""
     folder = tmp_path_factory.mktemp("world")
-    tables.write(small_world(), folder / "catalogue")
+    tables.write_catalogue(small_world(), folder / "catalogue")
     settings = QUICK_SETTINGS.replace("[general]", "[general]\ndropout = 0.0\ninput_dropout = 0.0")
     settings = settings.replace("[content]", "[content]\ndropout = 0.0")
     settings = settings.replace("steps = ", 'precision = "float32"\nsteps = ')
@@ -138,7 +138,7 @@ def sounds(folder, count):
 @needs_ray
 def test_a_node_that_is_killed_costs_no_file_and_doubles_none(nodes, tmp_path):
     catalogue = sounds(tmp_path / "sounds", 31)
-    tables.write(catalogue, tmp_path / "catalogue")
+    tables.write_catalogue(catalogue, tmp_path / "catalogue")
     work = nodes.undersong("extract", tmp_path / "catalogue", "--keep-going")
     victim = nodes.nodes[1].pid
     while work.poll() is None and not decoding(victim):
@@ -169,7 +169,7 @@ def test_a_node_that_is_killed_costs_no_file_and_doubles_none(nodes, tmp_path):
 )
 @needs_ray
 def test_an_address_where_no_cluster_is_gets_told_so(words, reason, tmp_path):
-    tables.write(small_world(), tmp_path / "x")
+    tables.write_catalogue(small_world(), tmp_path / "x")
     found = CliRunner().invoke(cli, [x if x != "x" else str(tmp_path / "x") for x in words])
     assert found.exit_code == 1
     assert reason in found.output

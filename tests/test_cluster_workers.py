@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from planted import QUICK_SETTINGS, small_world
 from undersong import embeddings, runs
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 sys.path.append(str(Path(__file__).parent))
 import gathered_step
@@ -79,7 +79,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(tmp_path):
     settings = settings.replace("[content]", "[content]\ndropout = 0.0")
     settings = settings.replace("steps = ", 'precision = "float32"\nsteps = ')
     (tmp_path / "quick.toml").write_text(settings)
-    tables.write(small_world(), tmp_path / "catalogue")
+    tables.write_catalogue(small_world(), tmp_path / "catalogue")
     words = ["train", str(tmp_path / "catalogue"), "--settings", str(tmp_path / "quick.toml")]
     alone = CliRunner().invoke(cli, [*words, str(tmp_path / "alone")], catch_exceptions=False)
     assert alone.exit_code == 0, alone.output

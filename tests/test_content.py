@@ -14,15 +14,14 @@ from undersong.audio.waveform import RATE
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError
-from undersong.models.content import (
+from undersong.models.content.network import (
     AudioEncoder,
     ContentSettings,
     VectorEncoder,
     artist_embedding,
     of_track,
 )
-from undersong.relations import known
-from undersong.stages.content import (
+from undersong.models.content.training import (
     choose_input,
     draw_pieces,
     embed_content,
@@ -30,7 +29,8 @@ from undersong.stages.content import (
     related_pieces,
     save_content,
 )
-from undersong.training import Schedule
+from undersong.relations import known
+from undersong.training.loop import Schedule
 
 # Every size differs from every other: 23 artists, 3 tracks each, 7 columns, E_C of 11.
 QUICK = Schedule(steps=60, validate_every=20, warmup=0.1, learning_rate=3e-3, average=0.9)

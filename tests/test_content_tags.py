@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.models.content import AudioEncoder, ContentSettings, VectorEncoder
-from undersong.stages.content import embed_content, save_content
-from undersong.stages.pieces import Pieces
-from undersong.stages.tags import Tagger, read_tags, tag_loss
-from undersong.training import Schedule
+from undersong.models.content.inputs import Clips
+from undersong.models.content.network import AudioEncoder, ContentSettings, VectorEncoder
+from undersong.models.content.tag_heads import Tagger, read_tags, tag_loss
+from undersong.models.content.training import embed_content, save_content
+from undersong.training.loop import Schedule
 
 # Every size differs from every other: 41 artists in 4 groups, 2 tracks each, 7 columns, E_C of 11.
 ARTISTS, GROUPS, TRACKS = 41, 4, 2
@@ -93,7 +93,7 @@ def pieces_of(track, artist):
     def nothing(*_):
         raise AssertionError
 
-    return Pieces(np.array(track), np.array(artist), nothing, nothing, repeats=False)
+    return Clips(np.array(track), np.array(artist), nothing, nothing, repeats=False)
 
 
 def test_words_of_five_training_items_are_read_of_the_track_and_of_its_artist():

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 import soundfile
 
-from undersong.demo import music, people, styles, world
-from undersong.demo.names import REGIONS, plain
-from undersong.demo.world import make_demo
 from undersong.errors import ArtifactError, SettingsError
+from undersong.lab.synthetic import music, people, styles, world
+from undersong.lab.synthetic.styles import REGIONS, plain
+from undersong.lab.synthetic.world import make_demo
 
 SECONDS = 6.0
 FILE_SECONDS = 1.7

@@ -1,8 +1,8 @@
 from planted import QUICK_SETTINGS
 from undersong import runs
-from undersong.demo.tour import tour
+from undersong.lab.synthetic.tour import tour
+from undersong.pipeline.run_settings import read_settings
 from undersong.progress import silent
-from undersong.run_settings import read_settings
 
 
 def walk(folder, settings):

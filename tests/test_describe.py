@@ -5,7 +5,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong.catalogue.describe import describe, plot, relation_counts, text
+from undersong.catalogue.describe import (
+    describe_catalogue,
+    description_text,
+    plot_relations,
+    relation_counts,
+)
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UndersongError
@@ -58,7 +63,7 @@ def catalogue() -> Catalogue:
 
 def test_a_pair_of_two_sources_is_one_relation(catalogue):
     assert relation_counts(catalogue, "artist").tolist() == [3, 1, 1, 1, 0, 0, 0, 0]
-    artists = describe(catalogue).kinds[0]
+    artists = describe_catalogue(catalogue).kinds[0]
     assert (artists.pairs, artists.pairs_by_source) == (3, (("x", 3), ("y", 1)))
     assert artists.relations == (3, 1, 1, 1, 0, 0, 0, 0)
     assert artists.intervals[:3] == (("0", 4), ("1-2", 3), ("3-5", 1))
@@ -73,7 +78,7 @@ def test_intervals_hold_their_ends(count, interval):
     ids = [f"n{x:02}" for x in range(count + 1)]
     pairs = [("artist", ids[0], x, "s") for x in ids[1:]]
     artists = pl.DataFrame({"id": ids, "name": None, "split": None}, schema=ITEMS["artist"])
-    found = describe(
+    found = describe_catalogue(
         Catalogue(artists, relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"))
     )
     share = dict(found.kinds[0].intervals)
@@ -82,7 +87,7 @@ def test_intervals_hold_their_ends(count, interval):
 
 
 def test_coverage_is_of_all_and_of_the_long_tail(catalogue):
-    covered = {(x.source, x.note): x for x in describe(catalogue).kinds[0].coverage}
+    covered = {(x.source, x.note): x for x in describe_catalogue(catalogue).kinds[0].coverage}
     found = {key: (x.items, x.share, x.long_tail_share) for key, x in covered.items()}
     assert found == {
         ("genre", "category, genre"): (2, 0.25, 0),
@@ -95,7 +100,7 @@ def test_coverage_is_of_all_and_of_the_long_tail(catalogue):
 
 
 def test_an_artist_that_only_a_withheld_field_knows_has_no_source(catalogue):
-    artists, tracks = describe(catalogue).kinds
+    artists, tracks = describe_catalogue(catalogue).kinds
     assert artists.without_source == 2  # g and h
     assert tracks.without_source == 1  # t1
     assert (artists.users, artists.plays) == (2, 11)
@@ -104,19 +109,19 @@ def test_an_artist_that_only_a_withheld_field_knows_has_no_source(catalogue):
 
 def test_a_catalogue_of_artists_alone_is_described():
     artists = pl.DataFrame({"id": ["a"], "name": None, "split": None}, schema=ITEMS["artist"])
-    (found,) = describe(Catalogue(artists)).kinds
+    (found,) = describe_catalogue(Catalogue(artists)).kinds
     assert (found.items, found.long_tail, found.without_source, found.coverage) == (1, 1, 1, ())
 
 
 def test_everything_linked_has_no_long_tail_to_cover(catalogue):
     linked = replace(catalogue, artists=catalogue.artists.head(4), features={})
-    (genre, *_) = describe(linked).kinds[0].coverage
+    (genre, *_) = describe_catalogue(linked).kinds[0].coverage
     assert (genre.share, genre.long_tail_share) == (0.5, None)
-    assert "50.0 %          -  ████████" in text(describe(linked))
+    assert "50.0 %          -  ████████" in description_text(describe_catalogue(linked))
 
 
 def test_the_text_fits_a_terminal_and_says_the_shares(catalogue):
-    told = text(describe(catalogue))
+    told = description_text(describe_catalogue(catalogue))
     assert max(len(line) for line in told.splitlines()) <= 80
     assert "  long tail: no relation is known             4   50.0 %" in told
     assert "      1-2                                     3   37.5 %  █████████▊" in told
@@ -128,24 +133,24 @@ def test_the_text_fits_a_terminal_and_says_the_shares(catalogue):
 )
 def test_figure_1_is_drawn(catalogue, tmp_path, name, begin):
     pytest.importorskip("matplotlib")
-    plot(describe(catalogue), tmp_path / name)
+    plot_relations(describe_catalogue(catalogue), tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(begin)
     assert [x.name for x in tmp_path.iterdir()] == [name]
 
 
 def test_a_picture_of_another_type_is_refused(catalogue, tmp_path):
     with pytest.raises(DataError, match=r"ends with .png, .svg or .pdf, not '.gif'"):
-        plot(describe(catalogue), tmp_path / "figure.gif")
+        plot_relations(describe_catalogue(catalogue), tmp_path / "figure.gif")
 
 
 def test_without_relations_there_is_nothing_to_draw(catalogue, tmp_path):
     bare = replace(catalogue, relations=catalogue.relations.clear())
     with pytest.raises(DataError, match="no relation is known"):
-        plot(describe(bare), tmp_path / "figure.png")
+        plot_relations(describe_catalogue(bare), tmp_path / "figure.png")
 
 
 def test_without_matplotlib_the_extra_is_named(catalogue, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(UndersongError, match=r"pip install 'undersong\[plot\]'"):
-        plot(describe(catalogue), tmp_path / "figure.png")
+        plot_relations(describe_catalogue(catalogue), tmp_path / "figure.png")

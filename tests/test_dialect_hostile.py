@@ -5,8 +5,9 @@ import httpx
 import pytest
 
 from spoken import NAMES, make_shelf, mbid, served
-from undersong.service.answers import Found, Item, Ranked
-from undersong.service.dialects.meaning import strengths
+from undersong.service.dialects.vocabulary import strengths
+from undersong.service.questions import Found, Ranked
+from undersong.service.snapshot import Item
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 

@@ -11,12 +11,12 @@ from scipy import sparse
 
 from planted import QUICK_SETTINGS
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import ArtifactError
 from undersong.evaluation.directed import directed_accuracy, judge_directed, read_directed
-from undersong.evaluation.methods import Method, from_vectors
+from undersong.evaluation.method import Method, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.report import files
+from undersong.report import saved
 
 ROOT = Path(__file__).parent.parent
 N, GROUPS, POINTED = 230, 6, 20
@@ -81,7 +81,7 @@ def slow(answers, weights):
 
 
 def test_metrics_of_the_public_files_are_those_of_the_slow_loop(home):
-    catalogue = tables.read(home / "catalogue")
+    catalogue = tables.read_catalogue(home / "catalogue")
     ids, vectors = catalogue.ids("artist"), catalogue.features["descriptors", "artist"].vectors
     pointing = read_directed(home / "catalogue", ids)
     method = from_vectors("kNN", vectors, missing=np.zeros(N, dtype=bool))
@@ -182,7 +182,7 @@ def test_evaluate_prints_the_published_metrics_of_a_run_on_the_public_files(home
     heads = [x.split() for x in part.splitlines() if "recall@" in x]
     assert heads[:2] == [[f"{x}@{k}" for x in ("recall", "map", "ndcg")] for k in (20, 100)]
     assert heads[2][:3] == ["recall@200", "map@200", "ndcg@200"]
-    report = files.read(home / "run" / "report.json")
+    report = saved.read(home / "run" / "report.json")
     numbers = report.protocols[-1].slices[0].numbers
     assert {"random", "GRM", "CbRM", "popularity", "tag kNN"} <= set(numbers)
     assert "PageRank" not in numbers

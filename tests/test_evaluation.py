@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong.baselines import graph
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import intervals
-from undersong.evaluation.methods import Method, from_vectors
+from undersong.evaluation import bootstrap
+from undersong.evaluation.baselines import graph
+from undersong.evaluation.method import Method, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.relations import known
 
@@ -281,22 +281,22 @@ def test_settings_out_of_range_are_refused(change):
 
 def test_the_bootstrap_covers_the_mean_and_is_as_wide_as_its_theory():
     values = np.random.default_rng(4).normal(2, 3, size=(400, 2))
-    means = intervals.bootstrap(values, resamples=2000, seed=1)
-    low, high = intervals.percentile_interval(means)
+    means = bootstrap.bootstrap(values, resamples=2000, seed=1)
+    low, high = bootstrap.percentile_interval(means)
     theory = 1.96 * values.std(axis=0) / 20
     assert (high - low) / 2 == pytest.approx(theory, rel=0.1)
     assert means.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.02)
-    paired = means - intervals.bootstrap(values, resamples=2000, seed=1)
+    paired = means - bootstrap.bootstrap(values, resamples=2000, seed=1)
     assert not paired.any()
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     values = np.random.default_rng(9).normal(size=600)
-    group = intervals.groups(600, seed=2)
-    left = intervals.jackknife(lambda kept: np.array([values[kept].mean()]), group)
-    assert len(left) == intervals.GROUPS
+    group = bootstrap.groups(600, seed=2)
+    left = bootstrap.jackknife(lambda kept: np.array([values[kept].mean()]), group)
+    assert len(left) == bootstrap.GROUPS
     by_theory = values.std() / np.sqrt(600)
-    assert intervals.standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)
+    assert bootstrap.standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)
 
 
 def test_a_method_whose_order_depends_on_who_may_answer_is_told_so():

@@ -7,10 +7,11 @@ from safetensors.numpy import save_file
 from scipy import sparse
 
 from random_evidence import BARE, LOOSE, UNKNOWN, N, random_evidence, random_relations
-from undersong import arrays, evidence_file
 from undersong.errors import ArtifactError
-from undersong.evidence import EDGE_FREE, ON_RELATIONS, Evidence
-from undersong.gathering import gather
+from undersong.io import arrays
+from undersong.ranking import context
+from undersong.ranking.candidates import gather_candidates
+from undersong.ranking.context import EDGE_FREE, ON_RELATIONS, RankingContext
 
 # The hub (40 relations), an item nobody has linked, one without E_G, and ordinary ones.
 ASKING = np.array([0, 3, 5, BARE, 40, 66, 100, 101, 102, 120, 130, 136])
@@ -113,7 +114,7 @@ def test_every_column_is_what_a_plain_loop_finds(slow, asking):
     assert len(evidence.linked) > 100
     assert evidence.degree[0] > 32
     assert evidence.degree[BARE] > 1
-    found = gather(evidence, asking, count=N)
+    found = gather_candidates(evidence, asking, count=N)
     ranks = {"rank of cosine", "rank of walk"}
     for place, query in enumerate(asking):
         kept = found.candidates[place] >= 0
@@ -130,7 +131,7 @@ def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
     evidence = random_evidence(hub=40)
     among = np.arange(N) % 3 == 0  # 46 items for 80 places; the last item, N - 1, is not one
     asking = ASKING[ASKING != BARE]
-    found = gather(evidence, asking, count=80, among=among)
+    found = gather_candidates(evidence, asking, count=80, among=among)
     for name, by in (("rank of cosine", "cosine"), ("rank of walk", "rank of walk")):
         column = found.features[..., evidence.names.index(name)]
         for place, query in enumerate(asking):
@@ -146,7 +147,7 @@ def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
 def test_the_names_say_which_columns_read_relations():
     evidence = random_evidence()
     other = dataclasses.replace(evidence, relations=random_relations(seed=8))
-    a, b = (gather(x, ASKING, count=N, long_tail=1.0) for x in (evidence, other))
+    a, b = (gather_candidates(x, ASKING, count=N, long_tail=1.0) for x in (evidence, other))
     np.testing.assert_array_equal(np.sort(a.candidates), np.sort(b.candidates))
     order = [np.argsort(x.candidates, axis=1) for x in (a, b)]
     a, b = (
@@ -177,7 +178,9 @@ def test_relations_that_are_hidden_change_nothing():
     mixed = np.where(keep, elsewhere.toarray(), evidence.relations.toarray())
     assert (mixed != evidence.relations.toarray()).any()
     one, two = (
-        gather(dataclasses.replace(evidence, relations=hide(x, hidden)), hidden, count=29)
+        gather_candidates(
+            dataclasses.replace(evidence, relations=hide(x, hidden)), hidden, count=29
+        )
         for x in (evidence.relations, sparse.csr_matrix(mixed))
     )
     np.testing.assert_array_equal(one.candidates, two.candidates)
@@ -194,7 +197,7 @@ def test_permuting_the_items_permutes_what_is_gathered():
     assert evidence.degree.max() <= 32
     turn = np.random.default_rng(3).permutation(N)  # new row -> old row
     back = np.argsort(turn)
-    other = Evidence(
+    other = RankingContext(
         evidence.vectors[turn],
         tuple(
             dataclasses.replace(x, values=x.values[turn], missing=x.missing[turn])
@@ -203,15 +206,15 @@ def test_permuting_the_items_permutes_what_is_gathered():
         evidence.relations[turn][:, turn].tocsr(),
     )
     asking = ASKING[[0, 1, 5, 9]]
-    one = gather(evidence, asking, count=31)
-    two = gather(other, back[asking], count=31)
+    one = gather_candidates(evidence, asking, count=31)
+    two = gather_candidates(other, back[asking], count=31)
     np.testing.assert_array_equal(one.candidates, turn[two.candidates])
     np.testing.assert_allclose(one.features, two.features, atol=1e-4)
 
 
 def test_an_item_of_which_nothing_is_known_is_no_candidate_and_has_none():
     evidence = random_evidence()
-    found = gather(evidence, np.array([5, UNKNOWN]), count=N)
+    found = gather_candidates(evidence, np.array([5, UNKNOWN]), count=N)
     assert UNKNOWN not in found.candidates[0]
     assert (found.candidates[1:] == -1).all()
     assert not found.features[1:].any()
@@ -219,7 +222,7 @@ def test_an_item_of_which_nothing_is_known_is_no_candidate_and_has_none():
 
 def test_an_item_of_which_only_relations_are_known_is_a_candidate_and_has_some():
     evidence = random_evidence()
-    found = gather(evidence, np.array([5, BARE]), count=N)
+    found = gather_candidates(evidence, np.array([5, BARE]), count=N)
     assert BARE in found.candidates[0]
     reached = (evidence.step + evidence.step @ evidence.step)[BARE].indices
     near = set(reached) - {BARE}
@@ -232,7 +235,7 @@ def test_an_item_of_which_only_relations_are_known_is_a_candidate_and_has_some()
 
 def test_among_and_excluded_pairs_say_who_may_be_a_candidate():
     evidence, among = random_evidence(), np.arange(N) % 3 == 0
-    found = gather(evidence, ASKING, count=80, among=among, excluded=evidence.relations)
+    found = gather_candidates(evidence, ASKING, count=80, among=among, excluded=evidence.relations)
     for query, items in zip(ASKING, found.candidates, strict=True):
         allowed = set(np.flatnonzero(among)) - {query, UNKNOWN}
         allowed -= set(evidence.relations[query].indices)
@@ -244,7 +247,7 @@ def test_among_and_excluded_pairs_say_who_may_be_a_candidate():
 def test_a_third_of_the_candidates_is_nearest_whatever_the_relations_say():
     evidence = random_evidence()
     asking = ASKING[ASKING != BARE]
-    found = gather(evidence, asking, count=27)
+    found = gather_candidates(evidence, asking, count=27)
     cosines = evidence.cosines(asking)
     cosines[:, [BARE, UNKNOWN]] = -1
     for items, near in zip(found.candidates, np.argsort(-cosines, axis=1), strict=True):
@@ -253,7 +256,7 @@ def test_a_third_of_the_candidates_is_nearest_whatever_the_relations_say():
 
 def test_known_relations_are_candidates_even_of_an_item_that_has_many():
     evidence = random_evidence(hub=40)
-    found = gather(evidence, np.array([0]), count=47)
+    found = gather_candidates(evidence, np.array([0]), count=47)
     related = set(evidence.relations[0].indices)
     assert len(related) > 37
     assert related <= set(found.candidates[0])
@@ -263,7 +266,7 @@ def test_without_any_relation_the_candidates_are_the_nearest():
     evidence = random_evidence()
     bare = dataclasses.replace(evidence, relations=sparse.csr_matrix((N, N), dtype=bool))
     asking = ASKING[ASKING != BARE]
-    found = gather(bare, asking, count=19)
+    found = gather_candidates(bare, asking, count=19)
     cosines = bare.cosines(asking)
     cosines[:, [BARE, UNKNOWN]] = -1
     np.testing.assert_array_equal(found.candidates, np.argsort(-cosines, axis=1)[:, :19])
@@ -280,11 +283,11 @@ def test_items_that_nobody_linked_have_no_step_and_the_others_one_that_sums_to_1
 
 def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
     evidence = random_evidence()
-    evidence_file.write(tmp_path / "e", evidence)
-    found = evidence_file.read(tmp_path / "e", evidence.vectors)
+    context.write(tmp_path / "e", evidence)
+    found = context.read(tmp_path / "e", evidence.vectors)
     assert found.names == evidence.names
     assert [x.weight for x in found.sources] == [1.0, 0.5]
-    one, two = (gather(x, ASKING, count=17) for x in (evidence, found))
+    one, two = (gather_candidates(x, ASKING, count=17) for x in (evidence, found))
     np.testing.assert_array_equal(one.features, two.features)
     assert found.measured is not None  # so that opening a run compares nothing with everything
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
@@ -292,11 +295,11 @@ def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
 
 def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):
     evidence, path = random_evidence(), tmp_path / "e"
-    evidence_file.write(path, evidence)
+    context.write(path, evidence)
     about, known = arrays.read(path, form=1)
     known.pop("crowd")
     save_file(known, path, about)
-    found = evidence_file.read(path, evidence.vectors)
+    found = context.read(path, evidence.vectors)
     assert found.measured is None
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
 
@@ -307,15 +310,17 @@ def test_evidence_that_sees_other_relations_is_as_crowded():
     shown = evidence.seeing(other)
     assert shown.crowd is evidence.crowd
     assert (shown.degree == np.diff(other.indptr)).all()
-    fresh = gather(Evidence(evidence.vectors, evidence.sources, other), ASKING, count=17)
-    again = gather(shown, ASKING, count=17)
+    fresh = gather_candidates(
+        RankingContext(evidence.vectors, evidence.sources, other), ASKING, count=17
+    )
+    again = gather_candidates(shown, ASKING, count=17)
     np.testing.assert_array_equal(again.features, fresh.features)
 
 
 def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
     everybody = random_evidence().crowd
-    monkeypatch.setattr("undersong.evidence.CROWD", 61)
-    monkeypatch.setattr("undersong.evidence.BLOCK", 32)
+    monkeypatch.setattr("undersong.ranking.context.CROWD", 61)
+    monkeypatch.setattr("undersong.ranking.context.BLOCK", 32)
     some, again = random_evidence(), random_evidence()
     np.testing.assert_array_equal(some.crowd, again.crowd)
     chosen = np.sort(np.random.default_rng(0).choice(N, 61, replace=False))
@@ -329,13 +334,13 @@ def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
 def test_a_file_of_evidence_that_does_not_fit_is_named(tmp_path):
     evidence, path = random_evidence(), tmp_path / "evidence.safetensors"
     with pytest.raises(ArtifactError, match=r"evidence.safetensors cannot be read .*train again"):
-        evidence_file.read(path, evidence.vectors)
-    evidence_file.write(path, evidence)
+        context.read(path, evidence.vectors)
+    context.write(path, evidence)
     with pytest.raises(ArtifactError, match="is about 137 items, but 88 have a vector"):
-        evidence_file.read(path, evidence.vectors[:88])
+        context.read(path, evidence.vectors[:88])
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(ArtifactError, match="cannot be read .*train again"):
-        evidence_file.read(path, evidence.vectors)
+        context.read(path, evidence.vectors)
     save_file({"x": np.zeros(3)}, path, {"format": "9"})
     with pytest.raises(ArtifactError, match="format 9, but this version reads 1; train again"):
-        evidence_file.read(path, evidence.vectors)
+        context.read(path, evidence.vectors)

@@ -13,19 +13,19 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import cli
-from undersong.baselines.network import NetworkSettings
+from undersong.cli import main
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import intervals
-from undersong.evaluation.judging import Judged, Whole
-from undersong.experiments import answers, claims, page, sets, tables
-from undersong.experiments.estimates import Estimate, Values, estimate, whole_estimate
-from undersong.experiments.plan import Piece, carry_out
-from undersong.experiments.reproduction import Plan, open_folder, places, reproduce
-from undersong.experiments.sets import DataSet
-from undersong.models.graph import GraphSettings
+from undersong.evaluation import bootstrap
+from undersong.evaluation.baselines.network import NetworkSettings
+from undersong.evaluation.scoring import Judged, Whole
+from undersong.lab.reproduction import claims, datasets, estimates, outcomes, pages
+from undersong.lab.reproduction.datasets import DataSet
+from undersong.lab.reproduction.estimates import Estimate, Values, estimate, whole_estimate
+from undersong.lab.reproduction.experiment import Plan, open_folder, places, reproduce
+from undersong.lab.reproduction.plan import Piece, carry_out
+from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
-from undersong.training import Schedule
+from undersong.training.loop import Schedule
 
 GRAPH = GraphSettings(
     layers=2,
@@ -69,14 +69,20 @@ file = "features.csv"
 prefix = "f"
 """
 ARTISTS = DataSet(
-    "planted", "planted.toml", "planted", 1, sets.ARTIST_MODELS, "5 groups", settings="quick.toml"
+    "planted",
+    "planted.toml",
+    "planted",
+    1,
+    datasets.ARTIST_MODELS,
+    "5 groups",
+    settings="quick.toml",
 )
 TRACKS = DataSet(
     "songs",
     "planted.toml",
     "planted",
     2,
-    sets.TRACK_MODELS,
+    datasets.TRACK_MODELS,
     "2 songs an artist",
     settings="tracks.toml",
     by_artist=True,
@@ -129,7 +135,7 @@ def home(tmp_path_factory):
 
 def test_table_1_has_all_eight_models_chance_and_the_baselines(home):
     _, (results, _), _ = home
-    names = sets.ARTIST_MODELS
+    names = datasets.ARTIST_MODELS
     assert results.rows == (*names, *(f"{x}_G" for x in names))
     assert {"random", "popularity", "tag kNN", "co-listening", "ALS", "all sources", "MLP"} <= set(
         results.others
@@ -152,7 +158,7 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
     folder, (results, _), _ = home
     single = []
     for seed in range(2):
-        judged, _ = answers.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        judged, _ = estimates.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
         single.append(np.nanmean(judged["paper"].accuracy["recall@10"]))
     found = results.number("GRM", "recall@10")
     assert found.value == pytest.approx(np.mean(single))
@@ -163,7 +169,7 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
 def test_seeds_differ_and_the_items_that_ask_do_not(home):
     folder, (results, _), _ = home
     vectors = [
-        answers.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet")[0]["paper"]
+        estimates.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet")[0]["paper"]
         for seed in range(2)
     ]
     first, second = (x.answers["consistent@10"] for x in vectors)
@@ -205,7 +211,7 @@ def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
 
 def test_the_page_says_what_a_reader_must_know(home):
     folder, found, _ = home
-    written = page.write(plan_in(folder), found)
+    written = pages.write(plan_in(folder), found)
     text = (folder / "out/reproduction.md").read_text()
     for word in ("Table 1, set planted: accuracy", "sealed", "2 training seeds", "## Claims"):
         assert word in text
@@ -215,19 +221,19 @@ def test_the_page_says_what_a_reader_must_know(home):
     content = json.loads((folder / "out/reproduction.json").read_text())
     row = content["sets"]["planted"]["models"]["GRM_G"]["numbers"]
     assert {x["pool"] for x in row} == {"linked"}
-    for line in page.terminal(plan_in(folder), found).splitlines():
-        assert len(line) <= page.WIDTH
+    for line in pages.terminal(plan_in(folder), found).splitlines():
+        assert len(line) <= pages.WIDTH
         assert "nan" not in line
 
 
 def test_the_quick_version_says_so_first_and_last(home):
     folder, found, _ = home
     quick = plan_in(folder, quick=True)
-    printed = page.terminal(quick, found)
+    printed = pages.terminal(quick, found)
     assert printed.startswith("QUICK VERSION")
     assert "QUICK VERSION" in printed.rstrip().splitlines()[-1]
-    assert page.QUICK in page.markdown(quick, found, [])
-    assert page.as_json(quick, found)["quick"] is True
+    assert pages.QUICK in pages.markdown(quick, found, [])
+    assert pages.as_json(quick, found)["quick"] is True
 
 
 def test_test_items_are_asked_where_that_is_wanted(tmp_path):
@@ -238,7 +244,7 @@ def test_test_items_are_asked_where_that_is_wanted(tmp_path):
     rows = results.asked.pools["paper"].queries
     assert set(place.parts[rows]) == {"test"}
     assert len(results.slices["all"]) == (place.parts == "test").sum()
-    text = page.markdown(plan, (results,), [])
+    text = pages.markdown(plan, (results,), [])
     assert "Test items ask." in text
     assert "One training seed: nothing here knows" in text
     assert "sealed. The same items" not in text
@@ -246,7 +252,7 @@ def test_test_items_are_asked_where_that_is_wanted(tmp_path):
 
 def test_olga_has_a_table_by_visible_degree(home):
     folder, found, _ = home
-    lines = page.terminal(plan_in(folder), found).splitlines()
+    lines = pages.terminal(plan_in(folder), found).splitlines()
     start = next(i for i, x in enumerate(lines) if "ndcg@200 in linked, by visible degree" in x)
     table = "\n".join(lines[start : start + 12])
     assert all(x in table for x in ("RdRM_G", "PageRank", "common neighbours", "1-2 ("))
@@ -319,8 +325,8 @@ def test_answers_come_back_as_they_were(tmp_path):
     judged = {
         "paper": Judged({"map": np.array([0.1, np.nan, 1])}, {"p": np.array([1.0, 2, 3])}, whole)
     }
-    answers.write(judged, tmp_path / "a.parquet", note="why")
-    found, note = answers.read(tmp_path / "a.parquet")
+    estimates.write(judged, tmp_path / "a.parquet", note="why")
+    found, note = estimates.read(tmp_path / "a.parquet")
     assert note == "why"
     np.testing.assert_array_equal(found["paper"].accuracy["map"], [0.1, np.nan, 1])
     np.testing.assert_array_equal(found["paper"].answers["p"], [1, 2, 3])
@@ -331,10 +337,10 @@ def test_answers_come_back_as_they_were(tmp_path):
 def test_damaged_answers_are_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no")
     with pytest.raises(ArtifactError, match="cannot be read .* run `undersong reproduce` again"):
-        answers.read(tmp_path / "a.parquet")
+        estimates.read(tmp_path / "a.parquet")
     pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(ArtifactError, match="holds no answers of this version"):
-        answers.read(tmp_path / "b.parquet")
+        estimates.read(tmp_path / "b.parquet")
 
 
 def test_a_plan_skips_what_is_done_and_tells_how_long_the_rest_takes():
@@ -406,11 +412,11 @@ def test_pieces_that_wait_for_each_other_are_refused(tmp_path):
 
 
 def test_a_mistyped_set_is_answered_with_the_nearest():
-    assert [x.name for x in sets.chosen("T, A,T")] == ["T", "A"]
+    assert [x.name for x in datasets.chosen("T, A,T")] == ["T", "A"]
     with pytest.raises(SettingsError, match="no data set 'lider'; did you mean 'lieder'"):
-        sets.chosen("A,lider")
+        datasets.chosen("A,lider")
     with pytest.raises(SettingsError, match="no data set given; known: A, B, T, lieder, olga"):
-        sets.chosen(" , ")
+        datasets.chosen(" , ")
 
 
 def test_absent_data_is_named_with_what_to_do(tmp_path):
@@ -422,9 +428,9 @@ def test_absent_data_is_named_with_what_to_do(tmp_path):
 
 def test_the_split_is_fixed_for_every_seed_and_no_artist_is_torn(tmp_path):
     put(tmp_path)
-    settings = sets.settings_of(TRACKS, tmp_path / "examples")
+    settings = datasets.settings_of(TRACKS, tmp_path / "examples")
     folder = tmp_path / "catalogue"
-    sets.prepare(
+    datasets.prepare(
         TRACKS, folder, settings=settings, data=tmp_path / "data", examples=tmp_path / "examples"
     )
     plan = plan_in(tmp_path)
@@ -442,7 +448,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(home, tmp_path):
     folder, (_, results), _ = home
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "import test_experiments as t; from undersong.experiments.reproduction import reproduce;"
+        "import test_experiments as t; from undersong.lab.reproduction.experiment import reproduce;"
         "reproduce(t.plan_in(Path(sys.argv[2]), out=Path(sys.argv[3]), seeds=1), [t.EDGES])"
     )
     tests = os.path.dirname(__file__)
@@ -485,7 +491,7 @@ def test_other_settings_or_another_mapping_are_refused_and_what_is_there_stays(t
 def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):
     put(tmp_path)
     (results,) = reproduce(plan_in(tmp_path, seeds=1), [TRACKS])
-    found = tables.tables_of(results, tables.plus_minus)
+    found = outcomes.tables_of(results, outcomes.plus_minus)
     assert [x.title for x in found] == [
         "Table 2, set songs: accuracy",
         "Table 2, set songs: accuracy without the query's own artist",
@@ -501,15 +507,15 @@ def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):
 
 def test_the_command_prints_tables_and_claims(tmp_path, monkeypatch):
     put(tmp_path)
-    monkeypatch.setattr(sets, "SETS", {"edges": EDGES})
+    monkeypatch.setattr(datasets, "SETS", {"edges": EDGES})
     words = ["--data", "edges", "--quick", "--seeds", "1", "--from", str(tmp_path / "data")]
     words += ["--examples", str(tmp_path / "examples")]
-    done = CliRunner().invoke(cli.cli, ["reproduce", str(tmp_path / "out"), *words])
+    done = CliRunner().invoke(main.cli, ["reproduce", str(tmp_path / "out"), *words])
     assert done.exit_code == 0, done.output
     assert "QUICK VERSION" in done.output
     assert "OLGA, set edges: accuracy" in done.output
     assert "edges: the GNN helps RdRM" in done.output
-    wrong = CliRunner().invoke(cli.cli, ["reproduce", str(tmp_path / "o"), "--data", "edge"])
+    wrong = CliRunner().invoke(main.cli, ["reproduce", str(tmp_path / "o"), "--data", "edge"])
     assert wrong.exit_code == 1
     assert "did you mean 'edges'" in wrong.output
     assert silent("x", 1, 1) is None
@@ -521,4 +527,4 @@ def test_the_interval_of_a_share_stays_within_its_range_and_that_of_hubness_does
         ("nobody's neighbour", 0.02, (0.0, 0.118)),
         ("hubness", 0.04, (-0.058, 0.138)),
     ):
-        assert intervals.around(name, value, 0.05) == pytest.approx(bounds)
+        assert bootstrap.around(name, value, 0.05) == pytest.approx(bounds)

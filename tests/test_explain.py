@@ -13,23 +13,26 @@ from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from random_evidence import random_evidence, random_network, ranker_of
-from undersong import inputs, runs, search
+from undersong import features as inputs
+from undersong import model as search
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Field
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explaining import background, first, removal, wording
-from undersong.explaining.attribution import of_cosines
-from undersong.explaining.background import Background
-from undersong.explaining.finding import explain, reasons
-from undersong.explaining.reasons import Known
-from undersong.models.general import GeneralModel, GeneralSettings
-from undersong.pipeline import train_run
-from undersong.ranker import KNOWN, answer
-from undersong.run_settings import read_settings
-from undersong.search import Index
-from undersong.stages import general
+from undersong.explanation import ablation, attribution, data
+from undersong.explanation import reasons as wording
+from undersong.explanation.attribution import of_cosines
+from undersong.explanation.data import Background
+from undersong.explanation.explain import explain, reasons
+from undersong.explanation.reasons import KnownOfItem
+from undersong.models.general import training
+from undersong.models.general.network import GeneralModel, GeneralSettings
+from undersong.pipeline.run_settings import read_settings
+from undersong.pipeline.train import train_run
+from undersong.ranking.ranker import KNOWN, rerank
+from undersong.retrieval.index import Index
 
 GROUPS = {"audio": ("sound",), "genres and tags": ("tags",)}
 
@@ -38,7 +41,7 @@ GROUPS = {"audio": ("sound",), "genres and tags": ("tags",)}
 def home(tmp_path_factory):
     """A catalogue and a trained run of it, which answers by cosine."""
     folder = tmp_path_factory.mktemp("home")
-    tables.write(small_world(), folder / "catalogue")
+    tables.write_catalogue(small_world(), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     train_run(folder / "catalogue", folder / "run", settings=read_settings(folder / "quick.toml"))
     return folder
@@ -47,7 +50,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(home):
     run = runs.read(home / "run")
-    return run, search.open_index(run, "artist"), background.read(run, "artist")
+    return run, search.open_index(run, "artist"), data.read(run, "artist")
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +85,14 @@ def test_removing_the_source_named_first_changes_the_cosine_most(opened, every_r
     """E_G is computed again with each source hidden from both, by the trained network itself."""
     run, index, known = opened
     world = small_world()
-    model = general.load(run.file("weights/general.safetensors"))
+    model = training.load(run.file("weights/general.safetensors"))
     encoders = inputs.from_json(json.loads(run.file("encoders.json").read_text())["encoders"])
     given = {name: run.embeddings("artist", name) for name in ("content", "interaction")}
     ids = index.embeddings.ids
     table = world.artists.filter(pl.col("id").is_in(list(ids)))
     sources = inputs.read(table, encoders, given)
     hidden = {
-        name: removal.without(model, sources, members, device="cpu").astype(np.float64)
+        name: ablation.without(model, sources, members, device="cpu").astype(np.float64)
         for name, members in known.groups.items()
     }
     right = []
@@ -201,7 +204,7 @@ def test_sentences_on_what_is_not_known_are_true(opened, every_reason):
 
 
 def test_words_say_what_the_data_says():
-    item = Known("x", "Ann", ("audio", "genres and tags"), tags=2, relations=0, listeners=0)
+    item = KnownOfItem("x", "Ann", ("audio", "genres and tags"), tags=2, relations=0, listeners=0)
     groups = ("audio", "listeners", "genres and tags", "first_decade")
     assert wording.unknown(item, groups) == (
         "Ann: no relation is known, nobody in the data has played it, nothing tells its first "
@@ -230,12 +233,12 @@ def learned(tmp_path_factory):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     lacking = np.all([x.missing for x in evidence.sources], axis=0)
-    vectors = general.embed(model, evidence.sources, device="cpu")
+    vectors = training.embed(model, evidence.sources, device="cpu")
     vectors[lacking] = 0
     evidence = replace(evidence, vectors=vectors)
     n, told = len(vectors), np.flatnonzero(~lacking)
     path = tmp_path_factory.mktemp("learned") / "without.npy"
-    removal.write(
+    ablation.write_without(
         path,
         model,
         inputs.rows_of(evidence.sources, told),
@@ -275,7 +278,7 @@ def test_the_shares_of_every_pair_add_up_to_the_learned_score(learned, long_tail
     _, index, known = learned
     count = 0
     for row in np.flatnonzero(index.evidence.known)[::3]:
-        found = answer(index.ranker, index.evidence, np.array([row]), long_tail=long_tail)
+        found = rerank(index.ranker, index.evidence, np.array([row]), long_tail=long_tail)
         others = found.candidates[0][found.candidates[0] >= 0]
         listed = reasons(index, known, int(row), others, long_tail=long_tail)
         for why, score, sure in zip(listed, found.scores[0], found.confidence[0], strict=False):
@@ -299,7 +302,7 @@ def test_an_effect_is_what_the_ranker_says_of_features_without_the_source(learne
     hidden = hidden.astype(np.float32)
     checked = 0
     for row in np.flatnonzero(index.evidence.embedded)[[2, 35, 71]].tolist():
-        found = answer(index.ranker, index.evidence, np.array([row]))
+        found = rerank(index.ranker, index.evidence, np.array([row]))
         features, items = found.gathered.features[0], found.candidates[0]
         listed = reasons(index, known, row, items[items >= 0])
         for at, why in enumerate(listed):
@@ -336,7 +339,7 @@ def test_without_relations_means_the_order_that_knows_none(learned):
     for row in (0, 21, 50):
         others = np.array([x for x in (4, 9, 33, 90) if x != row])
         seen = reasons(index, known, row, others)
-        features = answer(
+        features = rerank(
             index.ranker, index.evidence, np.array([row]), count=len(index.evidence.vectors)
         ).gathered
         where = {int(x): at for at, x in enumerate(features.candidates[0])}
@@ -356,16 +359,16 @@ def looked_up(learned, tmp_path_factory):
     _, index, known = learned
     path = tmp_path_factory.mktemp("first") / "first.npy"
     rows = np.arange(len(known.ids))
-    first.write(path, index.ranker, index.evidence, background=known, rows=rows)
+    attribution.write(path, index.ranker, index.evidence, background=known, rows=rows)
     return replace(known, first=np.load(path, mmap_mode="r"))
 
 
 def test_reasons_looked_up_are_those_computed(learned, looked_up):
     _, index, known = learned
     for row in np.flatnonzero(index.evidence.known)[::9].tolist():
-        items = answer(index.ranker, index.evidence, np.array([row])).candidates[0]
-        others = items[: first.LENGTH][items[: first.LENGTH] >= 0][::-1]
-        assert first.look_up(looked_up.first, row, others) is not None
+        items = rerank(index.ranker, index.evidence, np.array([row])).candidates[0]
+        others = items[: attribution.LENGTH][items[: attribution.LENGTH] >= 0][::-1]
+        assert attribution.look_up(looked_up.first, row, others) is not None
         now, before = reasons(index, known, row, others), reasons(index, looked_up, row, others)
         for one, two in zip(now, before, strict=True):
             assert total(two) == pytest.approx(two.score, abs=1e-5)
@@ -377,9 +380,9 @@ def test_reasons_looked_up_are_those_computed(learned, looked_up):
 
 def test_what_was_not_computed_is_computed_now(learned, looked_up):
     _, index, known = learned
-    items = answer(index.ranker, index.evidence, np.array([12])).candidates[0]
-    mixed = items[[2, first.LENGTH + 1]]
-    assert first.look_up(looked_up.first, 12, mixed) is None
+    items = rerank(index.ranker, index.evidence, np.array([12])).candidates[0]
+    mixed = items[[2, attribution.LENGTH + 1]]
+    assert attribution.look_up(looked_up.first, 12, mixed) is None
     assert reasons(index, looked_up, 12, mixed) == reasons(index, known, 12, mixed)
     turned = reasons(index, looked_up, 12, items[:4], long_tail=0.7)
     assert turned == reasons(index, known, 12, items[:4], long_tail=0.7)
@@ -387,7 +390,7 @@ def test_what_was_not_computed_is_computed_now(learned, looked_up):
 
 def test_one_that_is_no_candidate_has_a_score_all_the_same(learned):
     _, index, known = learned
-    found = answer(index.ranker, index.evidence, np.array([4]))
+    found = rerank(index.ranker, index.evidence, np.array([4]))
     far = np.setdiff1d(np.flatnonzero(index.evidence.known), [*found.candidates[0], 4])[:6]
     for why in reasons(index, known, 4, far):
         assert not why.candidate
@@ -443,7 +446,7 @@ def test_fields_are_grouped_by_what_they_say():
         Field("relations", "artist", "number"),
     )
     names = ["content", "interaction", *(x.name for x in fields)]
-    assert background.groups_of(names, fields) == {
+    assert data.groups_of(names, fields) == {
         "audio": ("content",),
         "listeners": ("interaction",),
         "genres and tags": ("mood", "style"),
@@ -492,7 +495,7 @@ def test_an_ambiguous_name_is_said(tmp_path):
     twice = world.artists.with_columns(
         pl.when(pl.col("id") == "a05").then(pl.lit("artist 07")).otherwise("name").alias("name")
     )
-    tables.write(replace(world, artists=twice), tmp_path / "catalogue")
+    tables.write_catalogue(replace(world, artists=twice), tmp_path / "catalogue")
     (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
     settings = read_settings(tmp_path / "quick.toml")
     train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)
@@ -509,7 +512,7 @@ def broken(home, tmp_path, name, content):
         del manifest["files"][name]
     else:
         content(file)
-        from undersong.files import sha256
+        from undersong.io.files import sha256
 
         manifest["files"][name] = sha256(file)
     (file.parents[1] / "manifest.json").write_text(json.dumps(manifest))
@@ -517,23 +520,23 @@ def broken(home, tmp_path, name, content):
 
 
 def test_a_run_from_before_reasons_says_what_to_do(home, tmp_path):
-    run = broken(home, tmp_path, background.ITEMS, None)
+    run = broken(home, tmp_path, data.ITEMS, None)
     with pytest.raises(ArtifactError, match="published before answers had reasons; train again"):
-        background.read(run, "artist")
+        data.read(run, "artist")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (background.ITEMS, lambda x: x.write_bytes(b"PK"), "cannot be read"),
+        (data.ITEMS, lambda x: x.write_bytes(b"PK"), "cannot be read"),
         (
-            background.ITEMS,
+            data.ITEMS,
             lambda x: pl.read_parquet(x).write_parquet(x),
             "format None, but this version reads 1",
         ),
-        (background.WITHOUT, lambda x: x.write_bytes(b"\x80\x04K."), "cannot be read"),
+        (data.WITHOUT, lambda x: x.write_bytes(b"\x80\x04K."), "cannot be read"),
         (
-            background.WITHOUT,
+            data.WITHOUT,
             lambda x: np.save(x, np.zeros((3, 5, 12), np.float16)),
             r"is of shape \(3, 5, 12\), but .* speaks of 84 items and 5 sources",
         ),
@@ -542,7 +545,7 @@ def test_a_run_from_before_reasons_says_what_to_do(home, tmp_path):
 def test_a_damaged_file_of_reasons_is_refused(home, tmp_path, name, content, message):
     run = broken(home, tmp_path, name, content)
     with pytest.raises(ArtifactError, match=message):
-        background.read(run, "artist")
+        data.read(run, "artist")
 
 
 def test_an_unknown_name_says_which_are_like_it(opened):

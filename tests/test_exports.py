@@ -15,15 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from exported import WIDTH, expected, make_run, nearest_five
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError
-from undersong.exports import place, rows, spreadsheet
-from undersong.exports.arrays import write_numpy
-from undersong.exports.faiss_index import write_faiss
-from undersong.exports.lists import write_lists
-from undersong.exports.parquet import write_parquet
-from undersong.exports.rows import open_rows
-from undersong.files import sha256
+from undersong.export import flat_files, rows
+from undersong.export.faiss_index import write_faiss
+from undersong.export.flat_files import write_numpy, write_parquet
+from undersong.export.lists import write_lists
+from undersong.export.rows import open_rows
+from undersong.io.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ def back(cell):
 
 
 def test_csv_gives_back_every_text_and_number(run, tmp_path):
-    spreadsheet.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     found = read_csv(tmp_path / "a.csv")
     assert [back(x["name"]) for x in found] == [x["name"] for x in expected(run)]
     assert [back(x["id"]) for x in found] == list(known(run).ids)
@@ -138,7 +137,7 @@ def test_csv_gives_back_every_text_and_number(run, tmp_path):
 
 def test_no_cell_of_text_is_a_formula_to_a_spreadsheet(run, tmp_path):
     """Cells as a spreadsheet takes them: numbers, or text that begins with none of its signs."""
-    spreadsheet.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     number = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
     formulas = [
         (column, cell)
@@ -168,14 +167,14 @@ def test_no_cell_of_text_is_a_formula_to_a_spreadsheet(run, tmp_path):
 )
 def test_text_that_would_be_calculated_is_quoted_and_comes_back(text, cell):
     table = pl.DataFrame({"x": pl.Series([text], dtype=pl.String)})
-    assert table.select(spreadsheet.safe(pl.col("x")))["x"].to_list() == [cell]
+    assert table.select(flat_files.safe(pl.col("x")))["x"].to_list() == [cell]
     assert cell is None or back(cell) == text
 
 
 def test_pandas_and_polars_read_the_csv(run, tmp_path):
     import pandas as pd
 
-    spreadsheet.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     frame = pd.read_csv(tmp_path / "a.csv")
     assert frame["v3"].dtype == np.float64
     assert len(frame) == len(known(run).ids) == len(pl.read_csv(tmp_path / "a.csv"))
@@ -245,7 +244,7 @@ def test_lists_have_the_names_of_both(run, neighbours, tmp_path, ending):
     assert [float(x["score"]) for x in found] == [x / 8 for x in range(6)]
     tails = [str(x["relations"] == 0).lower() for x in facts[5:11]]
     assert [str(x["neighbour_long_tail"]).lower() for x in found] == tails
-    assert json.loads(place.note(out).read_text())["neighbours"]["sha256"] == sha256(neighbours)
+    assert json.loads(rows.note(out).read_text())["neighbours"]["sha256"] == sha256(neighbours)
 
 
 def test_a_table_that_is_no_list_is_named(run, neighbours, tmp_path):
@@ -307,14 +306,14 @@ def test_a_folder_is_no_place_for_an_export(run, tmp_path):
 
 
 def fail_in_the_middle(out):
-    with place.placing(out, {"n": 2}, beside=("b",), force=False) as (a, b):
+    with rows.placing(out, {"n": 2}, beside=("b",), force=False) as (a, b):
         a.write_text("new")
         b.write_text("new beside")
         raise DataError("a block is wrong")
 
 
 def test_when_writing_fails_everything_stays(tmp_path):
-    with place.placing(tmp_path / "a", {"n": 1}, beside=("b",), force=False) as (a, b):
+    with rows.placing(tmp_path / "a", {"n": 1}, beside=("b",), force=False) as (a, b):
         a.write_text("old")
         b.write_text("old beside")
     before = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
@@ -329,12 +328,12 @@ def test_a_killed_export_leaves_what_was_there(run, tmp_path):
     before = sha256(tmp_path / "a.npy")
     code = (
         "import sys, time; from pathlib import Path; from undersong import runs\n"
-        "from undersong.exports import rows, arrays\n"
+        "from undersong.export import rows, flat_files\n"
         "rows.BLOCK = 8\n"
         "def slow(*_):\n"
         "    print('block', flush=True); time.sleep(60)\n"
         "found = rows.open_rows(runs.read(Path(sys.argv[1])), 'artist', embedding='content')\n"
-        "arrays.write_numpy(found, Path(sys.argv[2]), progress=slow)\n"
+        "flat_files.write_numpy(found, Path(sys.argv[2]), progress=slow)\n"
     )
     words = [sys.executable, "-c", code, str(run.folder), str(tmp_path / "a.npy")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:

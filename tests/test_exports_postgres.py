@@ -17,9 +17,9 @@ import pytest
 
 from exported import WIDTH, make_run, nearest_five
 from undersong.errors import DataError, SettingsError
-from undersong.exports import rows
-from undersong.exports.postgres import write_sql
-from undersong.exports.rows import open_rows
+from undersong.export import rows
+from undersong.export.postgres import write_sql
+from undersong.export.rows import open_rows
 
 
 def find_programs():
@@ -195,7 +195,7 @@ def test_a_name_that_is_none_is_refused(run, tmp_path, table):
 
 
 def test_vectors_too_long_for_an_index_are_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("undersong.exports.postgres.INDEXED_WIDTH", WIDTH - 1)
+    monkeypatch.setattr("undersong.export.postgres.INDEXED_WIDTH", WIDTH - 1)
     with pytest.raises(
         SettingsError, match=f"11 numbers at most, these have {WIDTH}; take --index"
     ):

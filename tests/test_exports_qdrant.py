@@ -15,12 +15,11 @@ from click.testing import CliRunner
 from qdrant_client import QdrantClient, models
 
 from exported import expected, make_run, nearest_five
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import SettingsError, UndersongError
-from undersong.exports import qdrant, rows
-from undersong.exports.qdrant import point, write_requests
-from undersong.exports.qdrant_server import send
-from undersong.exports.rows import open_rows
+from undersong.export import qdrant, rows
+from undersong.export.qdrant import point, send, write_requests
+from undersong.export.rows import open_rows
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import FRAMES
 from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError
-from undersong.models.content import ContentSettings
-from undersong.stages import pieces
-from undersong.stages.content import embed_content
+from undersong.models.content import inputs
+from undersong.models.content.network import ContentSettings
+from undersong.models.content.training import embed_content
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import kill_extract
@@ -218,15 +218,15 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
 
 
 def test_training_extracts_beside_the_catalogue_so_that_a_retrain_finds_it(tmp_path, monkeypatch):
-    tables.write(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
+    tables.write_catalogue(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
     asked = []
 
     def stop(catalogue, folder, *, workers, progress):
         asked.append(folder)
         raise DataError("stop here")
 
-    monkeypatch.setattr(pieces, "extract", stop)
-    for found in (tables.read(tmp_path / "catalogue"), catalogue(tmp_path, ["a.wav"])):
+    monkeypatch.setattr(inputs, "extract", stop)
+    for found in (tables.read_catalogue(tmp_path / "catalogue"), catalogue(tmp_path, ["a.wav"])):
         with pytest.raises(DataError, match="stop here"):
             embed_content(
                 found,
@@ -252,7 +252,7 @@ def test_the_command_counts_what_failed_and_exits_1_unless_it_keeps_going(tmp_pa
     home = tmp_path / "catalogue"
     tone(tmp_path / "a.wav", seconds=9)
     (tmp_path / "b.mp3").write_text("no sound")
-    tables.write(catalogue(tmp_path, ["a.wav", "b.mp3"]), home)
+    tables.write_catalogue(catalogue(tmp_path, ["a.wav", "b.mp3"]), home)
     before = tables.fingerprint(home)
     said = run(home, "--workers", 1, code=1)
     assert "1 of 2 audio files analysed (1 of them now)" in said.stdout
@@ -260,14 +260,14 @@ def test_the_command_counts_what_failed_and_exits_1_unless_it_keeps_going(tmp_pa
     assert "x real time, 1 failed" in said.stderr
     assert "(0 of them now)" in run(home, "--keep-going", code=0).stdout
     assert tables.fingerprint(home) == before
-    assert tables.read(home).extracted == home / "audio"
-    tables.write(catalogue(tmp_path, ["b.mp3"]), home)
+    assert tables.read_catalogue(home).extracted == home / "audio"
+    tables.write_catalogue(catalogue(tmp_path, ["b.mp3"]), home)
     assert "none of 1 audio files could be analysed" in run(home, "--keep-going", code=1).stderr
 
 
 def test_features_may_go_elsewhere(tmp_path):
     tone(tmp_path / "a.wav")
-    tables.write(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
+    tables.write_catalogue(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
     run(tmp_path / "catalogue", "--out", tmp_path / "other", code=0)
     assert (tmp_path / "other" / "00000.npy").exists()
     assert not (tmp_path / "catalogue" / "audio").exists()

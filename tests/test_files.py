@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from undersong.errors import ArtifactError
-from undersong.files import read_json, replacing, sha256, write_json
+from undersong.io.files import read_json, replacing, sha256, write_json
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):

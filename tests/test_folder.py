@@ -16,10 +16,10 @@ import tagged
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
 from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.sources.folder import import_folder, text
+from undersong.importers.music.folder import import_folder, text
 
 DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANN, BOB, OTHER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")
@@ -41,7 +41,7 @@ def home(tmp_path):
 
 
 def tracks_of(catalogue, *columns):
-    return tables.read(catalogue).tracks.select(columns).rows()
+    return tables.read_catalogue(catalogue).tracks.select(columns).rows()
 
 
 def failures_of(catalogue):
@@ -69,7 +69,7 @@ def test_tags_become_artists_tracks_and_fields(music, home):
     summary = import_folder(music, home)
     assert counts(summary) == (4, 0, 0, 0)
     assert check_catalogue(home) == ()
-    found = tables.read(home)
+    found = tables.read_catalogue(home)
     assert found.artists.to_dicts() == [
         {
             "id": "ann",
@@ -108,7 +108,7 @@ def test_tags_become_artists_tracks_and_fields(music, home):
 def test_a_field_that_no_file_has_is_left_out(music, home):
     tagged.write(music / "1.flac", title="One", artist="Ann")
     import_folder(music, home)
-    assert tables.read(home).fields == ()
+    assert tables.read_catalogue(home).fields == ()
 
 
 def test_a_name_without_an_id_is_the_one_artist_of_that_name(music, home):
@@ -119,7 +119,7 @@ def test_a_name_without_an_id_is_the_one_artist_of_that_name(music, home):
     tagged.write(music / "5.flac", title="Five", artist="Cy")
     import_folder(music, home)
     assert tracks_of(home, "artist") == [(ANN,), (ANN,), (BOB,), (OTHER,), ("cy",)]
-    assert tables.read(home).artists.select("id", "name").rows() == [
+    assert tables.read_catalogue(home).artists.select("id", "name").rows() == [
         *((ANN, "ANN!"), (BOB, "Cy"), (OTHER, "Cy"), ("cy", "Cy")),
     ]
 
@@ -140,7 +140,7 @@ def test_a_compilation_is_by_the_artists_of_its_tracks(music, home):
         tags = {"title": f"T{number}", "artist": name, "albumartist": "Various Artists"}
         tagged.write(music / f"{number}.flac", compilation="1", album="Hits", **tags)
     import_folder(music, home)
-    assert tables.read(home).ids("artist") == ("ann", "bob", "cy")
+    assert tables.read_catalogue(home).ids("artist") == ("ann", "bob", "cy")
 
 
 def test_one_file_of_each_recording_is_kept(music, home):
@@ -166,7 +166,7 @@ def test_ids_are_unique_whatever_the_lengths(music, home):
     for number, seconds in enumerate(generator.uniform(0.2, 30, size=23)):
         tagged.write(music / f"{number}.flac", seconds=seconds, title="One", artist="Ann")
     summary = import_folder(music, home)
-    ids = tables.read(home).ids("track")
+    ids = tables.read_catalogue(home).ids("track")
     assert len(set(ids)) == len(ids) == 23 - summary.duplicates
     assert check_catalogue(home) == ()
 
@@ -261,7 +261,9 @@ def test_no_audio_is_an_error_and_leaves_the_catalogue(music, home):
 
 def test_a_catalogue_of_something_else_is_refused(music, home, tmp_path):
     tagged.write(music / "1.flac", title="One", artist="Ann")
-    tables.write(Catalogue(artists=pl.DataFrame({"id": ["a"], "name": ["A"], "split": [""]})), home)
+    tables.write_catalogue(
+        Catalogue(artists=pl.DataFrame({"id": ["a"], "name": ["A"], "split": [""]})), home
+    )
     with pytest.raises(DataError, match="not made from a folder of music; import .* into another"):
         import_folder(music, home)
     shutil.rmtree(home)
@@ -280,13 +282,13 @@ def test_what_other_imports_brought_stays(music, home):
     gone = tagged.write(music / "3.flac", title="Three", artist="Cy")
     tagged.write(music / "4.flac", title="Four", artist="Dan")
     import_folder(music, home)
-    known = tables.read(home)
+    known = tables.read_catalogue(home)
     plays = [
         *(("artist", "u", "ann", 3.0), ("track", "u", "ann/one", 2.0), ("artist", "v", "cy", 5.0)),
         ("track", "v", "cy/three", 7.0),
     ]
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
-    tables.write(
+    tables.write_catalogue(
         replace(
             known,
             artists=known.artists.with_columns(
@@ -308,7 +310,7 @@ def test_what_other_imports_brought_stays(music, home):
     (music / "4.flac").unlink()
     import_folder(music, home)
     assert check_catalogue(home) == ()
-    found = tables.read(home)
+    found = tables.read_catalogue(home)
     assert found.artists.select("id", "split", "mood").rows() == [
         *((ANN, "train", "x"), ("bob", "test", "y"), ("cy", None, "z")),
     ]
@@ -326,7 +328,7 @@ def test_what_other_imports_brought_stays(music, home):
     assert found.features["heard", "track"].ids == (ONE, "bob/two")
     assert [x.name for x in found.fields] == ["mood"]
     assert counts(import_folder(music, home)) == (0, 0, 0, 2)
-    assert tables.read(home).plays.collect().equals(plays)
+    assert tables.read_catalogue(home).plays.collect().equals(plays)
 
 
 PAIRS = "who,whom,source\nAnn,BOB,web\nbob,ann,web\nann,Nobody,web\n1.flac,bob/two,web\nann,ann,x\n"
@@ -338,13 +340,13 @@ def test_known_pairs_name_artists_and_tracks_as_people_do(music, home, tmp_path)
     (tmp_path / "pairs.csv").write_text(PAIRS)
     summary = import_folder(music, home, relations=tmp_path / "pairs.csv")
     related = [("artist", ANN, "bob", "web"), ("track", f"{ANN}/one", "bob/two", "web")]
-    assert tables.read(home).relations.rows() == related
+    assert tables.read_catalogue(home).relations.rows() == related
     assert "1 known pairs left out: this music lacks 'Nobody'" in text(summary)
     import_folder(music, home)
-    assert tables.read(home).relations.rows() == related
+    assert tables.read_catalogue(home).relations.rows() == related
     (tmp_path / "web.csv").write_text("a,b\nBob,Ann\n")
     import_folder(music, home, relations=tmp_path / "web.csv")
-    assert tables.read(home).relations.rows() == related[:1]
+    assert tables.read_catalogue(home).relations.rows() == related[:1]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ def test_lieder_from_their_tags_are_those_of_its_tables(home):
     if not songs.is_dir():
         pytest.skip(f"no real data in {DATA}; set UNDERSONG_DATA")
     import_folder(songs / "audio", home, relations=songs / "relations.csv")
-    found = tables.read(home)
+    found = tables.read_catalogue(home)
     theirs = pl.read_csv(songs / "tracks.csv")
     assert found.artists.select("id", "name").rows() == [
         (x.replace("guy-dhardelot", "guy-d-hardelot"), y)

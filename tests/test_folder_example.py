@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from undersong.cli import cli
-from undersong.run_settings import read_settings
+from undersong.cli.main import cli
+from undersong.pipeline.run_settings import read_settings
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "lieder"
 

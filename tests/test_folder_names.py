@@ -1,8 +1,7 @@
 import pytest
 
-from undersong.sources.credits import credits_of
-from undersong.sources.path_names import PathNames, path_names
-from undersong.sources.tags import Tags
+from undersong.importers.music.credits import PathNames, credits_of, path_names
+from undersong.importers.music.tags import Tags
 
 A, B, C = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")
 VARIOUS = "89ad4ac3-39f7-470e-963a-56509c546377"

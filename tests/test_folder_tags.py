@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import tagged
-from undersong.sources import tags
-from undersong.sources.tag_readers import tag_readers
-from undersong.sources.tags import Unreadable
+from undersong.importers.music import tags
+from undersong.importers.music.tag_readers import tag_readers
+from undersong.importers.music.tags import Unreadable
 
 ANN = "0383dadf-2a4e-4d10-a46a-e9e041da8eb3"
 BOB = "65f4f0c5-ef9e-490c-aee3-909e7ae6b2ab"

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 from planted import small_world
-from undersong import runs, search
+from undersong import model as search
+from undersong import runs
 from undersong.catalogue import tables
-from undersong.evaluation.comparison import sources_of
-from undersong.retrieval.nearest import BLOCK
-from undersong.retrieval.order import order
-from undersong.retrieval.request import Request
-from undersong.service import answers
-from undersong.shelf import Shelf
-from undersong.stages import content, general
+from undersong.evaluation.compare import sources_of
+from undersong.models.content import training
+from undersong.models.general import training as general
+from undersong.retrieval.index import BLOCK
+from undersong.retrieval.neighbours import order
+from undersong.retrieval.query import Query
+from undersong.runs.reader import RunReader
+from undersong.service import questions as answers
+from undersong.service.snapshot import open_answers
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format-*"))
 RANKED = sorted((Path(__file__).parent / "fixtures").glob("ranked-*"))
@@ -24,7 +27,7 @@ SHELVES = sorted((Path(__file__).parent / "fixtures").glob("shelf-*"))
 
 @pytest.mark.parametrize("home", FIXTURES, ids=lambda x: x.name)
 def test_a_catalogue_of_every_format_loads(home):
-    found, expected = tables.read(home / "catalogue"), small_world()
+    found, expected = tables.read_catalogue(home / "catalogue"), small_world()
     for name in ("artists", "tracks", "plays", "relations"):
         one, two = (getattr(x, name).lazy().collect() for x in (found, expected))
         assert one.equals(two), name
@@ -35,7 +38,7 @@ def test_a_catalogue_of_every_format_loads(home):
 
 @pytest.mark.parametrize("home", FIXTURES, ids=lambda x: x.name)
 def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
-    run, catalogue = runs.read(home / "run"), tables.read(home / "catalogue")
+    run, catalogue = runs.read(home / "run"), tables.read_catalogue(home / "catalogue")
     stored = run.embeddings("artist", "general")
     sources = sources_of(run, catalogue, "artist")
     assert [x.name for x in sources][:2] == ["content", "interaction"]
@@ -43,18 +46,18 @@ def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
     vectors = general.embed(model, sources, device="cpu")
     known = ~np.all([x.missing for x in sources], axis=0)
     np.testing.assert_allclose(vectors[known], stored.vectors, atol=1e-4)
-    encoder = content.load_content(run.file("weights/content.safetensors"))
+    encoder = training.load_content(run.file("weights/content.safetensors"))
     assert encoder.settings.width == run.embeddings("track", "content").vectors.shape[1]
     assert run.items("artist")["part"].is_in(["train", "validation", "test"]).all()
 
 
 @pytest.mark.parametrize("home", SHELVES, ids=lambda x: x.name)
 def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_added(home):
-    opened = Shelf(home, opening=answers.open_answers).current
-    plain = answers.similar(opened, "artist", "a04", Request(k=5), reasons=True)
+    opened = RunReader(home, opening=open_answers).current
+    plain = answers.similar(opened, "artist", "a04", Query(k=5), reasons=True)
     assert len(plain.answers) == 5
     assert all(x.reasons.contributions for x in plain.answers)
-    request = Request(k=5)  # lists of artists are out of date, since one was added
+    request = Query(k=5)  # lists of artists are out of date, since one was added
     stored, asked = (
         f(opened, "track", "a04-1", request) for f in (answers.look_up, answers.similar)
     )
@@ -62,7 +65,7 @@ def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_add
     about = answers.item(opened, "artist", "a07")
     assert (about.genres, about.region) == (("g1",), "y")
     assert -1 <= about.x <= 1
-    added = answers.similar(opened, "artist", "new-band", Request(k=3))
+    added = answers.similar(opened, "artist", "new-band", Query(k=3))
     assert [x.item.id for x in added.answers] == ["a27", "a19", "a13"]
 
 
@@ -74,7 +77,7 @@ def test_a_learned_order_of_every_format_answers_as_it_did(home):
     assert index.ranker.candidates == 60
     assert index.lists.rows.shape == (299, 12)
     everyone, rows = np.ones(299, dtype=bool), np.arange(BLOCK)
-    found = order(replace(index, lists=None), rows, allowed=everyone, k=60, request=Request())
+    found = order(replace(index, lists=None), rows, allowed=everyone, k=60, request=Query())
     same = 0
     for row in rows:  # hub control has changed the places of some
         place = {item: at for at, item in enumerate(found.neighbours[row].tolist())}
@@ -86,7 +89,7 @@ def test_a_learned_order_of_every_format_answers_as_it_did(home):
             found.confidence[row][at], index.lists.confidence[row], atol=1e-4
         )
     assert same > 0.9 * BLOCK
-    forgetful = Request(k=5, long_tail=1.0)
+    forgetful = Query(k=5, long_tail=1.0)
     other = order(index, rows[:7], allowed=everyone, k=5, request=forgetful)
     assert (other.neighbours != found.neighbours[:7, :5]).any()
 

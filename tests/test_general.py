@@ -8,11 +8,11 @@ from scipy import sparse
 
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError
-from undersong.inputs import Source
+from undersong.features import Modality
 from undersong.losses import MultiRelationship, MultiSimilarity
-from undersong.models.general import GeneralModel, GeneralSettings
-from undersong.stages import general
-from undersong.training import Schedule
+from undersong.models.general import training
+from undersong.models.general.network import GeneralModel, GeneralSettings
+from undersong.training.loop import Schedule
 
 # n = 11, sources of 9 and 5, width 24 = 4 fields of 6 with 3 heads, out 7: no swapped axis passes.
 SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0, input_dropout=0.0)
@@ -109,8 +109,8 @@ def test_feature_crossing_multiplies_every_pair_of_fields():
 def sources_of(vectors, tags):
     never = np.zeros(len(vectors), bool)
     return (
-        Source("content", vectors.astype(np.float32), never),
-        Source("tags", sparse.csr_matrix(tags.astype(np.float32)), ~tags.any(axis=1)),
+        Modality("content", vectors.astype(np.float32), never),
+        Modality("tags", sparse.csr_matrix(tags.astype(np.float32)), ~tags.any(axis=1)),
     )
 
 
@@ -171,7 +171,7 @@ LONG = dataclasses.replace(
 
 def fit(tmp_path, settings=QUICK, seed=0):
     catalogue, parts, sources, label = planted()
-    model, outcome = general.train_general(
+    model, outcome = training.train_general(
         catalogue,
         "artist",
         parts,
@@ -181,7 +181,7 @@ def fit(tmp_path, settings=QUICK, seed=0):
         device="cpu",
         work=tmp_path,
     )
-    return general.embed(model, sources, device="cpu"), outcome, label, parts, model
+    return training.embed(model, sources, device="cpu"), outcome, label, parts, model
 
 
 def same_group(vectors, label, rows):
@@ -210,27 +210,27 @@ def test_the_same_seed_gives_the_same_embeddings(tmp_path):
 
 def test_a_saved_model_embeds_alike(tmp_path):
     vectors, _, _, _, model = fit(tmp_path)
-    general.save(model, tmp_path / "g.safetensors")
-    loaded = general.load(tmp_path / "g.safetensors")
-    again = general.embed(loaded, planted()[2], device="cpu")
+    training.save(model, tmp_path / "g.safetensors")
+    loaded = training.load(tmp_path / "g.safetensors")
+    again = training.embed(loaded, planted()[2], device="cpu")
     np.testing.assert_array_equal(vectors, again)
     assert loaded.settings == QUICK
 
 
 def test_a_model_file_of_another_format_is_refused(tmp_path, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(general, "FORMAT", 7)
-    general.save(small(), tmp_path / "g.safetensors")
+    monkeypatch.setattr(training, "FORMAT", 7)
+    training.save(small(), tmp_path / "g.safetensors")
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match="format 7, but this version reads 1; train again"):
-        general.load(tmp_path / "g.safetensors")
+        training.load(tmp_path / "g.safetensors")
 
 
 def test_hiding_never_takes_the_last_source_of_an_item():
     missing = np.array([[False, True], [True, False], [False, False]] * 50)
     sources = sources_of(np.ones((150, 3)), np.ones((150, 2)))
     settings = dataclasses.replace(SMALL, hide_source=0.9)
-    hidden = general._hide(np.random.default_rng(0), missing, sources, settings)
+    hidden = training._hide(np.random.default_rng(0), missing, sources, settings)
     assert not hidden.all(axis=1).any()
     assert (hidden >= missing).all()
     assert hidden.mean() > missing.mean()
@@ -240,19 +240,19 @@ def test_an_unlinked_item_is_not_pushed_from_an_anchor_of_its_meta_label():
     related = sparse.csr_matrix(([True, True], ([0, 1], [1, 0])), shape=(4, 4))
     codes = np.array([[0], [0], [0], [1]], dtype=np.int32)  # 2 and 3 are unlinked, 2 is like 0
     unlinked = np.array([False, False, True, True])
-    pairs = general._pairs(np.arange(4), related, codes, unlinked, SMALL)
+    pairs = training._pairs(np.arange(4), related, codes, unlinked, SMALL)
     assert not pairs["unrelated"][0, 2]
     assert pairs["unrelated"][0, 3]
     assert not pairs["unrelated"][0, 1]
     strict = dataclasses.replace(SMALL, tail_is_negative=True)
-    assert general._pairs(np.arange(4), related, codes, unlinked, strict)["unrelated"][0, 2]
+    assert training._pairs(np.arange(4), related, codes, unlinked, strict)["unrelated"][0, 2]
 
 
 def test_a_graded_prior_weighs_pairs_by_their_share_of_equal_fields():
     related = sparse.csr_matrix((4, 4), dtype=bool)
     codes = np.array([[0, 1], [0, 2], [0, 1], [-1, -1]], dtype=np.int32)
     graded = dataclasses.replace(SMALL, graded=True)
-    pairs = general._pairs(np.arange(4), related, codes, np.ones(4, dtype=bool), graded)
+    pairs = training._pairs(np.arange(4), related, codes, np.ones(4, dtype=bool), graded)
     toward, away = pairs["consistent"], pairs["inconsistent"]
     assert (toward[0, 1], toward[0, 2], toward[0, 3]) == (0.5, 1, 0)
     assert (away[0, 1], away[0, 2], away[0, 3]) == (0.5, 0, 0)
@@ -262,7 +262,7 @@ def test_a_graded_prior_weighs_pairs_by_their_share_of_equal_fields():
 def test_no_relation_of_validation_or_test_is_trained_on(tmp_path, monkeypatch):
     catalogue, parts, sources, _ = planted()
     rows_seen, masks_seen = [], []
-    true_pairs = general._pairs
+    true_pairs = training._pairs
 
     def record(rows, *rest):
         found = true_pairs(rows, *rest)
@@ -270,8 +270,8 @@ def test_no_relation_of_validation_or_test_is_trained_on(tmp_path, monkeypatch):
         masks_seen.append(found["related"])
         return found
 
-    monkeypatch.setattr(general, "_pairs", record)
-    general.train_general(
+    monkeypatch.setattr(training, "_pairs", record)
+    training.train_general(
         catalogue, "artist", parts, sources, settings=QUICK, seed=0, device="cpu", work=tmp_path
     )
     hidden = parts != "train"
@@ -285,7 +285,7 @@ def test_a_relation_table_with_one_relation_is_too_few(tmp_path):
     train = [x for x, part in zip(catalogue.ids("artist"), parts, strict=True) if part == "train"]
     one = pl.DataFrame([("artist", train[0], train[1], "s")], schema=RELATIONS, orient="row")
     with pytest.raises(DataError, match="1 relation between training artists: too few"):
-        general.train_general(
+        training.train_general(
             dataclasses.replace(catalogue, relations=one),
             "artist",
             parts,
@@ -300,7 +300,7 @@ def test_a_relation_table_with_one_relation_is_too_few(tmp_path):
 def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
     catalogue, parts, _, _ = planted()
     with pytest.raises(DataError, match="nothing is known about the artists that they"):
-        general.train_general(
+        training.train_general(
             catalogue, "artist", parts, (), settings=QUICK, seed=0, device="cpu", work=tmp_path
         )
 

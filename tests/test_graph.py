@@ -5,17 +5,23 @@ import torch.nn.functional as F
 from scipy import sparse
 
 from undersong.errors import DataError
-from undersong.models.graph import (
+from undersong.models.graph.network import (
     GraphModel,
     GraphSettings,
     SageLayer,
     connect,
     mean_of_neighbours,
 )
-from undersong.neighbourhoods import hide, list_pairs, neighbourhood, with_duplicates
-from undersong.stages.graph import embed_graph, leaving, random_vectors
-from undersong.training import Schedule
-from undersong.triplets import draw_negatives, log_rarity, triplet
+from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
+from undersong.models.graph.training import (
+    draw_negatives,
+    embed_graph,
+    leaving,
+    log_rarity,
+    random_vectors,
+    triplet,
+)
+from undersong.training.loop import Schedule
 
 
 def ring_with_chords(n=23, alone=(4, 22), seed=0):

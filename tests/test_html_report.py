@@ -10,16 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import map, runs
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Origin
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
-from undersong.pipeline import train_run
-from undersong.report import axes, card, files, findings, html, markup, plots, style
+from undersong.pipeline.run_settings import read_settings
+from undersong.pipeline.train import train_run
+from undersong.report import axes, card, findings, html, markup, plots, saved, style
 from undersong.report.markup import Markup, name_of, tag
-from undersong.run_settings import read_settings
+from undersong.retrieval import projection
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -71,11 +72,11 @@ def home(tmp_path_factory):
         name=pl.Series(names), genre=pl.Series([*names[:0:-1], None])
     )
     origins = (Origin("<b>Lists</b>", "CC0", "relations"), Origin("Friends", "unknown"))
-    tables.write(replace(world, artists=artists, origins=origins), folder / "catalogue")
+    tables.write_catalogue(replace(world, artists=artists, origins=origins), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     settings = read_settings(folder / "quick.toml")
     run, _ = train_run(folder / "catalogue", folder / "run", settings=settings)
-    files.write(report(content=run.content), folder / "run")
+    saved.write(report(content=run.content), folder / "run")
     return folder
 
 
@@ -196,7 +197,7 @@ def test_the_page_of_a_catalogue_that_is_gone_is_made_without_it(home, tmp_path)
     assert findings.find(gone).catalogue is None
     with pytest.raises(ArtifactError, match=r"catalogue.json is missing"):
         findings.find(run, catalogue_folder=tmp_path)
-    tables.write(small_world(groups=2, size=9), tmp_path)
+    tables.write_catalogue(small_world(groups=2, size=9), tmp_path)
     with pytest.raises(ArtifactError, match="is not the catalogue that"):
         findings.find(run, catalogue_folder=tmp_path)
 
@@ -224,7 +225,7 @@ def test_items_are_counted_once_for_each_list_they_stand_in(home, monkeypatch):
 
 def test_a_run_without_a_report_of_its_training_says_what_to_do(home, tmp_path):
     run = replace(runs.read(home / "run"), folder=home / "run")
-    place = files.place(run)
+    place = saved.place(run)
     assert place == home / "run" / "report.json"
     about = json.loads(place.read_text())
     try:
@@ -245,9 +246,9 @@ def test_the_command_writes_one_file_beside_the_run(home):
 
 
 def test_a_catalogue_keeps_its_origins_and_they_train_nothing_anew(home, tmp_path):
-    world = tables.read(home / "catalogue")
+    world = tables.read_catalogue(home / "catalogue")
     assert world.origins[1] == Origin("Friends", "unknown")
-    tables.write(replace(world, origins=()), tmp_path)
+    tables.write_catalogue(replace(world, origins=()), tmp_path)
     assert tables.fingerprint(tmp_path) == tables.fingerprint(home / "catalogue")
     with pytest.raises(ValueError, match="needs `licence`"):
         Origin("Friends")
@@ -296,7 +297,7 @@ def test_a_shelf_s_page_shows_the_map(home):
         for name in run.manifest["files"]:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             (to / name).write_bytes(run.file(name).read_bytes())
-        map.make(run, to, seed=2)
+        projection.make(run, to, seed=2)
     found = findings.find(runs.read(folder)).map
     assert found is not None
     assert found.tail.sum() == (run.items("artist")["relations"] == 0).sum() - 1

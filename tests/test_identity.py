@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field, Origin
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.identity.items import Item
-from undersong.identity.matching import match
-from undersong.identity.merging import merge
-from undersong.identity.records import Correction
-from undersong.identity.spelling import main_artist, spell, together
+from undersong.linkage.items import LinkedItem
+from undersong.linkage.matching import match
+from undersong.linkage.merge import merge
+from undersong.linkage.records import Correction
+from undersong.linkage.spelling import main_artist, spell, together
 
 MBIDS = [f"{x:08x}-aaaa-4bbb-8ccc-0123456789ab" for x in range(7)]
 FIELDS = (
@@ -176,7 +176,7 @@ def test_one_isrc_is_one_track_unless_the_recordings_have_two_ids():
     def track(source, *, mbid=None):
         ids = frozenset([mbid] if mbid else ())
         codes = frozenset(["GBAYE0000001"])
-        return Item((source, "t"), spell(source), mbids=ids, codes=codes, home=source)
+        return LinkedItem((source, "t"), spell(source), mbids=ids, codes=codes, home=source)
 
     assert len(match([track("a"), track("b", mbid=MBIDS[0])]).groups) == 1
     assert len(match([track("a", mbid=MBIDS[1]), track("b", mbid=MBIDS[0])]).groups) == 2
@@ -306,9 +306,9 @@ def home(tmp_path):
         plays=[("u", "low", 3.0)],
         pairs=[("low", "n", "editors")],
     )
-    tables.write(one, tmp_path / "library")
+    tables.write_catalogue(one, tmp_path / "library")
     two = catalogue([("17", "LOW"), ("18", "Nirvana", None, "GB")], plays=[("u", "17", 4.0)])
-    tables.write(two, tmp_path / "listens")
+    tables.write_catalogue(two, tmp_path / "listens")
     return tmp_path
 
 
@@ -335,7 +335,7 @@ def test_merge_writes_a_catalogue_and_identify_shows_and_corrects_it(home):
         "  listens:18",
         "  formerly listens:18",
     ]
-    assert tables.read(out).plays.collect().select("item", "plays").rows() == [
+    assert tables.read_catalogue(out).plays.collect().select("item", "plays").rows() == [
         ("library:low", 3.0),
         ("listens:17", 4.0),
     ]
@@ -346,7 +346,7 @@ def test_merge_writes_a_catalogue_and_identify_shows_and_corrects_it(home):
     )
     both = call("merge", home / "listens", home / "library", home / "people", "--same-users")
     assert "catalogue written" in both
-    assert tables.read(home / "people").plays.collect()["plays"].to_list() == [7.0]
+    assert tables.read_catalogue(home / "people").plays.collect()["plays"].to_list() == [7.0]
 
 
 def test_ids_of_services_that_importers_noted_lead_to_the_merged_items(home):

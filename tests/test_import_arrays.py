@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from undersong.errors import DataError, SettingsError
-from undersong.sources import tables
+from undersong.importers.tables import conversion
 
 # 3 artists, 5 tracks, 7 columns.
 IDS = [f"t{x}" for x in range(5)]
@@ -25,7 +25,7 @@ def mapped(tmp_path):
         text = '[artists]\nfile = "artists.csv"\n[tracks]\nfile = "tracks.csv"\n'
         text += f'[[features]]\nname = "own"\nkind = "track"\n{keys}\n'
         (tmp_path / "mapping.toml").write_text(text)
-        return tables.import_tables(tmp_path / "mapping.toml")
+        return conversion.import_tables(tmp_path / "mapping.toml")
 
     return read
 

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 ANN = "0383dadf-2a4e-4d10-a46a-e9e041da8eb3"
 ONE = "9c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1"
@@ -83,7 +83,7 @@ def imported(path, home, *words):
     result = run(path, home, *words)
     assert result.exit_code == 0, result.output
     assert check_catalogue(home) == ()
-    return tables.read(home)
+    return tables.read_catalogue(home)
 
 
 def kept(home):
@@ -172,7 +172,7 @@ def test_a_damaged_entry_of_an_array_costs_itself(tmp_path):
     result = run(path, tmp_path / "home")
     assert result.exit_code == 0, result.output
     assert "2 were left out" in result.output
-    plays = tables.read(tmp_path / "home").plays.collect()["plays"].to_list()
+    plays = tables.read_catalogue(tmp_path / "home").plays.collect()["plays"].to_list()
     assert plays in ([2, 2], [3, 3])
 
 

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
-from undersong.names import fold
-from undersong.sources import archives
-from undersong.sources import listenbrainz as source
-from undersong.sources.resolving import folded
+from undersong.catalogue.names import fold
+from undersong.cli.main import cli
+from undersong.importers import archives
+from undersong.importers.listens import listenbrainz as source
+from undersong.importers.listens.entities import folded
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -68,7 +68,7 @@ def imported(path, home):
     result = run(path, home)
     assert result.exit_code == 0, result.output
     assert check_catalogue(home) == ()
-    return tables.read(home)
+    return tables.read_catalogue(home)
 
 
 def plays_of(catalogue, kind):
@@ -169,7 +169,7 @@ def test_a_malformed_line_costs_itself_and_is_listed_with_its_number(tmp_path):
     assert result.exit_code == 0
     assert "6 were left out" in result.output
     assert pl.read_csv(home / "failures.csv")["line"].to_list() == [2, 3, 4, 5, 6, 8]
-    assert plays_of(tables.read(home), "artist") == {("pia", "ann"): 2}
+    assert plays_of(tables.read_catalogue(home), "artist") == {("pia", "ann"): 2}
 
 
 def test_an_archive_without_listens_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 ANN, BOB, OLD, OLDER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abcd")
 AREA = {"id": OLD, "name": "Bergen", "sort-name": "Bergen", "iso-3166-1-codes": None}
@@ -86,7 +86,7 @@ def test_an_artist_keeps_what_is_known_of_it(tmp_path):
     result = run(dump(tmp_path / "artist.tar.xz", encoded(FULL, bob)), tmp_path / "home")
     assert result.exit_code == 0, result.output
     assert check_catalogue(tmp_path / "home") == ()
-    first, second = tables.read(tmp_path / "home").artists.to_dicts()
+    first, second = tables.read_catalogue(tmp_path / "home").artists.to_dicts()
     assert first == {
         "id": ANN,
         "name": "Ann",
@@ -111,7 +111,7 @@ def test_core_leaves_out_what_is_not_free(tmp_path):
     path = dump(tmp_path / "artist.tar.xz", encoded(FULL))
     assert run(path, tmp_path / "all").exit_code == 0
     assert run(path, tmp_path / "core", "--core").exit_code == 0
-    whole, core = tables.read(tmp_path / "all"), tables.read(tmp_path / "core")
+    whole, core = tables.read_catalogue(tmp_path / "all"), tables.read_catalogue(tmp_path / "core")
     assert set(whole.artists.columns) - set(core.artists.columns) == {"genre", "tags"}
     assert (core.origins[0].licence, "NC" in whole.origins[0].licence) == ("CC0", True)
 
@@ -145,7 +145,7 @@ def test_a_malformed_line_costs_itself(tmp_path):
     result = run(path, tmp_path / "home")
     assert result.exit_code == 0, result.output
     assert pl.read_csv(tmp_path / "home" / "failures.csv")["line"].to_list() == [1, 2, 3, 4, 7]
-    assert tables.read(tmp_path / "home").ids("artist") == (ANN,)
+    assert tables.read_catalogue(tmp_path / "home").ids("artist") == (ANN,)
 
 
 @pytest.mark.parametrize("lines", [[], [b"{}"]])

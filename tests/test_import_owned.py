@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -111,7 +111,7 @@ def imported(command, path, home):
     result = run(command, path, home)
     assert result.exit_code == 0, result.output
     assert check_catalogue(home) == ()
-    return tables.read(home)
+    return tables.read_catalogue(home)
 
 
 def test_navidrome_is_read_while_the_server_writes(navidrome, tmp_path):
@@ -166,7 +166,7 @@ def test_files_that_lie_elsewhere_are_found_below_the_folder_given(navidrome, tm
     (other / "3.flac").write_bytes(b"fLaC")
     result = run("navidrome", navidrome[0], tmp_path / "home", "--music", str(other))
     assert "1 tracks are no file here" in result.output
-    catalogue = tables.read(tmp_path / "home")
+    catalogue = tables.read_catalogue(tmp_path / "home")
     assert check_catalogue(tmp_path / "home") == ()
     assert catalogue.tracks["path"].to_list() == [None, "3.flac"]
     assert catalogue.audio_root == other

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
@@ -40,7 +40,7 @@ def imported(command, path, home):
     result = run(command, path, home)
     assert result.exit_code == 0, result.output
     assert check_catalogue(home) == ()
-    return tables.read(home)
+    return tables.read_catalogue(home)
 
 
 def failed_lines(home):

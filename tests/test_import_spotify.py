@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 NAME = "Spotify Extended Streaming History/Streaming_History_Audio_2026_3.json"
 END = 1_786_968_900
@@ -59,7 +59,7 @@ def test_streams_become_plays_and_skips_do_not(tmp_path):
     assert result.exit_code == 0, result.output
     assert "2 of them skipped" in result.output
     assert "1 others name no artist" in result.output
-    catalogue = tables.read(home)
+    catalogue = tables.read_catalogue(home)
     assert check_catalogue(home) == ()
     tracks = catalogue.plays.collect().filter(pl.col("kind") == "track")
     assert tracks.select("user", "item", "plays").rows() == [("pia", "ann/one", 2)]
@@ -108,7 +108,7 @@ def test_a_damaged_entry_costs_itself(tmp_path):
     result, home = run(tmp_path, {NAME: cut, NAME.replace("3", "4"): bad + [stream("One")]})
     assert result.exit_code == 0, result.output
     assert pl.read_csv(home / "failures.csv")["line"].to_list() == [2, 1, 2, 3]
-    assert tables.read(home).ids("track") == ("ann/one", "ann/six")
+    assert tables.read_catalogue(home).ids("track") == ("ann/one", "ann/six")
 
 
 def test_an_archive_without_a_history_is_refused(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError, SettingsError
-from undersong.sources import tables
-from undersong.sources.mapping import (
+from undersong.importers.tables import conversion
+from undersong.importers.tables.mapping import (
     ArtistsMapping,
     FeaturesMapping,
     FieldMapping,
@@ -40,7 +40,7 @@ def write(tmp_path):
 
 
 def imported(mapping: Path) -> Catalogue:
-    return tables.import_tables(mapping)[0]
+    return conversion.import_tables(mapping)[0]
 
 
 ARTISTS = '[artists]\nfile = "artists.csv"\nname = "name"\n'
@@ -141,7 +141,7 @@ def test_a_word_after_ten_thousand_numbers_is_found_on_its_line(write):
         mapping_toml=FIELDS, artists_csv="id,name,genre,tags,year\n" + rows + "z,Z,g,t,many\n"
     )
     with pytest.raises(DataError, match=r"artists.csv line 11005: year is 'many', not a number"):
-        tables.import_tables(mapping)
+        conversion.import_tables(mapping)
 
 
 def test_parquet_keeps_whole_number_ids_lists_and_vectors(write, tmp_path):
@@ -151,7 +151,7 @@ def test_parquet_keeps_whole_number_ids_lists_and_vectors(write, tmp_path):
     pl.DataFrame(
         {"id": [12, 7], "vector": [[1.0, 2.0, 3.0], [4.0, float("nan"), 6.0]]}
     ).write_parquet(tmp_path / "audio.parquet")
-    catalogue, summary = tables.import_tables(
+    catalogue, summary = conversion.import_tables(
         write(
             mapping_toml='[artists]\nfile = "artists.parquet"\n'
             '[artists.fields.tags]\ntype = "tags"\n'
@@ -222,7 +222,7 @@ def whole(write, tmp_path):
 
 
 def test_where_keeps_rows_and_all_that_belongs_to_the_others_is_counted_and_left_out(whole):
-    catalogue, summary = tables.import_tables(whole)
+    catalogue, summary = conversion.import_tables(whole)
     assert catalogue.ids("artist") == ("a", "b", "c")
     assert catalogue.artists["split"].to_list() == ["train", "validation", None]
     assert catalogue.tracks.select("id", "artist", "popularity").rows() == [
@@ -248,7 +248,7 @@ def test_where_keeps_rows_and_all_that_belongs_to_the_others_is_counted_and_left
         "of artists left out": 1,
         "given twice, or both ways": 1,
     }
-    assert "-2 of an unknown artist" in tables.text(summary)
+    assert "-2 of an unknown artist" in conversion.text(summary)
 
 
 def test_features_are_in_the_order_of_the_mapping_and_rows_with_a_gap_are_left_out(whole):
@@ -264,7 +264,7 @@ def test_audio_paths_begin_at_the_audio_root_below_the_data(whole, tmp_path):
     catalogue = imported(whole)
     assert catalogue.audio_root == (tmp_path / "audio").resolve()
     moved = whole.rename(tmp_path / "audio" / "m.toml")
-    again, _ = tables.import_tables(moved, data=tmp_path)
+    again, _ = conversion.import_tables(moved, data=tmp_path)
     assert again.audio_root == catalogue.audio_root
 
 
@@ -303,7 +303,7 @@ def test_import_names_the_first_faults_and_how_to_see_all(write):
         mapping_toml=FIELDS, artists_csv="id,name,genre,tags,year\na,A,x,y,inf\n,B,,,\n"
     )
     with pytest.raises(DataError, match="year is inf.*\n.*line 3: has no id"):
-        tables.import_tables(mapping)
+        conversion.import_tables(mapping)
 
 
 @needs_data
@@ -312,7 +312,7 @@ def test_import_names_the_first_faults_and_how_to_see_all(write):
     [("multisource-A", 5289, 14859, 0.446), ("multisource-B", 8365, 27823, 0.376)],
 )
 def test_real_artists_are_those_that_their_readme_counts(name, artists, pairs, without):
-    catalogue, _ = tables.import_tables(
+    catalogue, _ = conversion.import_tables(
         HERE / "examples" / f"{name}.toml", data=DATA / "multisource"
     )
     related = catalogue.pairs("artist").select("a", "b").unique()
@@ -324,7 +324,7 @@ def test_real_artists_are_those_that_their_readme_counts(name, artists, pairs, w
 
 @needs_data
 def test_real_songs_have_their_audio_files():
-    catalogue, _ = tables.import_tables(HERE / "examples" / "lieder.toml", data=DATA / "lieder")
+    catalogue, _ = conversion.import_tables(HERE / "examples" / "lieder.toml", data=DATA / "lieder")
     assert (len(catalogue.artists), len(catalogue.tracks)) == (81, 446)
     assert (catalogue.audio_root / catalogue.tracks["path"][0]).is_file()
 
@@ -368,7 +368,7 @@ TRACKS = '[tracks]\nfile = "tracks.csv"\nartist = "artist"\n'
 @needs_data
 def test_set_t_has_all_its_tracks_and_relations():
     mapping = HERE / "examples" / "multisource-T.toml"
-    catalogue = tables.import_tables(mapping, data=DATA / "multisource")[0]
+    catalogue = conversion.import_tables(mapping, data=DATA / "multisource")[0]
     assert len(catalogue.tracks) == 6592
     assert len(catalogue.pairs("track")) == 10030
     assert catalogue.tracks["artist"].n_unique() == 540
@@ -387,7 +387,7 @@ def test_artists_that_only_tracks_name_are_added_where_the_mapping_says_so(write
         artists_csv="id,name,kept\na,Ann,y\nb,Bob,n\n",
         tracks_csv="id,artist\n1,a\n2,b\n3,zoe\n4,zoe\n5,\n",
     )
-    catalogue, summary = tables.import_tables(mapping)
+    catalogue, summary = conversion.import_tables(mapping)
     assert catalogue.ids("artist") == ("a", "zoe")
     assert catalogue.names("artist") == ("Ann", "zoe")
     assert list(catalogue.tracks["artist"]) == ["a", "zoe", "zoe"]

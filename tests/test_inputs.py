@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong import inputs
+from undersong import features
 from undersong.catalogue.tables import ITEMS, Catalogue, Field
 from undersong.embeddings import Embeddings
 
@@ -42,8 +42,8 @@ ALL = np.ones(6, bool)
 
 
 def read(catalogue, train=ALL, embeddings=None):
-    encoders = inputs.fit(catalogue, "artist", train)
-    return {x.name: x for x in inputs.read(catalogue.artists, encoders, embeddings or {})}
+    encoders = features.fit(catalogue, "artist", train)
+    return {x.name: x for x in features.read(catalogue.artists, encoders, embeddings or {})}
 
 
 def test_a_withheld_field_is_never_read(catalogue):
@@ -52,7 +52,7 @@ def test_a_withheld_field_is_never_read(catalogue):
 
 def test_rows_have_length_one_or_are_missing(catalogue):
     for source in read(catalogue).values():
-        rows = inputs.dense(source, np.arange(6))
+        rows = features.dense(source, np.arange(6))
         length = np.linalg.norm(rows, axis=1)
         np.testing.assert_allclose(length, np.where(source.missing, 0, 1), atol=1e-6)
         assert rows.dtype == np.float32
@@ -66,14 +66,16 @@ def test_a_missing_value_is_missing_not_a_word(catalogue):
 
 
 def test_words_of_a_single_training_item_are_left_out(catalogue):
-    (encoder,) = [x for x in inputs.fit(catalogue, "artist", ALL) if x.name == "tags"]
+    (encoder,) = [x for x in features.fit(catalogue, "artist", ALL) if x.name == "tags"]
     assert encoder.words == ("*x", "*y", "x", "y")  # neither rare nor *rare
-    rows = inputs.dense(read(catalogue)["tags"], np.array([1, 5]))
+    rows = features.dense(read(catalogue)["tags"], np.array([1, 5]))
     np.testing.assert_allclose(rows, [[0.5**0.5, 0, 0.5**0.5, 0]] * 2, atol=1e-6)
 
 
 def test_a_tag_is_read_whole_and_word_by_word():
-    said = list(inputs._said(pl.Series([["Hard rock", "rock'n'roll"], None, [], ["J-pop", None]])))
+    said = list(
+        features._said(pl.Series([["Hard rock", "rock'n'roll"], None, [], ["J-pop", None]]))
+    )
     assert said == [
         {"Hard rock", "rock'n'roll", "*hard", "*rock", "*n", "*roll"},
         set(),
@@ -83,13 +85,13 @@ def test_a_tag_is_read_whole_and_word_by_word():
 
 
 def test_rarer_words_weigh_more(catalogue):
-    first = inputs.dense(read(catalogue)["tags"], np.array([0]))[0]
+    first = features.dense(read(catalogue)["tags"], np.array([0]))[0]
     assert 0 < first[2] < first[3]  # x has three items, y two
 
 
 def test_numbers_between_two_knots_are_shared_between_them(catalogue):
-    encoder = inputs.Scale("fame", (1.0, 3.0, 5.0))
-    (source,) = inputs.read(catalogue.artists, [encoder], {})
+    encoder = features.QuantileEncoder("fame", (1.0, 3.0, 5.0))
+    (source,) = features.read(catalogue.artists, [encoder], {})
     np.testing.assert_allclose(source.values[1], [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
     np.testing.assert_allclose(source.values[5], [0, 0, 1], atol=1e-6)  # beyond the last knot
 
@@ -109,14 +111,14 @@ def test_given_embeddings_come_first(catalogue):
 
 
 def test_a_column_that_other_items_lack_is_missing_everywhere(catalogue):
-    encoders = inputs.fit(catalogue, "artist", ALL)
+    encoders = features.fit(catalogue, "artist", ALL)
     table = pl.DataFrame({"id": ["t1", "t2"], "country": ["v", "nowhere"]})
-    found = {x.name: x for x in inputs.read(table, encoders, {})}
+    found = {x.name: x for x in features.read(table, encoders, {})}
     assert found["tags"].missing.all()
     assert found["fame"].missing.all()
     assert found["country"].missing.tolist() == [False, True]
 
 
 def test_encoders_survive_json(catalogue):
-    encoders = inputs.fit(catalogue, "artist", ALL)
-    assert inputs.from_json(json.loads(json.dumps(inputs.to_json(encoders)))) == encoders
+    encoders = features.fit(catalogue, "artist", ALL)
+    assert features.from_json(json.loads(json.dumps(features.to_json(encoders)))) == encoders

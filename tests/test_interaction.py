@@ -5,10 +5,10 @@ from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
-from undersong.models import interaction
-from undersong.models.interaction import InteractionModel, InteractionSettings, factorise
-from undersong.stages.interaction import embed_interaction
-from undersong.training import Schedule
+from undersong.models.interaction import network
+from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
+from undersong.models.interaction.training import embed_interaction
+from undersong.training.loop import Schedule
 
 
 def world(*, groups=4, size=9, users=60):
@@ -69,8 +69,8 @@ def test_factors_reproduce_the_information_of_listeners():
 
 def test_only_the_strongest_co_listening_is_kept(monkeypatch):
     plays = relations.listeners(world()[0], "artist")[:, :35]
-    monkeypatch.setattr(interaction, "KEPT", 3)
-    kept = interaction._information(plays, block=4).toarray()
+    monkeypatch.setattr(network, "KEPT", 3)
+    kept = network._information(plays, block=4).toarray()
     information = slow_information(plays)
     for row, found in zip(information, kept, strict=True):
         expected = np.sort(row)[-3:]
@@ -79,8 +79,8 @@ def test_only_the_strongest_co_listening_is_kept(monkeypatch):
 
 def test_of_very_many_items_fewer_are_kept_by_information_times_shared_users(monkeypatch):
     plays = relations.listeners(world()[0], "artist")[:, :35]
-    monkeypatch.setattr(interaction, "CELLS", 4 * 35 + 9)
-    kept = interaction._information(plays, block=6).toarray()
+    monkeypatch.setattr(network, "CELLS", 4 * 35 + 9)
+    kept = network._information(plays, block=6).toarray()
     information, heard = slow_information(plays), (plays > 0).astype(int).toarray()
     strength = information * (heard.T @ heard)
     for row, strong, found in zip(information, strength, kept, strict=True):
@@ -90,7 +90,7 @@ def test_of_very_many_items_fewer_are_kept_by_information_times_shared_users(mon
 
 def test_an_item_whose_listeners_hear_nothing_else_shares_no_information():
     plays = sparse.csr_matrix(np.array([[1, 2, 0], [3, 1, 0], [0, 0, 5], [1, 0, 0]], dtype=float))
-    information = interaction._information(plays).toarray()
+    information = network._information(plays).toarray()
     assert information[0, 1] > 0
     assert not information[2].any()
     assert not information[:, 2].any()

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undersong import pairwise
+from undersong import losses
 from undersong.losses import (
     MultiRelationship,
     MultiSimilarity,
@@ -143,9 +143,9 @@ def test_equation_2_as_printed_compares_with_the_least_similar_unrelated_item():
     ("form", "alone"),
     [
         ("as printed", lambda *x: multi_similarity(*x, MultiSimilarity(**MILD), printed=True)),
-        ("contrastive", lambda *x: pairwise.contrastive(*x, margin=0.2)),
-        ("triplet", lambda *x: pairwise.triplet(*x, margin=0.2)),
-        ("info-nce", lambda *x: pairwise.info_nce(*x, temperature=0.5)),
+        ("contrastive", lambda *x: losses.contrastive(*x, margin=0.2)),
+        ("triplet", lambda *x: losses.triplet(*x, margin=0.2)),
+        ("info-nce", lambda *x: losses.info_nce(*x, temperature=0.5)),
     ],
 )
 def test_another_form_takes_the_place_of_equation_4_and_leaves_the_prior(form, alone):

@@ -2,9 +2,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong import map, runs
+from undersong import runs
+from undersong.catalogue import attributes
 from undersong.embeddings import Embeddings
-from undersong.retrieval import facts
+from undersong.retrieval import projection
 
 GROUPS, SIZE, WIDTH = 4, 29, 11
 
@@ -20,7 +21,7 @@ def grouped(*, spread=0.25, seed=3):
 
 @pytest.fixture(scope="module")
 def laid():
-    return map.lay_out(grouped()[0], seed=7)
+    return projection.lay_out(grouped()[0], seed=7)
 
 
 def test_similar_items_are_neighbours_on_the_map(laid):
@@ -32,7 +33,7 @@ def test_similar_items_are_neighbours_on_the_map(laid):
 
 
 def test_the_map_is_the_same_for_the_same_seed_and_fills_the_square(laid):
-    np.testing.assert_array_equal(laid, map.lay_out(grouped()[0], seed=7))
+    np.testing.assert_array_equal(laid, projection.lay_out(grouped()[0], seed=7))
     assert laid.dtype == np.float32
     assert np.abs(laid).max() == 1
     np.testing.assert_allclose(laid.max(axis=0) + laid.min(axis=0), 0, atol=1e-5)
@@ -42,22 +43,23 @@ def test_the_length_of_a_vector_does_not_matter(laid):
     vectors, _ = grouped()
     scale = np.random.default_rng(1).uniform(0.5, 3, (len(vectors), 1)).astype(np.float32)
     np.testing.assert_array_equal(
-        map.join(vectors[:9] * scale[:9], vectors, laid), map.join(vectors[:9], vectors, laid)
+        projection.join(vectors[:9] * scale[:9], vectors, laid),
+        projection.join(vectors[:9], vectors, laid),
     )
 
 
 def test_an_item_joins_the_region_of_those_it_is_most_similar_to(laid):
     vectors, label = grouped()
     others, label_of_others = grouped(seed=3, spread=0.2)
-    joined = map.join(others[:17], vectors, laid)
+    joined = projection.join(others[:17], vectors, laid)
     apart = np.linalg.norm(joined[:, None] - laid[None], axis=2)
     assert (label[apart.argmin(axis=1)] == label_of_others[:17]).all()
 
 
 def test_of_too_many_items_a_sample_is_laid_out_and_the_others_join(monkeypatch):
-    monkeypatch.setattr(map, "LARGEST", 67)
+    monkeypatch.setattr(projection, "LARGEST", 67)
     vectors, label = grouped()
-    places = map.lay_out(vectors, seed=5)
+    places = projection.lay_out(vectors, seed=5)
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     assert (label[apart.argmin(axis=1)] == label).mean() > 0.95
@@ -70,9 +72,9 @@ def test_very_many_items_join_by_cells_where_they_would_join_one_by_one(monkeypa
     group = generator.integers(7, size=1_301)
     vectors = (centre[group] + generator.normal(0, 0.3, (1_301, 24))).astype(np.float32)
     laid, places = vectors[:500], (group[:500, None] + np.array([[0.0, 9.0]])).astype(np.float32)
-    exact = map.join(vectors[500:], laid, places)
-    monkeypatch.setattr(map.approximate, "SIZE", 801)
-    by_cells = map.join(vectors[500:], laid, places)
+    exact = projection.join(vectors[500:], laid, places)
+    monkeypatch.setattr(projection.approximate, "SIZE", 801)
+    by_cells = projection.join(vectors[500:], laid, places)
     assert (by_cells == exact).all(axis=1).mean() > 0.99
     assert (by_cells[:, 0] == group[500:]).mean() > 0.99
 
@@ -80,7 +82,7 @@ def test_very_many_items_join_by_cells_where_they_would_join_one_by_one(monkeypa
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 10, 13])
 def test_a_few_items_and_equal_ones_have_places_too(n):
     for vectors in (np.ones((n, 3), np.float32), np.eye(max(n, 1), 17, dtype=np.float32)[:n]):
-        places = map.lay_out(vectors, seed=1)
+        places = projection.lay_out(vectors, seed=1)
         assert places.shape == (n, 2)
         assert np.isfinite(places).all()
 
@@ -93,11 +95,11 @@ def test_a_region_is_named_where_its_genre_is_densest_and_the_commonest_come_fir
     few, unnamed = generator.uniform(-1, 1, (4, 2)), generator.uniform(-1, 1, (6, 2))
     places = np.concatenate([strays, dense, other, few, unnamed]).astype(np.float32)
     genres = ["folk"] * 54 + ["noise"] * 8 + ["rare"] * 4 + [None] * 6
-    found = map.regions(places, genres)
+    found = projection.regions(places, genres)
     assert found.select("genre", "items").rows() == [("folk", 54), ("noise", 8)]
     np.testing.assert_allclose(found.select("x", "y")[0].row(0), (0.6, -0.4), atol=0.02)
     np.testing.assert_allclose(found.select("x", "y")[1].row(0), (-0.7, 0.7), atol=0.02)
-    assert map.regions(places, [None] * len(places)).is_empty()
+    assert projection.regions(places, [None] * len(places)).is_empty()
 
 
 def test_a_run_has_one_map_of_artists_tracks_and_genres(tmp_path):
@@ -108,14 +110,16 @@ def test_a_run_has_one_map_of_artists_tracks_and_genres(tmp_path):
         tracks = Embeddings(tuple(f"t{x}" for x in range(37)), vectors[:37])
         tracks.write(home / "embeddings/track.general.parquet")
         about = {"kind": "artist", "id": ids, "genres": [[f"g{x}", "other"] for x in label]}
-        missing = [pl.lit(None, kind).alias(x) for x, kind in facts.COLUMNS.items()]
+        missing = [pl.lit(None, kind).alias(x) for x, kind in attributes.COLUMNS.items()]
         table = pl.DataFrame(about | {"kind": ["artist"] * len(ids)})
         rest = [x for x in missing if x.meta.output_name() not in about]
-        facts.write(home / facts.FILE, table.with_columns(rest).select(*facts.COLUMNS))
-    map.make(runs.read(tmp_path / "run"), tmp_path, seed=7)
-    places = pl.read_parquet(tmp_path / map.FILE)
+        attributes.write_attributes(
+            home / attributes.ATTRIBUTES_FILE, table.with_columns(rest).select(*attributes.COLUMNS)
+        )
+    projection.make(runs.read(tmp_path / "run"), tmp_path, seed=7)
+    places = pl.read_parquet(tmp_path / projection.FILE)
     assert places["id"].to_list() == [*ids, *tracks.ids]
-    regions = pl.read_parquet(tmp_path / map.REGIONS_FILE)
+    regions = pl.read_parquet(tmp_path / projection.REGIONS_FILE)
     assert regions.select("genre", "items").rows() == [(f"g{x}", SIZE) for x in range(GROUPS)]
     artists = places.filter(pl.col("kind") == "artist").select("x", "y").to_numpy()
     for group, (x, y) in enumerate(regions.select("x", "y").iter_rows()):

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong import names
+from undersong.catalogue import names
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem
 
@@ -48,21 +48,21 @@ ITEMS = table(
     ],
 )
 def test_a_name_is_found_however_it_is_typed(query, item):
-    assert names.find(ITEMS, query).id == item
+    assert names.find_item(ITEMS, query).id == item
 
 
 def test_of_several_the_best_known_is_taken_and_the_others_are_named():
-    match = names.find(ITEMS, "Queen")
+    match = names.find_item(ITEMS, "Queen")
     assert (match.id, match.others) == ("4", ("3",))
-    match = names.find(ITEMS, "queen")
+    match = names.find_item(ITEMS, "queen")
     assert (match.id, match.others) == ("4", ("3", "5"))
 
 
 def test_an_unknown_name_says_which_are_like_it():
     with pytest.raises(UnknownItem, match="no item 'Beyonse' among 9; did you mean 'Beyoncé'"):
-        names.find(ITEMS, "Beyonse")
+        names.find_item(ITEMS, "Beyonse")
     with pytest.raises(UnknownItem, match="no name is like it"):
-        names.find(ITEMS, "zzzzzzzzz")
+        names.find_item(ITEMS, "zzzzzzzzz")
 
 
 def test_items_without_an_embedding_are_counted():

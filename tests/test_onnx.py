@@ -9,11 +9,12 @@ import onnx
 import pytest
 
 from adding_worlds import fresh, hearing_run, reading_run, tagged
-from undersong import inputs
+from undersong import features
 from undersong.catalogue import tables
-from undersong.encoders import exporting, opening
 from undersong.errors import ArtifactError, UndersongError
-from undersong.stages.reading import read_sources
+from undersong.export import onnx as exporting
+from undersong.features import read_sources
+from undersong.foldin import encoders as opening
 
 
 @pytest.fixture(scope="module", params=["reads", "hears"])
@@ -48,8 +49,8 @@ def test_onnx_and_torch_differ_by_less_than_1e_5_for_any_number_of_items(monkeyp
 
 
 def test_onnx_gives_the_published_embedding_of_every_artist(run):
-    catalogue = tables.read(run.folder.parent / "catalogue")
-    encoders = inputs.from_json(json.loads((run.home / "encoders.json").read_text())["encoders"])
+    catalogue = tables.read_catalogue(run.folder.parent / "catalogue")
+    encoders = features.from_json(json.loads((run.home / "encoders.json").read_text())["encoders"])
     known = {
         (kind, name): run.embeddings(kind, name)
         for kind in ("artist", "track")
@@ -59,7 +60,7 @@ def test_onnx_gives_the_published_embedding_of_every_artist(run):
     sources = read_sources(catalogue, "artist", encoders, known)
     rows = np.arange(len(catalogue.artists) - 1)  # of the last nothing is known
     missing = np.stack([x.missing[rows] for x in sources], axis=1)
-    found = opening.open_encoders(run).general([inputs.dense(x, rows) for x in sources], missing)
+    found = opening.open_encoders(run).general([features.dense(x, rows) for x in sources], missing)
     trained = run.embeddings("artist", "general")
     np.testing.assert_allclose(found, trained.align(catalogue.ids("artist")[:-1])[0], atol=1e-5)
 

@@ -65,7 +65,7 @@ def heard(folder):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    tables.write(heard(folder), folder / "catalogue")
+    tables.write_catalogue(heard(folder), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     undersong("train", folder / "catalogue", folder / "run", "--settings", folder / "quick.toml")
     undersong("evaluate", folder / "run")
@@ -260,7 +260,9 @@ def test_a_card_lists_what_the_service_answers_and_marks_the_long_tail(visit, se
 
 
 def test_a_card_says_how_well_known_an_item_is_among_its_like(visit, service, folders):
-    fame = dict(tables.read(folders / "catalogue").artists.select("id", "fame").iter_rows())
+    fame = dict(
+        tables.read_catalogue(folders / "catalogue").artists.select("id", "fame").iter_rows()
+    )
     known = sorted(x for x in fame.values() if x is not None)
     best, least = (next(x for x in fame if fame[x] == known[at]) for at in (-1, 0))
     for artist, said in ((best, "better"), (least, "less")):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from undersong.pairwise import contrastive, info_nce, triplet
+from undersong.losses import contrastive, info_nce, triplet
 
 
 def batch(seed, *, n=13, width=6, groups=4):

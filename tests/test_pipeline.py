@@ -11,23 +11,24 @@ import polars as pl
 import pytest
 
 from planted import QUICK_SETTINGS, small_world, wide_world
-from undersong import evidence_file, ranker, relations, runs
+from undersong import relations, runs
 from undersong.catalogue import tables
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation.comparison import compare, learned
+from undersong.evaluation.compare import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.learning import find_device, learn
-from undersong.pipeline import train_run
-from undersong.run_settings import read_settings
-from undersong.stages.reading import with_artist_fields
+from undersong.features import with_artist_fields
+from undersong.pipeline.learn import find_device, learn
+from undersong.pipeline.run_settings import read_settings
+from undersong.pipeline.train import train_run
+from undersong.ranking import context, ranker
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A catalogue, its settings file, and a trained run."""
     folder = tmp_path_factory.mktemp("home")
-    tables.write(small_world(), folder / "catalogue")
+    tables.write_catalogue(small_world(), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     settings = read_settings(folder / "quick.toml")
     train_run(folder / "catalogue", folder / "run", settings=settings)
@@ -71,7 +72,7 @@ def test_items_say_what_they_are(home):
 def test_artists_without_a_field_for_genre_or_region_are_published_all_the_same(tmp_path):
     world = small_world()
     fields = tuple(dataclasses.replace(x, role="") for x in world.fields)
-    tables.write(dataclasses.replace(world, fields=fields), tmp_path / "catalogue")
+    tables.write_catalogue(dataclasses.replace(world, fields=fields), tmp_path / "catalogue")
     (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
     settings = read_settings(tmp_path / "quick.toml")
     run, _ = train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)
@@ -116,7 +117,7 @@ def test_killed_at_any_moment_it_ends_like_one_that_was_not(home, tmp_path):
     command = [
         sys.executable,
         "-c",
-        "from undersong.cli import main; main()",
+        "from undersong.cli.main import main; main()",
         "train",
         str(home / "catalogue"),
         str(tmp_path / "run"),
@@ -194,7 +195,9 @@ def test_a_run_is_compared_with_every_baseline(home):
 
 def test_a_changed_catalogue_is_not_compared_with(home, tmp_path):
     world = small_world()
-    tables.write(dataclasses.replace(world, plays=world.plays.head(9)), tmp_path / "catalogue")
+    tables.write_catalogue(
+        dataclasses.replace(world, plays=world.plays.head(9)), tmp_path / "catalogue"
+    )
     with pytest.raises(ArtifactError, match="is not the catalogue that .* was trained on"):
         compare(runs.read(home / "run"), part="test", catalogue_folder=tmp_path / "catalogue")
 
@@ -234,7 +237,7 @@ def test_a_run_of_tracks_trains_on_relations_of_tracks(home, tmp_path):
         pl.lit("track").alias("kind"), pl.col("a") + "-0", pl.col("b") + "-1", "source"
     )
     tracks = dataclasses.replace(world, relations=pl.concat([world.relations, pairs]))
-    tables.write(tracks, tmp_path / "catalogue")
+    tables.write_catalogue(tracks, tmp_path / "catalogue")
     settings = dataclasses.replace(
         quick(home), run=dataclasses.replace(quick(home).run, kind="track")
     )
@@ -268,7 +271,7 @@ validate_every = 80
 def wide(tmp_path_factory):
     """A run of a world in which enough items validate for the order of answers to be learned."""
     folder = tmp_path_factory.mktemp("wide")
-    tables.write(wide_world(), folder / "catalogue")
+    tables.write_catalogue(wide_world(), folder / "catalogue")
     (folder / "ranked.toml").write_text(RANKED_SETTINGS)
     settings = read_settings(folder / "ranked.toml")
     train_run(folder / "catalogue", folder / "run", settings=settings)
@@ -286,10 +289,10 @@ def test_a_world_large_enough_learns_the_order_of_its_answers(wide):
     embedded = run.embeddings("artist", "general")
     rows = [embedded.index[x] for x in wide_world().ids("artist") if x in embedded.index]
     everybody = [x in embedded.index for x in wide_world().ids("artist")]
-    evidence = evidence_file.read(run.file("evidence.safetensors"), embedded.vectors[rows])
+    evidence = context.read(run.file("evidence.safetensors"), embedded.vectors[rows])
     assert found.names == evidence.names
     assert (evidence.relations != known[everybody][:, everybody]).nnz == 0
-    among = ranker.answer(found, evidence, np.arange(17))
+    among = ranker.rerank(found, evidence, np.arange(17))
     assert (among.candidates[:, :9] >= 0).all()
 
 
@@ -314,7 +317,7 @@ def test_what_is_judged_never_saw_what_it_is_asked_for(wide, tmp_path):
     """Neither the refit nor any relation of validation and test items reaches it."""
     more = wide_world(more=0.3)
     assert len(more.relations) > 1.1 * len(wide_world().relations)
-    tables.write(more, tmp_path / "catalogue")
+    tables.write_catalogue(more, tmp_path / "catalogue")
     settings = read_settings(wide / "ranked.toml")
     settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, refit=False))
     other, _ = train_run(tmp_path / "catalogue", tmp_path / "run", settings=settings)

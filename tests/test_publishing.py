@@ -17,17 +17,21 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import map, publishing, runs, search
-from undersong.additions import file as added_file
+from undersong import model, runs
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.files import sha256, write_json
-from undersong.pipeline import train_run
-from undersong.publishing import publish, roll_back
-from undersong.run_settings import read_settings
-from undersong.shelf import Shelf
+from undersong.io.files import sha256, write_json
+from undersong.pipeline import publish as publishing
+from undersong.pipeline.publish import publish, roll_back
+from undersong.pipeline.run_settings import read_settings
+from undersong.pipeline.train import train_run
+from undersong.retrieval import projection
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
+from undersong.runs import additions as added_file
+from undersong.runs.reader import RunReader
 
 ARTISTS, TRACKS, WIDTH = 43, 61, 7
 
@@ -107,7 +111,7 @@ def test_a_shelf_of_an_earlier_version_answers_and_is_published_anew(two_runs, s
 
 
 def test_every_embedded_item_has_a_place_on_the_map(shelf):
-    places = pl.read_parquet(runs.read(shelf).file(map.FILE))
+    places = pl.read_parquet(runs.read(shelf).file(projection.FILE))
     assert places.schema == {"kind": pl.String, "id": pl.String, "x": pl.Float32, "y": pl.Float32}
     assert places["kind"].value_counts(sort=True).rows() == [("track", TRACKS), ("artist", ARTISTS)]
     assert places["id"].n_unique() == ARTISTS + TRACKS
@@ -115,11 +119,11 @@ def test_every_embedded_item_has_a_place_on_the_map(shelf):
 
 
 def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
-    listed = search.open_index(runs.read(shelf), "track")
-    searched = search.open_index(runs.read(two_runs[0]), "track")
+    listed = model.open_index(runs.read(shelf), "track")
+    searched = model.open_index(runs.read(two_runs[0]), "track")
     assert (listed.lists is None, searched.lists is None) == (False, True)
-    rows, request = np.arange(TRACKS), search.Request(k=9)
-    ours, theirs = (next(search.retrieve(x, rows, request=request)) for x in (listed, searched))
+    rows, request = np.arange(TRACKS), Query(k=9)
+    ours, theirs = (next(search(x, rows, request=request)) for x in (listed, searched))
     np.testing.assert_array_equal(ours.neighbours, theirs.neighbours)
     made = runs.read(shelf).manifest["lists"]
     assert (made["track"]["items"], made["artist"]["items"]) == (TRACKS, ARTISTS)
@@ -276,7 +280,7 @@ def open_vectors(run):
 
 
 def test_a_reader_moves_to_a_new_generation_when_it_looks(two_runs, shelf):
-    reader = Shelf(shelf, opening=open_vectors)
+    reader = RunReader(shelf, opening=open_vectors)
     assert not reader.refresh()
     publish(two_runs[1], shelf)
     assert reader.current[0] == "1"
@@ -323,7 +327,7 @@ def pickled(shelf):
 def test_a_generation_that_is_not_whole_is_refused_once_and_the_old_one_answers(
     two_runs, shelf, damage, message
 ):
-    reader = Shelf(shelf, opening=open_vectors)
+    reader = RunReader(shelf, opening=open_vectors)
     publish(two_runs[1], shelf)
     damage(shelf)
     with pytest.raises(ArtifactError, match=message) as refusal:
@@ -338,11 +342,11 @@ def test_a_generation_that_is_not_whole_is_refused_once_and_the_old_one_answers(
 
 def test_a_shelf_without_a_generation_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"current.json is missing"):
-        Shelf(tmp_path, opening=open_vectors)
+        RunReader(tmp_path, opening=open_vectors)
 
 
 def test_a_pointer_that_goes_away_leaves_the_old_generation_in_use(shelf):
-    reader = Shelf(shelf, opening=open_vectors)
+    reader = RunReader(shelf, opening=open_vectors)
     (shelf / "current.json").unlink()
     with pytest.raises(ArtifactError, match=r"current.json is missing"):
         reader.refresh()
@@ -350,9 +354,9 @@ def test_a_pointer_that_goes_away_leaves_the_old_generation_in_use(shelf):
 
 
 def test_readers_never_fail_nor_see_a_mixture_through_twenty_swaps(two_runs, shelf, monkeypatch):
-    monkeypatch.setattr(map, "lay_out", lambda vectors, **_: np.asarray(vectors[:, :2]))
+    monkeypatch.setattr(projection, "lay_out", lambda vectors, **_: np.asarray(vectors[:, :2]))
     kept = {first_vector(runs.read(x)) for x in two_runs[:2]}
-    reader = Shelf(shelf, opening=lambda run: (run.generation, first_vector(run)))
+    reader = RunReader(shelf, opening=lambda run: (run.generation, first_vector(run)))
     odd = float(reader.current[1])
     seen, faults, done = set(), [], threading.Event()
 
@@ -382,10 +386,10 @@ PUBLISH_FOR_EVER = """
 import sys
 from pathlib import Path
 import numpy as np
-from undersong import map
-from undersong.publishing import publish
+from undersong.retrieval import projection
+from undersong.pipeline.publish import publish
 first, second, shelf = [Path(x) for x in sys.argv[1:]]
-map.lay_out = lambda vectors, **_: np.asarray(vectors[:, :2])
+projection.lay_out = lambda vectors, **_: np.asarray(vectors[:, :2])
 while True:
     for run in (second, first):
         publish(run, shelf)
@@ -424,7 +428,7 @@ def test_ids_stay_when_an_artist_is_added_and_all_is_trained_again(tmp_path):
     seen = []
     for number, artists in enumerate((world.artists, grown)):
         catalogue = tmp_path / f"catalogue {number}"
-        tables.write(replace(world, artists=artists), catalogue)
+        tables.write_catalogue(replace(world, artists=artists), catalogue)
         train_run(catalogue, tmp_path / "run", settings=read_settings(tmp_path / "quick.toml"))
         publish(tmp_path / "run", shelf)
         run = runs.read(shelf)

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -91,7 +91,7 @@ def test_the_quick_start_of_a_music_folder_runs(place):
     assert (place / "my/shelf/current.json").exists()
     assert runs.read(place / "my/run").items("artist").height == 41
     known = {tuple(sorted(x)) for x in [*pairs, NAMED[:2], NAMED[2:]]}
-    assert tables.read(place / "my/catalogue").relations.height == len(known)
+    assert tables.read_catalogue(place / "my/catalogue").relations.height == len(known)
 
 
 def test_the_quick_start_of_research_runs(place):

@@ -14,10 +14,10 @@ from random_evidence import (
     random_relations,
     ranker_of,
 )
-from undersong import ranker as ranker_file
 from undersong.errors import ArtifactError
-from undersong.gathering import gather
-from undersong.ranker import answer, log_sum, scorer
+from undersong.ranking import ranker as ranker_file
+from undersong.ranking.candidates import gather_candidates
+from undersong.ranking.ranker import log_sum, rerank, scorer
 
 COLD = np.array([3, 14, 25, 36, 58])  # nobody has linked these
 LINKED = np.array([1, BARE, 40, 66])
@@ -45,7 +45,7 @@ def by_item(values, candidates):
 def test_the_network_in_numpy_is_the_one_that_was_trained(evidence, blind):
     model = random_network(evidence)
     ranker = ranker_of(model, evidence)
-    features = gather(evidence, LINKED, count=23).features
+    features = gather_candidates(evidence, LINKED, count=23).features
     before = features.copy()
     hidden = evidence.on_relations if blind else np.zeros_like(evidence.on_relations)
     with torch.no_grad():
@@ -58,8 +58,8 @@ def test_the_network_in_numpy_is_the_one_that_was_trained(evidence, blind):
 
 
 def test_answers_are_the_candidates_ordered_by_the_network(ranker, evidence):
-    found = answer(ranker, evidence, COLD)
-    gathered = gather(evidence, COLD, count=23)
+    found = rerank(ranker, evidence, COLD)
+    gathered = gather_candidates(evidence, COLD, count=23)
     scores = by_item(ranker.weigh(gathered.features), gathered.candidates)
     np.testing.assert_array_equal(np.sort(found.candidates), np.sort(gathered.candidates))
     np.testing.assert_allclose(by_item(found.scores, found.candidates), scores, atol=1e-5)
@@ -69,7 +69,7 @@ def test_answers_are_the_candidates_ordered_by_the_network(ranker, evidence):
 
 
 def test_an_item_of_which_nothing_is_known_is_never_an_answer_and_gets_none(ranker, evidence):
-    found = answer(ranker, evidence, np.array([1, UNKNOWN]), count=N)
+    found = rerank(ranker, evidence, np.array([1, UNKNOWN]), count=N)
     assert UNKNOWN not in found.candidates[0]
     assert BARE in found.candidates[0]
     assert (found.candidates[1:] == -1).all()
@@ -80,7 +80,7 @@ def test_an_item_of_which_nothing_is_known_is_never_an_answer_and_gets_none(rank
 def test_where_fewer_may_answer_than_are_asked_for_the_last_places_are_empty(ranker, evidence):
     among = np.zeros(N, dtype=bool)
     among[[3, 9, 14, 27, 51, UNKNOWN, 90]] = True
-    found = answer(ranker, evidence, COLD, among=among)
+    found = rerank(ranker, evidence, COLD, among=among)
     for query, items, scores in zip(COLD, found.candidates, found.scores, strict=True):
         allowed = {3, 9, 14, 27, 51, 90} - {query}
         assert set(items[: len(allowed)]) == allowed
@@ -91,7 +91,7 @@ def test_where_fewer_may_answer_than_are_asked_for_the_last_places_are_empty(ran
 
 def test_known_relations_stand_first_and_are_certain(ranker, evidence):
     for dial in (0.0, 0.4, 1.0):
-        found = answer(ranker, evidence, LINKED, long_tail=dial)
+        found = rerank(ranker, evidence, LINKED, long_tail=dial)
         for query, items, sure in zip(LINKED, found.candidates, found.confidence, strict=True):
             related = set(evidence.relations[query].indices)
             assert len(related) > 1
@@ -101,26 +101,26 @@ def test_known_relations_stand_first_and_are_certain(ranker, evidence):
 
 
 def test_confidence_is_a_chance_and_falls_with_the_rank(ranker, evidence):
-    found = answer(ranker, evidence, np.arange(N))
+    found = rerank(ranker, evidence, np.arange(N))
     assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
     assert (np.diff(found.confidence, axis=1) <= 0).all()
     far = dataclasses.replace(ranker, calibration=(90.0, -2.0))  # odds that overflow an exponential
-    assert np.isfinite(answer(far, evidence, np.arange(N)).confidence).all()
+    assert np.isfinite(rerank(far, evidence, np.arange(N)).confidence).all()
 
 
 def test_the_dial_at_1_forgets_every_relation(ranker, evidence):
     other = dataclasses.replace(evidence, relations=random_relations(seed=8, share=0.1))
-    one, two = (answer(ranker, x, COLD, long_tail=1.0) for x in (evidence, other))
+    one, two = (rerank(ranker, x, COLD, long_tail=1.0) for x in (evidence, other))
     np.testing.assert_array_equal(one.candidates, two.candidates)
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-5)
     np.testing.assert_allclose(one.confidence, two.confidence, atol=1e-5)
-    one, two = (answer(ranker, x, COLD) for x in (evidence, other))
+    one, two = (rerank(ranker, x, COLD) for x in (evidence, other))
     assert (one.candidates != two.candidates).any()
 
 
 def test_between_0_and_1_the_dial_mixes_both_scores(ranker, evidence):
     ends, between = (
-        [answer(ranker, evidence, COLD, long_tail=x, count=N) for x in dials]
+        [rerank(ranker, evidence, COLD, long_tail=x, count=N) for x in dials]
         for dials in ((0.0, 1.0), (0.3,))
     )
     zero, one = (by_item(x.scores, x.candidates) for x in ends)
@@ -142,14 +142,14 @@ def test_permuting_the_items_permutes_the_answers(ranker, evidence):
         relations=evidence.relations[turn][:, turn].tocsr(),
     )
     asking = np.concatenate([COLD, LINKED])
-    one, two = answer(ranker, evidence, asking), answer(ranker, other, np.argsort(turn)[asking])
+    one, two = rerank(ranker, evidence, asking), rerank(ranker, other, np.argsort(turn)[asking])
     np.testing.assert_array_equal(one.candidates, turn[two.candidates])
     np.testing.assert_allclose(one.scores, two.scores, atol=1e-3)
 
 
 def test_an_answer_does_not_depend_on_who_else_asks(ranker, evidence):
-    whole = answer(ranker, evidence, np.concatenate([COLD, LINKED]))
-    alone = answer(ranker, evidence, LINKED[2:3])
+    whole = rerank(ranker, evidence, np.concatenate([COLD, LINKED]))
+    alone = rerank(ranker, evidence, LINKED[2:3])
     np.testing.assert_array_equal(whole.candidates[7:8], alone.candidates)
     np.testing.assert_allclose(whole.scores[7:8], alone.scores, atol=1e-4)
 
@@ -160,7 +160,7 @@ def test_the_scorer_orders_like_the_answers_and_puts_the_others_behind(ranker, e
     among = np.isin(np.arange(N), pool)
     asking = np.array([3, 66, 14, BARE, UNKNOWN])
     scores = scorer(ranker, evidence, pool=pool, long_tail=dial)(asking)
-    found = answer(ranker, evidence, asking, among=among, long_tail=dial)
+    found = rerank(ranker, evidence, asking, among=among, long_tail=dial)
     assert scores.shape == (5, N)
     assert not np.isnan(scores).any()
     for query, row, items, prior in zip(
@@ -191,7 +191,7 @@ def test_a_ranker_of_other_columns_is_refused(ranker, evidence):
     fewer = dataclasses.replace(evidence, sources=evidence.sources[:1])
     message = r"learned from other columns .*'no tags', 'same tags'.*train again"
     with pytest.raises(ArtifactError, match=message):
-        answer(ranker, fewer, COLD)
+        rerank(ranker, fewer, COLD)
 
 
 def test_a_file_that_is_no_ranker_is_named(tmp_path):

@@ -9,26 +9,27 @@ from scipy import sparse
 
 from planted import wide_world
 from random_evidence import N, random_evidence, random_network, random_relations
-from undersong import inputs, relations
-from undersong import ranker as ranker_file
+from undersong import features as inputs
+from undersong import relations
 from undersong.embeddings import Embeddings
-from undersong.models.content import ContentSettings
-from undersong.models.general import GeneralSettings
-from undersong.models.ranking import RankingModel, RankingSettings, listwise
-from undersong.stages import ranking, rehearsal
-from undersong.stages.ranking import (
+from undersong.models.content.network import ContentSettings
+from undersong.models.general.network import GeneralSettings
+from undersong.ranking import crossfit, training
+from undersong.ranking import ranker as ranker_file
+from undersong.ranking.network import RankingModel, RankingSettings, listwise
+from undersong.ranking.training import (
     BINS,
-    Lists,
+    RankingLists,
     calibrate,
-    half_known,
+    draw_cold_items,
     join,
     make_lists,
     ndcg,
+    partly_observed,
     reliability_of,
-    strangers,
     train_ranking,
 )
-from undersong.training import Schedule
+from undersong.training.loop import Schedule
 
 NAMES = ("noise", "cosine", "walk", "more noise", "constant")
 ON_RELATIONS = np.array([False, False, True, False, False])
@@ -55,7 +56,7 @@ def planted_lists(queries, *, seed):
     relevant = (generator.random(chance.shape) < chance) & given
     features[~given] = 0
     total = relevant.sum(axis=1) + generator.integers(3, size=queries)
-    return Lists(features, relevant, given, np.maximum(total, 1))
+    return RankingLists(features, relevant, given, np.maximum(total, 1))
 
 
 def trained(lists, validation, folder, *, settings=SETTINGS):
@@ -95,7 +96,7 @@ def test_the_loss_is_the_mean_log_share_of_what_is_right():
 def test_a_network_that_has_learned_nothing_orders_by_cosine():
     model = RankingModel(5, SETTINGS).eval()
     lists = planted_lists(31, seed=3)
-    ranking._scale(model, lists, 1)
+    training._scale(model, lists, 1)
     with torch.no_grad():
         scores = model(torch.from_numpy(lists.features), torch.zeros(5, dtype=torch.bool)).numpy()
     np.testing.assert_allclose(
@@ -111,7 +112,7 @@ def test_what_hardly_any_item_lacks_does_not_set_one_that_lacks_it_apart():
     lists.features[..., 3] = 0
     lists.features[0, 2, 3] = 1  # 1 of about 730 places
     model = RankingModel(5, SETTINGS)
-    ranking._scale(model, lists, 1)
+    training._scale(model, lists, 1)
     assert float(model.deviation[3]) == pytest.approx(0.3)
     assert float((1 - model.mean[3]) / model.deviation[3]) < 3.4
 
@@ -152,7 +153,7 @@ def test_what_is_right_is_learned_better_than_by_cosine_and_confidence_is_honest
 
 
 def test_a_ranking_that_is_saved_is_read_as_it_was(fitted, tmp_path):
-    ranking.save(fitted, tmp_path / "ranking.safetensors")
+    training.save(fitted, tmp_path / "ranking.safetensors")
     found = ranker_file.read(tmp_path / "ranking.safetensors")
     assert (found.names, found.candidates) == (NAMES, 19)
     assert found.calibration == pytest.approx(fitted.ranker.calibration)
@@ -224,7 +225,7 @@ def test_lists_are_of_hidden_relations_alone():
 @pytest.mark.parametrize(("folds", "share"), [(2, 0.2), (3, 0.33), (1, 0.5)])
 def test_strangers_are_training_items_and_never_in_two_folds(folds, share):
     train = np.arange(5, 216, 2)
-    groups = strangers(np.random.default_rng(0), train, folds=folds, share=share)
+    groups = draw_cold_items(np.random.default_rng(0), train, folds=folds, share=share)
     assert [len(x) for x in groups] == [int(share * len(train))] * folds
     everybody = np.concatenate(groups)
     assert len(set(everybody)) == len(everybody)
@@ -232,8 +233,8 @@ def test_strangers_are_training_items_and_never_in_two_folds(folds, share):
 
 
 def test_of_very_many_training_items_a_bounded_number_are_strangers(monkeypatch):
-    monkeypatch.setattr(ranking, "STRANGERS", 13)
-    groups = strangers(np.random.default_rng(0), np.arange(203), folds=3, share=0.25)
+    monkeypatch.setattr(training, "COLD_ITEMS", 13)
+    groups = draw_cold_items(np.random.default_rng(0), np.arange(203), folds=3, share=0.25)
     assert [len(x) for x in groups] == [13, 13, 13]
     assert len(set(np.concatenate(groups))) == 39
 
@@ -242,7 +243,7 @@ def test_some_of_the_hidden_relations_are_shown_in_both_directions_and_none_is_l
     everything, seen = random_relations(share=0.12), random_relations(share=0.12).toarray()
     stranger = np.arange(N) % 4 == 2
     seen[stranger] = seen[:, stranger] = False
-    visible, left = half_known(np.random.default_rng(0), sparse.csr_matrix(seen), everything)
+    visible, left = partly_observed(np.random.default_rng(0), sparse.csr_matrix(seen), everything)
     visible, left, all_of_them = (x.toarray() for x in (visible, left, everything))
     for one in (visible, left):
         np.testing.assert_array_equal(one, one.T)
@@ -250,7 +251,7 @@ def test_some_of_the_hidden_relations_are_shown_in_both_directions_and_none_is_l
     assert not (visible & left).any()
     assert (visible | ~seen).all()
     hidden = (all_of_them & ~seen).sum()
-    assert left.sum() / hidden == pytest.approx(1 - ranking.VISIBLE, abs=0.06)
+    assert left.sum() / hidden == pytest.approx(1 - training.VISIBLE, abs=0.06)
     assert not (left & seen).any()
 
 
@@ -267,7 +268,7 @@ def test_the_reliability_table_counts_every_answer_once():
     confidence = np.array([[0.01, 0.06, 0.3, 1.0], [0.03, 0.0, 0.39, 0.9]], dtype=np.float32)
     relevant = np.array([[False, True, True, True], [False, True, False, True]])
     given = np.array([[True, True, True, True], [True, False, True, True]])
-    lists = Lists(np.zeros((2, 4, 3), np.float32), relevant, given, np.array([3, 2]))
+    lists = RankingLists(np.zeros((2, 4, 3), np.float32), relevant, given, np.array([3, 2]))
     table = reliability_of(confidence, lists, np.array([True, True]))
     assert BINS[1:5] == (0.02, 0.05, 0.1, 0.2)
     wanted = [(0.01, 0, 1), (0.03, 0, 1), (0.06, 1, 1), (0.345, 0.5, 2), (0.95, 1, 2)]
@@ -318,12 +319,12 @@ def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     def learning(lists, validation, **others):
         given.append((lists, validation))
 
-    monkeypatch.setattr(rehearsal, "make_lists", recording)
-    monkeypatch.setattr(rehearsal, "train_ranking", learning)
+    monkeypatch.setattr(crossfit, "make_lists", recording)
+    monkeypatch.setattr(crossfit, "train_ranking", learning)
     parts = world.artists["split"].to_numpy().astype("<U10")
     judged = np.random.default_rng(0).normal(size=(len(parts), 7)).astype(np.float32)
     encoders = inputs.fit(world, "artist", parts == "train")
-    found = rehearsal.rehearse(
+    found = crossfit.cross_fit(
         world,
         "artist",
         parts,
@@ -352,7 +353,7 @@ def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
     calls, given, parts = rehearsed(world, tmp_path / "a", monkeypatch)
     assert len(calls) == 11  # four kinds of lists in each fold, three of validation
     train = np.flatnonzero(parts == "train")
-    hidden = strangers(np.random.default_rng([0, 2]), train, folds=2, share=0.3)
+    hidden = draw_cold_items(np.random.default_rng([0, 2]), train, folds=2, share=0.3)
     related = relations.known(world, "artist", parts == "train")
     for fold in range(2):
         unknown, each_other, half, linked = calls[4 * fold : 4 * fold + 4]
@@ -430,7 +431,7 @@ def test_a_catalogue_too_small_or_too_large_to_learn_from_costs_no_time(
     assert (calls, given) == ([], [])
     calls, given, _ = rehearsed(world, tmp_path / "off", monkeypatch, folds=0)
     assert (calls, given) == ([], [])
-    monkeypatch.setattr(rehearsal, "LARGEST", 299)
+    monkeypatch.setattr(crossfit, "LARGEST", 299)
     calls, given, _ = rehearsed(world, tmp_path / "many", monkeypatch)
     assert (calls, given) == ([], [])
     assert not list(tmp_path.rglob("*.safetensors"))

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from undersong import evidence, gathering
-from undersong.models.ranking import RankingSettings
-from undersong.search import BLOCK
-from undersong.stages import ranking
+from undersong.ranking import candidates, context, training
+from undersong.ranking.network import RankingSettings
+from undersong.retrieval.index import BLOCK
 
 PAGE = " ".join((Path(__file__).parent.parent / "docs/ranking.md").read_text().split())
 SETTINGS = RankingSettings()
@@ -21,23 +20,23 @@ def short(number):
 
 def test_the_page_has_a_row_for_every_column():
     named = re.findall(r"\| `([^`]+)` \|", PAGE)
-    assert named == [*evidence.EDGE_FREE, "same NAME", "no NAME", *evidence.ON_RELATIONS]
+    assert named == [*context.EDGE_FREE, "same NAME", "no NAME", *context.ON_RELATIONS]
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        f"to its {evidence.HUB} nearest items",
-        f"of the query to {evidence.SHOWN} of the candidate's relations",
-        f"only {evidence.SHOWN} relations",
-        f"the {gathering.NEAR} linked items nearest to the query, drawn by softmax(cosine / "
-        f"{short(gathering.WARMTH)})",
-        f"the {gathering.FAR} nearest, drawn by softmax(cosine / {short(2 * gathering.WARMTH)})",
-        f"ln(p + {gathering.FLOOR:.4f}".replace("0.", "."),
-        f"with chance {short(gathering.ONWARD)} before each step",
-        f"fewer than {ranking.FEWEST} lists",
-        f"fewer than {ranking.FEWEST} validation items",
-        f"with {ranking.VISIBLE:.0%}".replace("%", " %"),
+        f"to its {context.HUB} nearest items",
+        f"of the query to {context.SHOWN} of the candidate's relations",
+        f"only {context.SHOWN} relations",
+        f"the {candidates.NEAR} linked items nearest to the query, drawn by softmax(cosine / "
+        f"{short(candidates.WARMTH)})",
+        f"the {candidates.FAR} nearest, drawn by softmax(cosine / {short(2 * candidates.WARMTH)})",
+        f"ln(p + {candidates.FLOOR:.4f}".replace("0.", "."),
+        f"with chance {short(candidates.ONWARD)} before each step",
+        f"fewer than {training.FEWEST} lists",
+        f"fewer than {training.FEWEST} validation items",
+        f"with {training.VISIBLE:.0%}".replace("%", " %"),
         f"each query {SETTINGS.candidates} candidates",
         f"the {SETTINGS.candidates // 3} best by cosine",
         f"`-k` above {SETTINGS.candidates}",
@@ -54,4 +53,4 @@ def test_the_page_counts_folds_and_steps_as_the_code_does():
     words = {4: "Four", 5: "five"}
     assert f"{words[SETTINGS.folds]} groups of a fifth of the training items" in PAGE
     assert SETTINGS.share == 1 / 5
-    assert f"of one to {words[gathering.OWN_STEPS]} steps" in PAGE
+    assert f"of one to {words[candidates.OWN_STEPS]} steps" in PAGE

@@ -10,16 +10,21 @@ from click.testing import CliRunner
 
 from planted import small_world
 from undersong import runs
-from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.catalogue import attributes, tables
+from undersong.catalogue.names import Names
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError, UnknownItem
-from undersong.names import Names
-from undersong.recommending import group, listeners_of, recommend
-from undersong.retrieval import facts
-from undersong.retrieval.nearest import Index
-from undersong.retrieval.request import Request
-from undersong.seeds import Seeds, read_seeds, seeds_of_user
+from undersong.retrieval.index import Index
+from undersong.retrieval.query import Query
+from undersong.retrieval.recommend import (
+    Seeds,
+    group,
+    listeners_of,
+    read_seeds,
+    recommend,
+    seeds_of_user,
+)
 
 WORLD = small_world()
 IDS = WORLD.ids("artist")[:84]
@@ -42,7 +47,7 @@ def test_tastes_take_turns_in_proportion_and_no_seed_is_an_answer():
     index = planted_index()
     own = ids_of_group(1, 4) + ids_of_group(3, 4)
     seeds = Seeds(tuple(own), (20.0,) * 4 + (2.0,) * 4)
-    found = recommend(index, seeds, request=Request(k=12), tastes=2)
+    found = recommend(index, seeds, request=Query(k=12), tastes=2)
     share = np.log1p(20) / (np.log1p(20) + np.log1p(2))
     assert LABEL[found.rows].tolist().count(1) == round(12 * share) == 9
     assert LABEL[found.rows].tolist().count(3) == 3
@@ -73,7 +78,7 @@ def test_scores_of_one_taste_are_those_of_the_slow_loop(heard):
     index = planted_index(spread=0.7)
     seeds = Seeds((IDS[2], IDS[30], IDS[44]), (9.0, 3.0, 1.0))
     units = listeners_of(WORLD, "artist", IDS) if heard else None
-    found = recommend(index, seeds, request=Request(k=7), heard=units, tastes=1)
+    found = recommend(index, seeds, request=Query(k=7), heard=units, tastes=1)
     listens = listening_of(WORLD)
     own = [index.embeddings.index[x] for x in seeds.ids]
     scores, best = {}, {}
@@ -102,18 +107,20 @@ def test_tastes_are_groups_of_near_seeds_and_those_without_a_vector_join_the_hea
 
 def test_filters_choose_among_the_answers_and_say_why_there_is_none():
     index = planted_index()
-    known = facts.Facts(facts.make(WORLD).filter(pl.col("kind") == "artist")).of(IDS)
+    known = attributes.Attributes(
+        attributes.make_attributes(WORLD).filter(pl.col("kind") == "artist")
+    ).of(IDS)
     seeds = Seeds((IDS[1],), (1.0,))
-    request = Request(k=5, regions=frozenset({"x"}))
+    request = Query(k=5, regions=frozenset({"x"}))
     found = recommend(index, seeds, request=request, facts=known)
     assert set(known.table["region"].gather(found.rows)) == {"x"}
     elsewhere = known.table.filter(pl.col("region") == "y")["id"][0]
-    alone = Request(k=5, regions=frozenset({"x"}), library=frozenset({elsewhere}))
+    alone = Query(k=5, regions=frozenset({"x"}), library=frozenset({elsewhere}))
     nothing = recommend(index, seeds, request=alone, facts=known)
     assert len(nothing.rows) == 0
     assert nothing.note
-    assert len(recommend(index, seeds, request=Request(k=10**6)).rows) == 83
-    own = Request(k=5, library=frozenset({IDS[1]}))
+    assert len(recommend(index, seeds, request=Query(k=10**6)).rows) == 83
+    own = Query(k=5, library=frozenset({IDS[1]}))
     with pytest.raises(DataError, match="are excluded, too; nothing is left"):
         recommend(index, seeds, request=own)
 
@@ -121,9 +128,9 @@ def test_filters_choose_among_the_answers_and_say_why_there_is_none():
 def test_seeds_that_nothing_is_known_of_are_refused():
     index = planted_index()
     with pytest.raises(DataError, match="nothing is known of the 1 seeds but their names"):
-        recommend(index, Seeds(("a84",), (1.0,)), request=Request())
+        recommend(index, Seeds(("a84",), (1.0,)), request=Query())
     with pytest.raises(DataError, match="tastes is 0"):
-        recommend(index, Seeds(("a01",), (1.0,)), request=Request(), tastes=0)
+        recommend(index, Seeds(("a01",), (1.0,)), request=Query(), tastes=0)
 
 
 def names():
@@ -174,9 +181,11 @@ def test_an_artist_has_no_more_answers_than_its_cap():
     tracks = WORLD.tracks["id"].to_list()
     vectors = np.random.default_rng(3).normal(size=(len(tracks), 11)).astype(np.float32)
     index = Index(Embeddings(tuple(tracks), unit(vectors)))
-    known = facts.Facts(facts.make(WORLD).filter(pl.col("kind") == "track")).of(tuple(tracks))
+    known = attributes.Attributes(
+        attributes.make_attributes(WORLD).filter(pl.col("kind") == "track")
+    ).of(tuple(tracks))
     seeds = Seeds((tracks[0], tracks[40]), (3.0, 2.0))
-    request = Request(k=30, per_artist=1)
+    request = Query(k=30, per_artist=1)
     found = recommend(index, seeds, request=request, facts=known)
     artists = [tracks[x].partition("-")[0] for x in found.rows]
     assert len(artists) == len(set(artists)) == 30
@@ -213,7 +222,7 @@ def test_a_user_may_be_called_like_a_file():
 
 
 def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
-    tables.write(WORLD, tmp_path / "catalogue")
+    tables.write_catalogue(WORLD, tmp_path / "catalogue")
     items = WORLD.artists.select(
         "id",
         name=pl.col("name").fill_null("?"),
@@ -227,7 +236,9 @@ def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
     with runs.publishing(tmp_path / "run", about) as home:
         planted_index().embeddings.write(home / "embeddings/artist.general.parquet")
         items.write_parquet(home / "items.parquet")
-        facts.write(home / facts.FILE, facts.make(WORLD))
+        attributes.write_attributes(
+            home / attributes.ATTRIBUTES_FILE, attributes.make_attributes(WORLD)
+        )
     plays = tmp_path / "plays.csv"
     plays.write_text("name,plays\nArtist 06,9\nArtist 11,4\nNobody,2\n")
 

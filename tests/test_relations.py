@@ -8,6 +8,7 @@ from undersong.catalogue import plays as catalogue_plays
 from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError
+from undersong.relations import colistening, pairs
 
 
 def catalogue(*, pairs=(), plays=(), **fields):
@@ -66,7 +67,7 @@ def test_of_very_many_validation_items_some_ask_always_the_same(monkeypatch):
     known = catalogue(pairs=["ab", "bc", "cd", "de"])
     parts = np.array(["validation"] * 2 + ["train"] + ["validation"] * 3 + ["train"])
     everybody, truth = relations.held_out(known, "artist", parts)
-    monkeypatch.setattr(relations, "ASKING", 2)
+    monkeypatch.setattr(pairs, "ASKING", 2)
     some, same = relations.held_out(known, "artist", parts)
     assert len(everybody) == 4
     assert len(set(some) & set(everybody)) == 2
@@ -104,7 +105,7 @@ def test_items_at_one_remove_are_those_that_two_steps_reach_most():
 
 @pytest.mark.parametrize("block", [4, 23])
 def test_items_at_one_remove_equal_the_slow_walk(monkeypatch, block):
-    monkeypatch.setattr(relations, "WALKS", block)
+    monkeypatch.setattr(pairs, "WALKS", block)
     generator = np.random.default_rng(6)
     dense = np.triu(generator.random((19, 19)) < 0.2, 1)
     dense |= dense.T
@@ -169,10 +170,10 @@ def test_plays_read_block_by_block_are_those_of_the_whole_table(monkeypatch):
 
 
 def test_plays_that_another_import_replaced_are_said_to_be_gone(tmp_path):
-    tables.write(catalogue(plays=PLAYS_OF), tmp_path)
-    opened = tables.read(tmp_path)
+    tables.write_catalogue(catalogue(plays=PLAYS_OF), tmp_path)
+    opened = tables.read_catalogue(tmp_path)
     assert relations.listeners(opened, "artist").nnz == len(PLAYS_OF)
-    tables.write(catalogue(plays=PLAYS_OF), tmp_path)
+    tables.write_catalogue(catalogue(plays=PLAYS_OF), tmp_path)
     with pytest.raises(ArtifactError, match="any more .*plays.parquet.*; was it imported again"):
         relations.listeners(opened, "artist")
 
@@ -242,9 +243,9 @@ def test_agreement_by_degrees_counts_the_fields_that_both_items_have():
 def test_popular_items_counted_apart_are_related_as_all_others(
     monkeypatch, popular, threshold, top, sparse_below
 ):
-    monkeypatch.setattr(relations, "POPULAR", popular)
-    monkeypatch.setattr(relations, "USERS_AT_ONCE", 11)
-    monkeypatch.setattr(relations, "SPARSE", sparse_below)
+    monkeypatch.setattr(colistening, "POPULAR", popular)
+    monkeypatch.setattr(colistening, "USERS_AT_ONCE", 11)
+    monkeypatch.setattr(colistening, "SPARSE", sparse_below)
     generator = np.random.default_rng(0)
     heard = generator.random((67, 29)) < np.linspace(0.02, 0.6, 29)
     users = heard.sum(axis=0)

@@ -7,14 +7,15 @@ import polars as pl
 import pytest
 
 from random_evidence import LOOSE, UNKNOWN, N, random_evidence, random_network, ranker_of
+from undersong.catalogue.attributes import Attributes
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError
-from undersong.ranker import scorer
-from undersong.retrieval import filters, hubs, lists, paths, spread
-from undersong.retrieval.facts import Facts
-from undersong.retrieval.nearest import Block, Index, by_cosine
-from undersong.retrieval.request import Request
-from undersong.retrieval.retrieve import retrieve
+from undersong.ranking.ranker import scorer
+from undersong.retrieval import diversity as spread
+from undersong.retrieval import filters, hubness, paths, precomputed
+from undersong.retrieval.index import Index, TopK, by_cosine
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
 
 
 def learned():
@@ -41,7 +42,7 @@ def facts_for(index, seed=5):
             for _ in ids
         ]
 
-    return Facts(
+    return Attributes(
         pl.DataFrame(
             {
                 "id": ids,
@@ -60,7 +61,7 @@ def facts_for(index, seed=5):
 
 
 def ask(index, rows, request, facts=None):
-    found = list(retrieve(index, np.array(rows), request=request, facts=facts))
+    found = list(search(index, np.array(rows), request=request, facts=facts))
     return [[x for x in row if x >= 0] for block in found for row in block.neighbours.tolist()]
 
 
@@ -76,17 +77,17 @@ def whole_order(index, row):
 
 
 REQUESTS = [
-    Request(k=9, genres=frozenset(["jazz"])),
-    Request(k=4, genres=frozenset(["jazz", "soul"])),
-    Request(k=5, genres=frozenset(["jazz", "soul"]), all_genres=True),
-    Request(k=6, regions=frozenset(["NO", "FI"])),
-    Request(k=7, decade_from=1970, decade_to=1980),
-    Request(k=8, decade_from=1994),
-    Request(k=11, library=frozenset(f"i{x}" for x in range(0, 60, 4)) | {"nobody"}),
-    Request(k=12, exclude=frozenset(f"i{x}" for x in range(40))),
-    Request(k=13, max_popularity=0.3),
-    Request(k=14, pop_begin=0.4, pop_end=0.7),
-    Request(k=10**9, regions=frozenset(["DK"]), max_popularity=0.6),
+    Query(k=9, genres=frozenset(["jazz"])),
+    Query(k=4, genres=frozenset(["jazz", "soul"])),
+    Query(k=5, genres=frozenset(["jazz", "soul"]), all_genres=True),
+    Query(k=6, regions=frozenset(["NO", "FI"])),
+    Query(k=7, decade_from=1970, decade_to=1980),
+    Query(k=8, decade_from=1994),
+    Query(k=11, library=frozenset(f"i{x}" for x in range(0, 60, 4)) | {"nobody"}),
+    Query(k=12, exclude=frozenset(f"i{x}" for x in range(40))),
+    Query(k=13, max_popularity=0.3),
+    Query(k=14, pop_begin=0.4, pop_end=0.7),
+    Query(k=10**9, regions=frozenset(["DK"]), max_popularity=0.6),
 ]
 
 
@@ -140,33 +141,33 @@ def test_filters_strike_out_of_the_learned_order(request_):
 def test_without_filters_the_order_is_the_one_that_is_judged():
     index = learned()
     for query in (3, 50, 100):
-        assert ask(index, [query], Request(k=10**9))[0] == whole_order(index, query)
+        assert ask(index, [query], Query(k=10**9))[0] == whole_order(index, query)
 
 
 def test_a_closed_pool_answers_in_the_order_that_is_judged_there(tmp_path):
     index, pool = learned(), np.arange(3, N, 4)
-    lists.make_lists(index, tmp_path, kind="artist", length=11)
-    stored = replace(index, lists=lists.read(tmp_path / lists.file_of("artist"), n=N))
+    precomputed.make_lists(index, tmp_path, kind="artist", length=11)
+    stored = replace(index, lists=precomputed.read(tmp_path / precomputed.file_of("artist"), n=N))
     ids = frozenset(index.embeddings.ids[x] for x in pool)
     scores = scorer(index.ranker, index.evidence, pool=pool)(np.arange(29))
     wanted = []
     for row in range(29):
         known = [x for x in pool if x != row and np.isfinite(scores[row, x])]
         wanted.append(sorted(known, key=lambda x, row=row: (-scores[row, x], x)))
-    assert ask(stored, range(29), Request(k=N, library=ids, closed=True)) == wanted
-    assert ask(stored, range(29), Request(k=N, library=ids)) != wanted
+    assert ask(stored, range(29), Query(k=N, library=ids, closed=True)) == wanted
+    assert ask(stored, range(29), Query(k=N, library=ids)) != wanted
 
 
 def test_more_answers_begin_with_the_fewer():
     index = learned()
-    few, many = (ask(index, [12], Request(k=k))[0] for k in (5, 90))
+    few, many = (ask(index, [12], Query(k=k))[0] for k in (5, 90))
     assert many[:5] == few
     assert len(set(many)) == 90
 
 
 def test_scores_and_confidence_never_rise_down_the_list():
     index = learned()
-    found = next(retrieve(index, np.array([12, 90]), request=Request(k=N)))
+    found = next(search(index, np.array([12, 90]), request=Query(k=N)))
     given = found.neighbours >= 0
     assert (np.diff(found.scores, axis=1)[given[:, 1:]] <= 0).all()
     assert (found.confidence[given] <= 1).all()
@@ -175,26 +176,26 @@ def test_scores_and_confidence_never_rise_down_the_list():
 
 
 def test_stored_lists_answer_as_the_search_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(hubs, "COST", -2.0)  # nobody makes room
+    monkeypatch.setattr(hubness, "COST", -2.0)  # nobody makes room
     searched = learned()
     seen = []
-    made = lists.make_lists(
+    made = precomputed.make_lists(
         searched, tmp_path, kind="artist", length=19, progress=lambda *x: seen.append(x[1:3])
     )
-    stored = replace(searched, lists=lists.read(tmp_path / "lists/artist.npy", n=N))
+    stored = replace(searched, lists=precomputed.read(tmp_path / "lists/artist.npy", n=N))
     assert (made.items, made.length, seen[-1]) == (N, 19, (N, N))
     assert made.unreached == made.unreached_before > 0
     facts, rows = facts_for(searched), list(range(N))
-    for request in (Request(k=3), Request(k=19), Request(k=77), *REQUESTS):
+    for request in (Query(k=3), Query(k=19), Query(k=77), *REQUESTS):
         assert ask(searched, rows, request, facts) == ask(stored, rows, request, facts)
 
 
 def test_hub_control_of_stored_lists_moves_one_place_and_loses_no_answer(tmp_path):
     searched = learned()
-    made = lists.make_lists(searched, tmp_path, kind="artist", length=19)
-    stored = replace(searched, lists=lists.read(tmp_path / "lists/artist.npy", n=N))
+    made = precomputed.make_lists(searched, tmp_path, kind="artist", length=19)
+    stored = replace(searched, lists=precomputed.read(tmp_path / "lists/artist.npy", n=N))
     assert made.unreached < made.unreached_before
-    for request in (Request(k=19), Request(k=77)):
+    for request in (Query(k=19), Query(k=77)):
         pairs = zip(ask(searched, range(N), request), ask(stored, range(N), request), strict=True)
         for one, other in pairs:
             assert sorted(one) == sorted(other)
@@ -202,29 +203,29 @@ def test_hub_control_of_stored_lists_moves_one_place_and_loses_no_answer(tmp_pat
 
 
 def test_lists_are_no_longer_than_what_the_learned_order_weighs(tmp_path):
-    assert lists.make_lists(learned(), tmp_path, kind="artist", length=40).length == 23
+    assert precomputed.make_lists(learned(), tmp_path, kind="artist", length=40).length == 23
     with pytest.raises(DataError, match="length is 0; keep 1 answer"):
-        lists.make_lists(learned(), tmp_path, kind="artist", length=0)
+        precomputed.make_lists(learned(), tmp_path, kind="artist", length=0)
 
 
 def test_stored_lists_without_hub_control_give_exactly_the_search(tmp_path):
     searched = plain()  # a cosine is no chance, so nothing is raised
-    lists.make_lists(searched, tmp_path, kind="track", length=29)
-    stored = replace(searched, lists=lists.read(tmp_path / "lists/track.npy", n=61))
+    precomputed.make_lists(searched, tmp_path, kind="track", length=29)
+    stored = replace(searched, lists=precomputed.read(tmp_path / "lists/track.npy", n=61))
     facts = facts_for(searched)
-    for request in (Request(k=3), Request(k=29), Request(k=60), *REQUESTS):
+    for request in (Query(k=3), Query(k=29), Query(k=60), *REQUESTS):
         assert ask(searched, range(61), request, facts) == ask(stored, range(61), request, facts)
 
 
 def test_the_dial_and_the_paper_are_never_looked_up(tmp_path):
     searched = learned()
-    lists.make_lists(searched, tmp_path, kind="artist", length=31)
-    stored = replace(searched, lists=lists.read(tmp_path / "lists/artist.npy", n=N))
-    for request in (Request(k=6, long_tail=1.0), Request(k=6, paper=True)):
+    precomputed.make_lists(searched, tmp_path, kind="artist", length=31)
+    stored = replace(searched, lists=precomputed.read(tmp_path / "lists/artist.npy", n=N))
+    for request in (Query(k=6, long_tail=1.0), Query(k=6, paper=True)):
         assert ask(searched, [5, 40], request) == ask(stored, [5, 40], request)
-    assert ask(stored, [5], Request(k=6, paper=True)) != ask(stored, [5], Request(k=6))
-    assert ask(replace(stored, long_tail=1.0), [40], Request(k=6)) == ask(
-        stored, [40], Request(k=6, long_tail=1.0)
+    assert ask(stored, [5], Query(k=6, paper=True)) != ask(stored, [5], Query(k=6))
+    assert ask(replace(stored, long_tail=1.0), [40], Query(k=6)) == ask(
+        stored, [40], Query(k=6, long_tail=1.0)
     )
 
 
@@ -236,16 +237,19 @@ def test_the_dial_and_the_paper_are_never_looked_up(tmp_path):
         (lambda p: p.write_bytes(b"\x80\x04\x95\x00."), "is no file of answers"),
         (lambda p: np.save(p, np.array([{"a": 1}]), allow_pickle=True), "is no file of answers"),
         (lambda p: np.save(p, np.zeros((61, 3))), "holds other records than"),
-        (lambda p: np.save(p, np.zeros((7, 3), lists.RECORD)), "is of 7 items, the run of 61"),
-        (lambda p: np.save(p, np.full((61, 3), 99, lists.RECORD)), "is of 61 items"),
+        (
+            lambda p: np.save(p, np.zeros((7, 3), precomputed.RECORD)),
+            "is of 7 items, the run of 61",
+        ),
+        (lambda p: np.save(p, np.full((61, 3), 99, precomputed.RECORD)), "is of 61 items"),
     ],
 )
 def test_a_damaged_or_foreign_file_of_lists_is_refused(tmp_path, damage, message):
-    lists.make_lists(plain(), tmp_path, kind="artist", length=5)
+    precomputed.make_lists(plain(), tmp_path, kind="artist", length=5)
     path = tmp_path / "lists/artist.npy"
     damage(path)
     with pytest.raises(ArtifactError, match=message):
-        lists.read(path, n=61)
+        precomputed.read(path, n=61)
 
 
 def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
@@ -254,7 +258,7 @@ def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
     )
     confidence = np.tile(np.linspace(0.6, 0.05, 12, dtype=np.float32), (13, 1))
     confidence[4, 10:] = confidence[4, 9] - 0.01  # one list in which the tenth is hardly likelier
-    raised = hubs.raise_unreached(rows, confidence)
+    raised = hubness.raise_unreached(rows, confidence)
     assert raised.unreached < raised.unreached_before
     moved = np.flatnonzero((raised.places != np.arange(12)).any(axis=1))
     assert 4 in moved
@@ -265,7 +269,7 @@ def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
 
 def test_the_cost_of_a_tenth_place_is_the_dcg_that_is_lost():
     confidence = np.random.default_rng(8).random((3, 14)).astype(np.float32)
-    cost = hubs._expected_loss(confidence)
+    cost = hubness._expected_loss(confidence)
     assert cost.shape == (3, 4)
     for row in range(3):
         for place in range(10, 14):
@@ -281,15 +285,15 @@ def test_hub_control_never_takes_the_place_of_a_known_relation():
     rows = np.array([[x for x in range(12) if x != q] for q in range(12)], np.int32)
     sure = np.full((12, 11), 1.0, np.float32)
     sure[:, 10:] = 0.5
-    assert (hubs.raise_unreached(rows, sure).places == np.arange(11)).all()
-    assert (hubs.raise_unreached(rows, np.full_like(sure, np.nan)).places == np.arange(11)).all()
+    assert (hubness.raise_unreached(rows, sure).places == np.arange(11)).all()
+    assert (hubness.raise_unreached(rows, np.full_like(sure, np.nan)).places == np.arange(11)).all()
 
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_no_artist_or_album_has_more_answers_than_allowed(most):
     index = plain()
     facts = facts_for(index)
-    capped = Request(k=15, per_artist=most + 1, per_album=most)
+    capped = Query(k=15, per_artist=most + 1, per_album=most)
     found = ask(index, [4], capped, facts)[0]
     expected, artists, albums = [], [], []
     for x in whole_order(index, 4):
@@ -306,8 +310,8 @@ def test_no_artist_or_album_has_more_answers_than_allowed(most):
 
 def test_caps_look_as_far_as_they_need_to():
     index = plain()
-    facts = Facts(facts_for(index).table.with_columns(pl.lit("one").alias("artist")))
-    assert ask(index, [4], Request(k=15, per_artist=3), facts)[0] == whole_order(index, 4)[:3]
+    facts = Attributes(facts_for(index).table.with_columns(pl.lit("one").alias("artist")))
+    assert ask(index, [4], Query(k=15, per_artist=3), facts)[0] == whole_order(index, 4)[:3]
 
 
 def slow_mmr(vectors, listed, k, diversity):
@@ -326,8 +330,8 @@ def slow_mmr(vectors, listed, k, diversity):
 @pytest.mark.parametrize("diversity", [0.3, 0.8, 1.0])
 def test_diversity_is_maximal_marginal_relevance(diversity):
     index = plain()
-    listed = whole_order(index, 9)[: spread.reach(Request(k=6, diversity=diversity))]
-    found = ask(index, [9], Request(k=6, diversity=diversity))[0]
+    listed = whole_order(index, 9)[: spread.reach(Query(k=6, diversity=diversity))]
+    found = ask(index, [9], Query(k=6, diversity=diversity))[0]
     assert found == slow_mmr(index.embeddings.vectors, listed, 6, diversity)
     assert found[0] == listed[0]
 
@@ -335,7 +339,7 @@ def test_diversity_is_maximal_marginal_relevance(diversity):
 def test_more_diversity_lies_further_apart():
     index, mean = plain(), []
     for diversity in (0, 0.5, 1):
-        chosen = index.embeddings.vectors[ask(index, [9], Request(k=8, diversity=diversity))[0]]
+        chosen = index.embeddings.vectors[ask(index, [9], Query(k=8, diversity=diversity))[0]]
         mean.append(float((chosen @ chosen.T)[np.triu_indices(8, 1)].mean()))
     assert mean[0] > mean[1] > mean[2]
 
@@ -359,35 +363,35 @@ def test_more_diversity_lies_further_apart():
 )
 def test_wishes_that_nothing_can_fulfil_are_refused(wishes, message):
     with pytest.raises(DataError, match=message):
-        Request(**wishes)
+        Query(**wishes)
 
 
 def test_a_word_that_no_item_has_is_refused_with_the_nearest():
     index = plain()
     facts = facts_for(index)
     with pytest.raises(DataError, match="no item has the genre 'jaz'; did you mean 'jazz'"):
-        ask(index, [1], Request(genres=frozenset(["jaz", "rock"])), facts)
+        ask(index, [1], Query(genres=frozenset(["jaz", "rock"])), facts)
     with pytest.raises(DataError, match="no item has the region 'Q'; 4 are known, such as 'DK'"):
-        ask(index, [1], Request(regions=frozenset("Q")), facts)
-    bare = Facts(facts.table.with_columns(pl.lit(None, pl.String).alias("region")))
+        ask(index, [1], Query(regions=frozenset("Q")), facts)
+    bare = Attributes(facts.table.with_columns(pl.lit(None, pl.String).alias("region")))
     with pytest.raises(DataError, match="no region is known of any item"):
-        ask(index, [1], Request(regions=frozenset(["NO"])), bare)
+        ask(index, [1], Query(regions=frozenset(["NO"])), bare)
 
 
 def test_a_run_without_facts_answers_all_but_filters_on_them():
     index = plain()
     with pytest.raises(ArtifactError, match="holds no facts of its items; train again"):
-        ask(index, [1], Request(max_popularity=0.5))
-    assert ask(index, [1], Request(k=2, exclude=frozenset(["i3"])))
+        ask(index, [1], Query(max_popularity=0.5))
+    assert ask(index, [1], Query(k=2, exclude=frozenset(["i3"])))
     with pytest.raises(ArtifactError, match="facts of 60 items for an index of 61"):
-        ask(index, [1], Request(), Facts(facts_for(index).table[:60]))
+        ask(index, [1], Query(), Attributes(facts_for(index).table[:60]))
 
 
 def test_filters_that_leave_nothing_say_which_removes_how_many():
     index = plain()
     facts = facts_for(index)
-    request = Request(regions=frozenset(["NO"]), library=frozenset(["nobody"]), pop_begin=0.9999)
-    found = next(retrieve(index, np.array([5, 6]), request=request, facts=facts))
+    request = Query(regions=frozenset(["NO"]), library=frozenset(["nobody"]), pop_begin=0.9999)
+    found = next(search(index, np.array([5, 6]), request=request, facts=facts))
     assert found.neighbours.shape == (2, 0)
     kept = int((facts.table["region"] == "NO").sum())
     assert found.note == (
@@ -399,16 +403,16 @@ def test_filters_that_leave_nothing_say_which_removes_how_many():
 def test_a_million_excluded_ids_are_taken_out():
     index = plain()
     million = frozenset(f"x{n}" for n in range(10**6)) | {"i3"}
-    found = ask(index, [5], Request(k=70, exclude=million))[0]
+    found = ask(index, [5], Query(k=70, exclude=million))[0]
     assert set(found) == set(range(61)) - {3, 5}
 
 
 def test_an_item_of_which_nothing_is_known_passes_no_filter_on_it():
     index = plain()
     table = facts_for(index).table.with_columns(pl.lit(None, pl.Float64).alias("percentile"))
-    facts = Facts(table)
-    assert not filters.passing(Request(max_popularity=0.9), facts).any()
-    assert filters.passing(Request(exclude=frozenset("z")), facts).all()
+    facts = Attributes(table)
+    assert not filters.passing(Query(max_popularity=0.9), facts).any()
+    assert filters.passing(Query(exclude=frozenset("z")), facts).all()
 
 
 def slow_chain(links, start, end):
@@ -422,7 +426,7 @@ def test_a_chain_is_the_cheapest_one_and_names_no_item_twice():
     index = plain(n=83)
     links = paths.graph(index, k=4)
     for start, end in [(0, 82), (5, 17), (40, 41), (7, 7)]:
-        found = paths.chain(links, start, end)
+        found = paths.shortest_path(links, start, end)
         assert (found.rows[0], found.rows[-1]) == (start, end)
         assert len(set(found.rows)) == len(found.rows)
         cost = sum(links[a, b] for a, b in pairwise(found.rows))
@@ -434,16 +438,16 @@ def test_a_chain_of_few_steps_may_cost_more():
     links = paths.graph(plain(n=83, width=3), k=4)
     shorter = 0
     for end in range(60, 83):
-        free = paths.chain(links, 0, end)
-        needed = next(s for s in range(1, 83) if paths.chain(links, 0, end, steps=s).rows)
-        short = paths.chain(links, 0, end, steps=needed)
+        free = paths.shortest_path(links, 0, end)
+        needed = next(s for s in range(1, 83) if paths.shortest_path(links, 0, end, steps=s).rows)
+        short = paths.shortest_path(links, 0, end, steps=needed)
         assert len(short.rows) - 1 == needed <= len(free.rows) - 1
         shorter += needed < len(free.rows) - 1
         assert (1 - short.similarity).sum() >= (1 - free.similarity).sum() - 1e-6
     assert shorter > 3
-    assert not paths.chain(links, 0, end, steps=needed - 1).rows
+    assert not paths.shortest_path(links, 0, end, steps=needed - 1).rows
     with pytest.raises(DataError, match="steps is 0; allow 1 or more"):
-        paths.chain(links, 0, 82, steps=0)
+        paths.shortest_path(links, 0, 82, steps=0)
 
 
 def test_there_is_no_chain_between_two_worlds_and_twins_are_near():
@@ -451,17 +455,17 @@ def test_there_is_no_chain_between_two_worlds_and_twins_are_near():
     vectors[:6, 0], vectors[6:13, 1] = 1, 1  # 13 has no E_G
     index = Index(Embeddings(tuple(f"i{x}" for x in range(14)), vectors))
     links = paths.graph(index, k=3)
-    assert paths.chain(links, 0, 9).rows == ()
-    assert paths.chain(links, 0, 13).rows == ()
-    twins = paths.chain(links, 0, 5)
+    assert paths.shortest_path(links, 0, 9).rows == ()
+    assert paths.shortest_path(links, 0, 13).rows == ()
+    twins = paths.shortest_path(links, 0, 5)
     assert twins.rows[-1] == 5
     assert (twins.similarity > 0.999).all()
 
 
 def test_stored_lists_say_who_is_near_on_a_chain(tmp_path):
     index = learned()
-    lists.make_lists(index, tmp_path, kind="artist", length=31)
-    stored = replace(index, lists=lists.read(tmp_path / "lists/artist.npy", n=N))
+    precomputed.make_lists(index, tmp_path, kind="artist", length=31)
+    stored = replace(index, lists=precomputed.read(tmp_path / "lists/artist.npy", n=N))
     links = paths.graph(stored, k=5)
     near = stored.lists.rows[LOOSE.argmax(), :5]
     assert (links[LOOSE.argmax(), near].toarray() > 0).all()
@@ -469,7 +473,7 @@ def test_stored_lists_say_who_is_near_on_a_chain(tmp_path):
 
 
 def test_places_that_are_not_there_give_no_answer():
-    block = Block(
+    block = TopK(
         np.array([2]),
         np.array([[5, 6]]),
         np.array([[0.9, 0.8]], np.float32),

@@ -6,9 +6,9 @@ pytest.importorskip("faiss", reason="faiss is not installed: pip install 'unders
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError
 from undersong.retrieval import approximate
-from undersong.retrieval.nearest import Index, by_cosine
-from undersong.retrieval.request import Request
-from undersong.retrieval.retrieve import retrieve
+from undersong.retrieval.index import Index, by_cosine
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
 
 N, WIDTH = 20_011, 16
 
@@ -47,10 +47,10 @@ def test_cells_find_what_the_exact_search_finds(index, share):
 @pytest.mark.parametrize(("left", "k"), [(12, 20), (90, 20), (N, N), (0, 3)])
 def test_where_few_are_left_or_all_are_asked_for_the_search_is_exact(index, left, k):
     library = frozenset(f"i{x}" for x in range(0, left * 3, 3)) if left < N else None
-    request = Request(k=k, library=library or (frozenset(["nobody"]) if not left else None))
+    request = Query(k=k, library=library or (frozenset(["nobody"]) if not left else None))
     rows = np.array([5, 9000])
-    (found,) = retrieve(index, rows, request=request)
-    (exact,) = retrieve(Index(index.embeddings), rows, request=request)
+    (found,) = search(index, rows, request=request)
+    (exact,) = search(Index(index.embeddings), rows, request=request)
     assert found.neighbours.tolist() == exact.neighbours.tolist()
 
 

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 
 from planted import small_world
 from undersong import runs
-from undersong.cli import cli
+from undersong.catalogue import attributes
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings, unit
-from undersong.retrieval import facts, lists
-from undersong.search import Index
+from undersong.retrieval import precomputed
+from undersong.retrieval.index import Index
 
 WORLD = small_world()
 
@@ -36,9 +37,11 @@ def make_run(folder, *, seed=1, with_facts=True, with_lists=False):
         embeddings.write(home / "embeddings/artist.general.parquet")
         items.write_parquet(home / "items.parquet")
         if with_facts:
-            facts.write(home / facts.FILE, facts.make(WORLD))
+            attributes.write_attributes(
+                home / attributes.ATTRIBUTES_FILE, attributes.make_attributes(WORLD)
+            )
         if with_lists:
-            lists.make_lists(Index(embeddings), home, kind="artist", length=13)
+            precomputed.make_lists(Index(embeddings), home, kind="artist", length=13)
     return folder
 
 

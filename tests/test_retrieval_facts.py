@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 
 from planted import small_world
+from undersong.catalogue import attributes
 from undersong.catalogue.tables import ITEMS, Catalogue, Field
 from undersong.errors import ArtifactError
-from undersong.retrieval import facts
 
 MBID = "b10bbbfc-cf9e-42e0-be17-e2c3e1d2600d"
 
@@ -48,7 +48,11 @@ def catalogue():
 
 
 def test_facts_come_from_the_roles():
-    found = facts.make(catalogue()).filter(pl.col("kind") == "artist").drop("kind", "popularity")
+    found = (
+        attributes.make_attributes(catalogue())
+        .filter(pl.col("kind") == "artist")
+        .drop("kind", "popularity")
+    )
     assert found.rows() == [
         ("a", ["soul", "jazz"], "NO", 1980, 0.75, "a", None, None),
         (MBID.upper(), [], None, 1960, 0.25, MBID.upper(), None, MBID),
@@ -57,7 +61,7 @@ def test_facts_come_from_the_roles():
 
 
 def test_a_track_has_the_genre_and_region_of_its_artist():
-    found = facts.make(catalogue()).filter(pl.col("kind") == "track")
+    found = attributes.make_attributes(catalogue()).filter(pl.col("kind") == "track")
     assert found.select("id", "genres", "region", "artist", "album", "mbid").rows() == [
         ("t1", ["soul", "jazz"], "NO", "a", "One", None),
         ("t2", ["soul", "jazz"], "NO", "a", None, None),
@@ -70,7 +74,7 @@ def test_a_track_has_the_genre_and_region_of_its_artist():
 
 
 def test_a_genre_of_one_word_is_a_list_too():
-    made = facts.make(small_world())
+    made = attributes.make_attributes(small_world())
     assert made.filter(pl.col("id") == "a01")["genres"].to_list() in ([["g1"]], [[]])
     assert made.schema["genres"] == pl.List(pl.String)
     assert len(made) == 85 + 168
@@ -78,14 +82,16 @@ def test_a_genre_of_one_word_is_a_list_too():
 
 def test_nothing_is_known_of_a_catalogue_without_fields():
     bare = replace(catalogue(), fields=())
-    found = facts.make(bare).drop("id", "kind", "artist", "mbid", "popularity", "percentile")
+    found = attributes.make_attributes(bare).drop(
+        "id", "kind", "artist", "mbid", "popularity", "percentile"
+    )
     assert found["genres"].list.len().sum() == 0
     assert found.drop("genres").null_count().row(0) == (8, 8, 8)
 
 
 def test_facts_are_read_back_in_the_order_that_is_asked_for(tmp_path):
-    facts.write(tmp_path / "facts.parquet", facts.make(catalogue()))
-    found = facts.read(tmp_path / "facts.parquet", "artist")
+    attributes.write_attributes(tmp_path / "facts.parquet", attributes.make_attributes(catalogue()))
+    found = attributes.read_attributes(tmp_path / "facts.parquet", "artist")
     assert found.genres == ("jazz", "soul")
     assert found.regions == ("NO", "SE")
     turned = found.of(("c", "nobody", "a"))
@@ -96,10 +102,10 @@ def test_facts_are_read_back_in_the_order_that_is_asked_for(tmp_path):
 def test_a_file_that_is_not_of_facts_is_refused(tmp_path):
     path = tmp_path / "facts.parquet"
     with pytest.raises(ArtifactError, match="is no file of facts"):
-        facts.read(path, "artist")
+        attributes.read_attributes(path, "artist")
     path.write_bytes(b"\x80\x04N.")
     with pytest.raises(ArtifactError, match="is no file of facts"):
-        facts.read(path, "artist")
+        attributes.read_attributes(path, "artist")
     pl.DataFrame({"id": ["a"]}).write_parquet(path)
     with pytest.raises(ArtifactError, match="format None of facts, but this version reads 1"):
-        facts.read(path, "artist")
+        attributes.read_attributes(path, "artist")

@@ -5,11 +5,14 @@ import polars as pl
 import pytest
 
 from test_names import ITEMS
-from undersong import search
+from undersong import model
+from undersong.catalogue.names import Names
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
-from undersong.retrieval import retrieve
-from undersong.search import Index, Names, Request
+from undersong.retrieval import neighbours as retrieve
+from undersong.retrieval.index import Index
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
 
 
 def random_embeddings(n, width, seed=0):
@@ -29,8 +32,8 @@ def test_nearest_equals_the_slow_loop(monkeypatch, block, k):
     monkeypatch.setattr(retrieve, "BLOCK", block)
     embeddings = random_embeddings(23, 6)
     queries, among = np.array([5, 0, 17, 9, 2]), np.array([1, 2, 3, 5, 8, 13, 21, 22, 9])
-    request = Request(k=k, library=frozenset(f"i{x}" for x in among))
-    found = list(search.retrieve(Index(embeddings), queries, request=request))
+    request = Query(k=k, library=frozenset(f"i{x}" for x in among))
+    found = list(search(Index(embeddings), queries, request=request))
     assert np.concatenate([x.rows for x in found]).tolist() == queries.tolist()
     for query, row in zip(queries, np.concatenate([x.neighbours for x in found]), strict=True):
         assert [x for x in row if x >= 0] == slow_nearest(embeddings, query, among, k)
@@ -39,9 +42,7 @@ def test_nearest_equals_the_slow_loop(monkeypatch, block, k):
 def test_similar_names_its_answers():
     vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     embeddings = Embeddings(("1", "2", "5"), vectors)
-    answer = search.similar(
-        Index(embeddings), "sigur ros", names=Names(ITEMS), request=Request(k=9)
-    )
+    answer = model.similar(Index(embeddings), "sigur ros", names=Names(ITEMS), request=Query(k=9))
     assert (answer.matches[0].about, answer.matches[0].relations) == ("about 1", 4)
     assert [
         (x.rank, x.item, x.name, x.about, x.score, x.confidence, x.relations)
@@ -50,7 +51,7 @@ def test_similar_names_its_answers():
         (1, "2", "Beyoncé", "about 2", 0.8, None, 9),
         (2, "5", "QUEEN", "about 5", 0.0, None, 0),
     ]
-    assert search.text(answer).splitlines() == [
+    assert model.text(answer).splitlines() == [
         "Sigur Rós (1): about 1; 4 known relations",
         "   1   0.800  Beyoncé (2)  about 2",
         "   2   0.000  QUEEN (5)    about 5  long tail",
@@ -61,8 +62,8 @@ def shown(items, **changed):
     """The lines of the two answers about the first item."""
     embeddings = Embeddings(("1", "2", "5"), np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32))
     names = Names(items.with_columns(**changed))
-    answer = search.similar(Index(embeddings), "1", names=names, request=Request(k=9))
-    return search.text(answer).splitlines()[1:]
+    answer = model.similar(Index(embeddings), "1", names=names, request=Query(k=9))
+    return model.text(answer).splitlines()[1:]
 
 
 def test_the_mark_of_the_long_tail_follows_the_name_where_no_more_is_known():
@@ -89,17 +90,17 @@ def test_where_nobody_is_linked_nobody_is_marked_as_long_tail():
 def test_an_item_of_which_only_the_name_is_known_is_refused():
     embeddings = Embeddings(("1", "2"), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match=r"nothing is known about 'AC/DC' \(6\) but its name"):
-        search.similar(Index(embeddings), "ac/dc", names=Names(ITEMS), request=Request(k=3))
+        model.similar(Index(embeddings), "ac/dc", names=Names(ITEMS), request=Query(k=3))
 
 
 def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
     monkeypatch.setattr(retrieve, "BLOCK", 4)
     embeddings = random_embeddings(23, 6)
     queries, among = np.array([5, 0, 17, 9, 2]), np.arange(11)
-    request = Request(k=3, library=frozenset(f"i{x}" for x in among))
+    request = Query(k=3, library=frozenset(f"i{x}" for x in among))
     out = tmp_path / "deep" / "neighbours.parquet"
     seen = []
-    rows, note = search.write_neighbours(
+    rows, note = model.write_neighbours(
         Index(embeddings),
         out,
         queries=queries,
@@ -121,9 +122,9 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
 
 
 def test_a_table_without_an_answer_says_why_and_has_its_columns(tmp_path):
-    out, nobody = tmp_path / "n.parquet", Request(k=3, library=frozenset(["x"]))
+    out, nobody = tmp_path / "n.parquet", Query(k=3, library=frozenset(["x"]))
     index = Index(random_embeddings(7, 3))
-    rows, note = search.write_neighbours(index, out, queries=np.arange(7), request=nobody)
+    rows, note = model.write_neighbours(index, out, queries=np.arange(7), request=nobody)
     assert rows == 0
     assert "library: 7 are left out" in note
     assert pl.read_parquet(out).columns == ["item", "rank", "neighbour", "score"]
@@ -132,7 +133,7 @@ def test_a_table_without_an_answer_says_why_and_has_its_columns(tmp_path):
 def test_a_refused_table_leaves_the_old_one(tmp_path):
     out = tmp_path / "n.parquet"
     out.write_bytes(b"old")
-    index, dial = Index(random_embeddings(7, 3)), Request(long_tail=0.5)
+    index, dial = Index(random_embeddings(7, 3)), Query(long_tail=0.5)
     with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
-        search.write_neighbours(index, out, queries=np.arange(7), request=dial)
+        model.write_neighbours(index, out, queries=np.arange(7), request=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]

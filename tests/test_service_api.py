@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import zipfile
+from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
@@ -14,17 +15,18 @@ from starlette.testclient import TestClient
 
 from adding_worlds import hearing_run, write_sound
 from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
-from undersong import runs, search
+from undersong import model, runs
 from undersong.catalogue import tables
-from undersong.publishing import publish
-from undersong.report import files as report_files
-from undersong.retrieval.agreement import agreement
-from undersong.retrieval.request import Request
-from undersong.service import answers as questions
-from undersong.service import api, searching, shapes
+from undersong.foldin import encoders
+from undersong.pipeline.publish import publish
+from undersong.report import saved as report_files
+from undersong.retrieval.fusion import fuse
+from undersong.retrieval.query import Query
+from undersong.runs.reader import RunReader
+from undersong.service import lookup, questions, routes, schemas
 from undersong.service.app import make_app
-from undersong.service.settings import QUERY, UPLOAD, ServiceSettings
-from undersong.shelf import Shelf
+from undersong.service.options import QUERY, UPLOAD, ServiceSettings
+from undersong.service.snapshot import open_answers
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def client(small):
 
 @pytest.fixture(scope="module")
 def whole(home):
-    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    reader = RunReader(home / "shelf", opening=open_answers)
     settings = ServiceSettings(media=home / "catalogue")
     with TestClient(make_app(reader, settings)) as found:
         yield found
@@ -76,18 +78,18 @@ def refused(client, path, status, **asked):
 
 
 QUESTIONS = [
-    ("/api/search?q=artist&kind=artist", shapes.Suggestions),
-    ("/api/items/artist/a03", shapes.OneItem),
-    ("/api/items/track/a03-0", shapes.OneItem),
-    ("/api/items/artist/a03/similar?k=4", shapes.Similar),
-    ("/api/items/artist/a03/similar?k=4&reasons=true", shapes.Similar),
-    ("/api/items/track/a03-0/similar?paper=true", shapes.Similar),
-    ("/api/items/artist/a03/similar?also=a08&also=a41&k=4", shapes.Similar),
-    ("/api/explain?kind=artist&a=a03&b=a08", shapes.Explanation),
-    ("/api/path?kind=artist&a=a03&b=a41", shapes.Chain),
-    ("/api/map?kind=track", shapes.MapShape),
-    ("/api/genres?kind=artist", shapes.Genres),
-    ("/api/regions?kind=artist", shapes.Regions),
+    ("/api/search?q=artist&kind=artist", schemas.Suggestions),
+    ("/api/items/artist/a03", schemas.OneItem),
+    ("/api/items/track/a03-0", schemas.OneItem),
+    ("/api/items/artist/a03/similar?k=4", schemas.Similar),
+    ("/api/items/artist/a03/similar?k=4&reasons=true", schemas.Similar),
+    ("/api/items/track/a03-0/similar?paper=true", schemas.Similar),
+    ("/api/items/artist/a03/similar?also=a08&also=a41&k=4", schemas.Similar),
+    ("/api/explain?kind=artist&a=a03&b=a08", schemas.Explanation),
+    ("/api/path?kind=artist&a=a03&b=a41", schemas.Chain),
+    ("/api/map?kind=track", schemas.MapShape),
+    ("/api/genres?kind=artist", schemas.Genres),
+    ("/api/regions?kind=artist", schemas.Regions),
 ]
 
 
@@ -101,11 +103,11 @@ def test_every_reply_has_the_shape_that_the_openapi_promises(whole, path, shape)
 @pytest.mark.parametrize("more", [{}, {"paper": True}, {"diversity": 0.5}, {"genre": "g3"}])
 def test_several_items_are_answered_by_agreement_as_the_library_does(whole, home, more):
     run = runs.read(home / "shelf")
-    index = search.open_index(run, "artist", paper="paper" in more)
+    index = model.open_index(run, "artist", paper="paper" in more)
     seeds, genres = ["a03", "a08", "a41"], frozenset({"g3"} if "genre" in more else ())
-    wish = Request(k=6, genres=genres, diversity=more.get("diversity", 0.0))
-    facts = [search.facts_of(run, "artist", index)]
-    expected = agreement([index], seeds, request=wish, facts=facts)
+    wish = Query(k=6, genres=genres, diversity=more.get("diversity", 0.0))
+    facts = [model.facts_of(run, "artist", index)]
+    expected = fuse([index], seeds, request=wish, facts=facts)
     path = "/api/items/artist/a03/similar?also=a08&also=a41&also=a03"
     asked = "&".join(f"{x}={y}" for x, y in more.items())
     found = ask(whole, f"{path}&k=6&{asked}")
@@ -128,11 +130,11 @@ def test_several_items_are_refused_as_one_is(whole, client):
 
 
 def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, home):
-    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    answers = RunReader(home / "shelf", opening=open_answers).current
     for query in ({"k": 7}, {"k": 7, "genre": "g3"}, {"k": 7, "diversity": 0.4}):
         found = ask(whole, "/api/items/artist/a03/similar", **query)
         genres = frozenset({query["genre"]} if "genre" in query else ())
-        wish = Request(k=7, genres=genres, diversity=query.get("diversity", 0.0))
+        wish = Query(k=7, genres=genres, diversity=query.get("diversity", 0.0))
         expected = questions.similar(answers, "artist", "a03", wish)
         assert [x["item"]["id"] for x in found["answers"]] == [x.item.id for x in expected.answers]
         assert [x["rank"] for x in found["answers"]] == [1, 2, 3, 4, 5, 6, 7]
@@ -144,7 +146,7 @@ def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, h
 
 
 def test_how_well_known_an_item_is_stands_among_all_that_are_counted(whole, home):
-    fame = dict(tables.read(home / "catalogue").artists.select("id", "fame").iter_rows())
+    fame = dict(tables.read_catalogue(home / "catalogue").artists.select("id", "fame").iter_rows())
     counted = [x for x in fame.values() if x is not None]
     for item in ("a03", "a41", "a70"):
         below = sum(x < fame[item] for x in counted) + counted.count(fame[item]) / 2
@@ -155,12 +157,12 @@ def test_how_well_known_an_item_is_stands_among_all_that_are_counted(whole, home
 
 
 def test_what_is_looked_up_is_what_would_be_found(home):
-    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    answers = RunReader(home / "shelf", opening=open_answers).current
     for kind, item in (("artist", "a00"), ("artist", "a33"), ("track", "a12-0")):
-        quick = questions.look_up(answers, kind, item, Request(k=11))
-        assert quick == questions.similar(answers, kind, item, Request(k=11))
-    assert questions.look_up(answers, "artist", "a00", Request(k=11, diversity=0.1)) is None
-    assert questions.look_up(answers, "artist", "a00", Request(k=900)) is None
+        quick = questions.look_up(answers, kind, item, Query(k=11))
+        assert quick == questions.similar(answers, kind, item, Query(k=11))
+    assert questions.look_up(answers, "artist", "a00", Query(k=11, diversity=0.1)) is None
+    assert questions.look_up(answers, "artist", "a00", Query(k=900)) is None
 
 
 def test_the_reasons_of_an_answer_add_up_to_its_score(whole):
@@ -218,10 +220,10 @@ def test_a_whole_first_word_goes_before_the_beginning_of_a_longer_one(tmp_path):
             relations=pl.lit(1, pl.Int64),
             popularity=pl.Series(range(9, 3, -1), dtype=pl.Float64),
         ).write_parquet(home / "items.parquet")
-    answers = Shelf(tmp_path, opening=questions.open_answers).current
-    found = [x.name for x in searching.suggest(answers, "bob", kind="artist", limit=9)]
+    answers = RunReader(tmp_path, opening=open_answers).current
+    found = [x.name for x in lookup.suggest(answers, "bob", kind="artist", limit=9)]
     assert found == [names[x] for x in (3, 5, 0, 2, 1, 4)]
-    found = [x.name for x in searching.suggest(answers, "bobb", kind="artist", limit=9)]
+    found = [x.name for x in lookup.suggest(answers, "bobb", kind="artist", limit=9)]
     assert found == ["Bobby V"]
 
 
@@ -241,12 +243,12 @@ def test_without_a_kind_the_name_that_fits_best_comes_first_and_artists_before_t
 
 def test_a_musicbrainz_id_and_a_name_find_all_they_fit(small):
     answers = small.current
-    assert [x.id for x in searching.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
+    assert [x.id for x in lookup.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
         "artist 4"
     ]
-    assert searching.by_mbid(answers, "artist", mbid("artist", 3)) == ()
-    assert [x.id for x in searching.by_name(answers, "artist", "ZOE")] == ["artist 12"]
-    assert searching.by_name(answers, "track", "Song 1") == searching.by_name(
+    assert lookup.by_mbid(answers, "artist", mbid("artist", 3)) == ()
+    assert [x.id for x in lookup.by_name(answers, "artist", "ZOE")] == ["artist 12"]
+    assert lookup.by_name(answers, "track", "Song 1") == lookup.by_name(
         answers, "track", "Song 1 <&>"
     )
 
@@ -320,7 +322,7 @@ def test_a_fault_of_ours_shows_the_client_nothing_of_it(small, monkeypatch):
     def fails(*given, **named):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(api, "suggest", fails)
+    monkeypatch.setattr(routes, "suggest", fails)
     with TestClient(make_app(small, ServiceSettings()), raise_server_exceptions=False) as client:
         assert "secret" not in refused(client, "/api/search?kind=artist&q=a", 500)
 
@@ -360,7 +362,7 @@ def test_the_report_is_sent_with_its_generation(home, monkeypatch):
     report = home / "report.json"
     report.write_bytes(b'{"kept": "as it is"}')
     monkeypatch.setattr(report_files, "place", lambda run: report)
-    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    reader = RunReader(home / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         expected = {"generation": 1, "kept": "as it is", "reliability": []}
         assert ask(client, "/api/report") == expected
@@ -369,14 +371,14 @@ def test_the_report_is_sent_with_its_generation(home, monkeypatch):
 def test_an_item_that_was_added_since_answers_without_reasons(home, tmp_path):
     from adding_worlds import fresh
     from undersong import runs
-    from undersong.additions import adding
-    from undersong.additions.given import Given
+    from undersong.foldin import add
+    from undersong.foldin.new_items import NewItem
 
     write_sound(tmp_path / "new.wav", seed=2)
     beside = fresh(runs.read(home / "run"), tmp_path)
-    given = Given("track", "new", "New song", "a03", "Artist 03", path=tmp_path / "new.wav")
-    assert [x.what for x in adding.add(beside, [given])] == ["added"]
-    reader = Shelf(tmp_path, opening=questions.open_answers)
+    given = NewItem("track", "new", "New song", "a03", "Artist 03", path=tmp_path / "new.wav")
+    assert [x.what for x in add.add(beside, [given])] == ["added"]
+    reader = RunReader(tmp_path, opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         found = ask(client, "/api/items/track/new/similar", k=3, reasons=True)
         assert len(found["answers"]) == 3
@@ -391,7 +393,7 @@ def upload(client, content, **asked):
 def test_a_file_of_a_track_sounds_most_like_that_track(whole, home):
     content = (home / "music" / "a04-0.wav").read_bytes()
     found = upload(whole, content, kind="track", k=5).json()
-    assert shapes.Similar.model_validate(found, strict=True).item is None
+    assert schemas.Similar.model_validate(found, strict=True).item is None
     assert found["answers"][0]["item"]["id"] == "a04-0"
     assert found["answers"][0]["score"] > 0.99
     assert found["answers"][4]["score"] < found["answers"][0]["score"]
@@ -430,19 +432,17 @@ def test_an_upload_needs_a_file_that_is_not_too_large(whole, client):
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
-    [
-        ("undersong.service.hearing.find_spec", "[audio]"),
-        ("undersong.encoders.opening.find_spec", "[onnx]"),
-    ],
+    ("lacking", "says"), [(("soundfile", "soxr"), "[audio]"), (("onnxruntime", "torch"), "[onnx]")]
 )
 def test_without_what_decodes_or_embeds_audio_the_line_names_the_extra(
-    whole, home, monkeypatch, place, says
+    whole, home, monkeypatch, lacking, says
 ):
     hearing = whole.get("/api/map", params={"kind": "artist"})
     assert hearing.json()["hears"] is True
-    monkeypatch.setattr(place, lambda name: None)
-    reader = Shelf(home / "shelf", opening=questions.open_answers)
+    monkeypatch.setattr(
+        encoders, "find_spec", lambda name: None if name in lacking else find_spec(name)
+    )
+    reader = RunReader(home / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as deaf:
         found = upload(deaf, b"x")
         assert found.status_code == 501
@@ -534,9 +534,9 @@ def test_the_openapi_lists_every_parameter_and_never_422(client):
 
 
 def test_a_compressed_map_is_the_plain_one(whole, home):
-    from undersong.service.picture import picture
+    from undersong.service.page import picture
 
-    answers = Shelf(home / "shelf", opening=questions.open_answers).current
+    answers = RunReader(home / "shelf", opening=open_answers).current
     plain, small = picture(answers, "track")
     assert gzip.decompress(small) == plain
     assert np.isfinite(json.loads(plain)["x"]).all()

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from itertools import cycle
 
 from spoken import ARTISTS, ask, make_shelf, rename, serving
-from undersong import map
-from undersong.publishing import publish
+from undersong.pipeline.publish import publish
+from undersong.retrieval import projection
 
 SIMILAR = "/api/items/artist/artist%203/similar?k=5"
 SWITCHES = 5
@@ -85,7 +85,7 @@ def wait_for(generation, *ports):
 def test_copies_behind_a_balancer_answer_alike_and_no_request_fails_while_they_switch(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(map, "lay_out", lambda vectors, **_: vectors[:, :2])
+    monkeypatch.setattr(projection, "lay_out", lambda vectors, **_: vectors[:, :2])
     runs = [make_shelf(tmp_path / str(x)).folder for x in range(2)]
     rename(runs[1], "Artist 3", "Renamed")
     shelf = tmp_path / "shelf"

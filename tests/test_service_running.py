@@ -25,20 +25,20 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
-from undersong import map, runs, search
-from undersong.cli import cli
-from undersong.commands.serving import is_loopback
+from undersong import model, runs
+from undersong.cli.main import cli
+from undersong.cli.serving import is_loopback
 from undersong.errors import ArtifactError, DataError
-from undersong.explaining import background
-from undersong.files import sha256, write_json
-from undersong.publishing import publish
-from undersong.retrieval import lists
-from undersong.service import access, limits, page, server
-from undersong.service.answers import open_answers, warm
+from undersong.explanation import data
+from undersong.io.files import sha256, write_json
+from undersong.pipeline.publish import publish
+from undersong.retrieval import precomputed, projection
+from undersong.runs.reader import RunReader
+from undersong.service import middleware, page, server
 from undersong.service.app import make_app
-from undersong.service.limits import Body, Rates
-from undersong.service.settings import BODY, UPLOAD, ServiceSettings
-from undersong.shelf import Shelf
+from undersong.service.middleware import Body, Rates
+from undersong.service.options import BODY, UPLOAD, ServiceSettings
+from undersong.service.snapshot import open_answers, warm
 
 UPLOADING = (
     "POST /api/sounds-like HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -87,17 +87,17 @@ def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
 
 def test_what_is_answered_from_lists_needs_no_index_and_no_sparse_matrices(tmp_path):
     run = runs.read(make_shelf(tmp_path).folder)
-    lists.make_lists(search.open_index(run, "artist"), run.home, kind="artist", length=6)
-    named = lists.file_of("artist")
+    precomputed.make_lists(model.open_index(run, "artist"), run.home, kind="artist", length=6)
+    named = precomputed.file_of("artist")
     run.manifest["files"][named] = sha256(run.home / named)
     write_json(run.home / "manifest.json", run.manifest)
     program = (
         "import sys; from pathlib import Path; from undersong import runs\n"
-        "from undersong.service import api, app, server\n"
-        "from undersong.service.answers import look_up, open_answers\n"
-        "from undersong.retrieval.request import Request\n"
+        "from undersong.service import app, routes, server\n"
+        "from undersong.service.questions import look_up, open_answers\n"
+        "from undersong.retrieval.query import Query\n"
         "answers = open_answers(runs.read(Path(sys.argv[1])))\n"
-        "print(len(look_up(answers, 'artist', 'artist 3', Request(k=5)).answers))\n"
+        "print(len(look_up(answers, 'artist', 'artist 3', Query(k=5)).answers))\n"
         "print('scipy.sparse' in sys.modules, 'index' in vars(answers.of('artist')))\n"
     )
     told = subprocess.run(
@@ -207,7 +207,7 @@ def test_too_many_requests_are_429_with_a_time_to_wait(folder):
 def test_no_request_fails_in_twenty_swaps_under_load_nor_when_a_generation_is_refused(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(map, "lay_out", lambda vectors, **_: vectors[:, :2])
+    monkeypatch.setattr(projection, "lay_out", lambda vectors, **_: vectors[:, :2])
     runs = [make_shelf(tmp_path / str(x)).folder for x in range(2)]
     # The second differs in one name, so that no reply can be of the other generation unseen.
     rename(runs[1], "Artist 3", "Renamed")
@@ -254,11 +254,11 @@ def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path
     home = folder / "generations" / "1"
     (home / "reasons").mkdir()
     manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
-    for name in (background.ITEMS, background.WITHOUT):
+    for name in (data.ITEMS, data.WITHOUT):
         (home / name).write_bytes(b"no such file of ours")
         manifest["files"][name] = sha256(home / name)
     write_json(home / "manifest.json", manifest)
-    reader = Shelf(folder, opening=open_answers, readying=warm)
+    reader = RunReader(folder, opening=open_answers, readying=warm)
     with TestClient(make_app(reader, ServiceSettings(), log=lines.append)) as client:
         assert client.get(SIMILAR).status_code == 200
         assert client.get(f"{SIMILAR}&reasons=true").status_code == 503
@@ -276,7 +276,7 @@ def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path
 
 def test_a_file_is_hashed_once_and_again_when_it_was_replaced(tmp_path, monkeypatch):
     folder, hashed = make_shelf(tmp_path).folder, []
-    monkeypatch.setattr(runs, "check", lambda path, expected: hashed.append(path.name))
+    monkeypatch.setattr("undersong.runs.run.check", lambda path, expected: hashed.append(path.name))
     run = runs.read(folder)
     with run.checking():
         pass
@@ -292,14 +292,14 @@ def test_a_token_file_that_others_read_or_that_says_nothing_is_refused(tmp_path)
     path.write_text("x" * 20)
     path.chmod(0o644)
     with pytest.raises(DataError, match=r"others can read the token in .*chmod 600"):
-        access.read_token(path)
+        middleware.read_token(path)
     path.chmod(0o600)
-    assert access.read_token(path) == "x" * 20
+    assert middleware.read_token(path) == "x" * 20
     path.write_text("short\n")
     with pytest.raises(DataError, match="a token of 5 characters; write 16 or more"):
-        access.read_token(path)
+        middleware.read_token(path)
     with pytest.raises(DataError, match="cannot be read or made"):
-        access.read_token(path / "below")
+        middleware.read_token(path / "below")
 
 
 def test_an_address_in_use_a_folder_that_is_none_and_a_bad_certificate_are_one_line_each(
@@ -343,7 +343,7 @@ def test_a_client_that_never_ends_its_head_is_cut_off(folder, monkeypatch):
 
 
 def test_a_body_that_comes_too_slowly_is_408(monkeypatch):
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.05)
 
     async def never():
         await asyncio.sleep(60)
@@ -365,7 +365,7 @@ def test_an_address_may_ask_at_its_rate_and_others_are_not_held_up():
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch):
-    monkeypatch.setattr(limits, "ADDRESSES", 3)
+    monkeypatch.setattr(middleware, "ADDRESSES", 3)
     rates = Rates(0.5, clock=lambda: 0.0)
     for address in "abcd":
         rates.allow(address)

@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 
 from spoken import make_shelf
 from undersong.service.app import make_app
-from undersong.service.settings import ServiceSettings
+from undersong.service.options import ServiceSettings
 
 CONFIG = Path(__file__).parent.parent / "benchmarks" / "fuzz_service.toml"
 

@@ -8,12 +8,13 @@ import polars as pl
 import pytest
 
 from planted import small_world
-from undersong import relations, sessions
+from undersong import relations
 from undersong.catalogue import tables
 from undersong.errors import DataError
-from undersong.models.interaction import InteractionSettings
-from undersong.sessions import SessionSettings, shared_sessions
-from undersong.stages.interaction import related_by_listening
+from undersong.models.interaction.network import InteractionSettings
+from undersong.models.interaction.training import related_by_listening
+from undersong.relations import colistening
+from undersong.relations.colistening import SessionSettings, shared_sessions
 
 IDS = tuple(f"a{x}" for x in range(17))
 
@@ -122,8 +123,8 @@ def test_sessions_are_those_of_the_slow_loop(tmp_path, monkeypatch, seed, top, c
     assert 5 < len(expected) < len(IDS) * (len(IDS) - 1) / 2
     folder = write(tmp_path / "listens", rows, parts=3)
     assert related(folder, top=top, **changes) == expected
-    monkeypatch.setattr(sessions, "BLOCK", 90)
-    monkeypatch.setattr(sessions, "ROWS", 5)
+    monkeypatch.setattr(colistening, "BLOCK", 90)
+    monkeypatch.setattr(colistening, "ROWS", 5)
     assert related(folder, top=top, **changes) == expected
 
 
@@ -171,12 +172,12 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_the_settings_choose_between_sessions_and_listeners(tmp_path):
     world = small_world(users=21)
-    tables.write(world, tmp_path)
+    tables.write_catalogue(world, tmp_path)
     ids = world.ids("artist")
     rows = [(f"u{x}", ids[item], x, None, None) for x in range(3) for item in (0, 2)]
     write(tmp_path / "listens", rows)
     heard = np.array([0, 1, 2, 5])
-    read = tables.read(tmp_path)
+    read = tables.read_catalogue(tmp_path)
     plays = relations.listeners(read, "artist")[:, heard]
     settings = InteractionSettings(sessions=True)
     found = related_by_listening(read, "artist", heard, plays, settings)

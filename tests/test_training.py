@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from undersong import training
 from undersong.errors import ArtifactError
-from undersong.training import Schedule, rate, train
+from undersong.training import loop
+from undersong.training.loop import Schedule, lr_factor, train
 
 QUICK = {"steps": 24, "validate_every": 4, "patience": 9, "precision": "float32"}
 
@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "FORMAT", 99)
+    monkeypatch.setattr(loop, "FORMAT", 99)
     run(tmp_path, Schedule(**QUICK))
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match="format 99, but this version reads 1"):
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
     schedule = Schedule(steps=100, warmup=0.1)
-    shares = np.array([rate(step, schedule) for step in range(100)])
+    shares = np.array([lr_factor(step, schedule) for step in range(100)])
     assert shares.argmax() == 10
     assert shares[10] == 1
     assert (np.diff(shares[:10]) > 0).all()

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.learning import learn
-from undersong.run_settings import Settings, read_settings
-from undersong.tuning import results, space, study
-from undersong.tuning.space import SPACE, Range
-from undersong.tuning.study import tune
-from undersong.tuning.trials import Bench, Scored
+from undersong.lab.tuning import space, study, trials_table
+from undersong.lab.tuning.space import SPACE, Range
+from undersong.lab.tuning.study import tune
+from undersong.lab.tuning.trials import Bench, TrialScore
+from undersong.pipeline.learn import learn
+from undersong.pipeline.run_settings import Settings, read_settings
 
 PARTS = {3: "validation", 5: "test"}
 KILL_IN_TRIAL = 1
@@ -32,8 +32,8 @@ CLIMB = {"only": ["loss.known.gamma"], "count": 13}
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from undersong.run_settings import read_settings
-from undersong.tuning.study import tune
+from undersong.pipeline.run_settings import read_settings
+from undersong.lab.tuning.study import tune
 
 home, trial = Path(sys.argv[1]), -1
 
@@ -59,7 +59,7 @@ def split_world():
 def home(tmp_path_factory):
     """A catalogue and a settings file."""
     folder = tmp_path_factory.mktemp("home")
-    tables.write(split_world(), folder / "catalogue")
+    tables.write_catalogue(split_world(), folder / "catalogue")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     return folder
 
@@ -105,7 +105,7 @@ def hill(settings, seed):
     """Best where gamma is .4 and the margin .2; the seed adds a little."""
     known = settings.general.loss.known
     score = 0.9 - (known.gamma - 0.4) ** 2 - (known.margin - 0.2) ** 2 + 0.001 * seed
-    return Scored(score, np.array([score - 0.1, score, score + 0.1]))
+    return TrialScore(score, np.array([score - 0.1, score, score + 0.1]))
 
 
 def tried(found):
@@ -185,7 +185,7 @@ def test_the_test_split_is_never_read(home, whole, tmp_path):
     )
     relations = pl.concat([world.relations.filter(~touches), corrupt])
     assert world.relations.filter(touches).height > 30
-    tables.write(dataclasses.replace(world, relations=relations), tmp_path / "catalogue")
+    tables.write_catalogue(dataclasses.replace(world, relations=relations), tmp_path / "catalogue")
     settings = read_settings(home / "quick.toml")
     found = tune(tmp_path / "catalogue", tmp_path / "study", settings=settings, count=2)
     assert tried(found) == tried(whole)[:2]
@@ -193,7 +193,9 @@ def test_the_test_split_is_never_read(home, whole, tmp_path):
 
 def test_a_study_of_something_else_is_refused(home, whole, tmp_path):
     world = split_world()
-    tables.write(dataclasses.replace(world, plays=world.plays.head(9)), tmp_path / "catalogue")
+    tables.write_catalogue(
+        dataclasses.replace(world, plays=world.plays.head(9)), tmp_path / "catalogue"
+    )
     settings = read_settings(home / "quick.toml")
     with pytest.raises(ArtifactError, match="study holds a study of another catalogue"):
         tune(tmp_path / "catalogue", home / "study", settings=settings)
@@ -219,7 +221,7 @@ def test_the_other_stages_are_tuned_by_their_own_score(home, learned, stage, tmp
     found = search(home, tmp_path / "study", stage=stage, count=2)
     assert found.given.score == learned.outcomes[stage].best_score
     assert found.trials[1].score != found.given.score
-    assert "tells only its mean" in results.text(found, catalogue=Path("c"), folder=Path("s"))
+    assert "tells only its mean" in trials_table.text(found, catalogue=Path("c"), folder=Path("s"))
     assert f"{stage}.mask" not in found.given.values, "vectors are not masked"
 
 
@@ -232,7 +234,7 @@ def test_a_trial_takes_up_no_checkpoint_of_another(home, tmp_path):
 def test_a_stage_without_data_cannot_be_tuned(home, tmp_path):
     world = split_world()
     bare = dataclasses.replace(world, features={}, plays=world.plays.clear())
-    tables.write(bare, tmp_path / "catalogue")
+    tables.write_catalogue(bare, tmp_path / "catalogue")
     settings = read_settings(home / "quick.toml")
     with pytest.raises(DataError, match="there is no content to tune"):
         tune(tmp_path / "catalogue", tmp_path / "a", settings=settings, stage="content")
@@ -252,7 +254,7 @@ def test_content_that_validation_cannot_judge_is_not_tuned(home, tmp_path):
     kept = lone.tracks["id"].to_list()
     of_kept = dataclasses.replace(features, ids=tuple(kept), vectors=features.align(kept)[0])
     lone = dataclasses.replace(lone, features={("descriptors", "track"): of_kept})
-    tables.write(lone, tmp_path / "catalogue")
+    tables.write_catalogue(lone, tmp_path / "catalogue")
     settings = read_settings(home / "quick.toml")
     with pytest.raises(DataError, match="nothing says which settings are better"):
         tune(tmp_path / "catalogue", tmp_path / "study", settings=settings, stage="content")
@@ -381,7 +383,7 @@ def test_confirming_trains_both_with_two_seeds_that_the_search_never_saw(
 
 
 def said(found):
-    return results.text(found, catalogue=Path("my/catalogue"), folder=Path("my/study"))
+    return trials_table.text(found, catalogue=Path("my/catalogue"), folder=Path("my/study"))
 
 
 def test_the_text_warns_that_the_best_of_many_is_optimistic(whole):
@@ -400,8 +402,10 @@ def test_the_text_says_so_where_nothing_was_better(whole):
 
 
 def test_of_one_item_there_is_no_standard_error():
-    assert results.paired_error(np.array([0.4]), np.array([0.7])) is None
-    assert results.paired_error(np.array([0.4, 0.1]), np.array([0.7, 0.2])) == pytest.approx(0.1)
+    assert trials_table.paired_error(np.array([0.4]), np.array([0.7])) is None
+    assert trials_table.paired_error(np.array([0.4, 0.1]), np.array([0.7, 0.2])) == pytest.approx(
+        0.1
+    )
 
 
 def test_every_range_is_of_a_setting_and_holds_its_default():
@@ -504,10 +508,10 @@ def test_the_command_tunes_and_says_what_to_do_next(home, whole):
 
 
 def test_without_optuna_the_command_says_what_to_install(home, tmp_path, monkeypatch):
-    for name in ("optuna", "undersong.tuning.study"):
+    for name in ("optuna", "undersong.lab.tuning.study"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "undersong.tuning.study")
-    monkeypatch.delattr("undersong.tuning.study")
+    monkeypatch.delitem(sys.modules, "undersong.lab.tuning.study")
+    monkeypatch.delattr("undersong.lab.tuning.study")
     done = CliRunner().invoke(cli, ["tune", str(home / "catalogue"), str(tmp_path)])
     assert done.exit_code == 1
     assert "tuning needs optuna; install it with: pip install 'undersong[tune]'" in done.stderr

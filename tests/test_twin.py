@@ -6,10 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS
-from undersong import pipeline, relations, run_settings, runs, twin
+from undersong import relations, runs
 from undersong.catalogue import check, splits, tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.errors import SettingsError
+from undersong.lab.synthetic import twin
+from undersong.pipeline import run_settings, train
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +19,14 @@ def paper_sized(tmp_path_factory):
     """As many artists, tracks and relations as in the paper, with fewer plays."""
     folder = tmp_path_factory.mktemp("twin") / "catalogue"
     twin.make_twin(folder, plays=200_003, seed=3)
-    return tables.read(folder)
+    return tables.read_catalogue(folder)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small") / "catalogue"
     twin.make_twin(folder, artists=811, tracks=2_203, plays=40_009, seed=5)
-    return tables.read(folder)
+    return tables.read_catalogue(folder)
 
 
 def without_relation(catalogue, kind):
@@ -143,7 +145,7 @@ def test_blocks_are_joined_in_order(tmp_path, monkeypatch):
     twin.make_twin(
         tmp_path, artists=107, tracks=251, plays=1_021, progress=lambda *x: told.append(x)
     )
-    found = tables.read(tmp_path)
+    found = tables.read_catalogue(tmp_path)
     assert found.tracks["id"].is_sorted()
     assert found.plays.collect()["user"].is_sorted()
     assert found.count_plays() == 1_021
@@ -154,7 +156,7 @@ def test_blocks_are_joined_in_order(tmp_path, monkeypatch):
 
 def test_heavy_users_are_given_as_many_artists_as_they_want(tmp_path):
     twin.make_twin(tmp_path, artists=101, tracks=0, plays=9_001)
-    found = tables.read(tmp_path)
+    found = tables.read_catalogue(tmp_path)
     assert found.plays.collect().group_by("user").len()["len"].max() == 101 // 4
     assert found.count_plays() == 9_001
     assert len(found.tracks) == 0
@@ -166,7 +168,7 @@ def test_no_fault_is_found_in_it_and_a_model_learns_from_it(tmp_path):
     twin.make_twin(tmp_path / "data", artists=149, tracks=307, plays=3_001)
     assert check.check_catalogue(tmp_path / "data") == ()
     settings = run_settings.read_settings(tmp_path / "quick.toml")
-    pipeline.train_run(tmp_path / "data", tmp_path / "run", settings=settings)
+    train.train_run(tmp_path / "data", tmp_path / "run", settings=settings)
     assert len(runs.read(tmp_path / "run").embeddings("artist", "general").ids) == 149
 
 
@@ -183,4 +185,4 @@ def test_the_command_says_what_it_made(tmp_path):
     done = CliRunner().invoke(cli, ["twin", str(tmp_path / "out"), *words])
     assert done.exit_code == 0, done.output
     assert "109 artists, 113 tracks, 1,013 plays" in done.output
-    assert tables.read(tmp_path / "out").count_plays() == 1_013
+    assert tables.read_catalogue(tmp_path / "out").count_plays() == 1_013

@@ -17,18 +17,18 @@ from starlette.testclient import TestClient
 from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.catalogue import tables
-from undersong.cli import cli
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings, unit
-from undersong.inputs import Source, side_by_side
-from undersong.learning import learn
-from undersong.models.general import GeneralModel, GeneralSettings
-from undersong.run_settings import read_settings
-from undersong.service import answers
+from undersong.features import Modality, side_by_side
+from undersong.models.general import training
+from undersong.models.general.network import GeneralModel, GeneralSettings
+from undersong.models.general.training import stay_side_by_side
+from undersong.pipeline.learn import learn
+from undersong.pipeline.run_settings import read_settings
+from undersong.runs.reader import RunReader
 from undersong.service.app import make_app
-from undersong.service.settings import ServiceSettings
-from undersong.shelf import Shelf
-from undersong.stages import general
-from undersong.stages.unlearned import stay_side_by_side
+from undersong.service.options import ServiceSettings
+from undersong.service.snapshot import open_answers
 
 RATE = 8000
 GROUPS, COMPOSERS, SONGS = 4, 22, 2  # composer x is of group x modulo 4
@@ -143,7 +143,7 @@ def test_lists_reasons_pages_and_a_service_come_of_it(home, tmp_path):
     say("publish", run, tmp_path / "shelf")
     say("report", run, tmp_path / "page.html")
     assert "No relation of any test artist is known" in (tmp_path / "page.html").read_text()
-    reader = Shelf(tmp_path / "shelf", opening=answers.open_answers)
+    reader = RunReader(tmp_path / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         reply = client.get("/api/items/artist/composer-03/similar", params={"k": 5})
         assert reply.status_code == 200, reply.text
@@ -179,7 +179,7 @@ def trained(catalogue, tmp_path):
 def test_plays_alone_are_factorised_and_tell_the_groups(tmp_path):
     world = small_world()
     bare = without(world, features={}, fields=())
-    tables.write(bare, tmp_path / "catalogue")
+    tables.write_catalogue(bare, tmp_path / "catalogue")
     (tmp_path / "quick.toml").write_text(QUICK_SETTINGS)
     say("train", tmp_path / "catalogue", tmp_path / "run", "--settings", tmp_path / "quick.toml")
     run = runs.read(tmp_path / "run")
@@ -203,7 +203,7 @@ def test_fields_alone_answer_too(tmp_path):
 def test_nothing_at_all_is_refused_with_what_to_give(tmp_path):
     world = small_world()
     bare = without(world, features={}, plays=world.plays.head(0), fields=())
-    tables.write(bare, tmp_path / "catalogue")
+    tables.write_catalogue(bare, tmp_path / "catalogue")
     done = CliRunner().invoke(cli, ["train", str(tmp_path / "catalogue"), str(tmp_path / "run")])
     assert done.exit_code == 1
     said = " ".join(done.output.split())
@@ -232,7 +232,7 @@ def test_sources_keep_their_cosines_exactly_where_they_fit_and_well_where_not():
     missing = generator.random(61) < 0.2
     values[1][missing] = 0
     both = zip("ab", values, (missing & False, missing), (0.3, 1.0), strict=True)
-    sources = [Source(*x) for x in both]
+    sources = [Modality(*x) for x in both]
     rows = unit(side_by_side(sources).toarray())
 
     def error(out, *, plain):
@@ -242,7 +242,7 @@ def test_sources_keep_their_cosines_exactly_where_they_fit_and_well_where_not():
         model = GeneralModel([5, 14], settings, weights=weights).eval()
         if plain:
             stay_side_by_side(model, sources, seed=1)
-        made = general.embed(model, sources, device="cpu")
+        made = training.embed(model, sources, device="cpu")
         return np.abs(made @ made.T - rows @ rows.T).mean()
 
     assert error(23, plain=True) < 1e-6

@@ -10,7 +10,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong.models.general import GeneralSettings
+from undersong.models.general.network import GeneralSettings
 
 
 class Plain(nn.Module):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from undersong.files import replacing
+from undersong.io.files import replacing
 
 HERE = Path(__file__).parent
 NAMES = ("log_mel", "loss", "graph_step", "training", "listeners", "search", "judging")

@@ -108,7 +108,7 @@ def graph_step(quick):
     from scipy import sparse
     from torch_geometric.nn import SAGEConv
 
-    from undersong.models.graph import SageLayer, connect
+    from undersong.models.graph.network import SageLayer, connect
 
     n, width = (500, 32) if quick else (9_627, 256)
     generator = np.random.default_rng(0)
@@ -156,23 +156,23 @@ def training(quick):
 
     import plain
 
-    from undersong import inputs, relations
-    from undersong.batches import anchors_with_partners
+    from undersong import features, relations
     from undersong.catalogue import tables
-    from undersong.models.general import GeneralSettings
-    from undersong.stages.general import train_general
-    from undersong.twin import make_twin
+    from undersong.lab.synthetic.twin import make_twin
+    from undersong.models.general.network import GeneralSettings
+    from undersong.models.general.training import train_general
+    from undersong.training.batches import anchors_with_partners
 
     artists, steps = (311, 2) if quick else (9_627, 8)
     with tempfile.TemporaryDirectory() as folder:
         make_twin(Path(folder), artists=artists, tracks=0, plays=artists)
-        catalogue = tables.read(Path(folder))
+        catalogue = tables.read_catalogue(Path(folder))
     everything = np.full(artists, "train")
-    sources = inputs.read(
-        catalogue.artists, inputs.fit(catalogue, "artist", everything == "train"), {}
+    sources = features.read(
+        catalogue.artists, features.fit(catalogue, "artist", everything == "train"), {}
     )
     rows = np.arange(artists)
-    values = [inputs.dense(x, rows) for x in sources]
+    values = [features.dense(x, rows) for x in sources]
     settings = GeneralSettings()
     related = relations.known(catalogue, "artist")
     alone = np.flatnonzero(related.getnnz(axis=1) == 0)
@@ -217,12 +217,12 @@ def listeners(quick):
 
     from undersong import relations
     from undersong.catalogue import tables
-    from undersong.twin import make_twin
+    from undersong.lab.synthetic.twin import make_twin
 
     artists, plays = (311, 9_001) if quick else (9_627, 6_800_000)
     with tempfile.TemporaryDirectory() as folder:
         make_twin(Path(folder), artists=artists, tracks=0, plays=plays)
-        heard = relations.listeners(tables.read(Path(folder)), "artist")
+        heard = relations.listeners(tables.read_catalogue(Path(folder)), "artist")
     binary = (heard > 0).astype(np.float32).tocsr()
 
     def theirs():
@@ -242,7 +242,7 @@ def search(quick):
     import faiss
 
     from undersong.retrieval import approximate
-    from undersong.retrieval.nearest import by_cosine
+    from undersong.retrieval.index import by_cosine
 
     faiss.omp_set_num_threads(1)
     n, width, k = (2_003, 16, 20) if quick else (61_584, 128, 200)

@@ -1,6 +1,6 @@
 """``python -m undersong`` is the command line."""
 
-from undersong.cli import main
+from undersong.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError, DataError
-from undersong.files import replacing
+from undersong.io.files import replacing
 
 FORMAT = 1
 _KEY = "undersong.embeddings"

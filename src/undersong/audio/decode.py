@@ -24,10 +24,18 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.confine import allow_processor, close_standard_streams, confine
 from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
-from undersong.children import GONE, Child, answers, receive, send
+from undersong.sandbox import (
+    GONE,
+    Child,
+    allow_processor,
+    answers,
+    close_standard_streams,
+    confine,
+    receive,
+    send,
+)
 
 SECONDS = 60.0  # of wall time for one file
 START = 300.0  # of wall time to load the audio libraries, which a busy disk may delay
@@ -37,7 +45,7 @@ CHILD = ("-m", "undersong.audio.decode")
 
 
 @dataclass(frozen=True)
-class Heard:
+class Decoded:
     """What is heard of one file.
 
     Parameters
@@ -52,7 +60,7 @@ class Heard:
 
 def decode(
     paths: Iterable[Path], *, workers: int, seconds: float = SECONDS, memory: int = MEMORY
-) -> Iterator[Heard | Undecodable]:
+) -> Iterator[Decoded | Undecodable]:
     """Hear files in the order given, ``workers`` at a time; a failed one gives its reason.
 
     Memory is bounded whatever the number of paths: at most ``AHEAD`` decoded files a worker.
@@ -60,14 +68,14 @@ def decode(
     children = [Decoder(memory=memory, seconds=seconds) for _ in range(workers)]
     free = deque(children)
 
-    def one(path: Path) -> Heard | Undecodable:
+    def one(path: Path) -> Decoded | Undecodable:
         child = free.popleft()
         try:
             return child.decode(path)
         finally:
             free.append(child)
 
-    waiting: deque[Future[Heard | Undecodable]] = deque()
+    waiting: deque[Future[Decoded | Undecodable]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for path in paths:
@@ -96,13 +104,13 @@ class Decoder:
         self._child = Child((*CHILD, str(memory), str(seconds)))
         self.stop = self._child.end
 
-    def decode(self, path: Path) -> Heard | Undecodable:
+    def decode(self, path: Path) -> Decoded | Undecodable:
         """Ask the child for one file; end it if it has not answered in time."""
         process = self._child.process or self._begin()
         late = threading.Event()
         clock = _clock(process, self._seconds, late)
         try:
-            answer: Heard | None = _ask(process, path)
+            answer: Decoded | None = _ask(process, path)
         except Undecodable as error:
             return error
         except GONE:
@@ -142,7 +150,7 @@ def _clock(
     return clock
 
 
-def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Heard:
+def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
     """Send one path and wait for the answer.
 
     Raises
@@ -163,7 +171,7 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Heard:
         if not got:
             raise EOFError
         room = room[got:]
-    return Heard(pictures, float(about["seconds"]))
+    return Decoded(pictures, float(about["seconds"]))
 
 
 def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecodable:

@@ -17,17 +17,17 @@ from typing import IO
 import polars as pl
 
 from undersong.audio import shards
-from undersong.audio.decode import Heard, decode
+from undersong.audio.decode import Decoded, decode
 from undersong.audio.shards import LogMels
 from undersong.audio.waveform import Undecodable
-from undersong.catalogue.tables import Catalogue
+from undersong.catalogue import Catalogue
 from undersong.errors import ArtifactError, DataError
-from undersong.files import replacing
+from undersong.io.files import replacing
 from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
-Hear = Callable[[Iterable[Path]], Iterator[Heard | Undecodable]]
+Hear = Callable[[Iterable[Path]], Iterator[Decoded | Undecodable]]
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
 
@@ -160,11 +160,11 @@ def _analyse(
     sounds = hear(root / x for x in pending["path"])
     number = shards.next_shard(folder)
     for start in range(0, len(pending), SHARD):
-        found: list[Heard | Undecodable] = []
+        found: list[Decoded | Undecodable] = []
         for one in islice(sounds, SHARD):
             found.append(one)
             failed += isinstance(one, Undecodable)
-            seconds += one.seconds if isinstance(one, Heard) else 0
+            seconds += one.seconds if isinstance(one, Decoded) else 0
             done = start + len(found)
             note = _pace(done, seconds, elapsed=time.monotonic() - started)
             progress(STAGE, before + done, total, f"{note}, {failed} failed" if failed else note)

@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from undersong.audio.waveform import Source, Undecodable
+from undersong.audio.waveform import AudioFile, Undecodable
 
 FORMATS = (
     "aac,ac3,aiff,alac,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,loas,matroska,mov,mp3,mpc,mpc8,oma,"
@@ -28,7 +28,7 @@ REMEDY = "get the file again, or convert it to FLAC, OGG, MP3 or WAV"
 
 
 @contextmanager
-def opened(file: BinaryIO) -> Iterator[Source]:
+def opened(file: BinaryIO) -> Iterator[AudioFile]:
     """Open the first sound of a file.
 
     Raises
@@ -49,7 +49,7 @@ def opened(file: BinaryIO) -> Iterator[Source]:
         raise Undecodable(f"no audio that can be decoded ({said})", REMEDY) from error
 
 
-def _source(container: InputContainer, stream: AudioStream) -> Source:
+def _source(container: InputContainer, stream: AudioStream) -> AudioFile:
     if stream.codec_context is None:
         raise Undecodable("sound of a kind that FFmpeg does not decode", REMEDY)
     stream.codec_context.thread_type = "NONE"
@@ -73,7 +73,7 @@ def _source(container: InputContainer, stream: AudioStream) -> Source:
                 break
         return mixed[:end]
 
-    return Source(rate, round(_seconds(container, stream, unit) * rate), mono)
+    return AudioFile(rate, round(_seconds(container, stream, unit) * rate), mono)
 
 
 def _blocks(

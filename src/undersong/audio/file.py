@@ -20,8 +20,8 @@ from undersong.audio.waveform import (
     CHUNKS,
     LOUDNESS,
     RATE,
+    AudioFile,
     Sound,
-    Source,
     Undecodable,
     starts,
 )
@@ -98,7 +98,7 @@ def _regular(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[Source]:
+def _opened(file: BinaryIO) -> Iterator[AudioFile]:
     """Open with libsndfile; what it does not know with FFmpeg, where PyAV is installed."""
     try:
         sound = soundfile.SoundFile(file.fileno(), closefd=False)
@@ -121,7 +121,7 @@ def _opened(file: BinaryIO) -> Iterator[Source]:
         yield source
 
 
-def _source(sound: soundfile.SoundFile) -> Source:
+def _source(sound: soundfile.SoundFile) -> AudioFile:
     if not sound.seekable():
         raise Undecodable("cannot be read in parts", CONVERT)
     weights = np.full(sound.channels, 1 / sound.channels, dtype=np.float32)
@@ -140,10 +140,10 @@ def _source(sound: soundfile.SoundFile) -> Source:
             done += len(block)
         return mixed[:done]
 
-    return Source(sound.samplerate, sound.frames, mono)
+    return AudioFile(sound.samplerate, sound.frames, mono)
 
 
-def _chunks(source: Source, seconds: float) -> list[NDArray[np.float32]]:
+def _chunks(source: AudioFile, seconds: float) -> list[NDArray[np.float32]]:
     """Read the chunks: of a short file all at once, for they touch; of a long one each apart."""
     begin = starts(seconds)
     if seconds <= CHUNKS * CHUNK_SAMPLES / RATE:
@@ -155,7 +155,7 @@ def _chunks(source: Source, seconds: float) -> list[NDArray[np.float32]]:
     return [np.resize(_part(source, int(x), length), CHUNK_SAMPLES) for x in first]
 
 
-def _part(source: Source, first: int, count: int) -> NDArray[np.float32]:
+def _part(source: AudioFile, first: int, count: int) -> NDArray[np.float32]:
     """Read part of a file at ``RATE`` Hz."""
     mono = source.read(first, count)
     if len(mono) < max(count - LOST * source.rate, 1):
@@ -170,7 +170,7 @@ def _part(source: Source, first: int, count: int) -> NDArray[np.float32]:
     return np.asarray(soxr.resample(mono, source.rate, RATE), dtype=np.float32)
 
 
-def _check_header(source: Source) -> None:
+def _check_header(source: AudioFile) -> None:
     if not RATES[0] <= source.rate <= RATES[1]:
         raise Undecodable(f"its header claims a rate of {source.rate} Hz", CONVERT)
     if source.frames / source.rate < SHORTEST:

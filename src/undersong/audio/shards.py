@@ -21,11 +21,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.audio.decode import Heard
+from undersong.audio.decode import Decoded
 from undersong.audio.logmel import BANDS
 from undersong.audio.waveform import FRAMES, Undecodable
 from undersong.errors import ArtifactError
-from undersong.files import read_json, replacing, write_json
+from undersong.io.files import read_json, replacing, write_json
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
 OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks
@@ -127,21 +127,21 @@ def next_shard(folder: Path) -> int:
 
 
 def write_shard(
-    place: Path, files: pl.DataFrame, found: Sequence[Heard | Undecodable], *, run: int
+    place: Path, files: pl.DataFrame, found: Sequence[Decoded | Undecodable], *, run: int
 ) -> None:
     """Write what was found in some files, as ``place.npy`` and ``place.parquet``."""
-    pictures = [x.log_mel for x in found if isinstance(x, Heard)]
+    pictures = [x.log_mel for x in found if isinstance(x, Decoded)]
     if pictures:
         with replacing(place.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
             np.save(file, np.concatenate(pictures), allow_pickle=False)
-    chunks = np.array([len(x.log_mel) if isinstance(x, Heard) else 0 for x in found])
-    failed = [None if isinstance(x, Heard) else x for x in found]
+    chunks = np.array([len(x.log_mel) if isinstance(x, Decoded) else 0 for x in found])
+    failed = [None if isinstance(x, Decoded) else x for x in found]
     table = files.with_columns(
         run=pl.lit(run, dtype=pl.Int64),
         first=pl.Series(np.cumsum(chunks) - chunks, dtype=pl.Int64),
         chunks=pl.Series(chunks, dtype=pl.Int64),
         seconds=pl.Series(
-            [x.seconds if isinstance(x, Heard) else None for x in found], dtype=pl.Float64
+            [x.seconds if isinstance(x, Decoded) else None for x in found], dtype=pl.Float64
         ),
         reason=pl.Series([_plain(x.reason) if x else None for x in failed], dtype=pl.String),
         remedy=pl.Series([x.remedy if x else None for x in failed], dtype=pl.String),

@@ -24,7 +24,7 @@ class Undecodable(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioFile:
     """An open file, whatever reads it.
 
     Parameters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue.faults import ROW, Findings, Sheet, find, shown, whole
+from undersong.catalogue.issues import ROW, Issues, Sheet, find_issues, shown, whole
 from undersong.catalogue.tables import (
     FIELD_TYPES,
     FORMAT,
@@ -24,10 +24,10 @@ from undersong.catalogue.tables import (
     Field,
     Kind,
 )
-from undersong.files import read_json
+from undersong.io.files import read_json
 
 
-def check_catalogue(folder: Path) -> tuple[Findings, ...]:
+def check_catalogue(folder: Path) -> tuple[Issues, ...]:
     """List every fault of a written catalogue.
 
     Raises
@@ -61,7 +61,7 @@ def check_catalogue(folder: Path) -> tuple[Findings, ...]:
     return tuple(findings + _written_features(home, known, about["features"]))
 
 
-def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | None, list[Findings]]:
+def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | None, list[Issues]]:
     """Read one table of a catalogue, or say why it cannot be read."""
     try:
         table = pl.read_parquet(path)
@@ -75,7 +75,7 @@ def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | No
     return Sheet(path.name, table.with_row_index(ROW, offset=1)), []
 
 
-def _written_pairs(home: Path, known: Mapping[str, pl.Series]) -> list[Findings]:
+def _written_pairs(home: Path, known: Mapping[str, pl.Series]) -> list[Issues]:
     relations, findings = _written(home / "relations.parquet", RELATIONS)
     plays, broken = _written(home / "plays.parquet", PLAYS)
     findings += broken
@@ -96,8 +96,8 @@ def _written_pairs(home: Path, known: Mapping[str, pl.Series]) -> list[Findings]
 
 def _written_features(
     home: Path, known: Mapping[str, pl.Series], features: Sequence[tuple[str, Kind]]
-) -> list[Findings]:
-    findings: list[Findings] = []
+) -> list[Issues]:
+    findings: list[Issues] = []
     widths: dict[tuple[str, Kind], int] = {}
     for name, kind in features:
         path = home / "features" / f"{name}.{kind}.parquet"
@@ -115,7 +115,7 @@ def _written_features(
     return findings + width_faults(widths, file="catalogue.json")
 
 
-def empty_table(file: str) -> list[Findings]:
+def empty_table(file: str) -> list[Issues]:
     """Say that a table has no row."""
     return whole(
         file,
@@ -125,13 +125,13 @@ def empty_table(file: str) -> list[Findings]:
     )
 
 
-def id_faults(sheet: Sheet) -> list[Findings]:
+def id_faults(sheet: Sheet) -> list[Issues]:
     """List ids that are empty or stand twice."""
     again = pl.col("id").is_duplicated() & ~pl.col("id").is_first_distinct()
     where = Sheet(
         sheet.file, sheet.rows.with_columns(pl.col(ROW).first().over("id").alias("(first)"))
     )
-    return empty_faults(sheet, "id") + find(
+    return empty_faults(sheet, "id") + find_issues(
         where,
         again & pl.col("id").is_not_null() & (pl.col("id") != ""),
         sort="id given twice",
@@ -140,9 +140,9 @@ def id_faults(sheet: Sheet) -> list[Findings]:
     )
 
 
-def empty_faults(sheet: Sheet, column: str) -> list[Findings]:
+def empty_faults(sheet: Sheet, column: str) -> list[Issues]:
     """List rows without a value where one is needed."""
-    return find(
+    return find_issues(
         sheet,
         pl.col(column).is_null() | (pl.col(column).cast(pl.String) == ""),
         sort=f"empty {column}",
@@ -151,10 +151,10 @@ def empty_faults(sheet: Sheet, column: str) -> list[Findings]:
     )
 
 
-def member_faults(sheet: Sheet, column: str, known: pl.Series, *, kind: Kind) -> list[Findings]:
+def member_faults(sheet: Sheet, column: str, known: pl.Series, *, kind: Kind) -> list[Issues]:
     """List ids that are no item of ``kind``, each with the nearest known one."""
     unknown = ~pl.col(column).is_in(known.unique().implode())
-    return find(
+    return find_issues(
         sheet,
         unknown & pl.col(column).is_not_null() & (pl.col(column) != ""),
         sort=f"unknown {kind}",
@@ -180,9 +180,9 @@ def near(word: str, known: pl.Series) -> str:
     return f"; did you mean {shown(guesses[0])}?" if guesses else ""
 
 
-def split_faults(sheet: Sheet) -> list[Findings]:
+def split_faults(sheet: Sheet) -> list[Issues]:
     """List splits other than train, validation and test."""
-    return find(
+    return find_issues(
         sheet,
         pl.col("split").is_not_null() & ~pl.col("split").is_in(SPLITS),
         sort="unknown split",
@@ -191,9 +191,9 @@ def split_faults(sheet: Sheet) -> list[Findings]:
     )
 
 
-def number_faults(sheet: Sheet, column: str) -> list[Findings]:
+def number_faults(sheet: Sheet, column: str) -> list[Issues]:
     """List numbers that are infinite."""
-    return find(
+    return find_issues(
         sheet,
         pl.col(column).is_infinite() | pl.col(column).is_nan(),
         sort=f"{column} not finite",
@@ -202,14 +202,14 @@ def number_faults(sheet: Sheet, column: str) -> list[Findings]:
     )
 
 
-def play_faults(sheet: Sheet) -> list[Findings]:
+def play_faults(sheet: Sheet) -> list[Issues]:
     """List plays without a user, or whose number is missing, negative or infinite."""
     return (
         empty_faults(sheet, "user")
         + empty_faults(sheet, "item")
         + empty_faults(sheet, "plays")
         + number_faults(sheet, "plays")
-        + find(
+        + find_issues(
             sheet,
             pl.col("plays") < 0,
             sort="negative plays",
@@ -219,10 +219,10 @@ def play_faults(sheet: Sheet) -> list[Findings]:
     )
 
 
-def relation_faults(sheet: Sheet) -> list[Findings]:
+def relation_faults(sheet: Sheet) -> list[Issues]:
     """List relations with an empty end or source, of an item to itself, or of one item only."""
     findings = [x for column in ("a", "b", "source") for x in empty_faults(sheet, column)]
-    findings += find(
+    findings += find_issues(
         sheet,
         pl.col("a") == pl.col("b"),
         sort="relation of an item to itself",
@@ -240,9 +240,9 @@ def relation_faults(sheet: Sheet) -> list[Findings]:
     return findings
 
 
-def order_faults(sheet: Sheet) -> list[Findings]:
+def order_faults(sheet: Sheet) -> list[Issues]:
     """List pairs of a written catalogue that are not a < b, or stand twice for one source."""
-    return find(
+    return find_issues(
         sheet,
         (pl.col("a") > pl.col("b")) | ~pl.struct("a", "b", "source").is_first_distinct(),
         sort="pair out of order or twice",
@@ -251,12 +251,12 @@ def order_faults(sheet: Sheet) -> list[Findings]:
     )
 
 
-def path_faults(sheet: Sheet, root: Path | None) -> list[Findings]:
+def path_faults(sheet: Sheet, root: Path | None) -> list[Issues]:
     """List audio files that do not exist; relative paths begin at ``root``."""
     home = root or Path()
     given = sheet.rows.filter(pl.col("path").is_not_null())
     absent = pl.Series("(absent)", [not (home / x).is_file() for x in given["path"]], pl.Boolean)
-    return find(
+    return find_issues(
         Sheet(sheet.file, given.with_columns(absent)),
         pl.col("(absent)"),
         sort="no such audio file",
@@ -265,10 +265,10 @@ def path_faults(sheet: Sheet, root: Path | None) -> list[Findings]:
     )
 
 
-def vector_faults(sheet: Sheet) -> list[Findings]:
+def vector_faults(sheet: Sheet) -> list[Issues]:
     """List vectors with a value that is no finite number; they are arrays of equal width."""
     finite = pl.col("vector").arr.to_list().list.eval(pl.element().is_finite()).list.all()
-    return find(
+    return find_issues(
         sheet,
         ~finite.fill_null(value=False) | pl.col("vector").is_null(),
         sort="feature not finite",
@@ -277,7 +277,7 @@ def vector_faults(sheet: Sheet) -> list[Findings]:
     )
 
 
-def width_faults(widths: Mapping[tuple[str, Kind], int], *, file: str) -> list[Findings]:
+def width_faults(widths: Mapping[tuple[str, Kind], int], *, file: str) -> list[Issues]:
     """List features whose artist and track vectors differ in width: they are one space."""
     return [
         x
@@ -292,9 +292,9 @@ def width_faults(widths: Mapping[tuple[str, Kind], int], *, file: str) -> list[F
     ]
 
 
-def role_faults(fields: Sequence[Field], *, file: str) -> list[Findings]:
+def role_faults(fields: Sequence[Field], *, file: str) -> list[Issues]:
     """List roles that two fields of one kind hold."""
-    findings: list[Findings] = []
+    findings: list[Issues] = []
     for kind in KINDS:
         for role in ROLES[1:]:
             holders = [x.name for x in fields if x.kind == kind and x.role == role]

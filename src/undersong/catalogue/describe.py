@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import KINDS, Catalogue, Kind
+from undersong.catalogue.tables import KINDS, Catalogue, Kind, Role
 from undersong.errors import DataError, UndersongError
-from undersong.files import replacing
+from undersong.io.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ class _Source:
     withheld: bool = False
 
 
-def describe(catalogue: Catalogue) -> Description:
+def describe_catalogue(catalogue: Catalogue) -> Description:
     """Count what a catalogue holds, for all items and for the long tail."""
     return Description(
         tuple(_describe_kind(catalogue, x) for x in KINDS if len(catalogue.items(x)))
@@ -188,7 +188,7 @@ def _inside(counts: NDArray[np.int64], low: int, high: int | None) -> NDArray[np
     return (counts >= low) & (counts <= (np.inf if high is None else high))
 
 
-def text(description: Description) -> str:
+def description_text(description: Description) -> str:
     """Lay a description out for a terminal, at most 80 columns wide."""
     return "\n\n".join("\n".join(_lines(x)) for x in description.kinds)
 
@@ -237,7 +237,7 @@ def _bar(share: float, width: int) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def plot(description: Description, path: Path) -> None:
+def plot_relations(description: Description, path: Path) -> None:
     """Draw figure 1: (a) relations of each item, ranked; (b) share of items per interval.
 
     Kinds of item without any relation are left out, as there is nothing to rank.
@@ -325,3 +325,20 @@ def _plot_intervals(axes: "Axes", kinds: list[KindDescription]) -> None:
     axes.set_title("(b) share by number of relations", fontsize=10)
     if len(kinds) > 1:
         axes.legend(frameon=False, fontsize=8)
+
+
+def words_about(catalogue: Catalogue, kind: Kind) -> pl.Series:
+    """Main genre and region of each artist, artist of each track; "" where neither is known."""
+    if kind == "track":
+        names = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
+        return pl.Series([names.get(x, "") for x in catalogue.tracks["artist"]], dtype=pl.String)
+    table = catalogue.artists
+    roles: tuple[Role, ...] = ("genre", "region")
+    known = [field for role in roles if (field := catalogue.role(kind, role))]
+    words = [
+        pl.col(x.name).list.first() if x.type == "tags" else pl.col(x.name).cast(pl.String)
+        for x in known
+    ]
+    return table.select(
+        pl.concat_str(pl.repeat("", pl.len()), *words, separator=", ", ignore_nulls=True)
+    )["literal"].str.strip_chars(", ")

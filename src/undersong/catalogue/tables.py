@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from undersong import embeddings
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.files import read_json, replacing, sha256, write_json
+from undersong.io.files import read_json, replacing, sha256, write_json
 
 FORMAT = 1
 EXTRACTED = "audio"
@@ -176,7 +176,7 @@ class Catalogue:
         return int(self.plays.select(pl.len()).collect().item())
 
 
-def write(catalogue: Catalogue, folder: Path) -> None:
+def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
     """Write a catalogue; a crash leaves the old one or the new one, never a mixture."""
     tables = {
         "artists": catalogue.artists,
@@ -227,7 +227,7 @@ def replacing_tables(
     _remove_other_generations(folder, generation)
 
 
-def read(folder: Path) -> Catalogue:
+def read_catalogue(folder: Path) -> Catalogue:
     """Read a catalogue.
 
     Raises

@@ -13,7 +13,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from undersong.audio.decode import Decoder, Heard
+from undersong.audio.decode import Decoded, Decoder
 from undersong.audio.logmel import BANDS
 from undersong.audio.waveform import FRAMES, Undecodable
 from undersong.cluster.connection import failures, processors
@@ -84,14 +84,14 @@ def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Ite
         )
 
 
-def decode_there(paths: Iterable[Path]) -> Iterator[Heard | Undecodable]:
+def decode_there(paths: Iterable[Path]) -> Iterator[Decoded | Undecodable]:
     """Hear files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
     for row in stream(_hear, [str(x) for x in paths], a_task=FILES):
         if row["reason"]:
             yield Undecodable(row["reason"], row["remedy"])
         else:
             sound = np.frombuffer(row["log_mel"], dtype=np.float16)
-            yield Heard(sound.reshape(-1, BANDS, FRAMES), row["seconds"])
+            yield Decoded(sound.reshape(-1, BANDS, FRAMES), row["seconds"])
 
 
 def _hear(paths: Sequence[str]) -> list[Row]:
@@ -107,7 +107,7 @@ def _decoder() -> Decoder:
     return Decoder()
 
 
-def _told(found: Heard | Undecodable) -> Row:
+def _told(found: Decoded | Undecodable) -> Row:
     if isinstance(found, Undecodable):
         return {"log_mel": b"", "seconds": 0.0, "reason": found.reason, "remedy": found.remedy}
     log_mel = found.log_mel.tobytes()

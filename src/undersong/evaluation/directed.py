@@ -14,14 +14,13 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue.tables import rows_of
+from undersong.catalogue import rows_of
 from undersong.errors import ArtifactError
-from undersong.evaluation.judging import Judged
-from undersong.evaluation.methods import Method
+from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.evaluation.ranking import blocks, make_ties, rank
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
-from undersong.evaluation.summaries import summarise
+from undersong.evaluation.scoring import Judged, summarise
+from undersong.evaluation.ties import blocks, make_ties, rank
 
 FILE = "directed.parquet"
 MEANING = (

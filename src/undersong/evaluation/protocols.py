@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.baselines.graph import visible_edges
-from undersong.baselines.untrained import random
-from undersong.catalogue.tables import Catalogue, Kind
+from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError, SettingsError, nearest_known
-from undersong.evaluation.judging import Judged, Pool, Traits, judge, traits
-from undersong.evaluation.methods import Method
-from undersong.evaluation.ranking import make_ties
+from undersong.evaluation.baselines.graph import visible_edges
+from undersong.evaluation.baselines.untrained import random
+from undersong.evaluation.method import Method
 from undersong.evaluation.results import Protocol, Report, Slice
-from undersong.evaluation.summaries import summarise
+from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
+from undersong.evaluation.ties import make_ties
 from undersong.progress import Progress, silent
 from undersong.relations import known
 

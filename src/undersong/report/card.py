@@ -7,7 +7,7 @@ name is read from the run or its catalogue; what is not known is said to be so.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from undersong.catalogue.describe import KindDescription
+from undersong.catalogue import KindDescription
 from undersong.report import markup
 from undersong.report.axes import percent
 from undersong.report.findings import Findings

@@ -9,13 +9,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong import map, search
-from undersong.catalogue import describe, tables
-from undersong.catalogue.describe import KindDescription
-from undersong.catalogue.tables import Catalogue, Kind
+from undersong import model
+from undersong.catalogue import (
+    Catalogue,
+    Kind,
+    KindDescription,
+    describe_catalogue,
+    fingerprint,
+    read_catalogue,
+)
 from undersong.errors import ArtifactError
 from undersong.progress import Progress, silent
-from undersong.retrieval.nearest import Index
+from undersong.retrieval import Index, Query, projection, search
 from undersong.runs import Run
 
 LIST = 10  # answers of each item whose appearances are counted
@@ -88,7 +93,7 @@ def find(
     """
     kind = cast(Kind, run.manifest["kind"])
     items = run.items(kind)
-    index = search.open_index(run, kind)
+    index = model.open_index(run, kind)
     relations = dict(items.select("id", "relations").iter_rows())
     tail = np.array([not relations.get(x, 0) for x in index.embeddings.ids], dtype=bool)
     generator = np.random.default_rng(seed)
@@ -106,14 +111,14 @@ def find(
         samples=_samples(index, items, tail, generator),
         map=_map(run, items, kind, generator),
         catalogue=catalogue,
-        described=describe.describe(catalogue).kinds if catalogue else (),
+        described=describe_catalogue(catalogue).kinds if catalogue else (),
     )
 
 
 def _catalogue(run: Run, folder: Path | None) -> Catalogue | None:
     place = folder or Path(run.manifest["catalogue_folder"])
     try:
-        same = tables.fingerprint(place) == run.manifest["catalogue"]
+        same = fingerprint(place) == run.manifest["catalogue"]
     except ArtifactError:
         if folder:
             raise
@@ -123,7 +128,7 @@ def _catalogue(run: Run, folder: Path | None) -> Catalogue | None:
             f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
             "since; give the right one with --catalogue, or none"
         )
-    return tables.read(place) if same else None
+    return read_catalogue(place) if same else None
 
 
 def _shown(
@@ -139,9 +144,9 @@ def _shown(
     found = {}
     for way, paper in ways.items():
         counts = np.zeros(len(index.embeddings.ids), dtype=np.int64)
-        request = search.Request(k=LIST, paper=paper, library=library)
+        request = Query(k=LIST, paper=paper, library=library)
         done = 0
-        for block in search.retrieve(index, drawn, request=request):
+        for block in search(index, drawn, request=request):
             np.add.at(counts, block.neighbours[block.neighbours >= 0], 1)
             done += len(block.rows)
             progress(f"answers, {way}", done, len(drawn))
@@ -166,7 +171,7 @@ def _samples(
 
 
 def _sample(index: Index, table: pl.DataFrame, row: int) -> Sample:
-    found = next(search.retrieve(index, np.array([row]), request=search.Request(k=ANSWERS)))
+    found = next(search(index, np.array([row]), request=Query(k=ANSWERS)))
     answers = []
     for other, sure in zip(found.neighbours[0], found.confidence[0], strict=True):
         if other >= 0:
@@ -178,12 +183,12 @@ def _sample(index: Index, table: pl.DataFrame, row: int) -> Sample:
 
 
 def _map(run: Run, items: pl.DataFrame, kind: Kind, generator: np.random.Generator) -> Map | None:
-    if not run.has(map.FILE):
+    if not run.has(projection.FILE):
         return None
-    places = pl.read_parquet(run.file(map.FILE)).filter(pl.col("kind") == kind)
+    places = pl.read_parquet(run.file(projection.FILE)).filter(pl.col("kind") == kind)
     places = places.join(items.select("id", "relations"), on="id", how="left")
     if len(places) > POINTS:
         places = places[np.sort(generator.choice(len(places), POINTS, replace=False))]
-    regions = pl.read_parquet(run.file(map.REGIONS_FILE)).rows()
+    regions = pl.read_parquet(run.file(projection.REGIONS_FILE)).rows()
     tail = (places["relations"].fill_null(0) == 0).to_numpy()
     return Map(places.select("x", "y").to_numpy(), tail, tuple(regions))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import RANKED, Protocol, Report
-from undersong.files import replacing
+from undersong.io.files import replacing
 from undersong.progress import Progress, silent
-from undersong.report import card, files, layout, markup, plots
+from undersong.report import card, layout, markup, plots, saved
 from undersong.report.axes import percent
 from undersong.report.findings import ANSWERS, LIST, Findings, Sample, find
 from undersong.report.layout import Table, digits
@@ -39,13 +39,13 @@ def write(
     ArtifactError
         If the run has no report of this training, or the catalogue given is another one.
     """
-    place = files.place(run)
+    place = saved.place(run)
     if place is None:
         raise ArtifactError(
-            f"{run.folder} has no {files.REPORT} of generation {run.generation}; make it with: "
+            f"{run.folder} has no {saved.REPORT} of generation {run.generation}; make it with: "
             f"undersong evaluate {run.folder}"
         )
-    report = files.read(place)
+    report = saved.read(place)
     found = find(run, catalogue_folder=catalogue_folder, seed=seed, progress=progress)
     text = page(run, report, found=found)
     with replacing(path) as temporary:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.files import replacing
-from undersong.retrieval.nearest import Block, by_cosine
+from undersong.io.files import replacing
+from undersong.retrieval.index import TopK, by_cosine
 
 SIZE = 100_000  # items from which on cells are made: there exact search takes some 8 ms a query
 CELLS = 4.0  # cells for each square root of the number of items
@@ -40,7 +40,7 @@ class Approximate:
         *,
         allowed: NDArray[np.bool_],
         k: int,
-    ) -> Block:
+    ) -> TopK:
         """List the k of the items ``allowed``, (n,), nearest to each query.
 
         The fewer items are allowed, the more cells are looked into; where that is a quarter of
@@ -69,7 +69,7 @@ class Approximate:
         if (neighbours < 0).any():
             return by_cosine(embeddings, rows, among=np.flatnonzero(allowed), k=k)
         scores = np.take_along_axis(scores, best, axis=1)
-        return Block(rows, neighbours, scores, np.full_like(scores, np.nan))
+        return TopK(rows, neighbours, scores, np.full_like(scores, np.nan))
 
     def nearest(self, vectors: NDArray[np.float32], *, k: int) -> NDArray[np.int64]:
         """List rows of about the k items nearest to some unit vectors, (q, d) -> (q, k).

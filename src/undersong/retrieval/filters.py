@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.catalogue import Attributes
 from undersong.errors import ArtifactError, DataError, nearest_known
-from undersong.retrieval.facts import Facts
-from undersong.retrieval.request import Request
+from undersong.retrieval.query import Query
 
 NO_FACTS = (
     "this run was trained before filters were known and holds no facts of its items; "
@@ -16,7 +16,7 @@ NO_FACTS = (
 )
 
 
-def check(request: Request, facts: Facts | None) -> None:
+def check(request: Query, facts: Attributes | None) -> None:
     """See that a request can be asked of a run: its facts are there, its words are known.
 
     Raises
@@ -34,7 +34,7 @@ def check(request: Request, facts: Facts | None) -> None:
     _check_words("region", request.regions, facts.regions)
 
 
-def passing(request: Request, facts: Facts) -> NDArray[np.bool_]:
+def passing(request: Query, facts: Attributes) -> NDArray[np.bool_]:
     """Say which of some items may be answers, (n,), for a request that ``check`` let through."""
     filters = [passes.fill_null(False) for _, passes in _filters(request, facts)]
     if not filters:
@@ -42,7 +42,7 @@ def passing(request: Request, facts: Facts) -> NDArray[np.bool_]:
     return facts.table.select(pl.all_horizontal(filters)).to_series().to_numpy().astype(bool)
 
 
-def why_nothing(request: Request, facts: Facts) -> str:
+def why_nothing(request: Query, facts: Attributes) -> str:
     """Say in a sentence how many items each filter leaves on its own."""
     n = len(facts.table)
     filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request, facts)}
@@ -51,7 +51,7 @@ def why_nothing(request: Request, facts: Facts) -> str:
     return f"no item passes all filters (of {n:,} items, by each filter alone: {told})"
 
 
-def _filters(request: Request, facts: Facts) -> Iterator[tuple[str, pl.Expr]]:
+def _filters(request: Query, facts: Attributes) -> Iterator[tuple[str, pl.Expr]]:
     """Each filter of a request: what to call it, and who passes; null where not known."""
     genres = pl.col("genres").list.set_intersection(sorted(request.genres)).list.len()
     decade, percentile = pl.col("decade"), pl.col("percentile")
@@ -70,7 +70,7 @@ def _filters(request: Request, facts: Facts) -> Iterator[tuple[str, pl.Expr]]:
     return ((name, passes) for asked, name, passes in filters if asked)
 
 
-def _among(ids: Iterable[str], facts: Facts) -> pl.Expr:
+def _among(ids: Iterable[str], facts: Attributes) -> pl.Expr:
     """Say which items are of a set. By rows: looking a million ids up in polars is far slower."""
     there = np.zeros(len(facts.table), dtype=bool)
     there[[facts.index[item] for item in ids if item in facts.index]] = True

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from undersong.errors import DataError
 from undersong.progress import Progress, silent
-from undersong.retrieval.nearest import BLOCK, Index
-from undersong.retrieval.order import order
-from undersong.retrieval.request import Request
+from undersong.retrieval.index import BLOCK, Index
+from undersong.retrieval.neighbours import order
+from undersong.retrieval.query import Query
 
 NEAR = 20  # neighbours of each item that a step may lead to
 LEAST = 1e-6  # cost of a step between two items of one vector: no step is free, so none is idle
 
 
 @dataclass(frozen=True)
-class Chain:
+class ItemPath:
     """A way from one item to another.
 
     Parameters
@@ -40,7 +40,7 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.
     """
     vectors, n = index.embeddings.vectors, len(index.embeddings.ids)
     embedded = np.abs(vectors).sum(axis=1) > 0
-    nearest = Request(paper=index.lists is None)
+    nearest = Query(paper=index.lists is None)
     starts, ends, costs = [], [], []
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
@@ -58,9 +58,9 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.
     return one_way.maximum(one_way.T).tocsr()
 
 
-def chain(
+def shortest_path(
     links: scipy.sparse.csr_matrix, start: int, end: int, *, steps: int | None = None
-) -> Chain:
+) -> ItemPath:
     """Find the chain of least cost between two items, of at most so many steps.
 
     Parameters
@@ -119,9 +119,9 @@ def _read_back(
     links: scipy.sparse.csr_matrix,
     *,
     reached: bool,
-) -> Chain:
+) -> ItemPath:
     if not reached:
-        return Chain((), np.zeros(0, dtype=np.float32))
+        return ItemPath((), np.zeros(0, dtype=np.float32))
     rows, at = [end], end
     for origin in reversed(came):
         if origin[at] >= 0:
@@ -129,4 +129,4 @@ def _read_back(
             rows.append(at)
     rows.reverse()
     costs = [links[a, b] for a, b in zip(rows[:-1], rows[1:], strict=True)]
-    return Chain(tuple(rows), 1 - np.array(costs, dtype=np.float32))
+    return ItemPath(tuple(rows), 1 - np.array(costs, dtype=np.float32))

@@ -14,28 +14,31 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from undersong.errors import ArtifactError, DataError, UndersongError, UnknownItem
-from undersong.service import api, page
-from undersong.service.access import ShownToken
-from undersong.service.addresses import address
-from undersong.service.answers import Answers, warm
-from undersong.service.dialects import audiomuse, lastfm, lidarr, listenbrainz, opensubsonic
-from undersong.service.generation import NotHere
-from undersong.service.limits import Limits
+from undersong.runs import FOREIGN, RunReader
+from undersong.service import page, routes
+from undersong.service.dialects import (
+    audiomuse,
+    audioscrobbler,
+    lidarr,
+    listenbrainz_labs,
+    opensubsonic,
+)
 from undersong.service.media import read_media
-from undersong.service.metrics import Log, Numbers, Watch, line, silent
-from undersong.service.replies import json, refusal
-from undersong.service.settings import LOOK_SECONDS, ServiceSettings
-from undersong.shelf import FOREIGN, Shelf
+from undersong.service.middleware import Limits, ShownToken, address
+from undersong.service.monitoring import AccessLog, Log, Numbers, line, silent
+from undersong.service.options import LOOK_SECONDS, ServiceSettings
+from undersong.service.responses import json, refusal
+from undersong.service.snapshot import Snapshot, Unavailable, warm
 
 # Each asks for the token in the way that its clients show it.
-DIALECTS: dict[str, Callable[[Shelf[Answers]], list[Route]]] = {
-    "Last.fm": lastfm.routes,
+DIALECTS: dict[str, Callable[[RunReader[Snapshot]], list[Route]]] = {
+    "Last.fm": audioscrobbler.routes,
     "OpenSubsonic": opensubsonic.routes,
-    "ListenBrainz": listenbrainz.routes,
+    "ListenBrainz": listenbrainz_labs.routes,
     "AudioMuse": audiomuse.routes,
     "Lidarr": lidarr.routes,
 }
-STATUS = {UnknownItem: 404, DataError: 400, NotHere: 501}
+STATUS = {UnknownItem: 404, DataError: 400, Unavailable: 501}
 HEADERS = (
     (
         b"content-security-policy",
@@ -49,7 +52,9 @@ HEADERS = (
 )
 
 
-def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = silent) -> Starlette:
+def make_app(
+    reader: RunReader[Snapshot], settings: ServiceSettings, *, log: Log = silent
+) -> Starlette:
     """Build the service around an open shelf.
 
     Parameters
@@ -73,7 +78,7 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
 
     app = Starlette(
         routes=[
-            *api.routes(reader, media=media),
+            *routes.routes(reader, media=media),
             *(x for make in DIALECTS.values() for x in make(reader)),
             *_state(reader),
             address("/metrics", lambda request: _numbers(numbers)),
@@ -82,12 +87,12 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
         # The first one is the first to see a request.
         middleware=[
             Middleware(
-                Watch,
+                AccessLog,
                 numbers=numbers,
                 generation=lambda: reader.current.generation,
                 log=silent if settings.quiet else log,
             ),
-            Middleware(Strict),
+            Middleware(SecurityHeaders),
             Middleware(Limits, settings=settings),
             Middleware(ShownToken),
         ],
@@ -98,7 +103,7 @@ def make_app(reader: Shelf[Answers], settings: ServiceSettings, *, log: Log = si
     return app
 
 
-def first_line(answers: Answers, address: str) -> str:
+def first_line(answers: Snapshot, address: str) -> str:
     """Say where the service is, with what it answers, and in which dialects."""
     items = " and ".join(f"{len(x.table):,} {kind}s" for kind, x in answers.kinds.items())
     spoken = ", ".join(DIALECTS) or "none"
@@ -109,7 +114,7 @@ def first_line(answers: Answers, address: str) -> str:
     )
 
 
-class Strict:
+class SecurityHeaders:
     """Middleware: headers that forbid a browser what no page of ours needs."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -124,7 +129,7 @@ class Strict:
         await self._app(scope, receive, strict)
 
 
-async def _follow(reader: Shelf[Answers], numbers: Numbers, log: Log) -> None:
+async def _follow(reader: RunReader[Snapshot], numbers: Numbers, log: Log) -> None:
     """Move to what is published, for as long as the service runs."""
     while True:
         answers = reader.current
@@ -145,7 +150,7 @@ async def _follow(reader: Shelf[Answers], numbers: Numbers, log: Log) -> None:
                 log(line(event="refused", error=str(error)))
 
 
-def _state(reader: Shelf[Answers]) -> list[Route]:
+def _state(reader: RunReader[Snapshot]) -> list[Route]:
     """Addresses for whoever watches the process, and who wants to know what may be asked.
 
     They need no token and tell nothing else.
@@ -159,7 +164,7 @@ def _state(reader: Shelf[Answers]) -> list[Route]:
 
     def described(request: Request) -> Response:
         # Imported when first needed: few ask, and it builds the shape of every reply.
-        from undersong.service.description import describe
+        from undersong.service.openapi import describe
 
         return json(describe())
 

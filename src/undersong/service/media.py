@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import tables
+from undersong.catalogue import read_catalogue
 from undersong.errors import DataError
 
 
@@ -45,7 +45,7 @@ def read_media(folder: Path) -> Media:
     ArtifactError
         If the folder holds no catalogue.
     """
-    catalogue = tables.read(folder)
+    catalogue = read_catalogue(folder)
     if catalogue.audio_root is None:
         raise DataError(f"{folder} names no folder of audio files; import it with its audio")
     named = catalogue.tracks.filter(pl.col("path").is_not_null())

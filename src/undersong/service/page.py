@@ -1,17 +1,23 @@
 """The page: files that ship with the package, in memory, and one page for all its addresses."""
 
+import gzip
 import hashlib
 import mimetypes
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+import orjson
+import polars as pl
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from undersong.service.addresses import address
+from undersong.catalogue import Kind
+from undersong.errors import UnknownItem
+from undersong.service.middleware import address
+from undersong.service.snapshot import ItemIndex, Snapshot
 
 INDEX = "index.html"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -64,3 +70,50 @@ def _gather(folder: Traversable, prefix: str, found: dict[str, File]) -> None:
             kind = TYPES.get(ending) or mimetypes.guess_type(entry.name)[0]
             tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
             found[prefix + entry.name] = File(body, kind or "application/octet-stream", tag)
+
+
+DIGITS = 4  # of a place in [-1, 1]: finer than a pixel of any screen
+
+
+def picture(answers: Snapshot, kind: Kind) -> tuple[bytes, bytes]:
+    """Give the map as JSON, plain and compressed by gzip.
+
+    Raises
+    ------
+    UnknownItem
+        If no map was drawn.
+    """
+    if kind not in answers.pictures:
+        hears = answers.hindrance is None
+        content = {"generation": answers.generation, **_content(answers.of(kind)), "hears": hears}
+        plain = orjson.dumps(content)
+        answers.pictures[kind] = plain, gzip.compress(plain, 6, mtime=0)
+    return answers.pictures[kind]
+
+
+def _content(items: ItemIndex) -> dict[str, object]:
+    if items.places is None or items.labels is None:
+        raise UnknownItem("no map was drawn of this run; serve a shelf made by `undersong publish`")
+    main: list[str | None] = [None] * len(items.table)
+    if items.facts is not None:
+        first = items.facts.table["genres"].list.first().to_list()
+        for place, genre in zip(items.place_of_row.tolist(), first, strict=True):
+            main[place] = genre
+    table = items.table.with_columns(genre=pl.Series(main, dtype=pl.String))
+    shown = items.places.join(table, on="id", how="inner", maintain_order="left")
+    genres = sorted(shown["genre"].drop_nulls().unique())
+    number = {genre: at for at, genre in enumerate(genres)}
+    labels = items.labels.select(
+        pl.col("genre").alias("text"), pl.col("x").round(DIGITS), pl.col("y").round(DIGITS)
+    )
+    return {
+        "count": len(shown),
+        "ids": shown["id"].to_list(),
+        "names": shown["name"].to_list(),
+        "x": shown["x"].cast(pl.Float64).round(DIGITS).to_list(),
+        "y": shown["y"].cast(pl.Float64).round(DIGITS).to_list(),
+        "long_tail": (shown["relations"] == 0).cast(pl.Int8).to_list(),
+        "genre": [number.get(x, -1) for x in shown["genre"]],
+        "genres": genres,
+        "labels": labels.with_columns(pl.col("x", "y").cast(pl.Float64).round(DIGITS)).to_dicts(),
+    }

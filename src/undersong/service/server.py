@@ -13,13 +13,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from undersong.errors import DataError
-from undersong.service.settings import (
-    CONNECTIONS,
-    HEAD,
-    HEAD_SECONDS,
-    IDLE_SECONDS,
-    STOP_SECONDS,
-)
+from undersong.service.options import CONNECTIONS, HEAD, HEAD_SECONDS, IDLE_SECONDS, STOP_SECONDS
 
 
 class Impatient(HttpToolsProtocol):

@@ -10,15 +10,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from undersong.additions.embedding import embed_track
 from undersong.audio.decode import decode
 from undersong.audio.waveform import Undecodable
-from undersong.catalogue.tables import Kind
-from undersong.service.answers import Answers, Ranked
-from undersong.service.generation import NotHere
+from undersong.catalogue import Kind
+from undersong.foldin.embed import embed_track
+from undersong.service.questions import Ranked
+from undersong.service.snapshot import Snapshot, Unavailable
 
 
-def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:
+def sounds_like(answers: Snapshot, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:
     """List what sounds most like a file, best first; nothing of the file is kept.
 
     The file is decoded as ``undersong add`` decodes files: in a child process that may write
@@ -32,9 +32,9 @@ def sounds_like(answers: Answers, file: BinaryIO, *, kind: Kind, k: int) -> tupl
         If the file gives no sound.
     """
     if answers.hindrance:
-        raise NotHere(answers.hindrance)
+        raise Unavailable(answers.hindrance)
     if kind not in answers.content:
-        raise NotHere(f"this run knows the sound of no {kind}; ask with an id")
+        raise Unavailable(f"this run knows the sound of no {kind}; ask with an id")
     with tempfile.TemporaryDirectory(prefix="undersong-") as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as copy:

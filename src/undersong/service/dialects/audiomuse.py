@@ -13,14 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval.request import Request as Wish
-from undersong.service.addresses import address
-from undersong.service.answers import Answers, Item, path, similar
-from undersong.service.dialects import meaning
-from undersong.service.dialects.sent import true, whole
-from undersong.service.replies import json
-from undersong.service.searching import suggest
-from undersong.shelf import Shelf
+from undersong.retrieval import Query as Wish
+from undersong.runs import RunReader
+from undersong.service.dialects import vocabulary
+from undersong.service.dialects.vocabulary import true, whole
+from undersong.service.lookup import suggest
+from undersong.service.middleware import address
+from undersong.service.questions import path, similar
+from undersong.service.responses import json
+from undersong.service.snapshot import Item, Snapshot
 
 MOST = 200  # answers
 OF_ONE_ARTIST = 3  # tracks, where duplicates are to be eliminated
@@ -30,10 +31,10 @@ Sent = dict[str, str]
 Line = dict[str, Any]
 
 
-def routes(reader: Shelf[Answers]) -> list[Route]:
+def routes(reader: RunReader[Snapshot]) -> list[Route]:
     """Answer below ``/api`` where AudioMuse does; errors are those of the own API there."""
 
-    def at(name: str, lines: Callable[[Answers, Sent], object]) -> Route:
+    def at(name: str, lines: Callable[[Snapshot, Sent], object]) -> Route:
         def answer(request: Request) -> Response:
             return json(lines(reader.current, dict(request.query_params)))
 
@@ -47,7 +48,7 @@ def routes(reader: Shelf[Answers]) -> list[Route]:
     ]
 
 
-def _tracks(answers: Answers, sent: Sent) -> list[Line]:
+def _tracks(answers: Snapshot, sent: Sent) -> list[Line]:
     n = whole(sent, "n", default=10, most=MOST)
     asked = _track(answers, sent, "item_id") if sent.get("item_id") else _titled(answers, sent)
     facts = answers.of("track").facts is not None
@@ -55,29 +56,31 @@ def _tracks(answers: Answers, sent: Sent) -> list[Line]:
     found = similar(answers, "track", asked.id, Wish(k=n, per_artist=few))
     if not found.answers:
         raise UnknownItem(found.note or f"no track is similar to {asked.name!r}")
-    near = zip(found.answers, meaning.strengths(found), strict=True)
+    near = zip(found.answers, vocabulary.strengths(found), strict=True)
     return [_line(answers, one.item) | {"distance": _distance(score)} for one, score in near]
 
 
-def _artists(answers: Answers, sent: Sent) -> list[Line]:
+def _artists(answers: Snapshot, sent: Sent) -> list[Line]:
     n = whole(sent, "n", default=10, most=MOST)
     given = sent.get("artist_id") or sent.get("artist") or ""
     if not given:
         raise DataError("artist is missing; send its id or its name")
-    asked = meaning.identified(answers, "artist", given) or meaning.named(answers, "artist", given)
+    asked = vocabulary.identified(answers, "artist", given) or vocabulary.named(
+        answers, "artist", given
+    )
     if asked is None:
         raise UnknownItem(f"no artist is {given[:80]!r}")
     found = similar(answers, "artist", asked.id, Wish(k=n))
     if not found.answers:
         raise UnknownItem(found.note or f"nobody is similar to {asked.name!r}")
-    near = list(zip(found.answers, meaning.strengths(found), strict=True))
+    near = list(zip(found.answers, vocabulary.strengths(found), strict=True))
     lines: list[Line] = [
         {"artist": x.item.name, "artist_id": x.item.id, "divergence": _distance(score)}
         for x, score in near
     ]
     if not true(sent, "include_component_matches"):
         return lines
-    songs = meaning.songs(answers, [asked.id, *(x.item.id for x, _ in near)])
+    songs = vocabulary.songs(answers, [asked.id, *(x.item.id for x, _ in near)])
     shown = {
         artist: [{"item_id": x.id, "title": x.name} for x in theirs[:REPRESENTATIVE]]
         for artist, theirs in songs.items()
@@ -91,7 +94,7 @@ def _artists(answers: Answers, sent: Sent) -> list[Line]:
     return lines
 
 
-def _path(answers: Answers, sent: Sent) -> Line:
+def _path(answers: Snapshot, sent: Sent) -> Line:
     most = whole(sent, "max_steps", default=25, most=MOST)
     start, end = (_track(answers, sent, x) for x in ("start_song_id", "end_song_id"))
     if most < 2:
@@ -106,39 +109,39 @@ def _path(answers: Answers, sent: Sent) -> Line:
     }
 
 
-def _search(answers: Answers, sent: Sent) -> list[Line]:
+def _search(answers: Snapshot, sent: Sent) -> list[Line]:
     query = sent.get("query", "").strip()
     if len(query) < SHORTEST or "artist" not in answers.kinds:
         return []
     start = whole(sent, "start", default=0, most=MOST, least=0)
     end = whole(sent, "end", default=20, most=MOST)
     found = suggest(answers, query, kind="artist", limit=end)[start:]
-    songs = meaning.songs(answers, [x.id for x in found])
+    songs = vocabulary.songs(answers, [x.id for x in found])
     return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in found]
 
 
-def _track(answers: Answers, sent: Sent, name: str) -> Item:
+def _track(answers: Snapshot, sent: Sent, name: str) -> Item:
     given = sent.get(name, "")
     if not given:
         raise DataError(f"{name} is missing; send the id of a track")
-    found = meaning.identified(answers, "track", given)
+    found = vocabulary.identified(answers, "track", given)
     if found is None:
         raise UnknownItem(f"no track has the id {given[:80]!r}")
     return found
 
 
-def _titled(answers: Answers, sent: Sent) -> Item:
+def _titled(answers: Snapshot, sent: Sent) -> Item:
     title, artist = sent.get("title", ""), sent.get("artist", "")
     if not title or not artist:
         raise DataError("send item_id, or title and artist")
-    found = meaning.titled(answers, title, artist=artist)
+    found = vocabulary.titled(answers, title, artist=artist)
     if found is None:
         raise UnknownItem(f"no track is {title[:80]!r} by {artist[:80]!r}")
     return found
 
 
-def _line(answers: Answers, track: Item) -> Line:
-    song = meaning.song(answers, track)
+def _line(answers: Snapshot, track: Item) -> Line:
+    song = vocabulary.song(answers, track)
     return {
         "item_id": track.id,
         "title": track.name,

@@ -5,18 +5,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval.request import Request as Wish
-from undersong.service.addresses import address
-from undersong.service.answers import Answers, similar
-from undersong.service.dialects import meaning
-from undersong.service.dialects.sent import whole
-from undersong.service.replies import json
-from undersong.shelf import Shelf
+from undersong.retrieval import Query as Wish
+from undersong.runs import RunReader
+from undersong.service.dialects import vocabulary
+from undersong.service.dialects.vocabulary import whole
+from undersong.service.middleware import address
+from undersong.service.questions import similar
+from undersong.service.responses import json
+from undersong.service.snapshot import Snapshot
 
 MOST = 200  # artists
 
 
-def routes(reader: Shelf[Answers]) -> list[Route]:
+def routes(reader: RunReader[Snapshot]) -> list[Route]:
     """Answer at ``/lidarr/similar?artist=...``: an id, a MusicBrainz id, or a name.
 
     Raises
@@ -30,12 +31,12 @@ def routes(reader: Shelf[Answers]) -> list[Route]:
         given, limit = sent.get("artist", ""), whole(sent, "limit", default=20, most=MOST)
         if not given:
             raise DataError("artist is missing; send its name, its id or its MusicBrainz id")
-        artist = meaning.identified(answers, "artist", given)
-        artist = artist or meaning.named(answers, "artist", given)
+        artist = vocabulary.identified(answers, "artist", given)
+        artist = artist or vocabulary.named(answers, "artist", given)
         if artist is None:
             raise UnknownItem(f"no artist is {given[:80]!r}; search for its name")
         found = similar(answers, "artist", artist.id, Wish(k=MOST)).answers
-        ids = (meaning.mbid(answers, x.item) for x in found)
+        ids = (vocabulary.mbid(answers, x.item) for x in found)
         return json([{"MusicBrainzId": x} for x in ids if x][:limit])
 
     return [address("/lidarr/similar", listed)]

@@ -16,17 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from undersong import __version__
-from undersong.catalogue.tables import Kind
+from undersong.catalogue import Kind
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval.request import Request as Wish
-from undersong.service import replies
-from undersong.service.access import SHOWN, fits
-from undersong.service.addresses import address
-from undersong.service.answers import Answers, Item, path, similar
-from undersong.service.dialects import meaning
-from undersong.service.dialects.markup import xml
-from undersong.service.dialects.sent import parameters, whole
-from undersong.shelf import Shelf
+from undersong.retrieval import Query as Wish
+from undersong.runs import RunReader
+from undersong.service import responses
+from undersong.service.dialects import vocabulary
+from undersong.service.dialects.vocabulary import parameters, whole, xml
+from undersong.service.middleware import SHOWN, address, fits
+from undersong.service.questions import path, similar
+from undersong.service.snapshot import Item, Snapshot
 
 VERSION = "1.16.1"  # of the Subsonic API
 NAMESPACE = "http://subsonic.org/restapi"
@@ -47,7 +46,7 @@ class Refused(Exception):
         self.code = code
 
 
-def routes(reader: Shelf[Answers]) -> list[Route]:
+def routes(reader: RunReader[Snapshot]) -> list[Route]:
     """Answer below ``/rest``."""
 
     async def answer(request: Request) -> Response:
@@ -100,9 +99,9 @@ def _password(given: str) -> str | None:
         return None
 
 
-def _answer(answers: Answers, name: str, sent: Sent) -> Content | None:
+def _answer(answers: Snapshot, name: str, sent: Sent) -> Content | None:
     """Answer one endpoint; None for one that this service or catalogue does not have."""
-    endpoints: dict[str, Callable[[Answers, Sent], Content | None]] = {
+    endpoints: dict[str, Callable[[Snapshot, Sent], Content | None]] = {
         "ping": lambda answers, sent: {},
         "getLicense": lambda answers, sent: {"license": {"valid": True}},
         "getOpenSubsonicExtensions": _extensions,
@@ -119,77 +118,77 @@ def _answer(answers: Answers, name: str, sent: Sent) -> Content | None:
     return endpoints[name](answers, sent) if name in endpoints else None
 
 
-def _extensions(answers: Answers, sent: Sent) -> Content:
+def _extensions(answers: Snapshot, sent: Sent) -> Content:
     names = ["apiKeyAuthentication", "formPost", "topSongsByArtistId"]
     names += [SONIC] if _hears(answers) else []
     return {"openSubsonicExtensions": [{"name": x, "versions": [1]} for x in names]}
 
 
-def _similar_songs(answers: Answers, sent: Sent) -> Content:
+def _similar_songs(answers: Snapshot, sent: Sent) -> Content:
     """Songs like the one, or the album's best known, or of the artist and similar ones."""
     given, count = _id(sent), whole(sent, "count", default=50, most=MOST)
-    artist = meaning.identified(answers, "artist", given)
+    artist = vocabulary.identified(answers, "artist", given)
     if artist is not None:
         return {"similarSongs": {"song": _songs(answers, artist, count)}}
-    track = meaning.identified(answers, "track", given) or meaning.album(answers, given)
+    track = vocabulary.identified(answers, "track", given) or vocabulary.album(answers, given)
     if track is None:
         raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
     found = similar(answers, "track", track.id, Wish(k=count)).answers
     return {"similarSongs": {"song": [_child(answers, x.item) for x in found]}}
 
 
-def _similar_songs2(answers: Answers, sent: Sent) -> Content:
+def _similar_songs2(answers: Snapshot, sent: Sent) -> Content:
     count = whole(sent, "count", default=50, most=MOST)
     return {"similarSongs2": {"song": _songs(answers, _asked(answers, "artist", sent), count)}}
 
 
-def _songs(answers: Answers, artist: Item, count: int) -> list[Content]:
-    return [_child(answers, x) for x in meaning.radio(answers, artist, count=count)]
+def _songs(answers: Snapshot, artist: Item, count: int) -> list[Content]:
+    return [_child(answers, x) for x in vocabulary.radio(answers, artist, count=count)]
 
 
-def _info(answers: Answers, sent: Sent) -> Content:
+def _info(answers: Snapshot, sent: Sent) -> Content:
     """The artist, or the one of a song, and who is similar."""
     given, count = _id(sent), whole(sent, "count", default=20, most=MOST)
-    artist = meaning.identified(answers, "artist", given)
+    artist = vocabulary.identified(answers, "artist", given)
     if artist is None:
-        track = meaning.identified(answers, "track", given) or meaning.album(answers, given)
-        of = meaning.song(answers, track).artist_id if track else None
-        artist = meaning.identified(answers, "artist", of or "")
+        track = vocabulary.identified(answers, "track", given) or vocabulary.album(answers, given)
+        of = vocabulary.song(answers, track).artist_id if track else None
+        artist = vocabulary.identified(answers, "artist", of or "")
     if artist is None:
         raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
     found = similar(answers, "artist", artist.id, Wish(k=count)).answers
     return {
-        **_identity(meaning.mbid(answers, artist)),
+        **_identity(vocabulary.mbid(answers, artist)),
         "similarArtist": [
-            {"id": x.item.id, "name": x.item.name, **_identity(meaning.mbid(answers, x.item))}
+            {"id": x.item.id, "name": x.item.name, **_identity(vocabulary.mbid(answers, x.item))}
             for x in found
         ],
     }
 
 
-def _top_songs(answers: Answers, sent: Sent) -> Content:
+def _top_songs(answers: Snapshot, sent: Sent) -> Content:
     """The best known songs of an artist, by name or by id; of an unknown name none."""
     count = whole(sent, "count", default=50, most=MOST)
     if sent.get("id"):
         artist: Item | None = _asked(answers, "artist", sent)
     elif sent.get("artist"):
-        artist = meaning.named(answers, "artist", sent["artist"])
+        artist = vocabulary.named(answers, "artist", sent["artist"])
     else:
         raise Refused(MISSING, "send artist, the name of one, or id")
-    theirs = meaning.songs(answers, [artist.id])[artist.id] if artist else []
+    theirs = vocabulary.songs(answers, [artist.id])[artist.id] if artist else []
     return {"topSongs": {"song": [_child(answers, x) for x in theirs[:count]]}}
 
 
-def _sonic_similar(answers: Answers, sent: Sent) -> Content | None:
+def _sonic_similar(answers: Snapshot, sent: Sent) -> Content | None:
     if not _hears(answers):
         return None
     count = whole(sent, "count", default=10, most=MOST)
     found = similar(answers, "track", _asked(answers, "track", sent).id, Wish(k=count))
-    matches = zip(found.answers, meaning.strengths(found), strict=True)
+    matches = zip(found.answers, vocabulary.strengths(found), strict=True)
     return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
 
 
-def _sonic_path(answers: Answers, sent: Sent) -> Content | None:
+def _sonic_path(answers: Snapshot, sent: Sent) -> Content | None:
     """A way from one song to another, both ends included; similarity is to the one before."""
     if not _hears(answers):
         return None
@@ -204,14 +203,14 @@ def _sonic_path(answers: Answers, sent: Sent) -> Content | None:
     return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
 
 
-def _hears(answers: Answers) -> bool:
+def _hears(answers: Snapshot) -> bool:
     tracks = answers.kinds.get("track")
     return tracks is not None and tracks.index is not None
 
 
-def _asked(answers: Answers, kind: Kind, sent: Sent, name: str = "id") -> Item:
+def _asked(answers: Snapshot, kind: Kind, sent: Sent, name: str = "id") -> Item:
     given = _id(sent, name)
-    found = meaning.identified(answers, kind, given)
+    found = vocabulary.identified(answers, kind, given)
     if found is None:
         thing = "song" if kind == "track" else kind
         raise Refused(NOT_FOUND, f"no {thing} has the id {given[:80]!r}")
@@ -224,12 +223,12 @@ def _id(sent: Sent, name: str = "id") -> str:
     return sent[name]
 
 
-def _match(answers: Answers, item: Item, similarity: float) -> Content:
+def _match(answers: Snapshot, item: Item, similarity: float) -> Content:
     return {"entry": _child(answers, item), "similarity": similarity}
 
 
-def _child(answers: Answers, track: Item) -> Content:
-    song = meaning.song(answers, track)
+def _child(answers: Snapshot, track: Item) -> Content:
+    song = vocabulary.song(answers, track)
     known = {
         "album": song.album,
         "artist": song.artist,
@@ -258,7 +257,7 @@ def _reply(sent: Sent, word: str, content: Content, *, status: int = 200) -> Res
         "openSubsonic": True,
     }
     if sent.get("f") == "json":
-        return replies.json({"subsonic-response": envelope | content}, status=status)
+        return responses.json({"subsonic-response": envelope | content}, status=status)
     root = Element("subsonic-response", xmlns=NAMESPACE)
     _fill(root, envelope | content)
     return xml(root, status=status)

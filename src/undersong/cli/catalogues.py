@@ -1,0 +1,193 @@
+"""Commands that make a catalogue and look at it: import, check, describe."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from undersong.cli.group import FILE, FOLDER, TRACKS, Group, kind_of
+from undersong.errors import UndersongError
+
+
+@click.group(name="import", cls=Group)
+def import_() -> None:
+    """Make a catalogue from data that you have."""
+
+
+@import_.command()
+@click.argument("mapping", type=FILE)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--data", type=FOLDER, help="Where the tables lie; else beside MAPPING.")
+def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
+    """Make CATALOGUE from CSV or Parquet tables; the TOML file MAPPING says which column is what.
+
+    Refuses data with faults and lists them; nothing is written then.
+
+    \b
+    Example:
+        undersong import tables examples/lieder.toml my/catalogue --data ../shared/data/lieder
+    """
+    from undersong.catalogue import write_catalogue
+    from undersong.importers.tables.conversion import import_tables, text
+
+    made, summary = import_tables(mapping, data=data)
+    write_catalogue(made, catalogue)
+    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+
+
+@import_.command()
+@click.argument("music", type=FOLDER)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
+def folder(music: Path, catalogue: Path, relations: Path | None) -> None:
+    """Make CATALOGUE from the tags of all audio files in the folder MUSIC, or bring it up to date.
+
+    Run it again when you like: only new and changed files are read. What was left out stands in
+    CATALOGUE/failures.csv, with the reason and what to do.
+
+    \b
+    Example:
+        undersong import folder ~/Music my/catalogue
+    """
+    try:
+        from undersong.importers.music.folder import import_folder, text
+    except ModuleNotFoundError as error:
+        raise UndersongError(
+            f"reading tags needs {error.name}; install it with: pip install 'undersong[audio]'"
+        ) from error
+    from undersong.cli.progress_line import ProgressDisplay
+
+    with ProgressDisplay() as progress:
+        summary = import_folder(music, catalogue, relations=relations, progress=progress)
+    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+    if summary.left_out:
+        listed = catalogue / "failures.csv"
+        click.echo(f"{summary.left_out:,} were left out: {listed} says why", err=True)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--data", type=FOLDER, help="Where the tables of a mapping lie; else beside it.")
+def check(path: Path, data: Path | None) -> None:
+    """List every fault of a mapping's tables, or of a catalogue, with its place and remedy.
+
+    \b
+    Example:
+        undersong check mapping.toml
+    """
+    from undersong.catalogue import check_catalogue
+    from undersong.catalogue import issues_text as text
+    from undersong.importers.tables.conversion import check_tables
+
+    found = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
+    click.echo(text(found))
+    if found:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("catalogue", type=FOLDER)
+@click.option("--plot", type=FILE, help="Also draw it: a PNG or SVG file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
+    """Show what a catalogue knows: counts, coverage, relations, the long tail (figure 1).
+
+    \b
+    Example:
+        undersong describe my/catalogue --plot figure-1.png
+    """
+    from undersong.catalogue import (
+        describe_catalogue,
+        description_text,
+        plot_relations,
+        read_catalogue,
+    )
+
+    found = describe_catalogue(read_catalogue(catalogue))
+    click.echo(json.dumps(asdict(found)) if as_json else description_text(found))
+    if plot:
+        plot_relations(found, plot)
+        click.echo(f"drawn in {plot}", err=True)
+
+
+@click.command()
+@click.argument("folders", nargs=-1, type=FOLDER, metavar="CATALOGUE... OUT")
+@click.option(
+    "--conflicts",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="So many contradicting facts keep two of one name apart; 5: the name alone decides.",
+)
+@click.option("--same-users", is_flag=True, help="A user's id means one person in all of them.")
+def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool) -> None:
+    """Make one catalogue OUT of several; the same artist or track of two becomes one.
+
+    By MusicBrainz id, ISRC, then by name, unless region, genre and year contradict. Run it again
+    with more catalogues or changed ones: ids stay, and so does what you corrected.
+
+    \b
+    Example:
+        undersong merge my/library my/listens my/merged
+    """
+    from undersong.errors import DataError
+
+    if len(folders) < 2:
+        raise DataError(
+            f"{len(folders)} folders are given; name the catalogues first and the result last"
+        )
+    *sources, out = folders
+    try:
+        from undersong.linkage.identify import merge_folders, summary
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from error
+
+    merged = merge_folders(sources, out, conflicts=conflicts, same_users=same_users)
+    click.echo(f"{summary(merged)}\ncatalogue written to {out}")
+
+
+@click.command()
+@click.argument("catalogue", type=FOLDER)
+@click.argument("query", required=False)
+@click.option("--same", nargs=2, metavar="A B", help="They are one; at the next merge.")
+@click.option("--different", nargs=2, metavar="A B", help="They are two; at the next merge.")
+@TRACKS
+def identify(
+    catalogue: Path,
+    query: str | None,
+    same: tuple[str, str] | None,
+    different: tuple[str, str] | None,
+    tracks: bool,
+) -> None:
+    """Show who QUERY is in each source of a merged CATALOGUE, or who is in doubt; and correct it.
+
+    QUERY, A and B are ids of the catalogue, or source:id as listed; QUERY may be a name.
+
+    \b
+    Example:
+        undersong identify my/merged "Nirvana"
+        undersong identify my/merged --different library:nirvana listens:nirvana
+    """
+    try:
+        from undersong.linkage import identify as folder
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from error
+
+    kind = kind_of(tracks)
+    for verdict, pair in (("same", same), ("different", different)):
+        if pair:
+            said = folder.correct(catalogue, kind, verdict=verdict, a=pair[0], b=pair[1])
+            a, b = (":".join(x) for x in (said.a, said.b))
+            click.echo(f"{a} and {b} are {verdict} from the next `undersong merge` on")
+    if query:
+        for found in folder.identify(catalogue, kind, query):
+            click.echo(folder.text(found))
+    elif not same and not different:
+        click.echo(folder.doubts_text(catalogue, kind))
+
+
+def _lacking(error: ModuleNotFoundError) -> UndersongError:
+    return UndersongError(
+        f"merging needs {error.name}; install it with: pip install 'undersong[identity]'"
+    )

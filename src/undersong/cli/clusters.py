@@ -1,0 +1,115 @@
+"""Commands that listen: extract."""
+
+from pathlib import Path
+
+import click
+
+from undersong.cli.group import FILE, FOLDER, TRACKS, cluster, kind_of
+
+
+@click.command()
+@click.argument("catalogue", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Where the features go; else CATALOGUE/audio.")
+@click.option("--keep-going", is_flag=True, help="Exit 0 even if some files failed.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes that decode; else one a processor."
+)
+def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | None) -> None:
+    """Analyse the audio files of CATALOGUE once, for every training to come.
+
+    Interrupt it when you like: the same command goes on. Later it analyses only what is new, has
+    changed or had failed. failures.csv beside the features says what is wrong with each file that
+    gave no sound, and what to do.
+
+    \b
+    Example:
+        undersong extract my/catalogue
+    """
+    from undersong.audio import extract as extraction
+    from undersong.catalogue import EXTRACTED, read_catalogue
+    from undersong.cli.progress_line import ProgressDisplay
+
+    folder = out or catalogue / EXTRACTED
+    with cluster() as there, ProgressDisplay() as progress:
+        hear: extraction.Hear | None = None
+        if there:
+            from undersong.cluster.streaming import decode_there as hear
+        found = extraction.extract(
+            read_catalogue(catalogue), folder, workers=workers, hear=hear, progress=progress
+        )
+    click.echo(extraction.text(found, folder))
+    if len(found.failed) and not keep_going:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("catalogue", type=FOLDER)
+@click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
+@click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="0: no limit.")
+@click.option("--threshold", default=1, show_default=True, type=click.IntRange(1))
+@TRACKS
+def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool) -> None:
+    """Write which items of CATALOGUE have many listeners in common (R_U).
+
+    Each item is related to the TOP items with which it shares most listeners, THRESHOLD or more.
+    The columns are a and b, and each pair stands once.
+
+    \b
+    Example:
+        undersong relations my/catalogue --out shared.parquet
+    """
+    import polars as pl
+    from scipy import sparse
+
+    from undersong import relations as related
+    from undersong.catalogue import read_catalogue
+    from undersong.io.files import replacing
+
+    kind, found = kind_of(tracks), read_catalogue(catalogue)
+    plays = related.listeners(found, kind)
+    with cluster() as there:
+        if there:
+            from undersong.cluster.connection import in_order
+
+            pairs = related.shared_listeners(plays, threshold=threshold, top=top, each=in_order)
+        else:
+            pairs = related.shared_listeners(plays, threshold=threshold, top=top)
+    once = sparse.triu(pairs).tocoo()
+    ids = pl.Series(found.ids(kind), dtype=pl.String)
+    with replacing(out) as temporary:
+        pl.DataFrame({"a": ids[once.row], "b": ids[once.col]}).write_parquet(temporary)
+    click.echo(f"{out}: {len(once.row)} pairs of {kind}s")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("catalogue", type=FOLDER)
+@click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
+@TRACKS
+def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
+    """Write E_G of every item of CATALOGUE, as the trained RUN reads it.
+
+    For a catalogue of which only a part was trained on. The columns are id and vector.
+
+    \b
+    Example:
+        undersong embed my/run my/catalogue --tracks --out vectors.parquet
+    """
+    from undersong import runs
+    from undersong.catalogue import EXTRACTED, read_catalogue
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cluster.jobs import embed_catalogue
+
+    opened, found, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)
+    work = catalogue / EXTRACTED
+    with cluster() as there, ProgressDisplay() as progress:
+        if there:
+            from undersong.cluster.streaming import vectors_there
+
+            vectors = embed_catalogue(
+                opened, found, kind, work=work, each=vectors_there, progress=progress
+            )
+        else:
+            vectors = embed_catalogue(opened, found, kind, work=work, progress=progress)
+    vectors.write(out)
+    click.echo(f"{out}: {len(vectors.ids)} {kind}s")

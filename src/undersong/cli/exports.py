@@ -1,0 +1,230 @@
+"""Commands that hand a run to other programs: export and its targets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from undersong.cli.group import FILE, FOLDER, TRACKS, Group, kind_of
+
+if TYPE_CHECKING:
+    from undersong.export.faiss_index import Form as FaissForm
+    from undersong.export.postgres import Form as PostgresForm
+    from undersong.export.rows import Embedding, Rows
+
+EMBEDDING = click.option(
+    "--embedding",
+    default="general",
+    show_default=True,
+    type=click.Choice(["general", "content", "interaction"]),
+    help="Which vectors: E_G, E_C of audio alone, or E_U of plays alone.",
+)
+FORCE = click.option("--force", is_flag=True, help="Replace a file that is no export.")
+
+
+def of_vectors(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what every export of vectors asks for: RUN, OUT and three options."""
+    for decorate in (FORCE, EMBEDDING, TRACKS, _argument("out", FILE), _argument("run", FOLDER)):
+        command = decorate(command)
+    return command
+
+
+def _argument(name: str, kind: click.Path) -> Callable[[Any], Any]:
+    return click.argument(name, type=kind)
+
+
+def _open(run: Path, tracks: bool, embedding: "Embedding") -> "Rows":
+    from undersong import runs
+    from undersong.export.rows import open_rows
+
+    return open_rows(runs.read(run), kind_of(tracks), embedding=embedding)
+
+
+def _say(rows: "Rows", out: Path) -> None:
+    origin = rows.origin
+    click.echo(
+        f"{out}: {rows.count} {origin['kind']}s x {rows.width}, {origin['embedding']} embedding "
+        f"of generation {origin['generation']}"
+    )
+
+
+@click.group(cls=Group)
+def export() -> None:
+    """Hand vectors and answers to other programs. Beside each export a note OUT.json names the
+    generation and the sha256 of each file.
+    """
+
+
+@export.command()
+@of_vectors
+def parquet(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+    """Write one Parquet table: id, name, what is known, vector as a fixed-size list of float32.
+
+    \b
+    Example:
+        undersong export parquet my/run artists.parquet
+    """
+    from undersong.export.flat_files import write_parquet
+
+    rows = _open(run, tracks, embedding)
+    write_parquet(rows, out, force=force)
+    _say(rows, out)
+
+
+@export.command()
+@of_vectors
+def numpy(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+    """Write the vectors as a .npy array, and OUT.items.jsonl with what each row is.
+
+    \b
+    Example:
+        undersong export numpy my/run artists.npy
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.export.flat_files import write_numpy
+
+    rows = _open(run, tracks, embedding)
+    with ProgressDisplay() as progress:
+        write_numpy(rows, out, force=force, progress=progress)
+    _say(rows, out)
+
+
+@export.command()
+@of_vectors
+def csv(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+    """Write a table for spreadsheets and scripts: what is known, and columns v0, v1, ...
+
+    No cell becomes a formula: text that a spreadsheet would calculate has a ' before it. The
+    neighbours as CSV: `undersong export lists`.
+
+    \b
+    Example:
+        undersong export csv my/run artists.csv
+    """
+    from undersong.export.flat_files import write_vectors
+
+    rows = _open(run, tracks, embedding)
+    write_vectors(rows, out, force=force)
+    _say(rows, out)
+
+
+@export.command()
+@of_vectors
+@click.option(
+    "--index",
+    "form",
+    default="flat",
+    show_default=True,
+    type=click.Choice(["flat", "ivf"]),
+    help="Exact, or a few of many lists a query: for a million items.",
+)
+def faiss(
+    run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool, form: "FaissForm"
+) -> None:
+    """Write a faiss index by inner product, and OUT.items.jsonl with the item of each number.
+
+    \b
+    Example:
+        undersong export faiss my/run artists.faiss
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.export.faiss_index import write_faiss
+
+    rows = _open(run, tracks, embedding)
+    with ProgressDisplay() as progress:
+        write_faiss(rows, out, form=form, force=force, progress=progress)
+    _say(rows, out)
+
+
+@export.command()
+@of_vectors
+@click.option(
+    "--index",
+    "form",
+    default="hnsw",
+    show_default=True,
+    type=click.Choice(["hnsw", "ivfflat", "exact", "plain"]),
+    help="Of pgvector; plain: real[] and a function, for a server without pgvector.",
+)
+@click.option("--table", help="Its name; else undersong_artists or undersong_tracks.")
+def pgvector(
+    run: Path,
+    out: Path,
+    tracks: bool,
+    embedding: "Embedding",
+    force: bool,
+    form: "PostgresForm",
+    table: str | None,
+) -> None:
+    """Write a script for psql: a table of items with their vectors, an index, an example query.
+
+    \b
+    Example:
+        undersong export pgvector my/run artists.sql
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.export.postgres import write_sql
+
+    rows = _open(run, tracks, embedding)
+    with ProgressDisplay() as progress:
+        write_sql(rows, out, form=form, table=table, force=force, progress=progress)
+    _say(rows, out)
+
+
+@export.command()
+@of_vectors
+@click.option("--url", help="Also send it to this server, such as http://localhost:6333.")
+@click.option("--alias", help="What readers ask; else undersong_artists or undersong_tracks.")
+def qdrant(
+    run: Path,
+    out: Path,
+    tracks: bool,
+    embedding: "Embedding",
+    force: bool,
+    url: str | None,
+    alias: str | None,
+) -> None:
+    """Write Qdrant points with their payload, one "upsert" request per line; send them with --url.
+
+    Points go to a collection of their own; the alias moves to it when all have arrived. A key is
+    taken from the environment variable QDRANT_API_KEY.
+
+    \b
+    Example:
+        undersong export qdrant my/run artists.jsonl --url http://localhost:6333
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.export.qdrant import send, write_requests
+
+    rows = _open(run, tracks, embedding)
+    name = alias or f"undersong_{rows.origin['kind']}s"
+    with ProgressDisplay() as progress:
+        write_requests(rows, out, force=force, progress=progress)
+        collection = send(out, url, alias=name, progress=progress) if url else None
+    _say(rows, out)
+    if collection:
+        click.echo(f"{name} at {url} is {collection} now")
+
+
+@export.command()
+@click.argument("run", type=FOLDER)
+@click.argument("neighbours", type=FILE)
+@click.argument("out", type=FILE)
+@TRACKS
+@FORCE
+def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> None:
+    """Put names to the table NEIGHBOURS, which `undersong neighbours` wrote.
+
+    OUT ends in .csv, .parquet or .jsonl.
+
+    \b
+    Example:
+        undersong export lists my/run neighbours.parquet neighbours.csv
+    """
+    from undersong import runs
+    from undersong.export.lists import write_lists
+
+    opened = runs.read(run)
+    count = write_lists(opened, neighbours, out, kind=kind_of(tracks), force=force)
+    click.echo(f"{out}: {count} rows, named by generation {opened.generation}")

@@ -1,0 +1,184 @@
+"""Commands that bring new items into a trained run: add, and export onnx."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from undersong.cli.group import FOLDER, TRACKS, kind_of
+from undersong.errors import DataError, UndersongError
+
+if TYPE_CHECKING:
+    from undersong.catalogue import Field
+    from undersong.foldin.add import Addition
+    from undersong.foldin.embed import Beside
+    from undersong.foldin.new_items import NewItem
+    from undersong.importers.music.scan import Failure
+
+FIELD = click.option(
+    "--field", "fields", multiple=True, metavar="NAME=VALUE", help="Any field of the catalogue."
+)
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--artist", help="A new artist by its name; with FILES, whose tracks they are.")
+@click.option("--genre", help="Of the artist: words with commas between.")
+@click.option("--country", help="Of the artist, as the catalogue writes it.")
+@click.option("--year", help="Of the artist.")
+@FIELD
+@TRACKS
+@click.option("--list", "show", is_flag=True, help="List what was added, and whether to retrain.")
+@click.option("--remove", "removed", multiple=True, metavar="ID", help="Take an added item away.")
+@click.option("--again", "repeat", is_flag=True, help="Add what earlier generations had.")
+def add(
+    run: Path,
+    files: tuple[Path, ...],
+    artist: str | None,
+    genre: str | None,
+    country: str | None,
+    year: str | None,
+    fields: tuple[str, ...],
+    tracks: bool,
+    show: bool,
+    removed: tuple[str, ...],
+    repeat: bool,
+) -> None:
+    """Add new tracks and artists to RUN, without training: audio FILES with tags, or tables.
+
+    A table is CSV or Parquet (of artists; with --tracks of tracks), or TOML with [[artist]] and
+    [[track]]. What was added has neighbours and is a neighbour at once. A file that fails is named,
+    the others are added, and the exit code is 1. docs/add.md says more.
+
+    \b
+    Example:
+        undersong add my/run song.mp3
+        undersong add my/run --artist "New Band" --genre "jazz, bebop" --country DE --year 1990
+    """
+    from undersong import runs
+    from undersong.foldin import add as adding
+    from undersong.foldin.embed import Beside
+
+    beside = Beside(runs.read(run))
+    said = _said(beside.known.fields, {"genre": genre, "region": country, "year": year}, fields)
+    failed = False
+    if removed:
+        click.echo(f"{adding.remove(beside, removed)} items removed from {run}")
+    elif repeat:
+        failed = _report(beside, adding.readd(beside))
+    elif files or artist or said:
+        failed = _report(beside, adding.add(beside, _given(beside, files, artist, said, tracks)))
+    elif not show:
+        raise DataError("nothing to add; give audio files, a table, or --artist NAME with --genre")
+    _say_state(beside, listed=show)
+    if failed:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+def onnx(run: Path) -> None:
+    """Write the encoders of RUN as ONNX, so that `undersong add` needs no PyTorch.
+
+    They stand beside the weights of the generation, in the folder onnx; docs/add.md describes them.
+
+    \b
+    Example:
+        undersong export onnx my/run
+    """
+    from undersong import runs
+
+    try:
+        from undersong.export.onnx import export
+    except ModuleNotFoundError as error:
+        raise UndersongError(
+            f"exporting encoders needs {error.name}; pip install 'undersong[train,onnx]'"
+        ) from error
+    click.echo(f"encoders written to {export(runs.read(run))}")
+
+
+def _given(
+    beside: "Beside", files: Sequence[Path], artist: str | None, said: dict[str, str], tracks: bool
+) -> "Iterator[NewItem | Failure]":
+    """All that one call gives: tables first, then the artist by name, then audio files."""
+    from undersong.foldin import new_items
+
+    audio = [x for x in files if x.suffix.lower() not in new_items.TABLES]
+    for table in files:
+        if table not in audio:
+            yield from new_items.of_table(table, kind_of(tracks), beside.known)
+    if artist and (said or not audio):
+        yield new_items.of_words(artist, said, beside.known)
+    elif said:
+        raise DataError(f"{', '.join(sorted(said))} is said of nobody; add --artist NAME")
+    if audio:
+        yield from new_items.of_files(audio, beside.known, artist=artist)
+
+
+def _said(
+    known: "Sequence[Field]", roles: dict[str, str | None], fields: Sequence[str]
+) -> dict[str, str]:
+    """Metadata of the artist by field: each role goes to the field that the catalogue has for it.
+
+    Raises
+    ------
+    DataError
+        If the catalogue has no field for a role, or ``fields`` are not NAME=VALUE.
+    """
+    found = {}
+    for role, value in roles.items():
+        if value is None:
+            continue
+        name = next((x.name for x in known if x.kind == "artist" and x.role == role), None)
+        if name is None:
+            names = [x.name for x in known if x.kind == "artist"]
+            instead = f"use --field with one of {', '.join(names)}" if names else "give audio files"
+            raise DataError(
+                f"the run's catalogue has no field of artists with the role {role!r}; {instead}"
+            )
+        found[name] = value
+    for field in fields:
+        name, equals, value = field.partition("=")
+        if not (equals and value):
+            raise DataError(f"--field {field!r} is not NAME=VALUE, such as --field mood=calm")
+        found[name] = value
+    return found
+
+
+def _report(beside: "Beside", results: "Iterable[Addition | Failure]") -> bool:
+    """Print what became of each item, then a summary; say whether one failed."""
+    from undersong.foldin.add import most_alike
+    from undersong.importers.music.scan import Failure
+
+    counts: Counter[str] = Counter()
+    for one in results:
+        if isinstance(one, Failure):
+            counts["failed"] += 1
+            click.echo(f"{one.file}: {one.reason}; {one.remedy}", err=True)
+            continue
+        counts[one.what] += 1
+        like = most_alike(beside, one)
+        beside_it = f"  like {', '.join(like)}" if like else ""
+        click.echo(f"{one.what:<9}  {one.kind:<6}  {one.id}  {one.name}{beside_it}")
+    said = ", ".join(f"{count} {what}" for what, count in counts.items())
+    click.echo(f"{beside.run.folder}: {said or 'nothing to add'}")
+    return counts["failed"] > 0
+
+
+def _say_state(beside: "Beside", *, listed: bool) -> None:
+    """List what was added, if asked, and say whether a retrain is due."""
+    from undersong.foldin import add as adding
+
+    rows = adding.listed(beside.run)
+    if listed and rows.is_empty():
+        click.echo(
+            f"nothing was added to generation {beside.run.generation} of {beside.run.folder}"
+        )
+    for row in rows.iter_rows(named=True) if listed else ():
+        origin = f"  {row['path']}" if row["path"] else ""
+        click.echo(f"{row['added'][:10]}  {row['kind']:<6}  {row['id']}  {row['name']}{origin}")
+    for reason in adding.due(beside.run):
+        click.echo(f"train again: {reason}", err=True)

@@ -1,0 +1,219 @@
+"""Commands that make a catalogue from what services and collections keep of listening."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from undersong.cli.group import FILE, FOLDER
+from undersong.errors import UndersongError
+
+if TYPE_CHECKING:
+    from undersong.importers.result import Failures, Imported
+
+Found: TypeAlias = "tuple[Imported, Failures]"
+USER = click.Option(["--user"], default="", help="Whose it is; else the file's name says so.")
+MUSIC = click.Option(["--music"], type=FOLDER, help="Where the files lie, if not where it says.")
+CORE = click.Option(["--core"], is_flag=True, help="Leave out tags and genres, which are not CC0.")
+PATH = click.Path(exists=True, path_type=Path)
+
+
+def imports(
+    what: str, *options: click.Option, type: click.Path = PATH
+) -> Callable[[Callable[..., Found]], click.Command]:
+    """Make a command of a function that imports ``what`` into a catalogue and gives what it found.
+
+    Parameters
+    ----------
+    what : name of the argument that is read
+    options : passed on by their names
+    type : of the argument
+    """
+
+    def make(function: Callable[..., Found]) -> click.Command:
+        def run(catalogue: Path, **given: Any) -> None:
+            try:
+                found = function(given.pop(what), catalogue, **given)
+            except ModuleNotFoundError as error:
+                raise UndersongError(
+                    f"this import needs {error.name}; "
+                    "install it with: pip install 'undersong[sources]'"
+                ) from error
+            _show(*found, catalogue)
+
+        read = click.Argument([what], type=type)
+        written = click.Argument(["catalogue"], type=FOLDER)
+        params = [read, written, *options]
+        return click.Command(function.__name__, callback=run, params=params, help=function.__doc__)
+
+    return make
+
+
+@imports("archive")
+def listenbrainz(path: Path, catalogue: Path) -> Found:
+    """Make CATALOGUE from a ListenBrainz dump or your own export.
+
+    ARCHIVE is the .tar.zst (JSON or Spark), the .zip, or a folder either was unpacked to.
+
+    \b
+    Example:
+        undersong import listenbrainz listenbrainz_ann.zip my/catalogue
+    """
+    from undersong.importers.listens.listenbrainz import ORIGIN, listens
+    from undersong.importers.result import import_listens
+
+    return import_listens(listens, path, catalogue, origin=ORIGIN)
+
+
+@imports("history", USER)
+def lastfm(path: Path, catalogue: Path, user: str) -> Found:
+    """Make CATALOGUE from a Last.fm history, as one of many programs saved it.
+
+    HISTORY is a file, or a folder or archive of them, one a user: CSV of several shapes, JSON of
+    lastfmstats and Maloja, Pano Scrobbler's JSON lines, .scrobbler.log, libre.fm, the sets 360K
+    and 1K.
+
+    \b
+    Example:
+        undersong import lastfm scrobbles.csv my/catalogue --user ann
+    """
+    from undersong.importers.listens.lastfm import ORIGIN, listens
+    from undersong.importers.result import import_listens
+
+    return import_listens(partial(listens, user=user), path, catalogue, origin=ORIGIN)
+
+
+@imports("export", USER)
+def spotify(path: Path, catalogue: Path, user: str) -> Found:
+    """Make CATALOGUE from Spotify's extended streaming history.
+
+    EXPORT is the zip that Spotify sends, or the folder it was unpacked to. Skipped streams and
+    those below 30 seconds are no plays.
+
+    \b
+    Example:
+        undersong import spotify my_spotify_data.zip my/catalogue --user ann
+    """
+    from undersong.importers.listens.spotify import ORIGIN, listens
+    from undersong.importers.result import import_listens
+
+    return import_listens(partial(listens, user=user), path, catalogue, origin=ORIGIN)
+
+
+@imports("database", MUSIC, type=FILE)
+def navidrome(path: Path, catalogue: Path, music: Path | None) -> Found:
+    """Make CATALOGUE from the tracks and plays in Navidrome's DATABASE, which is only read.
+
+    \b
+    Example:
+        undersong import navidrome /var/lib/navidrome/navidrome.db my/catalogue
+    """
+    from undersong.importers.players.navidrome import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(partial(read, music=music), path, catalogue)
+
+
+@imports("database", MUSIC, type=FILE)
+def beets(path: Path, catalogue: Path, music: Path | None) -> Found:
+    """Make CATALOGUE from the library DATABASE of beets, which is only read.
+
+    \b
+    Example:
+        undersong import beets ~/.config/beets/library.db my/catalogue
+    """
+    from undersong.importers.players.beets import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(partial(read, music=music), path, catalogue)
+
+
+@imports("dump", CORE)
+def musicbrainz(path: Path, catalogue: Path, core: bool) -> Found:
+    """Make CATALOGUE from the artists of a MusicBrainz JSON dump.
+
+    DUMP is artist.tar.xz, or the folder it was unpacked to; a table artist_gid_redirect in that
+    folder says which ids were merged.
+
+    \b
+    Example:
+        undersong import musicbrainz artist.tar.xz my/catalogue
+    """
+    from undersong.importers.datasets.musicbrainz import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(partial(read, core=core), path, catalogue)
+
+
+@imports("archive")
+def hetrec(path: Path, catalogue: Path) -> Found:
+    """Make CATALOGUE from HetRec 2011's Last.fm-2k, the zip as it comes.
+
+    \b
+    Example:
+        undersong import hetrec hetrec2011-lastfm-2k.zip my/catalogue
+    """
+    from undersong.importers.datasets.hetrec import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(read, path, catalogue)
+
+
+@imports("data")
+def olga(path: Path, catalogue: Path) -> Found:
+    """Make CATALOGUE from OLGA: a folder or archive with artists.csv and relations.csv.
+
+    \b
+    Example:
+        undersong import olga data/olga my/catalogue
+    """
+    from undersong.importers.datasets.olga import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(read, path, catalogue)
+
+
+@imports("data")
+def deezer(path: Path, catalogue: Path) -> Found:
+    """Make CATALOGUE from Deezer's similar artists: deezer_graph.csv and deezer_features.csv.
+
+    \b
+    Example:
+        undersong import deezer similar_artists_ranking/data my/catalogue
+    """
+    from undersong.importers.datasets.deezer import read
+    from undersong.importers.result import import_whole
+
+    return import_whole(read, path, catalogue)
+
+
+@imports("archive")
+def mlhd(path: Path, catalogue: Path) -> Found:
+    """Make CATALOGUE from MLHD+: one archive, a folder of them, or some users' files.
+
+    \b
+    Example:
+        undersong import mlhd mlhdplus-complete-0.tar my/catalogue
+    """
+    from undersong.importers.datasets.mlhd import ORIGIN, listens
+    from undersong.importers.result import import_listens
+
+    return import_listens(listens, path, catalogue, origin=ORIGIN)
+
+
+def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
+    """Say what became of an import."""
+    from undersong.importers.result import text
+
+    click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
+    if failures.count:
+        listed = catalogue / "failures.csv"
+        click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
+
+
+COMMANDS = (
+    *(listenbrainz, lastfm, spotify, navidrome, beets, musicbrainz),
+    *(hetrec, olga, deezer, mlhd),
+)

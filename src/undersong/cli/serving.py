@@ -1,0 +1,193 @@
+"""Commands that hand a run on: publish, rollback, report."""
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from undersong.cli.group import FILE, FOLDER
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("shelf", type=FOLDER)
+def publish(run: Path, shelf: Path) -> None:
+    """Publish RUN on SHELF, the folder that a service reads, and move its readers there at once.
+
+    Checks every file of RUN, draws the map, and then replaces one pointer: readers have the old
+    generation or the new one, never a mixture. The generation before is kept for
+    `undersong rollback`.
+
+    \b
+    Example:
+        undersong publish my/run my/shelf
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.pipeline.publish import publish as make
+    from undersong.pipeline.publish import unlisted
+
+    with ProgressDisplay() as progress:
+        found, new = make(run, shelf, progress=progress)
+    if found.manifest["report"] is None:
+        click.echo(f"without a report: `undersong evaluate {run}` makes one", err=True)
+    for kind in unlisted(found):
+        click.echo(
+            f"of so many {kind}s no answers are stored: each is computed when somebody asks",
+            err=True,
+        )
+    click.echo(
+        f"{shelf}: generation {found.generation} {'published' if new else 'is up to date'}, "
+        f"content {found.content[:12]}"
+    )
+
+
+@click.command()
+@click.argument("shelf", type=FOLDER)
+def rollback(shelf: Path) -> None:
+    """Move the readers of SHELF back to the generation before.
+
+    \b
+    Example:
+        undersong rollback my/shelf
+    """
+    from undersong.pipeline.publish import roll_back
+
+    found = roll_back(shelf)
+    click.echo(f"{shelf}: back at generation {found.generation}, content {found.content[:12]}")
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.argument("out", required=False, type=FILE)
+@click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on, if there.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the samples."
+)
+def report(run: Path, out: Path | None, catalogue: Path | None, seed: int) -> None:
+    """Write one HTML page about RUN: figures, answers of some items, all methods, a model card.
+
+    RUN must have been evaluated. The page, OUT or report.html in RUN, opens without a network. RUN
+    may be a shelf, too; then it also shows the map.
+
+    \b
+    Example:
+        undersong report my/run my-report.html
+    """
+    from undersong import runs
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.report import html
+
+    path = out or run / "report.html"
+    opened = runs.read(run)
+    with ProgressDisplay() as progress:
+        size = html.write(opened, path, catalogue_folder=catalogue, seed=seed, progress=progress)
+    click.echo(f"{path}: {size / 1e6:.1f} MB")
+
+
+if TYPE_CHECKING:
+    from undersong.runs import Run
+    from undersong.service.snapshot import Snapshot
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
+)
+@click.option("--token-file", type=FILE, help="Where the secret token is, or will be made.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    help="Requests a second of one address; 0: any number. Else 20, on loopback any number.",
+)
+@click.option("--media", type=FOLDER, help="Catalogue whose audio files may be played.")
+@click.option("--certificate", type=FILE, help="For TLS: certificates in a PEM file,")
+@click.option("--key", type=FILE, help="and the private key.")
+@click.option("--quiet", is_flag=True, help="No line of log for each request.")
+def serve(
+    folder: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    rate: float | None,
+    media: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    quiet: bool,
+) -> None:
+    """Answer over HTTP with FOLDER, a shelf that was published or a run.
+
+    The first line says where, with what, and in which dialects. A newly published generation is
+    used within a second or two, and nobody waits for it. SIGTERM or Ctrl-C: running requests end.
+
+    On another address than loopback clients must show a token, which is made at the first start
+    and kept in a file that only you can read.
+
+    \b
+    Example:
+        undersong serve my/shelf --port 8765
+    """
+    # polars would keep what it frees, a sixth of all memory; it reads this when it is loaded.
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    from undersong.runs import RunReader
+
+    try:
+        reader = RunReader(folder, opening=_open, readying=_warm)
+        from undersong.service import app, middleware, server
+        from undersong.service.options import RATE, ServiceSettings
+    except ImportError as error:
+        raise click.ClickException(
+            f"the service needs {error.name}; install it with: pip install 'undersong[serve]'"
+        ) from error
+    near = is_loopback(host)
+    if token_file is None and not near:
+        token_file = Path(click.get_app_dir("undersong")) / "token"
+    token = middleware.read_token(token_file) if token_file else None
+    rate = (0.0 if near else RATE) if rate is None else rate
+    made = app.make_app(
+        reader,
+        ServiceSettings(token, rate, media, quiet),
+        log=write_line,
+    )
+    scheme = "https" if certificate else "http"
+    with server.bind(host, port) as listening:
+        place = f"{scheme}://{address(host, listening.getsockname()[1])}"
+        click.echo(app.first_line(reader.current, place))
+        if token:
+            click.echo(f"clients must show the token in {token_file}", err=True)
+        server.run(made, listening, certificate=certificate, key=key)
+
+
+def _open(run: "Run") -> "Snapshot":
+    """Import what answers here, while other threads check the files of the generation."""
+    from undersong.service.snapshot import open_answers
+
+    return open_answers(run)
+
+
+def _warm(answers: "Snapshot") -> None:
+    from undersong.service.snapshot import warm
+
+    warm(answers)
+
+
+def write_line(text: str) -> None:
+    """Write one line of the log; click.echo looks for colours in it, which takes far longer."""
+    sys.stderr.write(f"{text}\n")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only programs of this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def address(host: str, port: int) -> str:
+    """Write host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

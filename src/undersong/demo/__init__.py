@@ -1,1 +1,0 @@
-"""The generated catalogue that a new user tries everything on."""

@@ -1,0 +1,88 @@
+"""Baselines on the known relations, for items that have some: no training."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong.catalogue import Catalogue, Kind
+from undersong.evaluation.method import Method
+from undersong.relations import known
+
+
+def visible_edges(
+    catalogue: Catalogue, kind: Kind, *, parts: NDArray[np.str_], part: str
+) -> sparse.csr_matrix:
+    """Relations that protocol ``linked`` shows, (n, n) bool, symmetric.
+
+    Those between two training items, and between a training item and one of ``part``. A
+    relation between two items that are not for training is never visible.
+    """
+    train = parts == "train"
+    shown = known(catalogue, kind, train | (parts == part)).tocoo()
+    kept = train[shown.row] | train[shown.col]
+    cells = (shown.data[kept], (shown.row[kept], shown.col[kept]))
+    return sparse.csr_matrix(cells, shape=shown.shape, dtype=bool)
+
+
+def personalised_pagerank(
+    edges: sparse.csr_matrix, *, restart: float = 0.3, steps: int = 20
+) -> Method:
+    """Probability that a walk from the query, which starts again at any step, is at an item.
+
+    Parameters
+    ----------
+    edges : (n, n) bool, symmetric
+    restart : probability of going back to the query, in (0, 1)
+    steps : longest walk that counts
+
+    A query without edges has no idea: all its scores are 0.
+    """
+    degree = np.asarray(edges.sum(axis=1)).ravel()
+    spread = (edges.astype(np.float32) @ sparse.diags(1 / np.maximum(degree, 1))).tocsr()
+    spread = spread.astype(np.float32)  # column j holds where a walk goes from j
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        start = np.zeros((edges.shape[0], len(rows)), dtype=np.float32)
+        start[rows, np.arange(len(rows))] = restart
+        walk = start.copy()
+        for _ in range(steps):
+            walk = (1 - restart) * (spread @ walk) + start
+        return np.ascontiguousarray(walk.T)
+
+    return Method("PageRank", scores, sees_edges=True, note=f"personalised, restart {restart:g}")
+
+
+def adamic_adar(edges: sparse.csr_matrix) -> Method:
+    """Sum over the items related to both of 1 / ln(how many relations those have).
+
+    Source
+    ------
+    Adamic and Adar, Friends and neighbors on the Web, Social Networks 25, 2003.
+    """
+    degree = np.asarray(edges.sum(axis=1)).ravel()
+    # A neighbour of two items has two relations, so the log of 1 never weighs anything.
+    weight = np.where(degree > 1, 1 / np.log(np.maximum(degree, 2)), 0).astype(np.float32)
+    links = edges.astype(np.float32).tocsr()
+    weighted = (links @ sparse.diags(weight)).tocsr().astype(np.float32)
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.asarray((weighted[rows] @ links).toarray(), dtype=np.float32)
+        return found
+
+    return Method("Adamic-Adar", scores, sees_edges=True, note="common relations")
+
+
+def common_neighbours(edges: sparse.csr_matrix) -> Method:
+    """Count the items that are related to both.
+
+    Source
+    ------
+    Liben-Nowell and Kleinberg, The Link Prediction Problem for Social Networks, CIKM 2003.
+    """
+    links = edges.astype(np.float32).tocsr()
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.asarray((links[rows] @ links).toarray(), dtype=np.float32)
+        return found
+
+    return Method("common neighbours", scores, sees_edges=True, note="items related to both")

@@ -1,0 +1,227 @@
+"""A trained run beside what it has to beat: random, the baselines, the paper's simpler models."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong import relations
+from undersong.catalogue import Catalogue, Kind, fingerprint, read_catalogue
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError
+from undersong.evaluation.baselines.collaborative import als, co_listening
+from undersong.evaluation.baselines.graph import (
+    adamic_adar,
+    common_neighbours,
+    personalised_pagerank,
+    visible_edges,
+)
+from undersong.evaluation.baselines.network import NetworkSettings, mlp
+from undersong.evaluation.baselines.untrained import concatenation, popularity, random, tags
+from undersong.evaluation.directed import judge_directed, read_directed
+from undersong.evaluation.method import Method, Scorer, from_embeddings
+from undersong.evaluation.protocols import EvaluationSettings, evaluate
+from undersong.evaluation.results import RANKED, Report
+from undersong.features import KNOWN_OF_EACH, Modality, read_sources
+from undersong.foldin.added import read_encoders
+from undersong.progress import Progress, silent
+from undersong.ranking import ranker as ranker_file
+from undersong.ranking.context import RankingContext
+from undersong.ranking.ranker import Ranker, scorer
+from undersong.runs import Run
+
+DIALS = (0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
+MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
+NOTES = {
+    "GRM": "E_G, cosine alone",
+    "CbRM": "E_C, audio or features alone",
+    "UiRM": "E_U, listening alone",
+}
+
+UNTRAINED = "E_G as it begins, its sources side by side: no relation between {kind}s is known"
+
+
+def compare(
+    run: Run,
+    *,
+    part: str,
+    catalogue_folder: Path | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    progress: Progress = silent,
+) -> Report:
+    """Judge a run's embeddings and every baseline that its catalogue allows.
+
+    Parameters
+    ----------
+    part : "test" or "validation"
+    catalogue_folder : by default the catalogue that the run was trained on, where it was then
+
+    Raises
+    ------
+    ArtifactError
+        If the catalogue is not the one that the run was trained on.
+    """
+    folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
+    if fingerprint(folder) != run.manifest["catalogue"]:
+        raise ArtifactError(
+            f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
+            "since; train again, or give the right one with --catalogue"
+        )
+    catalogue = read_catalogue(folder)
+    kind = cast(Kind, run.manifest["kind"])
+    parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
+    methods = [
+        random(len(parts), seed=settings.seed),
+        *learned(catalogue, run, kind=kind, parts=parts, part=part),
+        *baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress),
+    ]
+    found = evaluate(
+        catalogue,
+        kind,
+        parts=parts,
+        methods=methods,
+        part=part,
+        reference="GRM",
+        settings=settings,
+        progress=progress,
+    )
+    pointing = read_directed(folder, catalogue.ids(kind)) if kind == "artist" else None
+    if pointing is not None:
+        directed = judge_directed(
+            methods,
+            pointing,
+            kind=kind,
+            parts=parts,
+            part=part,
+            reference=found.reference,
+            settings=settings,
+        )
+        found = replace(found, protocols=(*found.protocols, directed))
+    return replace(found, content=run.trained["content"])
+
+
+def learned(
+    catalogue: Catalogue, run: Run, *, kind: Kind, parts: NDArray[np.str_], part: str
+) -> list[Method]:
+    """What a run learned, the best first: its answers, GRM, and the simpler models that feed it."""
+    ids = catalogue.ids(kind)
+    trained = run.manifest["training"].get("general")
+    notes = NOTES if trained else {**NOTES, "GRM": UNTRAINED.format(kind=kind)}
+    models = [
+        from_embeddings(model, run.embeddings(kind, name), ids, note=notes[model])
+        for model in MODELS
+        if run.has_embeddings(kind, name := embedding_of(run, kind, model))
+    ]
+    if not run.has("weights/ranking.safetensors"):
+        return models
+    judged = RankingContext(
+        vectors=run.embeddings(kind, "judged").align(ids)[0],
+        sources=sources_of(run, catalogue, kind),
+        relations=relations.known(catalogue, kind, parts == "train"),
+    )
+    shown = judged.seeing(visible_edges(catalogue, kind, parts=parts, part=part))
+    ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
+    dialled = [
+        _ranked(
+            f"{RANKED}, long tail {dial:g}",
+            ranker,
+            judged,
+            note=f"--long-tail {dial:g}",
+            long_tail=dial,
+        )
+        for dial in DIALS
+    ]
+    return [
+        _ranked(RANKED, ranker, judged, note="the default answers: E_G and evidence around it"),
+        *dialled,
+        *models,
+        _ranked(
+            f"{RANKED}, with edges", ranker, shown, note="and the query's own", sees_edges=True
+        ),
+    ]
+
+
+def embedding_of(run: Run, kind: Kind, model: str) -> str:
+    """Name the embedding that may be judged: GRM's must not have seen what it is asked for.
+
+    Runs of older versions hold no other E_G than that.
+    """
+    name = MODELS[model]
+    return name if name != "judged" or run.has_embeddings(kind, name) else "general"
+
+
+def _ranked(
+    name: str,
+    ranker: Ranker,
+    evidence: RankingContext,
+    *,
+    note: str,
+    sees_edges: bool = False,
+    long_tail: float = 0.0,
+) -> Method:
+    def among(pool: NDArray[np.int64]) -> Scorer:
+        return scorer(ranker, evidence, pool=pool, long_tail=long_tail)
+
+    everything = np.arange(len(evidence.vectors))
+    return Method(name, among(everything), sees_edges=sees_edges, note=note, among=among)
+
+
+def baselines(
+    catalogue: Catalogue,
+    run: Run,
+    *,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    part: str,
+    network: NetworkSettings = NetworkSettings(),
+    progress: Progress = silent,
+) -> list[Method]:
+    """Every baseline for which the catalogue has the data; those without are left out.
+
+    The network learns from the very sources, relations and validation items that GRM had.
+    """
+    train = parts == "train"
+    sources = sources_of(run, catalogue, kind)
+    linked = len(catalogue.pairs(kind)) > 0
+    edges = visible_edges(catalogue, kind, parts=parts, part=part)
+    seed = int(run.manifest["settings"]["run"]["seed"])
+    plays = relations.listeners(catalogue, kind)
+    words = any(x.type != "number" and not x.withheld for x in catalogue.fields_of(kind))
+
+    def trained_network() -> Method:
+        queries, truth = relations.held_out(catalogue, kind, parts)
+        return mlp(
+            sources,
+            relations.known(catalogue, kind, train),
+            queries=queries,
+            truth=truth,
+            seed=seed,
+            settings=network,
+            progress=progress,
+        )
+
+    made: list[tuple[bool, Callable[[], Method]]] = [
+        (True, lambda: popularity(catalogue, kind, train=train)),
+        (words, lambda: tags(catalogue, kind)),
+        (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
+        (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),
+        (True, lambda: concatenation(sources)),
+        (linked, trained_network),
+        (linked, lambda: personalised_pagerank(edges)),
+        (linked, lambda: adamic_adar(edges)),
+        (linked, lambda: common_neighbours(edges)),
+    ]
+    return [make() for possible, make in made if possible]
+
+
+def sources_of(run: Run, catalogue: Catalogue, kind: Kind) -> tuple[Modality, ...]:
+    """Read what the GRM of a run reads of its items."""
+    embeddings: dict[tuple[Kind, str], Embeddings] = {
+        (kind, name): run.embeddings(kind, name)
+        for name in KNOWN_OF_EACH
+        if run.has_embeddings(kind, name)
+    }
+    return read_sources(catalogue, kind, read_encoders(run), embeddings)

@@ -1,0 +1,319 @@
+"""One method before one set of questions: a number per query, nothing averaged yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong import metrics
+from undersong.catalogue import Catalogue, Kind, linked
+from undersong.errors import ArtifactError
+from undersong.evaluation import bootstrap
+from undersong.evaluation.baselines.untrained import item_popularity, word_matrix
+from undersong.evaluation.method import Method
+from undersong.evaluation.results import Interval, Number
+from undersong.evaluation.ties import Ties, blocks, rank
+from undersong.relations import META_ROLES, codes, meta_codes
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Who asks whom.
+
+    Parameters
+    ----------
+    queries, candidates : (q,) and (c,) rows of the n items, ascending
+    groups : (n,) int; a candidate of the query's own group is none (see ``ranking.rank``)
+    truth : (n, n) bool, what counts as right
+    """
+
+    queries: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    truth: sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What answers are judged by when no relation is known.
+
+    Parameters
+    ----------
+    fields, withheld : names of the metadata fields behind ``codes`` and ``words``
+    codes : (n, fields) int, -1 where missing
+    words : for each withheld field who has which word, (n, vocabulary)
+    long_tail : (n,) bool, items without any relation in the catalogue
+    percentile : (n,) share of items that are less popular
+    measure : by what popularity is measured
+    """
+
+    fields: tuple[str, ...]
+    withheld: tuple[str, ...]
+    codes: NDArray[np.int32]
+    words: Sequence[sparse.csr_matrix]
+    long_tail: NDArray[np.bool_]
+    percentile: NDArray[np.float64]
+    measure: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A number made of all answers together, and its values without one group of queries."""
+
+    value: float
+    left_out: NDArray[np.float64]  # (groups,)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one method got in one pool.
+
+    Parameters
+    ----------
+    accuracy : metric -> (q,), NaN for a query without a relevant candidate
+    answers : metric -> (q,), known for every query
+    whole : metric -> a number of all answers together
+    """
+
+    accuracy: Mapping[str, NDArray[np.float64]]
+    answers: Mapping[str, NDArray[np.float64]]
+    whole: Mapping[str, Whole]
+
+
+def traits(catalogue: Catalogue, kind: Kind, *, train: NDArray[np.bool_]) -> Traits:
+    """Read from the catalogue what answers are judged by, whatever the models read.
+
+    Numbers are cut in fifths whose borders come from the items in ``train``, (n,) bool.
+    """
+    table = catalogue.items(kind)
+    withheld = [f for f in catalogue.fields_of(kind) if f.withheld]
+    words = [
+        _fifths(codes(table, f, train)) if f.type == "number" else word_matrix(table[f.name])
+        for f in withheld
+    ]
+    popularity, measure = item_popularity(catalogue, kind, train=train)
+    roles = [f.name for role in META_ROLES if (f := catalogue.role(kind, role))]
+    return Traits(
+        fields=tuple(roles),
+        withheld=tuple(f.name for f in withheld),
+        codes=meta_codes(catalogue, kind, train),
+        words=words,
+        long_tail=~linked(catalogue, kind),
+        percentile=metrics.percentiles(popularity),
+        measure=measure,
+    )
+
+
+def judge(
+    method: Method,
+    pool: Pool,
+    *,
+    traits: Traits,
+    ties: Ties,
+    k: int,
+    block: int,
+    hub_queries: NDArray[np.int64],
+    seed: int,
+) -> Judged:
+    """Ask a method all questions of a pool.
+
+    Parameters
+    ----------
+    hub_queries : rows of the items that ask for the k-occurrence of each candidate
+
+    Raises
+    ------
+    ArtifactError
+        If the method scores with NaN or in another shape, with its name.
+    """
+    top, ranks = _ask(method, pool, pool.queries, ties=ties, k=k, block=block)
+    group = bootstrap.groups(len(pool.queries), seed=seed)
+    shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
+    whole = _whole(top, pool.candidates, shown, group)
+    if np.array_equal(hub_queries, pool.queries):
+        near = top
+    else:
+        near, _ = _ask(method, pool, hub_queries, ties=ties, k=k, block=block, answers=False)
+    hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
+    whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
+    return Judged(metrics.accuracy(ranks, k=k), _answers(pool.queries, top, traits, k), whole)
+
+
+def _ask(
+    method: Method,
+    pool: Pool,
+    rows: NDArray[np.int64],
+    *,
+    ties: Ties,
+    k: int,
+    block: int,
+    answers: bool = True,
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Best k candidates of each row, (q, k), and ranks of its relevant ones."""
+    top = np.empty((len(rows), k), dtype=np.int64)
+    ranks: list[NDArray[np.int64]] = []
+    done = 0
+    scores = method.among(pool.candidates) if method.among else method.scores
+    for some in blocks(rows, n=len(pool.groups), block=block):
+        try:
+            found = rank(
+                scores(some),
+                some,
+                candidates=pool.candidates,
+                groups=pool.groups,
+                relevant=pool.truth if answers else None,
+                ties=ties,
+                k=k,
+            )
+        except ArtifactError as error:
+            raise ArtifactError(f"method {method.name!r}: {error}") from error
+        top[done : done + len(some)] = found.top
+        ranks += found.ranks
+        done += len(some)
+    return top, ranks
+
+
+def _answers(
+    rows: NDArray[np.int64], top: NDArray[np.int64], traits: Traits, k: int
+) -> dict[str, NDArray[np.float64]]:
+    """Metrics of the short list that need no relation, each (q,)."""
+    found: dict[str, NDArray[np.float64]] = {}
+    if traits.fields:
+        shared, strict = metrics.consistency(traits.codes, rows, top)
+        found |= {f"consistent@{k}": shared, f"strict_consistent@{k}": strict}
+    if traits.withheld:
+        found[f"withheld_consistent@{k}"] = metrics.overlap(traits.words, rows, top)
+    found["long-tail share"] = metrics.mean_of_answers(traits.long_tail.astype(np.float64), top)
+    found["popularity"] = metrics.mean_of_answers(traits.percentile, top)
+    return found
+
+
+def _whole(
+    top: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+    measures: Mapping[str, Callable[[NDArray[np.int64]], float]],
+    group: NDArray[np.int64],
+) -> dict[str, Whole]:
+    """Measure how often each candidate is an answer, with all queries and without some."""
+    n = int(candidates.max()) + 1
+
+    def measure(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        counts = metrics.occurrences(top[kept], candidates, n=n)
+        return np.array([function(counts) for function in measures.values()])
+
+    values = measure(np.ones(len(top), dtype=bool))
+    left_out = bootstrap.jackknife(measure, group)
+    return {
+        name: Whole(float(values[place]), left_out[:, place]) for place, name in enumerate(measures)
+    }
+
+
+def _fifths(column: NDArray[np.int32]) -> sparse.csr_matrix:
+    """One word an item: the fifth that its number is in."""
+    known = np.flatnonzero(column >= 0)
+    shape = (len(column), int(column.max(initial=0)) + 1)
+    cells = (np.ones(len(known), dtype=np.float32), (known, column[known]))
+    return sparse.csr_matrix(cells, shape=shape)
+
+
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def summarise(
+    judged: Mapping[str, Judged],
+    *,
+    reference: str,
+    asking: NDArray[np.bool_],
+    answerable: NDArray[np.bool_],
+    whole: bool,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, Number]]:
+    """Summarise what methods got on some queries: method -> metric -> number.
+
+    Parameters
+    ----------
+    judged : all in the same pool
+    reference : method that differences are taken to, paired; it need not take part
+    asking : (q,) bool, queries to average over
+    answerable : (q,) bool, those of them to average accuracy over
+    whole : whether to give the numbers made of all answers together, too
+    """
+    found: dict[str, dict[str, Number]] = {name: {} for name in judged}
+    accuracy = {name: one.accuracy for name, one in judged.items()}
+    answers = {name: one.answers for name, one in judged.items()}
+    for values, mask in ((accuracy, answerable), (answers, asking)):
+        if mask.any():
+            means = _means(values, mask, reference=reference, resamples=resamples, seed=seed)
+            for name, numbers in means.items():
+                found[name] |= numbers
+    if whole:
+        for name, one in judged.items():
+            other = judged.get(reference) if name != reference else None
+            found[name] |= _wholes(one, other)
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def _means(
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    mask: NDArray[np.bool_],
+    *,
+    reference: str,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, Number]]:
+    """Means over queries, with one bootstrap that all methods share."""
+    methods, names = list(values), list(next(iter(values.values())))
+    table = np.stack([[values[m][x][mask] for x in names] for m in methods])  # (m, x, q)
+    q = table.shape[2]
+    drawn = bootstrap.bootstrap(table.reshape(-1, q).T, resamples=resamples, seed=seed)
+    drawn = drawn.reshape(-1, len(methods), len(names))  # (r, m, x)
+    means, bounds = table.mean(axis=2), _bounds(drawn, q)
+    place = methods.index(reference) if reference in methods else None
+    above, above_bounds = means, bounds
+    if place is not None:
+        above, above_bounds = means - means[place], _bounds(drawn - drawn[:, [place]], q)
+    return {
+        method: {
+            name: Number(
+                _interval(means, bounds, (m, x)),
+                _interval(above, above_bounds, (m, x)) if place not in (None, m) else None,
+            )
+            for x, name in enumerate(names)
+        }
+        for m, method in enumerate(methods)
+    }
+
+
+def _bounds(drawn: NDArray[np.float64], q: int) -> Bounds | None:
+    """Bounds of 95 %; a single query tells nothing of others."""
+    return bootstrap.percentile_interval(drawn) if q > 1 else None
+
+
+def _interval(
+    values: NDArray[np.float64], bounds: Bounds | None, cell: tuple[int, int]
+) -> Interval:
+    if bounds is None:
+        return Interval(float(values[cell]))
+    return Interval(float(values[cell]), float(bounds[0][cell]), float(bounds[1][cell]))
+
+
+def _wholes(one: Judged, reference: Judged | None) -> dict[str, Number]:
+    """Numbers made of all answers together, with a jackknife that all methods share."""
+    found = {}
+    for name, whole in one.whole.items():
+        difference = None
+        if reference is not None:
+            other = reference.whole[name]
+            apart = _error(whole.left_out - other.left_out)
+            value, margin = whole.value - other.value, bootstrap.NORMAL * apart
+            difference = Interval(value, value - margin, value + margin)
+        bounds = bootstrap.around(name, whole.value, _error(whole.left_out))
+        found[name] = Number(Interval(whole.value, *bounds), difference)
+    return found
+
+
+def _error(left_out: NDArray[np.float64]) -> float:
+    return float(bootstrap.standard_error(left_out))

@@ -1,0 +1,324 @@
+"""What reasons are told from, kept with the run so that no catalogue is needed.
+
+RUN/generations/N/reasons/items.parquet, one row an item of the run's kind, as in the catalogue:
+
+    id         str
+    sources    list of str, the groups of sources that say something of it
+    tags       list of str, lower case, of every category and tag field with words that models read
+    listeners  list of int, numbers of the users who played it, ascending
+    related    list of int, rows of its known relations, ascending
+    said_by    list of str, who says so of each of these, such as "editors, fans"
+    tracks     list of str, ids of the tracks of an artist that have an E_C
+
+RUN/generations/N/reasons/without.npy, (n, g, d) float16: E_G of the n items that have one, in the
+order of the embedding, had nobody said anything of group g; zeros where nothing would be left.
+
+RUN/generations/N/reasons/first.npy, where an order was learned: the effects behind the first
+answers of every item (``undersong.explanation.attribution``).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.catalogue import Catalogue, Field, Kind, numbered, rows_of
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError, DataError
+from undersong.features import Modality
+from undersong.io.files import replacing
+from undersong.runs import Run
+
+ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
+FORMAT = 1
+AUDIO, LISTENERS, TAGS = "audio", "listeners", "genres and tags"
+RELATIONS = "relations"
+OF_THEMSELVES = (AUDIO, LISTENERS, TAGS, RELATIONS)  # no field is mistaken for one of these
+BLOCK = 32_768  # items whose relations are listed at a time
+UNNAMED = "a source without a name"
+_KEY = "undersong.reasons"
+_LISTS = ("sources", "tags", "listeners", "related", "said_by", "tracks")
+
+
+@dataclass(frozen=True)
+class SharedThings:
+    """One list an item, end to end: ``values[starts[row] : starts[row + 1]]``."""
+
+    starts: NDArray[np.int64]
+    values: NDArray[Any]
+
+    def of(self, row: int) -> NDArray[Any]:
+        """Give the list of one item."""
+        return self.values[self.starts[row] : self.starts[row + 1]]
+
+    def length(self, row: int) -> int:
+        """Say how long the list of one item is."""
+        return int(self.starts[row + 1] - self.starts[row])
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of n items, and of the embedding what remains without each source.
+
+    Parameters
+    ----------
+    groups : names of the g groups of sources, with the sources in each
+    without : (e, g, d) float16 in the file, read where it is needed
+    table : (n,) rows as in the module's docstring
+    tracks : E_C of tracks; None where nothing was heard
+    names : (n,) what people call each item
+    titles : the same of each track
+    first : what ``explaining.first`` computed; None without a learned order
+    """
+
+    groups: dict[str, tuple[str, ...]]
+    without: NDArray[np.float16]
+    table: pl.DataFrame
+    tracks: Embeddings | None
+    names: tuple[str, ...]
+    titles: dict[str, str]
+    first: NDArray[np.void] | None = None
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Id of each row."""
+        return tuple(self.table["id"])
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Row of each id."""
+        return {item: row for row, item in enumerate(self.ids)}
+
+    @cached_property
+    def known_of(self) -> NDArray[np.bool_]:
+        """Say which groups tell something of each item, (n, g)."""
+        columns = [self.table["sources"].list.contains(name).to_numpy() for name in self.groups]
+        return np.stack(columns, axis=1)
+
+    @cached_property
+    def place(self) -> NDArray[np.int64]:
+        """Row in ``without`` of each item, (n,); -1 for those without E_G."""
+        embedded = self.known_of.any(axis=1)
+        return np.where(embedded, np.cumsum(embedded) - 1, -1)
+
+    def told(self, a: int, b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Say which groups tell something of either item of p pairs of rows, (p, g)."""
+        return np.asarray(self.known_of[a] | self.known_of[b])
+
+    def compare(
+        self, a: int, b: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Cosines of p pairs without each group, (p, g), and who has no E_G left, (p, g, 2)."""
+        rows = self.place[np.append(b, a)]
+        left = np.zeros((len(rows), *self.without.shape[1:]), dtype=np.float32)
+        left[rows >= 0] = self.without[rows[rows >= 0]]
+        gone = np.all(left == 0, axis=2)
+        bare = np.stack([np.broadcast_to(gone[-1], gone[:-1].shape), gone[:-1]], axis=2)
+        return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
+
+    @cached_property
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the groups that tell something of each item."""
+        return tuple(tuple(x) for x in self.table["sources"].to_list())
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Every tag, in order."""
+        return tuple(self.table["tags"].explode().drop_nulls().unique().sort())
+
+    @cached_property
+    def tags(self) -> SharedThings:
+        """Numbers in ``words`` of the tags of each item."""
+        said = self.table["tags"].cast(pl.List(pl.Enum(self.words)))
+        codes = said.explode().drop_nulls().to_physical().to_numpy()
+        return SharedThings(_starts(self.table["tags"]), codes.astype(np.int64))
+
+    @cached_property
+    def having(self) -> NDArray[np.int64]:
+        """How many items have each tag."""
+        return np.bincount(self.tags.values, minlength=len(self.words))
+
+    @cached_property
+    def listeners(self) -> SharedThings:
+        """Users who played each item."""
+        return _lists(self.table["listeners"])
+
+    @cached_property
+    def related(self) -> SharedThings:
+        """Rows of the known relations of each item."""
+        return _lists(self.table["related"])
+
+    @cached_property
+    def said_by(self) -> SharedThings:
+        """Who says so, of each of ``related``."""
+        return _lists(self.table["said_by"])
+
+    @cached_property
+    def tracks_of(self) -> SharedThings:
+        """Rows in ``tracks`` of the tracks of each item."""
+        rows = self.tracks.index if self.tracks else {}
+        ids = self.table["tracks"].explode().drop_nulls()
+        found = np.array([rows[x] for x in ids], dtype=np.int64)
+        return SharedThings(_starts(self.table["tracks"]), found)
+
+
+def groups_of(sources: Sequence[str], fields: Sequence[Field]) -> dict[str, tuple[str, ...]]:
+    """Name the groups that reasons speak of, with the sources of each.
+
+    E_C is audio, E_U listeners; fields of words other than the region go together, since they say
+    much the same twice. Every other field stands for itself, under its role if it has one.
+    """
+    known = {x.name: x for x in fields}
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in sources:
+        if name in known:
+            field = known[name]
+            words = field.type != "number" and field.role in ("", "genre")
+            group = TAGS if words else field.role or name
+            group = f"field {group}" if group in OF_THEMSELVES and not words else group
+        else:
+            group = {"content": AUDIO, "interaction": LISTENERS}[name]
+        groups[group] = (*groups.get(group, ()), name)
+    return groups
+
+
+def make(
+    catalogue: Catalogue,
+    kind: Kind,
+    sources: Sequence[Modality],
+    *,
+    groups: dict[str, tuple[str, ...]],
+    heard: Sequence[str],
+) -> pl.DataFrame:
+    """Gather what reasons are told from, a row an item; ``heard`` are ids of tracks with E_C."""
+    table = catalogue.items(kind).select("id")
+    missing = {x.name: x.missing for x in sources}
+    says = np.stack([~np.all([missing[x] for x in xs], axis=0) for xs in groups.values()], axis=1)
+    names = np.array(list(groups), dtype=object)
+    given = pl.Series("sources", [names[row].tolist() for row in says], dtype=pl.List(pl.String))
+    tracks = catalogue.tracks.filter(pl.col("id").is_in(list(heard))).group_by("artist")
+    mine = tracks.agg(pl.col("id").alias("tracks")).rename({"artist": "id"})
+    for other in (_tags(catalogue, kind, groups), _listeners(catalogue, kind), mine):
+        table = table.join(other, on="id", how="left", maintain_order="left")
+    table = table.join(_related(catalogue, kind), on="id", how="left", maintain_order="left")
+    return table.with_columns(given).select(
+        "id", *(pl.col(x).fill_null(pl.lit([], table.schema.get(x))) for x in _LISTS)
+    )
+
+
+def write(path: Path, table: pl.DataFrame, groups: dict[str, tuple[str, ...]]) -> None:
+    """Write what ``make`` gathered."""
+    about = json.dumps({"format": FORMAT, "groups": groups})
+    with replacing(path) as temporary:
+        table.write_parquet(temporary, metadata={_KEY: about})
+
+
+def read(run: Run, kind: Kind) -> Background:
+    """Open what reasons are told from.
+
+    Raises
+    ------
+    DataError
+        If the run was trained on the other kind of item.
+    ArtifactError
+        If the run was published before there were reasons, or a file is damaged.
+    """
+    if run.manifest["kind"] != kind:
+        raise DataError(
+            f"{run.folder} was trained on {run.manifest['kind']}s and can explain these alone; "
+            f'train with kind = "{kind}" under [run] to explain {kind}s'
+        )
+    if not (run.has(ITEMS) and run.has(WITHOUT)):
+        raise ArtifactError(
+            f"{run.home} holds no {ITEMS}: it was published before answers had reasons; train "
+            "again with `undersong train`"
+        )
+    path = run.file(ITEMS)
+    try:
+        about = json.loads(pl.read_parquet_metadata(path).get(_KEY, "{}"))
+        table = pl.read_parquet(path)
+        without = np.load(run.file(WITHOUT), mmap_mode="r", allow_pickle=False)
+        has = run.has(FIRST)
+        first = np.load(run.file(FIRST), mmap_mode="r", allow_pickle=False) if has else None
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(
+            f"reasons of {run.home} cannot be read ({error}); train again"
+        ) from error
+    if about.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
+        )
+    names = dict(run.items(kind).select("id", "name").iter_rows())
+    tracks, titles = None, {}
+    if kind == "artist" and run.has_embeddings("track", "content"):
+        tracks = run.embeddings("track", "content")
+        titles = dict(run.items("track").select("id", "name").iter_rows())
+    groups = {name: tuple(xs) for name, xs in about["groups"].items()}
+    found = Background(
+        groups, without, table, tracks, tuple(names[x] for x in table["id"]), titles, first
+    )
+    if without.shape[:2] != (found.place.max(initial=-1) + 1, len(groups)):
+        raise ArtifactError(
+            f"{run.home / WITHOUT} is of shape {without.shape}, but {ITEMS} speaks of "
+            f"{found.place.max(initial=-1) + 1} items and {len(groups)} sources; train again"
+        )
+    return found
+
+
+def _tags(catalogue: Catalogue, kind: Kind, groups: dict[str, tuple[str, ...]]) -> pl.DataFrame:
+    """Words of every field in the group of tags, each once, in lower case."""
+    table = catalogue.items(kind)
+    fields = [pl.col(x) for x in groups.get(TAGS, ()) if x in table.columns]
+    if not fields:
+        return pl.DataFrame(schema={"id": pl.String, "tags": pl.List(pl.String)})
+    said = [table.select("id", x.alias("tags")) for x in fields]
+    lists = [x.explode("tags") if x.schema["tags"] == pl.List(pl.String) else x for x in said]
+    words = pl.concat(lists).drop_nulls().with_columns(pl.col("tags").str.to_lowercase())
+    return words.unique(maintain_order=True).group_by("id").agg(pl.col("tags"))
+
+
+def _listeners(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
+    """Who plays each item, as numbers of users, ascending."""
+    ids = catalogue.items(kind).select("id").with_row_index("row")
+    heard = numbered(catalogue, kind)
+    pairs = {"row": heard.item.view(np.uint32), "listeners": heard.user.view(np.uint32)}
+    each = pl.DataFrame(pairs).group_by("row")
+    # Of each item alone: `unique` of all pairs would hold a table of them.
+    lists = each.agg(pl.col("listeners").unique().sort())
+    return lists.join(ids, on="row").select("id", "listeners")
+
+
+def _related(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
+    """Both ways of each relation: rows of the others, ascending, and who says so."""
+    ids, pairs = catalogue.items(kind)["id"], catalogue.pairs(kind)
+    a, b = (rows_of(pairs[name], ids).astype(np.uint32) for name in ("a", "b"))
+    source = pairs["source"].fill_null(UNNAMED)
+    both = pl.DataFrame(
+        {"row": np.append(a, b), "related": np.append(b, a), "source": pl.concat([source, source])}
+    ).sort("row", "related")
+    ends = np.searchsorted(both["row"].to_numpy(), np.arange(0, len(ids) + BLOCK, BLOCK))
+    blocks = [_said(both[start:end]) for start, end in pairwise(ends.tolist())]
+    found = pl.concat([_said(both.clear()), *blocks])
+    return found.select(ids.gather(found["row"]).alias("id"), "related", "said_by")
+
+
+def _said(both: pl.DataFrame) -> pl.DataFrame:
+    """Lists of the items of some rows: who is related, and who says so."""
+    said = pl.col("source").unique().sort().str.join(", ").alias("said_by")
+    each = both.group_by("row", "related", maintain_order=True).agg(said)
+    return each.group_by("row", maintain_order=True).agg("related", "said_by")
+
+
+def _lists(column: pl.Series) -> SharedThings:
+    return SharedThings(_starts(column), column.explode().drop_nulls().to_numpy())
+
+
+def _starts(column: pl.Series) -> NDArray[np.int64]:
+    return np.concatenate([[0], column.list.len().to_numpy().cumsum(dtype=np.int64)])

@@ -1,0 +1,206 @@
+"""What reasons say, as data: the command line, the service and pages show them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from undersong.explanation.data import AUDIO, LISTENERS, TAGS
+
+Whose = Literal["both", "asked", "answered", "neither"]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one source adds to a score.
+
+    Parameters
+    ----------
+    source : "audio", "listeners", "genres and tags", "relations", or the role or name of a field
+    share : with ``Reasons.start`` the shares add up to the score; negative speaks against
+    effect : how far the score would fall if both items were silent here; negative if it would rise
+    known_of : of which of the two it says anything
+    """
+
+    source: str
+    share: float
+    effect: float
+    known_of: Whose
+
+
+@dataclass(frozen=True)
+class SharedTag:
+    """A genre or tag of both items, in lower case, and how many items have it."""
+
+    tag: str
+    items: int
+
+
+@dataclass(frozen=True)
+class TrackPair:
+    """The two tracks, one of each artist, that sound most alike: ids, titles, cosine of E_C."""
+
+    asked: str
+    asked_title: str
+    answered: str
+    answered_title: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class KnownOfItem:
+    """What is known of one item.
+
+    Parameters
+    ----------
+    item, name : id and name
+    sources : that say something of it, as in ``Contribution.source``
+    tags, relations : how many
+    listeners : how many users played it; None where the run knows of no plays at all
+    """
+
+    item: str
+    name: str
+    sources: tuple[str, ...]
+    tags: int
+    relations: int
+    listeners: int | None
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why one item is, or is not, similar to another.
+
+    Parameters
+    ----------
+    asked, answered : what is known of each
+    score : what orders answers: of the learned order, or the cosine of E_G, in [-1, 1]
+    confidence : in [0, 1], the chance that a list of similar items names it; None for the cosine
+    candidate : whether it is among those that are weighed at all; others have a score here, but
+        are no answers
+    start : score of a pair of which nothing is known, and what no source can be credited with
+    contributions : the source whose absence would change the score most first
+    related_by : who says that the two are similar, such as "editors, fans"; None if nobody does
+    tags : the rarest few in common; ``tags_shared`` counts them all
+    listeners_shared : users who played both; None where the run knows of no plays at all
+    relations_shared : how many items are related to both
+    through : names of a few of those, with the fewest relations first
+    tracks : the closest pair; None unless tracks of both were heard
+    unknown : sentences on what is not known of either; empty if all is
+    """
+
+    asked: KnownOfItem
+    answered: KnownOfItem
+    score: float
+    confidence: float | None
+    candidate: bool
+    start: float
+    contributions: tuple[Contribution, ...]
+    related_by: str | None
+    tags: tuple[SharedTag, ...]
+    tags_shared: int
+    listeners_shared: int | None
+    relations_shared: int
+    through: tuple[str, ...]
+    tracks: TrackPair | None
+    unknown: tuple[str, ...]
+
+
+WHOSE = {"both": "", "asked": " (of the first alone)", "answered": " (of the second alone)"}
+
+
+def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
+    """Say what is not known of an item, and what there is; None where nothing is lacking.
+
+    Parameters
+    ----------
+    groups : of sources that the run has at all; nobody misses what was never gathered
+    """
+    lacking = [] if item.relations else ["no relation is known"]
+    if item.listeners == 0:
+        lacking.append("nobody in the data has played it")
+    elif LISTENERS in groups and LISTENERS not in item.sources:
+        lacking.append("too few have played it to learn from")
+    silent = [x for x in groups if x not in item.sources and x != LISTENERS]
+    if silent:
+        lacking.append(f"nothing tells its {listing(map(readable, silent), 'or')}")
+    if not lacking:
+        return None
+    told = [_amount(item, x) for x in item.sources]
+    if item.relations:
+        told.append(count(item.relations, "known relation"))
+    return f"{item.name}: {', '.join(lacking)}; what is said of it rests on {listing(told)}."
+
+
+def text(why: Reasons) -> str:
+    """Show reasons in the terminal."""
+    one, two = why.asked, why.answered
+    lines = [f"{one.name} ({one.item}) and {two.name} ({two.item}): {_sure(why)}", ""]
+    lines += ["   share  without it  source", *map(_line, why.contributions)]
+    lines += [f"{why.start:+8.3f}              where a pair begins of which nothing is known"]
+    lines += [f"{why.score:+8.3f}              score", "", *shared(why), *why.unknown]
+    return "\n".join(lines)
+
+
+def shared(why: Reasons) -> list[str]:
+    """Say what two items have in common, a sentence each."""
+    lines = []
+    if why.related_by:
+        lines.append(f"They are known to be similar: {why.related_by}.")
+    if why.relations_shared:
+        named = [*why.through, *_others(why.relations_shared, why.through)]
+        lines.append(f"Known relations in common: {listing(named)}.")
+    if why.tags_shared:
+        named = [f"{x.tag} (of {x.items})" for x in why.tags]
+        lines.append(f"Tags in common: {listing([*named, *_others(why.tags_shared, named)])}.")
+    if why.listeners_shared and why.asked.listeners and why.answered.listeners:
+        lines.append(
+            f"Played by the same {count(why.listeners_shared, 'listener')}, of "
+            f"{why.asked.listeners} and {why.answered.listeners}."
+        )
+    if why.tracks:
+        pair = why.tracks
+        lines.append(
+            f"Closest tracks: {pair.asked_title!r} and {pair.answered_title!r}, cosine "
+            f"{pair.cosine:.3f}."
+        )
+    return lines
+
+
+def readable(source: str) -> str:
+    """Write the name of a source as words."""
+    return source.replace("_", " ")
+
+
+def count(number: int, what: str) -> str:
+    """Write how many of something there are: 1 tag, 2 tags."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listing(words: Iterable[str], last: str = "and") -> str:
+    """Join words as people do: a, b and c."""
+    *most, end = list(words)
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def _sure(why: Reasons) -> str:
+    sure = "" if why.confidence is None else f", confidence {why.confidence:.0%}"
+    return f"score {why.score:.3f}{sure}{'' if why.candidate else ', not among the candidates'}"
+
+
+def _line(part: Contribution) -> str:
+    whose = " (none is known)" if part.known_of == "neither" else WHOSE[part.known_of]
+    return f"{part.share:+8.3f}    {-part.effect:+8.3f}  {readable(part.source)}{whose}"
+
+
+def _amount(item: KnownOfItem, source: str) -> str:
+    """Say how much of a source there is, where that can be counted."""
+    if source == TAGS:
+        return count(item.tags, "tag")
+    if source == LISTENERS and item.listeners:
+        return count(item.listeners, "listener")
+    return "audio" if source == AUDIO else f"its {readable(source)}"
+
+
+def _others(total: int, named: Iterable[str]) -> list[str]:
+    left = total - len(list(named))
+    return [f"{left} more"] if left else []

@@ -1,0 +1,1 @@
+"""Where vectors go when they leave: a file for each target."""

@@ -1,1 +1,0 @@
-"""Where vectors go when they leave: one file per target (issue 5, exports)."""

@@ -1,0 +1,300 @@
+"""Add new items to a published run, or take them away again; nothing is trained.
+
+What is added belongs to one generation. Each block of items is written at once, under a lock, so
+`kill -9` leaves the items before it or with it, and two commands at the same time lose nothing.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from undersong.audio.decode import decode
+from undersong.audio.waveform import Undecodable
+from undersong.catalogue import KINDS, Kind
+from undersong.errors import UnknownItem, nearest_known
+from undersong.foldin import drift
+from undersong.foldin.added import vectors
+from undersong.foldin.embed import DERIVED, Beside, Row, embed_track, embed_vector, refresh
+from undersong.foldin.new_items import NewItem
+from undersong.importers.music.scan import Failure
+from undersong.runs import Run
+from undersong.runs import additions as added_file
+
+BLOCK = 32  # items written at a time
+LIKE = 3  # neighbours shown of an item that was added
+AUDIO = "audio"
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What became of one item: "trained" says that the catalogue held it already."""
+
+    what: Literal["added", "replaced", "unchanged", "trained"]
+    kind: Kind
+    id: str
+    name: str
+    about: str
+
+
+def add(
+    beside: Beside, given: Iterable[NewItem | Failure], *, workers: int = 1
+) -> Iterator[Addition | Failure]:
+    """Embed new items and add them to a run; say of each what became of it.
+
+    A track of an artist who is not in the run adds the artist, too. An item that was added before
+    is left as it is, or replaced if anything about it, or its file, has changed.
+
+    Parameters
+    ----------
+    workers : child processes that decode audio
+    """
+    rest = iter(given)
+    while block := list(islice(rest, BLOCK)):
+        yield from (x for x in block if isinstance(x, Failure))
+        yield from _add_block(beside, [x for x in block if isinstance(x, NewItem)], workers)
+
+
+def remove(beside: Beside, ids: Sequence[str]) -> int:
+    """Take added items away, an artist with the tracks of it that were added; say how many.
+
+    Raises
+    ------
+    UnknownItem
+        If an id was not added; nothing is taken away then.
+    """
+    run = beside.run
+    with added_file.changing(run.folder):
+        rows = added_file.read(run.folder, run.generation).to_dicts()
+        strange = set(ids) - {x["id"] for x in rows}
+        if strange:
+            item = min(strange)
+            near = nearest_known(item, [x["id"] for x in rows])
+            raise UnknownItem(f"{item!r} was not added to {run.folder}; {near}")
+        kept = [x for x in rows if not {x["id"], x["artist"]} & set(ids)]
+        left: set[tuple[Kind, str]] = {
+            ("artist", x["artist"]) for x in rows if x["id"] in ids and x["artist"]
+        }
+        kept = refresh(_with_tracks(kept), beside, left)
+        _write(run, kept)
+        return len(rows) - len(kept)
+
+
+def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
+    """Add what was added to earlier generations to the present one.
+
+    What cannot be read any more stays with the earlier generation, so nothing is lost.
+    """
+    run = beside.run
+    for generation in added_file.generations(run.folder):
+        if generation == run.generation:
+            continue
+        rows = added_file.read(run.folder, generation)
+        failed = []
+        for row in rows.filter(pl.col("digest") != DERIVED).iter_rows(named=True):
+            found = list(add(beside, [_given(row)], workers=workers))
+            yield from found
+            failed += [row["id"]] if any(isinstance(x, Failure) for x in found) else []
+        left = rows.filter(pl.col("id").is_in(failed))
+        if len(left):
+            added_file.write(run.folder, generation, left)
+        else:
+            added_file.place(run.folder, generation).unlink()
+
+
+def most_alike(beside: Beside, one: Addition) -> tuple[str, ...]:
+    """Names of the items nearest to one that was added now, by cosine of E_G, best first."""
+    if one.what not in ("added", "replaced") or one.kind not in beside.general:
+        return ()
+    mine = vectors(beside.run.added(one.kind), "general")
+    if one.id not in mine.index:
+        return ()
+    vector, trained = mine.vectors[mine.index[one.id]], beside.general[one.kind]
+    cosines = np.concatenate([trained.vectors @ vector, mine.vectors @ vector])
+    cosines[len(trained.ids) + mine.index[one.id]] = -np.inf
+    ids = (*trained.ids, *mine.ids)
+    best = [ids[x] for x in np.argsort(-cosines)[:LIKE] if np.isfinite(cosines[x])]
+    names = beside.names[one.kind] | dict(beside.run.added(one.kind).select("id", "name").rows())
+    return tuple(names[x] for x in best)
+
+
+def listed(run: Run) -> pl.DataFrame:
+    """All that was added to the present generation: rows of ``undersong.runs.additions``."""
+    return pl.concat([run.added(kind) for kind in KINDS])
+
+
+def due(run: Run) -> tuple[str, ...]:
+    """Say why a retrain is due, one sentence a reason; nothing if it is not (``drift``)."""
+    earlier = [x for x in added_file.generations(run.folder) if x != run.generation]
+    counts = {x: len(added_file.read(run.folder, x)) for x in earlier}
+    stale = [
+        f"{count} items were added to generation {x}, before the last training; "
+        f"`undersong add {run.folder} --again` adds those that the catalogue still lacks"
+        for x, count in counts.items()
+    ]
+    trained: dict[Kind, int] = {kind: len(run.trained_items(kind)) for kind in KINDS}
+    return (*drift.warnings(listed(run), run.manifest, trained=trained), *stale)
+
+
+def _add_block(
+    beside: Beside, given: Sequence[NewItem], workers: int
+) -> Iterator[Addition | Failure]:
+    run = beside.run
+    before = {(x["kind"], x["id"]): x["digest"] for x in listed(run).iter_rows(named=True)}
+    pending = list[NewItem]()
+    for one in given:
+        if one.id in beside.trained[one.kind]:
+            yield Addition("trained", one.kind, one.id, one.name, one.artist_name)
+        elif before.get((one.kind, one.id)) == _digest(one):
+            yield Addition("unchanged", one.kind, one.id, one.name, one.artist_name)
+        else:
+            pending.append(one)
+    heard = list(_hear(beside, pending, workers)) if pending else []
+    yield from (x for x in heard if isinstance(x, Failure))
+    fresh = [x for x in heard if not isinstance(x, Failure)]
+    if fresh:
+        with added_file.changing(run.folder):
+            stored = _store(beside, fresh)
+        yield from stored
+
+
+def _hear(beside: Beside, given: Sequence[NewItem], workers: int) -> Iterator[Row | Failure]:
+    """Make a row of each item, with E_C where it has sound or a vector."""
+    encoders = beside.encoders
+    paths = [x.path for x in given if x.path and encoders.source == AUDIO]
+    sounds = decode(paths, workers=max(1, min(workers, len(paths))))
+    for one in given:
+        row = _row(one)
+        if one.path and encoders.source == AUDIO:
+            sound = next(sounds)
+            if isinstance(sound, Undecodable):
+                yield Failure(str(one.path), sound.reason, sound.remedy)
+                continue
+            row["content"] = embed_track(sound.log_mel, encoders)
+        elif one.vector and len(one.vector) != encoders.columns:
+            reason = f"its vector has {len(one.vector)} numbers"
+            remedy = (
+                f"give {encoders.columns}, as in the features {encoders.source!r} of the catalogue"
+                if encoders.columns
+                else f"leave it out, since the run reads {encoders.source}"
+            )
+            yield Failure(one.id, reason, remedy)
+            continue
+        elif one.vector:
+            row["content"] = embed_vector(one.vector, encoders)
+        yield row
+
+
+def _store(beside: Beside, fresh: Sequence[Row]) -> list[Addition | Failure]:
+    """Write rows into the file of the run, with the artists that they bring along."""
+    run = beside.run
+    old = added_file.read(run.folder, run.generation).to_dicts()
+    keys, paths = {_key(x) for x in fresh}, {x["path"] for x in fresh if x["path"]}
+    gone = [x for x in old if _key(x) in keys or x["path"] in paths]
+    kept = [x for x in old if x not in gone]
+    artists = _artists_of(beside, fresh, known={x["id"] for x in kept if x["kind"] == "artist"})
+    left_behind: set[tuple[Kind, str]] = {("artist", x["artist"]) for x in gone if x["artist"]}
+    rows = _with_tracks([*kept, *artists, *fresh])
+    rows = refresh(rows, beside, keys | {_key(x) for x in artists} | left_behind)
+    empty = {_key(x) for x in rows if _key(x) in keys and _is_empty(x, run)}
+    rows = _with_tracks([x for x in rows if _key(x) not in empty])
+    _write(run, rows)
+    found: list[Addition | Failure] = []
+    for row in fresh:
+        if _key(row) in empty:
+            found.append(Failure(row["path"] or row["id"], *_why_empty(row, beside)))
+    before = {_key(x) for x in gone} | {x["path"] for x in gone if x["path"]}
+    for row in rows:
+        if _key(row) in keys | {_key(x) for x in artists}:
+            changed = _key(row) in before or row["path"] in before
+            what: Literal["added", "replaced"] = "replaced" if changed else "added"
+            found.append(Addition(what, row["kind"], row["id"], row["name"], row["about"]))
+    return found
+
+
+def _key(row: Row) -> tuple[Kind, str]:
+    return row["kind"], row["id"]
+
+
+def _is_empty(row: Row, run: Run) -> bool:
+    """Say whether an item that could have an E_G has none."""
+    return row["general"] is None and run.has_embeddings(row["kind"], "general")
+
+
+def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
+    """Say why the run can place an item nowhere, and what to do; likely a word is strange to it."""
+    known = beside.known.artists
+    for name, value in (_given(row).fields or {}).items():
+        word = value[0] if isinstance(value, list) else value
+        if name in known.columns and isinstance(word, str):
+            words = known[name].explode() if known[name].dtype == pl.List else known[name]
+            near = nearest_known(word, words.drop_nulls().unique().sort())
+            return f"no artist of the run has {name} {word!r}", near
+    remedy = "give audio that the run hears, a vector, or metadata that its catalogue has"
+    return "nothing is known of it but its name", remedy
+
+
+def _artists_of(beside: Beside, fresh: Sequence[Row], *, known: set[str]) -> list[Row]:
+    """Make rows of the artists of new tracks who are neither trained nor among ``known``."""
+    there = known | beside.trained["artist"] | {x["id"] for x in fresh if x["kind"] == "artist"}
+    names = {x["artist"]: x["about"] for x in fresh if x["kind"] == "track"}
+    new = [NewItem("artist", x, name) for x, name in names.items() if x not in there]
+    return [{**_row(x), "digest": DERIVED} for x in new]
+
+
+def _with_tracks(rows: Sequence[Row]) -> list[Row]:
+    """Leave out artists who came with tracks, and of whom no track is left."""
+    whose = {x["artist"] for x in rows if x["kind"] == "track"}
+    return [x for x in rows if x["digest"] != DERIVED or x["id"] in whose]
+
+
+def _row(given: NewItem) -> Row:
+    """The row of an item before it is embedded."""
+    row: Row = dict.fromkeys(added_file.COLUMNS)
+    return row | {
+        "kind": given.kind,
+        "id": given.id,
+        "name": given.name,
+        "about": given.artist_name,
+        "artist": given.artist or None,
+        "path": str(given.path) if given.path else None,
+        "digest": _digest(given),
+        "fields": json.dumps(given.fields or {}, ensure_ascii=False, sort_keys=True),
+        "given": list(given.vector) or None,
+        "said": 0,
+        "unseen": 0,
+        "added": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _given(row: Row) -> NewItem:
+    """What a user once gave of an item that was added."""
+    return NewItem(
+        row["kind"],
+        row["id"],
+        row["name"],
+        row["artist"] or "",
+        row["about"] if row["kind"] == "track" else "",
+        json.loads(row["fields"]),
+        tuple(row["given"] or ()),
+        Path(row["path"]) if row["path"] else None,
+    )
+
+
+def _digest(given: NewItem) -> str:
+    """Digest of an item; a file that cannot be read has none, and is found out by the decoder."""
+    try:
+        return given.digest
+    except OSError:
+        return "unreadable"
+
+
+def _write(run: Run, rows: Sequence[Row]) -> None:
+    table = pl.DataFrame(rows, schema=added_file.COLUMNS)
+    added_file.write(run.folder, run.generation, table)

@@ -1,0 +1,145 @@
+"""What GRM and the evidence read of added items, exactly as training reads the trained ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy
+from numpy.typing import NDArray
+
+from undersong import features
+from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Kind, make_attributes
+from undersong.embeddings import Embeddings
+from undersong.errors import DataError
+from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
+from undersong.foldin import reference as known_file
+from undersong.foldin.reference import Reference
+from undersong.io.files import read_json
+from undersong.ranking.context import RankingContext
+from undersong.runs import REMEDY, Run
+
+
+def vectors(rows: pl.DataFrame, name: str) -> Embeddings:
+    """Give E_C ("content") or E_G ("general") of the added items that have one."""
+    there = rows.filter(pl.col(name).is_not_null())
+    width = len(there[name][0]) if len(there) else 0
+    values = np.array(there[name].to_list(), dtype=np.float32).reshape(len(there), width)
+    return Embeddings(tuple(there["id"]), values)
+
+
+def join(trained: Embeddings, added: Embeddings) -> Embeddings:
+    """Put added items behind the trained ones."""
+    if not added.ids:
+        return trained
+    return Embeddings((*trained.ids, *added.ids), np.concatenate([trained.vectors, added.vectors]))
+
+
+def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
+    """Give the evidence of the trained items, and behind them of the added ones that have an E_G.
+
+    An added item has sources, but neither relations nor listeners.
+    """
+    rows = run.added(kind).filter(pl.col("general").is_not_null())
+    if not len(rows):
+        return evidence
+    known = known_file.read(run.file(known_file.FILE))
+    theirs = read_added(run, known, rows, kind)
+    n = len(evidence.vectors) + len(rows)
+    relations = evidence.relations.copy()
+    relations.resize((n, n))
+    return RankingContext(
+        np.concatenate([evidence.vectors, vectors(rows, "general").vectors]),
+        [_stack(a, b) for a, b in zip(evidence.sources, theirs, strict=True)],
+        relations,
+    )
+
+
+def facts(run: Run, kind: Kind) -> pl.DataFrame:
+    """Gather what filters read of the added items, rows of ``undersong.catalogue.attributes``."""
+    rows = pl.concat([run.added(x) for x in KINDS])
+    made = make_attributes(catalogue_of(known_file.read(run.file(known_file.FILE)), rows))
+    mine = rows.filter(pl.col("kind") == kind)["id"].implode()
+    return made.filter((pl.col("kind") == kind) & pl.col("id").is_in(mine)).drop("kind")
+
+
+def read_added(run: Run, known: Reference, rows: pl.DataFrame, kind: Kind) -> tuple[Modality, ...]:
+    """Read the sources of the added items of one kind, in the order of ``rows``.
+
+    ``rows`` may hold items of both kinds; those that an added track belongs to are read from it.
+    """
+    encoders = read_encoders(run)
+    given: dict[tuple[Kind, str], Embeddings] = {}
+    for name in (CONTENT, INTERACTION):
+        if width := _width(run, name):
+            theirs = vectors(rows.filter(pl.col("kind") == kind), CONTENT)
+            heard = name == CONTENT and len(theirs.ids)
+            none = Embeddings((), np.empty((0, width), dtype=np.float32))
+            given[(kind, name)] = theirs if heard else none
+    catalogue = catalogue_of(known, rows)
+    sources = read_sources(catalogue, kind, encoders, given)
+    place = {item: row for row, item in enumerate(catalogue.ids(kind))}
+    asked = rows.filter(pl.col("kind") == kind)["id"]
+    return features.rows_of(sources, np.array([place[x] for x in asked], dtype=np.int64))
+
+
+def read_encoders(run: Run) -> tuple[Encoder, ...]:
+    """Read the encoders of metadata that a run learned."""
+    about = read_json(run.file("encoders.json"), form=1, remedy=REMEDY)
+    return features.from_json(about["encoders"])
+
+
+def catalogue_of(known: Reference, rows: pl.DataFrame) -> Catalogue:
+    """Make a catalogue of added items and of the trained artists whose tracks are among them."""
+    tables = {kind: _table(known, rows.filter(pl.col("kind") == kind), kind) for kind in KINDS}
+    theirs = known.artists.filter(pl.col("id").is_in(tables["track"]["artist"].implode()))
+    return Catalogue(
+        artists=pl.concat([tables["artist"], theirs], how="diagonal"),
+        tracks=tables["track"],
+        fields=known.fields,
+    )
+
+
+def _table(known: Reference, rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
+    """Added items of one kind with the columns of a catalogue."""
+    types = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in known.fields if x.kind == kind}
+    name = "name" if kind == "artist" else "title"
+    said: list[dict[str, Any]] = [json.loads(x) for x in rows["fields"]]
+    columns: dict[str, list[Any]] = {
+        x: [fields.get(x) for fields in said] for x in types if x not in ITEMS[kind]
+    }
+    columns |= {"id": rows["id"].to_list(), name: rows["name"].to_list()}
+    if kind == "track":
+        columns["artist"] = rows["artist"].to_list()
+    nothing = [None] * len(rows)
+    return pl.DataFrame({x: columns.get(x, nothing) for x in types}, schema=types)
+
+
+def _width(run: Run, name: str) -> int:
+    """Width of E_C or E_U in a run; 0 if it has none."""
+    for kind in KINDS:
+        if run.has_embeddings(kind, name):
+            schema = pl.read_parquet_schema(run.file(f"embeddings/{kind}.{name}.parquet"))
+            vector = schema["vector"]
+            return int(vector.shape[0]) if isinstance(vector, pl.Array) else 0
+    return 0
+
+
+def _stack(trained: Modality, added: Modality) -> Modality:
+    if trained.name != added.name or trained.width != added.width:
+        raise DataError(
+            f"the evidence of the run has {trained.name} of {trained.width} columns, but added "
+            f"items {added.name} of {added.width}; train again"
+        )
+    values: NDArray[np.float32] | scipy.sparse.csr_matrix
+    if isinstance(trained.values, np.ndarray):
+        rows = np.arange(len(added.missing))
+        values = np.concatenate([trained.values, features.dense(added, rows)])
+    else:
+        values = scipy.sparse.csr_matrix(
+            scipy.sparse.vstack([trained.values, added.values], format="csr")
+        )
+    return replace(trained, values=values, missing=np.concatenate([trained.missing, added.missing]))

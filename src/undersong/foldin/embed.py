@@ -1,0 +1,164 @@
+"""E_C and E_G of added items, from what is stored of them and the encoders of the run."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong import features
+from undersong.catalogue import KINDS, Kind, words_about
+from undersong.embeddings import Embeddings, unit
+from undersong.features import CONTENT, read_items
+from undersong.foldin import reference as known_file
+from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
+from undersong.foldin.drift import nearest_cosine
+from undersong.foldin.encoders import Encoders, open_encoders
+from undersong.foldin.new_items import merge
+from undersong.foldin.reference import Reference
+from undersong.runs import Run
+from undersong.runs.additions import COLUMNS
+
+DERIVED = ""  # digest of an artist of whom nothing is known but by its tracks
+BLOCK = 256  # items embedded at a time
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What new items are embedded with, each part read when it is first needed."""
+
+    run: Run
+
+    @cached_property
+    def known(self) -> Reference:
+        """The trained items."""
+        return known_file.read(self.run.file(known_file.FILE))
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """CbRM and GRM."""
+        return open_encoders(self.run)
+
+    @cached_property
+    def trained(self) -> dict[Kind, frozenset[str]]:
+        """Ids of the trained items."""
+        return {kind: self.known.ids(kind) for kind in KINDS}
+
+    @cached_property
+    def general(self) -> dict[Kind, Embeddings]:
+        """E_G of the trained items."""
+        there = [x for x in KINDS if self.run.has_embeddings(x, "general")]
+        return {kind: self.run.embeddings(kind, "general") for kind in there}
+
+    @cached_property
+    def names(self) -> dict[Kind, dict[str, str]]:
+        """Names of the trained items by id."""
+        return {x: dict(self.run.trained_items(x).select("id", "name").rows()) for x in KINDS}
+
+    @cached_property
+    def learned(self) -> dict[Kind, NDArray[np.float32]]:
+        """E_C of the items that were learned from, (n, width) each."""
+        found: dict[Kind, NDArray[np.float32]] = {}
+        for kind in KINDS:
+            if self.run.has_embeddings(kind, CONTENT):
+                vectors, missing = self.run.embeddings(kind, CONTENT).align(
+                    self.known.learned(kind)
+                )
+                found[kind] = vectors[~missing]
+        return found
+
+
+def embed_track(log_mel: NDArray[np.float16], encoders: Encoders) -> list[float]:
+    """E_C of one track: the mean of its chunks' unit vectors, of length 1."""
+    chunks = encoders.content(log_mel.astype(np.float32))
+    return _floats(unit(chunks.mean(axis=0, keepdims=True)))
+
+
+def embed_vector(vector: Sequence[float], encoders: Encoders) -> list[float]:
+    """E_C of a given feature vector."""
+    return _floats(encoders.content(np.array([vector], dtype=np.float32)))
+
+
+def refresh(rows: Sequence[Row], beside: Beside, touched: Iterable[tuple[Kind, str]]) -> list[Row]:
+    """Embed the items that were touched, beside all that were added so far.
+
+    Artists whom nobody described take their metadata from their tracks; E_C of an artist is the
+    mean over its first ``top`` tracks (equation 1), plus that of a vector of its own.
+    """
+    asked = set(touched)
+    asked |= {("artist", str(x["artist"])) for x in rows if (x["kind"], x["id"]) in asked}
+    made = [
+        _artist(row, rows, beside)
+        if ("artist", row["id"]) in asked and row["kind"] == "artist"
+        else dict(row)
+        for row in rows
+    ]
+    table = pl.DataFrame(made, schema=COLUMNS)
+    catalogue = catalogue_of(beside.known, table)
+    encoders = read_encoders(beside.run)
+    for kind in KINDS:
+        mine = [row for row in made if row["kind"] == kind]
+        places = np.array([at for at, x in enumerate(mine) if (kind, x["id"]) in asked], dtype=int)
+        if not len(places):
+            continue
+        about = dict(zip(catalogue.ids(kind), words_about(catalogue, kind), strict=True))
+        items = read_items(catalogue, kind)[: len(mine)]
+        said, unseen = features.count_unseen(items, encoders)
+        general = _general(beside, table, kind, places)
+        content = vectors(table.filter(pl.col("kind") == kind), CONTENT)
+        for at, e_g in zip(places, general, strict=True):
+            row = mine[at]
+            row |= {"about": about[row["id"]], "general": e_g}
+            row |= {"said": int(said[at]), "unseen": int(unseen[at])}
+            row["nearest"] = _nearest(content, row["id"], beside.learned.get(kind))
+    return made
+
+
+def _artist(row: Row, rows: Sequence[Row], beside: Beside) -> Row:
+    """An added artist with what its tracks say now."""
+    tracks = [x for x in rows if x["kind"] == "track" and x["artist"] == row["id"]]
+    fields = [x for x in beside.known.fields if x.kind == "artist"]
+    found = dict(row)
+    if row["digest"] == DERIVED:
+        said = merge([json.loads(x["fields"]) for x in tracks], fields)
+        found["fields"] = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    heard = [x["content"] for x in tracks if x["content"]][: beside.encoders.top]
+    parts = [unit(np.mean(heard, axis=0, keepdims=True, dtype=np.float32))] if heard else []
+    if row["given"]:
+        parts.append(np.array([embed_vector(row["given"], beside.encoders)], dtype=np.float32))
+    found["content"] = _floats(unit(np.sum(parts, axis=0))) if parts else None
+    return found
+
+
+def _general(
+    beside: Beside, table: pl.DataFrame, kind: Kind, places: NDArray[np.int64]
+) -> list[list[float] | None]:
+    """E_G of some added items of one kind; None where no source says anything."""
+    if not beside.run.has_embeddings(kind, "general"):
+        return [None] * len(places)
+    sources = read_added(beside.run, beside.known, table, kind)
+    found: list[list[float] | None] = []
+    for start in range(0, len(places), BLOCK):
+        rows = places[start : start + BLOCK]
+        missing = np.stack([x.missing[rows] for x in sources], axis=1)
+        e_g = beside.encoders.general([features.dense(x, rows) for x in sources], missing)
+        unknown = np.asarray(missing.all(axis=1))
+        found += [None if nothing else _floats(x) for x, nothing in zip(e_g, unknown, strict=True)]
+    return found
+
+
+def _nearest(content: Embeddings, item: str, learned: NDArray[np.float32] | None) -> float | None:
+    if learned is None or not len(learned) or item not in content.index:
+        return None
+    vector = content.vectors[[content.index[item]]]
+    return float(nearest_cosine(vector, learned)[0])
+
+
+def _floats(vector: NDArray[np.float32]) -> list[float]:
+    return [float(x) for x in vector.ravel()]

@@ -1,0 +1,198 @@
+"""The encoders of a run, ready to embed new items: by ONNX where it is there, else by torch."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from undersong.errors import ArtifactError, UndersongError
+from undersong.io.files import read_json, sha256
+from undersong.runs import Run
+
+FORMAT = 1
+FOLDER, ABOUT = "onnx", "encoders.json"
+MODELS = ("content", "general")
+NO_ENGINE = (
+    "nothing here can run the encoders of {run}; pip install 'undersong[train]', or, without "
+    "PyTorch, pip install 'undersong[onnx]' and run `undersong export onnx {run}` where PyTorch is"
+)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What embeds a new item.
+
+    Parameters
+    ----------
+    engine : "ONNX" or "PyTorch"
+    source : what CbRM reads: "audio", the name of a feature matrix, or "none"
+    columns : width of a feature vector; 0 for audio
+    top : K of equation 1, the tracks that make an artist
+    content : log-mel chunks (n, 128, 172) or feature vectors (n, columns) -> E_C (n, width)
+    widths : of the sources of GRM, in order
+    general : [(n, width), ...], missing (n, s) bool -> E_G (n, out)
+    """
+
+    engine: str
+    source: str
+    columns: int
+    top: int
+    content: Callable[[Floats], Floats]
+    widths: tuple[int, ...]
+    general: Callable[[Sequence[Floats], NDArray[np.bool_]], Floats]
+
+
+def open_encoders(run: Run) -> Encoders:
+    """Open the encoders of a run's generation.
+
+    Raises
+    ------
+    UndersongError
+        If neither onnxruntime with exported encoders nor torch is there; says what to install.
+    ArtifactError
+        If the weights or the ONNX files are damaged, or those are of other weights.
+    """
+    engine = engine_of(run)
+    if engine is None:
+        raise UndersongError(NO_ENGINE.format(run=run.folder))
+    models = _open_onnx(run) if engine == "ONNX" else _open_torch(run)
+    about = _about_content(run)
+    settings = json.loads(about.get("settings", "{}"))
+    return Encoders(
+        engine=engine,
+        source=about.get("source", "none"),
+        columns=int(about.get("columns", 0)),
+        top=int(settings.get("top", 0)),
+        content=lambda pieces: models["content"]([pieces]),
+        widths=tuple(json.loads(_about(run.file(weights_of("general")))["widths"])),
+        general=lambda sources, missing: models["general"]([*sources, missing]),
+    )
+
+
+def engine_of(run: Run) -> str | None:
+    """Say what would run the encoders of a run here: "ONNX", "PyTorch", or nothing."""
+    exported = (run.home / FOLDER / ABOUT).exists()
+    if exported and find_spec("onnxruntime") is not None:
+        return "ONNX"
+    return "PyTorch" if _present("torch") else None
+
+
+def source_of(run: Run) -> str:
+    """Say what CbRM of a run reads: "audio", the name of a feature matrix, or "none".
+
+    Raises
+    ------
+    ArtifactError
+        If the weights are damaged.
+    """
+    return _about_content(run).get("source", "none")
+
+
+def weights_of(name: str) -> str:
+    """File of a generation that holds the weights of a model."""
+    return f"weights/{name}.safetensors"
+
+
+def _present(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # a finder that refuses it
+        return False
+
+
+def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floats]]:
+    home = run.home / FOLDER
+    remedy = f"run `undersong export onnx {run.folder}` again"
+    about = read_json(home / ABOUT, form=FORMAT, remedy=remedy)
+    found = {}
+    for name, digest in about["files"].items():
+        path = home / f"{name}.onnx"
+        of_these = about["weights"][name] == run.manifest["files"].get(weights_of(name))
+        if not of_these or not path.exists() or sha256(path) != digest:
+            raise ArtifactError(f"{path} is not what was exported of this generation; {remedy}")
+        found[name] = _session(path)
+    return found
+
+
+def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [x.name for x in session.get_inputs()]
+
+    def embed(inputs: Sequence[NDArray[Any]]) -> Floats:
+        given = dict(zip(names, inputs, strict=True))
+        return np.asarray(session.run(None, given)[0], dtype=np.float32)
+
+    return embed
+
+
+def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floats]]:
+    import torch
+
+    from undersong.models.content.training import load_content
+    from undersong.models.general.training import load
+
+    general = load(run.file(weights_of("general")))
+    heard = (
+        load_content(run.file(weights_of("content"))) if run.has(weights_of("content")) else None
+    )
+
+    def embed(inputs: Sequence[NDArray[Any]], model: Any) -> Floats:
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+            found = model(tensors[:-1], tensors[-1]) if model is general else model(*tensors)
+        return np.asarray(found.numpy(), dtype=np.float32)
+
+    return {
+        "content": lambda inputs: embed(inputs, heard),
+        "general": lambda inputs: embed(inputs, general),
+    }
+
+
+def _about_content(run: Run) -> dict[str, str]:
+    file = weights_of("content")
+    return _about(run.file(file)) if run.has(file) else {}
+
+
+def _about(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
+
+
+SOURCE = "audio"
+
+
+def hindrance(run: Run) -> str | None:
+    """Say what keeps files from being heard, and what to do; None where nothing does.
+
+    Opens nothing but the head of one file, as all who ask for the map wait for it.
+
+    Raises
+    ------
+    ArtifactError
+        If the weights are damaged.
+    """
+    if source_of(run) == "none" or not run.has_embeddings(run.manifest["kind"], "content"):
+        return f"this run knows the sound of no {run.manifest['kind']}; ask with an id"
+    if source_of(run) != SOURCE:
+        return "this run learned from feature vectors, not from sound; ask by id"
+    if find_spec("soundfile") is None:
+        return "nothing here decodes audio; install it with: pip install 'undersong[audio]'"
+    if engine_of(run) is None:
+        return (
+            "nothing here embeds sound; pip install 'undersong[train]', or, without PyTorch, "
+            "'undersong[onnx]' and `undersong export onnx` where PyTorch is"
+        )
+    return None

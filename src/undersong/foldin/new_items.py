@@ -1,0 +1,257 @@
+"""What a user gives of new items: files with tags, rows of a table, or words (`undersong add`)."""
+
+import hashlib
+import json
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+
+from undersong.catalogue import ITEMS, Field, Kind, fold
+from undersong.errors import DataError, nearest_known
+from undersong.foldin.reference import Reference
+from undersong.importers.music.folder import row_of
+from undersong.importers.music.library import FILES, library, slug
+from undersong.importers.music.scan import Failure, ScannedFile
+from undersong.importers.music.tag_readers import tag_readers
+from undersong.importers.music.tags import Tags
+from undersong.io.files import sha256
+
+Value = str | float | list[str]
+TABLES = (".csv", ".parquet", ".toml")
+PLAIN = ("id", "name", "title", "artist", "path", "vector")  # columns of a table beside fields
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """One new item, as far as the user knows it.
+
+    Parameters
+    ----------
+    id, name : str
+    artist, artist_name : id and name of a track's artist; empty for artists
+    fields : metadata, by the names that the run's catalogue has for it
+    vector : numbers that CbRM reads in place of audio
+    path : audio file of a track
+    digest : changes when any of this does, or the content of the file
+    """
+
+    kind: Kind
+    id: str
+    name: str
+    artist: str = ""
+    artist_name: str = ""
+    fields: Mapping[str, Value] | None = None
+    vector: tuple[float, ...] = ()
+    path: Path | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all of it, 64 hexadecimal digits."""
+        said = (self.kind, self.id, self.name, self.artist, self.fields or {}, self.vector)
+        whole = json.dumps([*said, sha256(self.path) if self.path else ""], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def of_files(
+    paths: Sequence[Path], known: Reference, *, artist: str | None = None
+) -> Iterator[NewItem | Failure]:
+    """Read new tracks from audio files by their tags; a file that cannot be read is a Failure.
+
+    Parameters
+    ----------
+    artist : name that takes the place of the one in the tags
+    """
+    with tag_readers(1) as read:
+        for path, tags in zip(paths, read(paths), strict=True):
+            if artist and isinstance(tags, Tags):
+                tags = replace(tags, artist=(artist,), artists=(), artist_ids=())
+            found = row_of(ScannedFile(path.name, 0, 0, 0), tags)
+            if isinstance(found, Failure):
+                remedy = found.remedy if artist else f"{found.remedy}; or give --artist NAME"
+                says_who = "no artist" not in found.reason
+                yield Failure(str(path), found.reason, found.remedy if says_who else remedy)
+                continue
+            yield _of_row(found, path.resolve(), known)
+
+
+def of_words(name: str, fields: Mapping[str, str], known: Reference) -> NewItem:
+    """Make a new artist of words from the command line, such as ``genre`` -> ``"jazz, bebop"``.
+
+    Raises
+    ------
+    DataError
+        If the run's catalogue has no such field, or a number is none.
+    """
+    values = {x: _value(word, _field(known, x), where=f"--field {x}") for x, word in fields.items()}
+    return NewItem("artist", _artist_id(name, known), _clean(name), fields=values)
+
+
+def of_table(path: Path, kind: Kind, known: Reference) -> Iterator[NewItem]:
+    """Read new items from a table: CSV, Parquet, or TOML with ``[[artist]]`` and ``[[track]]``.
+
+    Columns are ``id``, ``name`` (of a track ``title``, and ``artist``, name or id), ``path`` of an
+    audio file, ``vector`` (numbers, in CSV with spaces between) and the fields of the catalogue.
+
+    Raises
+    ------
+    DataError
+        For a mistake in the table, with its row.
+    """
+    tables = _rows(path, kind)
+    for one, rows in tables.items():
+        for number, row in enumerate(rows, start=1):
+            yield _of_table_row(row, one, known, where=f"{path}, {one} {number}")
+
+
+def as_type(value: Value | None, field: Field) -> Value | None:
+    """Bring a value to the type of a field, as the catalogue would hold it."""
+    if value is None or value == []:
+        return None
+    if field.type == "number":
+        word = value[0] if isinstance(value, list) else value
+        try:
+            return float(word)
+        except ValueError:
+            return None
+    words = value if isinstance(value, list) else [_plain(value)]
+    return words if field.type == "tags" else words[0]
+
+
+def merge(said: Sequence[Mapping[str, Value]], fields: Sequence[Field]) -> dict[str, Value]:
+    """What the tracks of an artist say of it: tags by frequency, the commonest word, the median."""
+    found: dict[str, Value] = {}
+    for field in fields:
+        values = [x for one in said if (x := as_type(one.get(field.name), field)) is not None]
+        if not values:
+            continue
+        if field.type == "number":
+            found[field.name] = float(median(x for x in values if isinstance(x, float)))
+            continue
+        words = Counter(
+            word for x in values for word in (x if isinstance(x, list) else [str(x)])
+        ).most_common()
+        found[field.name] = [x for x, _ in words] if field.type == "tags" else words[0][0]
+    return found
+
+
+def _of_row(row: Mapping[str, Any], path: Path, known: Reference) -> NewItem:
+    """Make a track of what the tags of a file say, with the ids of `import folder`."""
+    made = library(pl.DataFrame([row], schema=FILES))
+    track, artist = made.tracks.row(0, named=True), made.artists.row(0, named=True)
+    artist_id = known.find_artist(artist["id"], fold(artist["name"])) or artist["id"]
+    said = {x: track[x] for x in track if x not in ITEMS["track"]}
+    roles = {
+        "genre": said.get("genre"),
+        "region": said.get("country"),
+        "year": row["year"],
+        "album": row["album"],
+    }
+    found = {x.name: as_type(said.get(x.name, roles.get(x.role)), x) for x in known.fields}
+    fields = {name: value for name, value in found.items() if value is not None}
+    item = track["id"]
+    if artist_id != artist["id"] and item.startswith(f"{artist['id']}/"):
+        item = f"{artist_id}/{item.removeprefix(artist['id'] + '/')}"
+    return NewItem("track", item, track["title"], artist_id, artist["name"], fields, path=path)
+
+
+def _of_table_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) -> NewItem:
+    said = {x: value for x, value in row.items() if value not in (None, "", [])}
+    fields = {
+        x: _value(value, _field(known, x, kind, where=where), where=where)
+        for x, value in said.items()
+        if x not in PLAIN
+    }
+    vector = _vector(said.get("vector", ()), where=where)
+    name = _clean(str(said.get("title" if kind == "track" else "name", said.get("id", ""))))
+    if not name:
+        raise DataError(f"{where} has neither a name nor an id; give one of them")
+    if kind == "artist":
+        item = str(said.get("id") or _artist_id(name, known))
+        return NewItem("artist", item, name, fields=fields, vector=vector)
+    whose = _clean(str(said.get("artist", "")))
+    if not whose:
+        raise DataError(f"{where} has no artist; give the name or id of one")
+    artist = known.find_artist(whose, fold(whose)) or slug(whose)
+    item = str(said.get("id") or f"{artist}/{slug(name)}")
+    path = Path(str(said["path"])).resolve() if "path" in said else None
+    return NewItem("track", item, name, artist, whose, fields, vector, path)
+
+
+def _rows(path: Path, kind: Kind) -> dict[Kind, list[dict[str, Any]]]:
+    try:
+        if path.suffix.lower() == ".toml":
+            return _toml(path)
+        table = (
+            pl.read_parquet(path)
+            if path.suffix.lower() == ".parquet"
+            else pl.read_csv(path, infer_schema=False)
+        )
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, pl.exceptions.PolarsError) as e:
+        raise DataError(f"{path} cannot be read as a table of new items: {e}") from e
+    return {kind: list(table.iter_rows(named=True))}
+
+
+def _toml(path: Path) -> dict[Kind, list[dict[str, Any]]]:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    strange = set(content) - {"artist", "track"}
+    if strange or not all(isinstance(x, list) for x in content.values()):
+        word = min(strange or set(content))
+        raise DataError(f"{path}: {word!r} is not expected; write [[artist]] or [[track]] tables")
+    return {"artist": content.get("artist", []), "track": content.get("track", [])}
+
+
+def _field(known: Reference, name: str, kind: Kind | None = None, where: str = "") -> Field:
+    fields = {x.name: x for x in known.fields if kind in (None, x.kind)}
+    if kind == "track":  # a track may say of itself what the catalogue says of artists
+        fields = {x.name: x for x in known.fields if x.kind == "artist"} | fields
+    if name not in fields:
+        plain = PLAIN if kind else ()
+        said = f"{where}: " if where else ""
+        raise DataError(
+            f"{said}the run knows no field {name!r}; {nearest_known(name, [*fields, *plain])}"
+        )
+    return fields[name]
+
+
+def _value(given: object, field: Field, *, where: str) -> Value:
+    """Bring what a user wrote to the type of a field."""
+    if isinstance(given, list):
+        words = [_clean(str(x)) for x in given]
+    elif field.type == "tags":
+        words = [_clean(x) for x in str(given).replace("|", ",").split(",")]
+    else:
+        words = [_clean(_plain(given))]
+    value = as_type([x for x in words if x], field)
+    if value is None:
+        raise DataError(f"{where}: {field.name} is {given!r}, expected {field.type}")
+    return value
+
+
+def _vector(given: object, *, where: str) -> tuple[float, ...]:
+    words = given.split() if isinstance(given, str) else given
+    try:
+        return tuple(float(x) for x in words)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: vector is {given!r}, expected numbers") from error
+
+
+def _artist_id(name: str, known: Reference) -> str:
+    return known.find_artist(name, fold(name)) or slug(name)
+
+
+def _plain(value: object) -> str:
+    """Write a number as a person would: 1990, not 1990.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _clean(text: str) -> str:
+    """NFC and single spaces, as the importers leave names and words."""
+    return " ".join(unicodedata.normalize("NFC", text).split())

@@ -1,0 +1,328 @@
+"""Files in archives, read as a stream: nothing is ever unpacked to a disk.
+
+A name in an archive is only compared and shown, never opened, so one that points outside means
+nothing. Links and archives within archives are passed over. What unpacks to more than
+``LARGEST_RATIO`` times its own size is refused as a bomb.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from undersong.errors import DataError
+from undersong.importers.result import Failures, shown
+
+LARGEST_RATIO = 300  # of unpacked to packed bytes; listens pack to about a tenth
+ALWAYS_ALLOWED = 1 << 28  # bytes unpacked, whatever the ratio
+LARGEST_WHOLE = 1 << 29  # bytes of a file that has to be read at once
+LONGEST_LINE = 1 << 20  # bytes
+MOST_MEMBERS = 250_000  # tarfile keeps a header of each
+CHUNK = 1 << 17  # bytes read at a time: more falls out of a core's cache between two copies
+NEWLINE = 10
+ZIP_ENCRYPTED = 1  # bit of the flags of a member
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError),
+    *(EOFError, OSError, NotImplementedError, UnicodeDecodeError),
+)
+ARCHIVE = re.compile(r"\.(zip|tar(\.\w+)?|t[bgx]z)$", re.I)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file: its name as the archive gives it, and its bytes, to be read before the next."""
+
+    name: str
+    stream: IO[bytes]
+
+    def lines(self, failures: Failures, *, before: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Give each line that is not empty, with its number from 1; ``before`` were read."""
+        number = before
+        while line := self.stream.readline(LONGEST_LINE):
+            number += 1
+            if self._is_cut(line):
+                reason = f"a line of more than {LONGEST_LINE >> 20} MiB"
+                failures.add(self.name, number, reason, remedy="ask the source for the file again")
+            elif not line.isspace():
+                yield number, line
+
+    def blocks(self) -> Iterator[bytes]:
+        """Give all lines, many at a time; one that is too long is cut, and its rest passed over."""
+        while data := self.stream.read(CHUNK):
+            end = b"" if data[-1] == NEWLINE else self.stream.readline(LONGEST_LINE)
+            self._is_cut(end)
+            yield data + end
+
+    def _is_cut(self, line: bytes) -> bool:
+        """Say whether a line is longer than what was read of it, and pass over the rest."""
+        cut = len(line) == LONGEST_LINE and line[-1] != NEWLINE
+        while cut and (rest := self.stream.readline(LONGEST_LINE)) and rest[-1] != NEWLINE:
+            pass
+        return cut
+
+    @contextmanager
+    def unpacked(self) -> Iterator["Member"]:
+        """Open a member that is packed itself, as one file; another stays as it is.
+
+        Raises
+        ------
+        DataError
+            If it is damaged, or unpacks to more than ``ALWAYS_ALLOWED``.
+        """
+        with _unpacked(self.stream, _Allowance(ALWAYS_ALLOWED, self.name)) as file:
+            yield Member(self.name, file)
+
+    def whole(self) -> bytes:
+        """Read all of it.
+
+        Raises
+        ------
+        DataError
+            If it is larger than ``LARGEST_WHOLE``.
+        """
+        data = self.stream.read(LARGEST_WHOLE + 1)
+        if len(data) > LARGEST_WHOLE:
+            raise DataError(
+                f"{shown(self.name)} is larger than the {LARGEST_WHOLE >> 20} MiB that are read "
+                "at once; part it"
+            )
+        return data
+
+
+def members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
+    """Give the files of an archive, of a folder, or the one file that ``path`` is.
+
+    Zip, tar, gzip, bzip2, xz and Zstandard are known by their first bytes, not by their names.
+
+    Parameters
+    ----------
+    wanted : regular expression that is searched in the names, without regard to case
+    alone : a file that is no archive is wanted whatever its name
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is damaged, encrypted, or unpacks to far more than it should.
+    """
+    pattern = re.compile(wanted, re.I)
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path).as_posix()
+            if file.is_file() and ARCHIVE.search(name):
+                yield from (Member(f"{name}/{x.name}", x.stream) for x in members(file, wanted))
+            elif file.is_file() and pattern.search(name):
+                yield from (Member(name, x.stream) for x in members(file, wanted))
+        return
+    try:
+        if zipfile.is_zipfile(path):
+            yield from _zipped(path, pattern)
+        else:
+            yield from _streamed(path, pattern, alone=alone)
+    except DAMAGED as error:
+        raise _damaged(str(path), error) from error
+
+
+def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
+    allowance = _allowance(path)
+    with zipfile.ZipFile(path) as archive:
+        for number, info in enumerate(archive.infolist()):
+            _few(path, number)
+            if info.filename.endswith("/") or not pattern.search(info.filename):
+                continue
+            if info.flag_bits & ZIP_ENCRYPTED:
+                raise DataError(f"{path} is encrypted; unpack it with its password and import that")
+            with archive.open(info) as stream:
+                yield Member(info.filename, io.BufferedReader(_Guarded(stream, allowance), CHUNK))
+
+
+def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[Member]:
+    """Give what is in a tar, packed or not, or else the file itself."""
+    with path.open("rb") as packed, _unpacked(packed, _allowance(path)) as stream:
+        if not _is_tar(stream.peek(512)[:512]):
+            if alone or pattern.search(path.name):
+                yield Member(path.name, stream)
+            return
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
+            for number, info in enumerate(archive):
+                _few(path, number)
+                if info.isreg() and pattern.search(info.name):
+                    file = _Guarded(archive.extractfile(info), _Allowance(sys.maxsize, str(path)))
+                    yield Member(info.name, io.BufferedReader(file, CHUNK))
+
+
+def _few(path: Path, number: int) -> None:
+    if number >= MOST_MEMBERS:
+        raise DataError(f"{path} has more than {MOST_MEMBERS:,} files in it; part it")
+
+
+def _is_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+@contextmanager
+def _unpacked(packed: Any, allowance: "_Allowance") -> Iterator[io.BufferedReader]:
+    """Unpack a stream while it is read, if its first bytes say that it is packed."""
+    head = packed.peek(6)[:6]
+    with ExitStack() as stack:
+        stream: Any = packed
+        if head[:2] == b"\x1f\x8b":
+            stream = stack.enter_context(gzip.open(packed))
+        elif head[:3] == b"BZh":
+            stream = stack.enter_context(bz2.open(packed))
+        elif head == b"\xfd7zXZ\0":
+            stream = stack.enter_context(lzma.open(packed))
+        elif head[:4] == b"\x28\xb5\x2f\xfd":
+            stream = stack.enter_context(_zstandard(packed))
+        if stream is packed:
+            allowance = _Allowance(sys.maxsize, allowance.name)
+        yield io.BufferedReader(_Guarded(stream, allowance), CHUNK)
+
+
+def _zstandard(packed: IO[bytes]) -> Any:
+    window = 1 << 27  # bytes; what `zstd --long` needs, and the most that is given
+    decoder = zstandard.ZstdDecompressor(max_window_size=window)
+    return decoder.stream_reader(packed, read_across_frames=True)
+
+
+class _Allowance:
+    """How many bytes may still be unpacked from one file."""
+
+    def __init__(self, left: int, name: str):
+        self.left = left
+        self.name = name
+
+    def take(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise DataError(
+                f"{shown(self.name)} unpacks to more than {ALWAYS_ALLOWED >> 20} MiB and more than "
+                f"{LARGEST_RATIO} times its size: it is damaged, or made to fill a machine; get it "
+                "again, or unpack it and import that"
+            )
+
+
+def _allowance(path: Path) -> _Allowance:
+    return _Allowance(max(ALWAYS_ALLOWED, path.stat().st_size * LARGEST_RATIO), str(path))
+
+
+class _Guarded(io.RawIOBase):
+    """A stream that says how much is read from it, and what is wrong when it cannot be read."""
+
+    def __init__(self, stream: Any, allowance: _Allowance):
+        self._stream = stream
+        self._allowance = allowance
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes, as ``io.RawIOBase`` wants it."""
+        try:
+            data = self._stream.read(len(buffer))
+        except DAMAGED as error:
+            raise _damaged(self._allowance.name, error) from error
+        self._allowance.take(len(data))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _damaged(name: str, error: Exception) -> DataError:
+    said = getattr(error, "strerror", None) or str(error) or "it ends too early"
+    return DataError(f"{shown(name)} cannot be read ({shown(said)}); get the file again")
+
+
+START = re.compile(r'\s*(?:\{.*?"scrobbles"\s*:\s*)?\[', re.S)
+BETWEEN = re.compile(r"[\s,]*")
+NEXT = re.compile(r"\}\s*,\s*(?=\{)")  # where to go on after an entry that is no JSON
+REMEDY = "nothing is lost but this entry"
+
+
+def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give each object of an array, with its number from 1.
+
+    The array is the whole file, or under the key ``scrobbles``.
+    """
+    text = member.whole().decode("utf-8-sig", "replace")
+    start = START.match(text)
+    if start is None:
+        remedy = "ask the service for the export again"
+        failures.add(member.name, None, "holds no JSON array of entries", remedy=remedy)
+        return
+    decode = json.JSONDecoder().raw_decode
+    place, number = _after(BETWEEN, text, start.end()), 0
+    while place < len(text) and text[place] != "]":
+        number += 1
+        try:
+            entry, place = decode(text, place)
+        except (ValueError, RecursionError) as error:
+            failures.add(member.name, number, f"entry {number} is no JSON: {error}", remedy=REMEDY)
+            again = NEXT.search(text, place)
+            if again is None:
+                return
+            place = again.end()
+            continue
+        place = _after(BETWEEN, text, place)
+        if isinstance(entry, dict):
+            yield number, entry
+        else:
+            failures.add(member.name, number, f"entry {number} is no object", remedy=REMEDY)
+
+
+def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    return found.end() if found else place
+
+
+TABLE_REMEDY = "nothing is lost but this line"
+
+
+def separated(
+    member: Member,
+    failures: Failures,
+    *,
+    mark: str,
+    width: int,
+    encoding: str = "utf-8",
+    before: int = 0,
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """Give the values of each line with its number from 1, headers too.
+
+    Parameters
+    ----------
+    mark : between values; only commas may stand within quotes
+    width : values a line; another line is left out
+    before : lines that were read already
+    """
+    for number, line in member.lines(failures, before=before):
+        text = line.decode(encoding, "replace").rstrip("\r\n")
+        text = text.removeprefix("\ufeff") if number == 1 else text
+        try:
+            values = next(csv.reader([text])) if mark == "," else text.split(mark)
+        except csv.Error as error:
+            failures.add(member.name, number, str(error), remedy=TABLE_REMEDY)
+            continue
+        if len(values) == width:
+            yield number, values
+        else:
+            failures.add(
+                member.name, number, f"has {len(values)} values, not {width}", remedy=TABLE_REMEDY
+            )

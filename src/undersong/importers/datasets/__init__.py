@@ -1,0 +1,1 @@
+"""Published data sets: MusicBrainz, OLGA, HetRec, Deezer, MLHD."""

@@ -1,0 +1,1 @@
+"""Histories of listening: ListenBrainz, Last.fm, Spotify."""

@@ -1,0 +1,221 @@
+"""Listens as every service tells them -> a catalogue with plays, and the listens kept beside it.
+
+A source gives blocks of listens. Memory holds what is distinct (artists, titles, who played
+what how often), never the listens; those go to the catalogue's folder as they come:
+
+    listens/part-N.parquet   user, item, listened_at, seconds, skipped, plays: every listen
+    listens/items.parquet    item -> track, artist (ids of the catalogue), and what the source said
+
+``listened_at`` is in seconds since 1970 (UTC), ``seconds`` how long it was heard, ``skipped``
+whether the listener went on early; null where the source does not say. A skipped listen is no
+play, but stays in ``listens``, so that sessions can be made of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from undersong.catalogue import ITEMS, Catalogue
+from undersong.errors import DataError
+from undersong.importers.listens.entities import PAIR, Counts, Numbered, resolve, table
+from undersong.importers.music.tags import UUID
+
+LISTENS: dict[str, pl.DataType] = {
+    "user": pl.String(),
+    "artist": pl.String(),  # the credit, as written
+    "artist_ids": pl.String(),  # MusicBrainz ids with spaces between them, the main artist first
+    "title": pl.String(),
+    "recording": pl.String(),  # MusicBrainz id
+    "source_id": pl.String(),  # of the track, where the service has ids of its own
+    "listened_at": pl.Int64(),
+    "seconds": pl.Float64(),
+    "skipped": pl.Boolean(),
+    "plays": pl.Float64(),  # null is one; of totals, which have no time, how many
+}
+ITEM = ("artist", "artist_ids", "title", "recording", "source_id")
+KEPT = ("user", "item", "listened_at", "seconds", "skipped", "plays")
+LONGEST = 1_000  # characters of a name
+BLOCK = 100_000  # listens; a block of a source should have about so many
+IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
+
+
+@dataclass(frozen=True)
+class ListenTables:
+    """What listens come to.
+
+    Parameters
+    ----------
+    catalogue : artists, tracks, and plays of both
+    items : item (as in the kept listens), track, artist, and the columns ``ITEM``
+    identities : kind, id, source, source_id: which ids of other services mean an item
+    listens, skipped, nameless : how many; skipped and nameless ones are no plays
+    """
+
+    catalogue: Catalogue
+    items: pl.DataFrame
+    identities: pl.DataFrame
+    listens: int
+    skipped: int
+    nameless: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some listens; names that many of them share may be told once.
+
+    Parameters
+    ----------
+    listens : user and item (rows of ``users`` and ``items``), listened_at, seconds, skipped, plays
+    users : user
+    items : the columns ``ITEM``
+    """
+
+    listens: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+
+
+def block(rows: pl.DataFrame) -> Block:
+    """Make a block of rows with the columns ``LISTENS``."""
+    own = pl.int_range(pl.len())
+    listens = rows.select(own.alias("user"), own.alias("item"), *KEPT[2:])
+    return Block(listens, rows.select("user"), rows.select(ITEM))
+
+
+def blocks(rows: Iterable[tuple[object, ...]]) -> Iterator[Block]:
+    """Make blocks of rows with the columns ``LISTENS``."""
+    source = iter(rows)
+    while some := list(islice(source, BLOCK)):
+        yield block(pl.DataFrame(some, schema=LISTENS, orient="row"))
+
+
+def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables:
+    """Count who played what, and keep every listen.
+
+    Memory is bounded by a block, by the things heard and by the pairs of a user and a thing.
+
+    Parameters
+    ----------
+    parts : folder that the listens are written to
+    source : the service that ``source_id`` is of
+
+    Raises
+    ------
+    DataError
+        If there is no listen that names an artist.
+    """
+    parts.mkdir(parents=True)
+    users, things, plays = Numbered("user"), Numbered("item"), Counts()
+    count = skipped = nameless = 0
+    for number, given in enumerate(blocks):
+        some = _named(given)
+        heard = some.listens
+        count += len(heard)
+        nameless += len(given.listens) - len(heard)
+        _kept(some).write_parquet(parts / f"part-{number:06}.parquet")
+        who = users.numbers(some.users, heard["user"].to_numpy())
+        what = things.numbers(some.items, heard["item"].to_numpy())
+        played = heard.select(
+            pl.Series("pair", who * np.uint64(PAIR) + what), pl.col("plays").fill_null(1.0)
+        ).filter(~heard["skipped"].fill_null(value=False))
+        skipped += len(heard) - len(played)
+        plays.add(played)
+    if not count:
+        raise DataError("there is no listen that names an artist; is this the right file?")
+    counts = plays.rows()
+    resolved = _resolved(things.rows(), counts)
+    resolved.drop("number").write_parquet(parts / "items.parquet")
+    return ListenTables(
+        catalogue=_catalogue(resolved, counts, users.rows()["user"]),
+        items=resolved.drop("number"),
+        identities=_identities(resolved, source),
+        listens=count,
+        skipped=skipped,
+        nameless=nameless,
+    )
+
+
+def _named(block: Block) -> Block:
+    """Leave out listens that name nobody, and give each thing heard an id, ``item``."""
+    users = block.users.select(_clean("user"))
+    items = block.items.with_columns(map(_clean, ("artist", "title"))).with_columns(
+        pl.when(pl.col(x) != "").then(x).alias(x) for x in ITEM
+    )
+    user, artist = users["user"].fill_null("") != "", items["artist"].is_not_null()
+    listens = block.listens.filter(
+        user.gather(block.listens["user"])
+        & artist.gather(block.listens["item"])
+        & (block.listens["plays"].fill_null(1.0) > 0)
+    )
+    return Block(listens, users, items.select(pl.struct(ITEM).hash().alias("item"), *ITEM))
+
+
+def _clean(name: str) -> pl.Expr:
+    return pl.col(name).str.strip_chars().str.head(LONGEST)
+
+
+def _kept(block: Block) -> pl.DataFrame:
+    """Name users and things of each listen."""
+    return block.listens.with_columns(
+        block.users["user"].gather(block.listens["user"]),
+        block.items["item"].gather(block.listens["item"]),
+    ).select(KEPT)
+
+
+def _resolved(things: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+    """Say which artist and track each thing is; ``number`` is its place in ``things``."""
+    numbered = things.with_row_index("number").with_columns(pl.col("number").cast(pl.UInt64))
+    plays = counts.group_by(number=pl.col("pair") % PAIR).agg(pl.sum("plays"))
+    named = plays.join(numbered.select("number", "item"), on="number")
+    return resolve(numbered, named.select("item", "plays"))
+
+
+def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> Catalogue:
+    """Make the tables; of several ways to write a name the most played counts."""
+    often = items.sort("plays", descending=True, maintain_order=True)
+    artists = often.unique("artist_id", keep="first", maintain_order=True).sort("artist_id")
+    tracks = often.drop_nulls("track_id").unique("track_id", keep="first", maintain_order=True)
+    tracks = tracks.sort("track_id").select(id="track_id", artist="artist_id", title="title")
+    numbered = items.sort("number")
+    plays = (
+        table(counts, kind="artist", users=users, items=numbered["artist_id"]),
+        table(counts, kind="track", users=users, items=numbered["track_id"]),
+    )
+    # Where a source has ids alone, they stand in for names; a name that is an id is none.
+    names = artists.select(id="artist_id", name=_unlike("artist_name", "artist_id"))
+    tracks = tracks.with_columns(title=_unlike("title", "id"))
+    return Catalogue(
+        artists=_whole(names, ITEMS["artist"]),
+        tracks=_whole(tracks, ITEMS["track"]),
+        plays=pl.concat(plays).lazy(),
+    )
+
+
+def _unlike(name: str, item: str) -> pl.Expr:
+    return pl.when(pl.col(name) != pl.col(item)).then(name)
+
+
+def _whole(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Give a table all of its columns; what is not known is null."""
+    return rows.select(
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in types.items()
+    )
+
+
+def _identities(items: pl.DataFrame, source: str) -> pl.DataFrame:
+    """List the ids of other services that stand for each item."""
+    recordings = items.drop_nulls("recording").select(
+        kind=pl.lit("track"), id="track_id", source=pl.lit("musicbrainz"), source_id="recording"
+    )
+    theirs = items.drop_nulls(["source_id", "track_id"]).select(
+        kind=pl.lit("track"), id="track_id", source=pl.lit(source), source_id="source_id"
+    )
+    artists = items.filter(pl.col("artist_id").str.contains(f"^(?:{UUID.pattern})$")).select(
+        kind=pl.lit("artist"), id="artist_id", source=pl.lit("musicbrainz"), source_id="artist_id"
+    )
+    return pl.concat([artists, recordings, theirs]).unique().sort(list(IDENTITIES))

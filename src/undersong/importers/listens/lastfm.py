@@ -1,0 +1,230 @@
+"""Last.fm's history, as the programs that save it write it -> listens.
+
+Known are, by their first lines (each column by name where there is a header):
+
+- CSV with ``uts,utc_time,artist,artist_mbid,album,album_mbid,track,track_mbid``
+- CSV without a header: ``artist,album,track,time``, or ``date,time,artist,title``
+- lastfmstats, CSV (``Artist;Album;AlbumId;Track;Date#user``) and JSON; libre.fm CSV
+- ``.scrobbler.log`` of players (tabs); a track rated ``S`` was skipped
+- JSON of Maloja, and of Last.fm's own API; JSON lines of Pano Scrobbler
+- the research sets 360K (``user, artist mbid, artist, plays``) and 1K (one listen a line), TSV
+
+Times without a zone are taken as UTC. Last.fm's data are its users'; the research sets are for
+non-commercial use.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from undersong.catalogue import Origin
+from undersong.importers.archives import Member, entries, members
+from undersong.importers.listens.history import LISTENS, Block, blocks
+from undersong.importers.result import Failures, shown
+
+ORIGIN = Origin("Last.fm", "its users' own, or non-commercial", "plays")
+WANTED = r"\.(csv|tsv|log|json|jsonl|txt)$"
+REMEDY = "correct this line, or leave it"
+NAMES = {
+    "artist": ("artist", "artist_name", "artist name"),
+    "title": ("track", "title", "track_name", "track name", "song", "name"),
+    "artist_ids": ("artist_mbid", "artist mbid"),
+    "recording": ("track_mbid", "track mbid", "recording_mbid"),
+    "when": ("uts", "timestamp", "date", "utc_time", "time", "listened_at", "rawdatetime"),
+    "user": ("user", "username"),
+}
+FORMATS = ("%d %b %Y, %H:%M", "%d %b %Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
+FIRST_MILLISECONDS = 10**11  # larger numbers are milliseconds: in seconds, the year 5138
+LOG = ("artist", "album", "title", "number", "length", "rating", "when", "recording")
+PLAIN = ("artist", "album", "title", "when")
+DATED = ("when", "time", "artist", "title")
+SET_360K = ("user", "artist_ids", "artist", "plays")
+SET_1K = ("user", "when", "artist_ids", "artist", "recording", "title")
+DATE = re.compile(r"\d{4}-\d\d-\d\d$")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
+PLAYER = re.compile(r"#AUDIOSCROBBLER/")
+
+
+def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block]:
+    """Read a history, or a folder or archive of them, block by block.
+
+    Parameters
+    ----------
+    user : whose it is, where the file does not say; by default the name of the file
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    return blocks(
+        row
+        for member in members(path, WANTED)
+        for row in _rows(member, failures, user or PurePosixPath(member.name).stem)
+    )
+
+
+def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
+    head = member.stream.peek(1 << 12)[: 1 << 12].lstrip(b"\xef\xbb\xbf \r\n\t")  # type: ignore[attr-defined]
+    if head[:1] not in (b"{", b"["):
+        yield from _table(member, failures, user)
+        return
+    array = head[:1] == b"[" or b'"scrobbles"' in head
+    pairs = entries(member, failures) if array else _objects(member, failures)
+    for number, entry in pairs:
+        for one in entry.get("track", ()) if isinstance(entry.get("track"), list) else (entry,):
+            try:
+                columns = _entry(one)
+            except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
+                failures.add(member.name, number, f"is no listen: {error}", remedy=REMEDY)
+                continue
+            if columns:
+                yield _ordered(columns, user)
+
+
+def _objects(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in member.lines(failures):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            failures.add(member.name, number, f"is no JSON: {error}", remedy=REMEDY)
+            continue
+        if isinstance(entry, dict):
+            yield number, entry
+        else:
+            failures.add(member.name, number, "is no JSON object", remedy=REMEDY)
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, object] | None:
+    """Read one listen of JSON; None for what is none, such as a track that plays just now."""
+    if entry.get("event", "scrobble") != "scrobble" or "@attr" in entry:
+        return None
+    track, artist = entry.get("track"), entry.get("artist")
+    if isinstance(track, dict):  # Maloja
+        names = [x for x in track.get("artists") or () if isinstance(x, str)]
+        when, title = _instant(entry["time"]), track.get("title")
+        seconds = entry.get("duration")
+        return {
+            "artist": "; ".join(names),
+            "title": _text(title),
+            "listened_at": when,
+            "seconds": float(seconds) if seconds else None,
+        }
+    if isinstance(artist, dict):  # the API of Last.fm
+        return {
+            "artist": _text(artist.get("#text") or artist.get("name")),
+            "artist_ids": _text(artist.get("mbid")),
+            "title": _text(entry.get("name")),
+            "recording": _text(entry.get("mbid")),
+            "listened_at": _instant(entry["date"]["uts"]),
+        }
+    when = _instant(entry.get("timeMs", entry.get("date")))
+    return {"artist": _text(artist), "title": _text(track), "listened_at": when}
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"{shown(repr(value))} is no name")
+
+
+def _table(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
+    """Read lines of values; the first ones say which column is what."""
+    columns: Sequence[str] = ()
+    mark = ","
+    for number, line in member.lines(failures):
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
+        if text.startswith("#"):
+            columns, mark = (LOG, "\t") if PLAYER.match(text) else (columns, mark)
+            continue
+        try:
+            if not columns:
+                mark = max("\t;,", key=text.count)
+                columns, user, header = _shape(_values(text, mark), user)
+                if header:
+                    continue
+            yield _ordered(_listen(columns, _values(text, mark)), user)
+        except (ValueError, OverflowError, csv.Error) as error:
+            failures.add(member.name, number, f"{error}: {text[:80]!r}", remedy=REMEDY)
+
+
+def _values(text: str, mark: str) -> list[str]:
+    if mark == "\t":  # players and research sets quote nothing
+        return text.split("\t")
+    return next(csv.reader([text], delimiter=mark))
+
+
+def _shape(values: Sequence[str], user: str) -> tuple[Sequence[str], str, bool]:
+    """Say which column is what, whose listens they are, and whether this line is a header."""
+    names = [x.strip().lower() for x in values]
+    if any(x in names for x in NAMES["artist"]):
+        last, _, owner = values[-1].partition("#")
+        names[-1] = last.strip().lower()
+        return _columns(names), owner or user, True
+    if len(values) == 4 and DATE.match(values[0]):
+        return DATED, user, False
+    if len(values) == 4 and len(values[0]) == 40 and values[3].isdecimal():
+        return SET_360K, user, False
+    if len(values) == 6 and INSTANT.match(values[1]):
+        return SET_1K, user, False
+    return (PLAIN if len(values) == 4 else ()), user, False
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """Give the columns of a header our names; of several for one the first we list."""
+    taken = {
+        meaning: next((x for x in known if x in names), "") for meaning, known in NAMES.items()
+    }
+    ours = [next((m for m, x in taken.items() if x == name), name) for name in names]
+    if "when" in ours and "date" in names and "time" in names:
+        ours[names.index("time")] = "time"
+    return ours
+
+
+def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
+    if not columns:
+        raise ValueError("is of no known shape, and no header stands before it")
+    if len(values) < len(columns) - (columns is LOG):  # players leave out the last one
+        raise ValueError(f"has {len(values)} values, not {len(columns)}")
+    said = dict(zip(columns, values, strict=False))
+    found: dict[str, object] = {x: said.get(x) or None for x in LISTENS if x in said}
+    if "plays" in said:
+        found["plays"] = float(int(said["plays"]))
+    if columns is LOG:
+        found["skipped"] = said["rating"] == "S"
+        found["artist"] = None if said["artist"] == "<Untagged>" else said["artist"]
+    if "when" in said:
+        whole = f"{said['when']} {said['time']}" if "time" in said else said["when"]
+        found["listened_at"] = _instant(whole)
+    return found
+
+
+def _instant(value: object) -> int:
+    """Read a time as seconds since 1970, whichever way it is written."""
+    if isinstance(value, str) and not value.strip().isdecimal():
+        return int(_date(value.strip()).timestamp())
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"{shown(repr(value))} is no time")
+    number = int(value)
+    number = number // 1000 if number >= FIRST_MILLISECONDS else number
+    if not 0 <= number < FIRST_MILLISECONDS:
+        raise ValueError(f"{number} is no time of a listen")
+    return number
+
+
+def _date(text: str) -> datetime:
+    for form in FORMATS:
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _ordered(columns: dict[str, object], user: str) -> tuple[object, ...]:
+    return tuple(columns.get(x) or (user if x == "user" else columns.get(x)) for x in LISTENS)

@@ -1,0 +1,1 @@
+"""A folder of music files: their tags, names and places."""

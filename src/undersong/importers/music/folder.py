@@ -1,0 +1,233 @@
+"""A music folder -> catalogue, again and again: only what is new or changed is read.
+
+The tables are made of ``files.parquet`` alone (``known_files``), which is written first. So an
+import that is killed at any moment leaves the old catalogue, and loses half a minute of reading.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue import Catalogue, read_catalogue, write_catalogue
+from undersong.errors import DataError
+from undersong.importers.music.credits import credits_of, path_names
+from undersong.importers.music.known_files import (
+    KnownPairs,
+    compare,
+    known_pairs,
+    read_files,
+    write_failures,
+    write_files,
+)
+from undersong.importers.music.library import FILES, keep, library
+from undersong.importers.music.scan import SUFFIXES, Failure, ScannedFile, Walk, walk
+from undersong.importers.music.tag_readers import tag_readers
+from undersong.importers.music.tags import Tags, Unreadable
+from undersong.progress import Progress, silent
+
+STAGE = "read tags"
+BLOCK = 2_000  # files between two words on progress
+SECONDS_BETWEEN_SAVES = 30.0
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What became of a folder.
+
+    Parameters
+    ----------
+    new, changed, removed, unchanged : files, compared with the last import
+    left_out : files and folders listed in failures.csv
+    guessed : files whose artist or title was taken from their path
+    duplicates : files that are the recording of another
+    artists, tracks, plays, relations : of the catalogue, with what other imports brought
+    pairs : what became of the table of known pairs, if one was given
+    """
+
+    new: int
+    changed: int
+    removed: int
+    unchanged: int
+    left_out: int
+    guessed: int
+    duplicates: int
+    artists: int
+    tracks: int
+    plays: int
+    relations: int
+    pairs: KnownPairs | None
+
+
+def import_folder(
+    music: Path,
+    catalogue: Path,
+    *,
+    relations: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> FolderSummary:
+    """Bring a catalogue up to date with a folder of music; the first time, make it.
+
+    Parameters
+    ----------
+    music : searched with all folders below
+    catalogue : folder; what other imports brought to it stays (``keeping.keep``)
+    relations : table of pairs that are known to be similar (``known_pairs``)
+        They take the place of earlier pairs from the same sources.
+    workers : processes that read tags; as many as there are processors unless given
+
+    Raises
+    ------
+    DataError
+        If there is no audio file that can be read, or the catalogue was made from something
+        else. The catalogue is then as it was.
+    """
+    root = music.resolve()
+    old = _old(catalogue, root)
+    before = read_files(catalogue, root)
+    found = walk(root)
+    same, pending = compare(found, before)
+    files, unread = _read(root, catalogue, same, pending, workers=workers, progress=progress)
+    failures = sorted([*found.failures, *unread], key=lambda x: x.file)
+    if failures or catalogue.exists():
+        write_failures(catalogue, failures)
+    if files.is_empty():
+        raise DataError(_nothing(music, found, failures, catalogue))
+    write_files(catalogue, root, files)
+    plain = library(files)
+    made = replace(keep(plain, old) if old else plain, audio_root=root)
+    pairs = known_pairs(relations, made) if relations else None
+    if pairs:
+        made = _with_pairs(made, pairs)
+    write_catalogue(made, catalogue)
+    known, read, kept = (set(x["path"]) for x in (before, files, same))
+    return FolderSummary(
+        new=len(read - known),
+        changed=len(read & known - kept),
+        removed=len(known - read),
+        unchanged=len(same),
+        left_out=len(failures),
+        guessed=int(files["guessed"].sum()),
+        duplicates=len(files) - len(plain.tracks),
+        artists=len(made.artists),
+        tracks=len(made.tracks),
+        plays=made.count_plays(),
+        relations=len(made.relations),
+        pairs=pairs,
+    )
+
+
+def text(summary: FolderSummary) -> str:
+    """Say for the terminal what became of a folder."""
+    s = summary
+    lines = [
+        f"{s.new:,} new, {s.changed:,} changed, {s.removed:,} removed, {s.unchanged:,} unchanged",
+        f"{s.artists:,} artists, {s.tracks:,} tracks, {s.plays:,} plays, {s.relations:,} relations",
+    ]
+    if s.duplicates:
+        lines.append(f"{s.duplicates:,} files are the recording of another; one of each is kept")
+    if s.guessed:
+        lines.append(f"{s.guessed:,} files lack tags: artist or title is taken from the path")
+    if s.pairs and s.pairs.left_out:
+        named = ", ".join(map(repr, s.pairs.unknown[:5]))
+        lines.append(f"{s.pairs.left_out:,} known pairs left out: this music lacks {named}, ...")
+    return "\n".join(lines)
+
+
+def _old(catalogue: Path, root: Path) -> Catalogue | None:
+    """Read the catalogue that stands there, if one does; it must be of a folder."""
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the name of {str(root)!r} is not UTF-8; rename it") from error
+    if not (catalogue / "catalogue.json").exists():
+        return None
+    if not (catalogue / "files.parquet").exists():
+        raise DataError(
+            f"{catalogue} holds a catalogue that was not made from a folder of music; import "
+            f"{root} into another one"
+        )
+    return read_catalogue(catalogue)
+
+
+def _read(
+    root: Path,
+    catalogue: Path,
+    same: pl.DataFrame,
+    pending: Sequence[ScannedFile],
+    *,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[pl.DataFrame, list[Failure]]:
+    """Read the tags of the pending files, and save what is known now and then."""
+    files, failures, saved = same, list[Failure](), time.monotonic()
+    with tag_readers(min(workers or os.cpu_count() or 1, len(pending)) or 1) as read:
+        for start in range(0, len(pending), BLOCK):
+            block = pending[start : start + BLOCK]
+            progress(STAGE, start, len(pending), f"{len(failures)} failed" if failures else "")
+            rows = []
+            answers = read([root / x.path for x in block])
+            for file, answer in zip(block, answers, strict=True):
+                row = row_of(file, answer)
+                if isinstance(row, Failure):
+                    failures.append(row)
+                else:
+                    rows.append(row)
+            files = pl.concat([files, pl.DataFrame(rows, schema=FILES)])
+            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                write_files(catalogue, root, files)
+                saved = time.monotonic()
+    if pending:
+        progress(STAGE, len(pending), len(pending), f"{len(failures)} failed" if failures else "")
+    return files.sort("path"), failures
+
+
+def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Failure:
+    """Join what a file says of itself with what its path says where it is silent."""
+    if isinstance(tags, Unreadable):
+        return Failure(file.path, tags.reason, tags.remedy)
+    credits, names = credits_of(tags), path_names(file.path)
+    guessed = not credits or tags.title is None
+    album = tags.album
+    if not credits and names.artist is None:
+        remedy = "tag it, or put it in a folder Artist/Album"
+        return Failure(file.path, "no artist in its tags or path", remedy)
+    if not credits:
+        album = album or names.album
+    return {
+        **vars(file),
+        "artists": [x.name for x in credits] or [names.artist],
+        "artist_ids": [x.id for x in credits] or [""],
+        "title": tags.title or names.title,
+        "album": album,
+        "recording": tags.recording,
+        "genres": list(tags.genres) or None,
+        "year": tags.year,
+        "country": tags.country,
+        "release_country": tags.release_country,
+        "compilation": tags.compilation,
+        "seconds": tags.seconds,
+        "guessed": guessed,
+    }
+
+
+def _with_pairs(catalogue: Catalogue, pairs: KnownPairs) -> Catalogue:
+    """Let pairs take the place of earlier ones from the same sources."""
+    sources = pairs.relations["source"].unique().implode()
+    others = catalogue.relations.filter(~pl.col("source").is_in(sources))
+    return replace(catalogue, relations=pl.concat([others, pairs.relations]))
+
+
+def _nothing(music: Path, found: Walk, failures: Sequence[Failure], catalogue: Path) -> str:
+    if failures:
+        first = failures[0]
+        return (
+            f"no audio file in {music} could be read, of {len(found.files):,}: {first.file} is "
+            f"{first.reason}; {catalogue / 'failures.csv'} says what to do about each"
+        )
+    known = " ".join(SUFFIXES)
+    return f"{music} has no audio file in it or below; what counts ends with one of {known}"

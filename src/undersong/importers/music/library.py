@@ -1,0 +1,295 @@
+"""Files with their tags -> artists and tracks, each once: the tables of a music folder.
+
+An id is MusicBrainz's where a file has it. Else it is made of the normalised name, and so the
+same on every machine and after every import.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Field, Kind, fold
+from undersong.embeddings import Embeddings
+
+FILES: dict[str, pl.DataType] = {
+    "path": pl.String(),
+    "size": pl.Int64(),
+    "modified": pl.Int64(),
+    "inode": pl.UInt64(),
+    "artists": pl.List(pl.String()),
+    "artist_ids": pl.List(pl.String()),
+    "title": pl.String(),
+    "album": pl.String(),
+    "recording": pl.String(),
+    "genres": pl.List(pl.String()),
+    "year": pl.Int64(),
+    "country": pl.String(),
+    "release_country": pl.String(),
+    "compilation": pl.Boolean(),
+    "seconds": pl.Float64(),
+    "guessed": pl.Boolean(),
+}
+FIELDS = (
+    Field("genre", "artist", "tags", "genre"),
+    Field("country", "artist", "category", "region"),
+    Field("release_country", "artist", "category"),
+    Field("decade", "artist", "category"),
+    Field("year", "artist", "number", "year"),
+    Field("credited", "artist", "tags"),
+    # Models would learn to answer with the same album; filters and caps ask for it.
+    Field("album", "track", "category", "album", withheld=True),
+    Field("genre", "track", "tags", "genre"),
+    Field("country", "track", "category", "region"),
+    Field("release_country", "track", "category"),
+    Field("decade", "track", "category"),
+    Field("year", "track", "number", "year"),
+    Field("credited", "track", "tags"),
+)
+SAME_SECONDS = 2.0  # two files of one title that differ by no more are one recording
+
+
+def library(files: pl.DataFrame) -> Catalogue:
+    """Make the catalogue of a music folder; a field of which no file says anything is left out.
+
+    Parameters
+    ----------
+    files : one row a file, columns ``FILES``; ``artists`` and ``artist_ids`` go together, the
+        main one first, with an empty id where none is known
+
+    Returns
+    -------
+    Artists in the order of their ids, tracks in that of their paths. Files of one recording are
+    one track. ``artists`` has those who are the main one of a track; guests without a track of
+    their own are words of the field ``credited``.
+    """
+    credits = _credits(files)
+    main = credits.group_by("path", maintain_order=True).agg(
+        pl.col("id").first().alias("artist"), pl.col("name").alias("credited")
+    )
+    main = main.with_columns(pl.when(pl.col("credited").list.len() > 1).then(pl.col("credited")))
+    rows = files.join(main, on="path", how="left", maintain_order="left").with_columns(
+        pl.format("{}0s", pl.col("year") // 10).alias("decade"), pl.col("genres").alias("genre")
+    )
+    tracks = _tracks(rows)
+    artists = _artists(tracks, credits)
+    items: dict[Kind, pl.DataFrame] = {"artist": artists, "track": tracks}
+    fields = tuple(x for x in FIELDS if items[x.kind][x.name].drop_nulls().len())
+    return Catalogue(
+        artists=_only(artists, "artist", fields),
+        tracks=_only(tracks, "track", fields, "seconds"),
+        fields=fields,
+    )
+
+
+def slug(name: str) -> str:
+    """Make an id of a name: what people type, with dashes."""
+    return fold(name).replace(" ", "-")
+
+
+def _credits(files: pl.DataFrame) -> pl.DataFrame:
+    """Everybody who is credited, the main one first: path, name, id.
+
+    A name without an id has that of the one artist of that name who has one. Of several none is
+    taken: they are other people, and this may be yet another.
+    """
+    each = files.select("path", name="artists", mbid="artist_ids").explode("name", "mbid")
+    pairs = each.select("name", "mbid").unique(maintain_order=True)
+    folded = {name: fold(name) for name in pairs["name"].unique()}
+    known: dict[str, set[str]] = {}
+    for name, mbid in pairs.iter_rows():
+        if mbid:
+            known.setdefault(folded[name], set()).add(mbid)
+    ids = []
+    for name, mbid in pairs.iter_rows():
+        same = known.get(folded[name], set())
+        ids.append(mbid or (min(same) if len(same) == 1 else slug(name)))
+    pairs = pairs.with_columns(pl.Series("id", ids, dtype=pl.String))
+    return each.join(pairs, on=["name", "mbid"], how="left", maintain_order="left").drop("mbid")
+
+
+def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
+    """Take one file of each recording, the best tagged, and give it its id."""
+    keys = pl.Series("key", [fold(x) for x in rows["title"]], dtype=pl.String)
+    rows = rows.with_columns(keys).sort(
+        pl.col("recording").is_null(), "compilation", "path", maintain_order=True
+    )
+    rows = rows.filter(pl.col("recording").is_null() | pl.col("recording").is_first_distinct())
+    seconds = pl.col("seconds").fill_null(0)
+    later = (pl.col("seconds").fill_null(0).diff() > SAME_SECONDS).fill_null(value=False)
+    take = (
+        rows.with_row_index("rank")
+        .sort("artist", "key", seconds)
+        .with_columns(later.over("artist", "key").alias("later"))
+        .with_columns(pl.col("later").cum_sum().over("artist", "key").alias("length"))
+        .sort("rank")
+        .unique(["artist", "key", "length"], keep="first", maintain_order=True)
+        .sort("path")
+    )
+    slugs = pl.Series("slug", [x.replace(" ", "-") for x in take["key"]], dtype=pl.String)
+    plain = pl.format("{}/{}", "artist", slugs)
+    again = ~pl.struct("artist", "key").is_first_distinct()
+    longer = pl.format("{}/{}", plain, seconds.round().cast(pl.Int64))
+    return take.with_columns(
+        id=pl.coalesce("recording", pl.when(again).then(longer).otherwise(plain))
+    )
+
+
+def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
+    """Make one row of each main artist from all of its tracks.
+
+    The name is the most frequent one. Genres stand in the order of how many tracks have them; of
+    country and decade the most frequent counts, of the years the median.
+    """
+    own = pl.DataFrame({"id": tracks["artist"].unique().sort()})
+    artists = own.join(_most(credits, "id", "name"), on="id", how="left")
+    for word in ("country", "release_country", "decade"):
+        frequent = _most(tracks.select(pl.col("artist").alias("id"), word), "id", word)
+        artists = artists.join(frequent, on="id", how="left")
+    years = tracks.group_by(id="artist").agg(pl.col("year").cast(pl.Float64).median())
+    genres = (
+        tracks.select("genre", id="artist")
+        .explode("genre")
+        .drop_nulls()
+        .group_by("id", "genre")
+        .len()
+        .sort("id", "len", "genre", descending=[False, True, False])
+        .group_by("id", maintain_order=True)
+        .agg("genre")
+    )
+    together = credits.join(credits, on="path", suffix="_other").filter(
+        (pl.col("name").n_unique() > 1).over("path")
+    )
+    credited = together.group_by("id").agg(pl.col("name_other").unique().sort().alias("credited"))
+    for table in (years, genres, credited):
+        artists = artists.join(table, on="id", how="left")
+    return artists.sort("id")
+
+
+def _most(rows: pl.DataFrame, key: str, word: str) -> pl.DataFrame:
+    """Say of each key which word stands most often beside it; of two the first in the alphabet."""
+    counts = rows.drop_nulls().group_by(key, word).len()
+    return (
+        counts.sort("len", word, descending=[True, False])
+        .unique(key, keep="first", maintain_order=True)
+        .drop("len")
+    )
+
+
+def _only(rows: pl.DataFrame, kind: Kind, fields: tuple[Field, ...], *plain: str) -> pl.DataFrame:
+    """Take the columns of the catalogue, each with its type; what is not there is null."""
+    types = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in fields if x.kind == kind}
+    return rows.select(
+        *(
+            (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
+            for name, dtype in types.items()
+        ),
+        *plain,
+    )
+
+
+MADE = frozenset((x.kind, x.name) for x in FIELDS)
+
+
+def keep(new: Catalogue, old: Catalogue) -> Catalogue:
+    """Give the catalogue of a folder all that the one before it knew beyond the folder.
+
+    Plays, relations, features, splits and other fields stay. An item whose id has changed, such
+    as an artist who got a MusicBrainz id, takes them along: tracks are known by their path,
+    artists by their name. Items with plays, relations or features stay even without a file.
+    """
+    ids: dict[Kind, Mapping[str, str]] = {kind: dict(_changed(new, old, kind)) for kind in KINDS}
+    plays = _follow(old.plays.collect(), ids, "item")
+    relations = _follow(old.relations, ids, "a", "b").with_columns(
+        pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
+    )
+    kept = replace(
+        old,  # and with it whatever else a catalogue says
+        plays=plays.group_by("kind", "user", "item", maintain_order=True)
+        .agg(pl.sum("plays"))
+        .lazy(),
+        relations=relations.filter(pl.col("a") != pl.col("b")).unique(maintain_order=True),
+        features={key: _features(x, ids[key[1]]) for key, x in old.features.items()},
+        fields=(*new.fields, *(x for x in old.fields if (x.kind, x.name) not in MADE)),
+        audio_root=new.audio_root,
+    )
+    tracks = _join(new.tracks, _named(kept, "track"), old, "track", ids)
+    artists = pl.concat([_named(kept, "artist"), tracks["artist"]])
+    return replace(kept, tracks=tracks, artists=_join(new.artists, artists, old, "artist", ids))
+
+
+def _changed(new: Catalogue, old: Catalogue, kind: Kind) -> Iterator[tuple[str, str]]:
+    """Pair old ids that are gone with the ids that the same items have now."""
+    if kind == "track":
+        place = dict(new.tracks.select("path", "id").drop_nulls().iter_rows())
+        before = old.tracks.select("id", "path").iter_rows()
+    else:
+        names: dict[str, list[str]] = {}
+        for item, name in zip(new.ids(kind), new.names(kind), strict=True):
+            names.setdefault(fold(name), []).append(item)
+        place = {name: items[0] for name, items in names.items() if len(items) == 1}
+        before = zip(old.ids(kind), map(fold, old.names(kind)), strict=True)
+    known = set(new.ids(kind))
+    for item, mark in before:
+        if item not in known and mark in place:
+            yield item, place[mark]
+
+
+def _follow(
+    rows: pl.DataFrame, ids: Mapping[Kind, Mapping[str, str]], *columns: str
+) -> pl.DataFrame:
+    """Put new ids in the place of old ones."""
+    for kind, changed in ids.items():
+        concerned = pl.when(pl.col("kind") == kind)
+        rows = rows.with_columns(
+            concerned.then(pl.col(x).replace(changed)).otherwise(x).alias(x) for x in columns
+        )
+    return rows
+
+
+def _features(given: Embeddings, changed: Mapping[str, str]) -> Embeddings:
+    """Put new ids in the place of old ones; of two rows for one item the first stays."""
+    ids = [changed.get(x, x) for x in given.ids]
+    first = np.sort(np.unique(ids, return_index=True)[1])
+    return Embeddings(tuple(ids[x] for x in first), given.vectors[first])
+
+
+def _named(catalogue: Catalogue, kind: Kind) -> pl.Series:
+    """List the ids that plays, relations and features name."""
+    pairs = catalogue.pairs(kind)
+    played = catalogue.played(kind).select(pl.col("item").unique()).collect()
+    named = [pairs["a"], pairs["b"], played["item"]]
+    named += [
+        pl.Series(x.ids, dtype=pl.String) for (_, of), x in catalogue.features.items() if of == kind
+    ]
+    return pl.concat(named).unique()
+
+
+def _join(
+    new: pl.DataFrame,
+    named: pl.Series,
+    old: Catalogue,
+    kind: Kind,
+    ids: Mapping[Kind, Mapping[str, str]],
+) -> pl.DataFrame:
+    """Join what old items had of their own to the new ones, and the old ones that are named."""
+    before = (
+        old.items(kind).with_columns(pl.col("id").replace(ids[kind])).unique("id", keep="first")
+    )
+    if kind == "track":
+        before = before.with_columns(
+            pl.col("artist").replace(ids["artist"]), path=pl.lit(None, dtype=pl.String)
+        )
+    own = ["split", *(x.name for x in old.fields_of(kind) if (kind, x.name) not in MADE)]
+    joined = new.drop("split").join(
+        before.select("id", *own), on="id", how="left", maintain_order="left"
+    )
+    joined = joined.select(*new.columns, *own[1:])
+    gone = before.filter(
+        pl.col("id").is_in(named.implode()) & ~pl.col("id").is_in(new["id"].implode())
+    )
+    return pl.concat(
+        [joined, gone.select(x for x in joined.columns if x in gone.columns).sort("id")],
+        how="diagonal",
+    )

@@ -1,0 +1,142 @@
+"""The audio files below a folder, and what kept others from being found (`import folder`).
+
+Links are followed; real folders come first, so that each is found by its own name. Everything
+that is passed over, apart from files that are no audio, is a ``Failure``: a row for the user.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from undersong.errors import DataError
+
+SUFFIXES = (
+    *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".asf", ".dff", ".dsf", ".flac", ".m4a", ".mp2"),
+    *(".mp3", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".wma", ".wv"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file or folder that was left out: which (below the folder searched), why, what to do."""
+
+    file: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class ScannedFile:
+    """One audio file: path below the folder searched, and what tells that it is the same file.
+
+    ``modified`` is the time of change in nanoseconds.
+    """
+
+    path: str
+    size: int
+    modified: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a search found: files by path, failures, and folders of which nothing is known."""
+
+    files: tuple[ScannedFile, ...]
+    failures: tuple[Failure, ...]
+    unlisted: tuple[str, ...]
+
+
+def walk(root: Path) -> Walk:
+    """Find every audio file below a folder, by the end of its name.
+
+    Raises
+    ------
+    DataError
+        If ``root`` is no folder that can be listed.
+    """
+    _check(root)
+    files: list[ScannedFile] = []
+    failures: list[Failure] = []
+    unlisted: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    folders, links = [""], list[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            names = _list(root / folder, seen)
+        except OSError as error:
+            failures.append(Failure(folder, _cannot("listed", error), "make the folder readable"))
+            unlisted.append(folder)
+            continue
+        if names is None:
+            reason = "a link to a folder that is searched already"
+            failures.append(Failure(folder, reason, "nothing is lost; remove the link if you like"))
+        for name in names or ():
+            found = _look(root, f"{folder}/{name}" if folder else name)
+            if isinstance(found, ScannedFile):
+                files.append(found)
+            elif isinstance(found, Failure):
+                failures.append(found)
+            elif found is not None:
+                (links if found.linked else folders).append(found.path)
+    files.sort(key=lambda x: x.path)
+    return Walk(tuple(files), tuple(failures), tuple(unlisted))
+
+
+def _check(root: Path) -> None:
+    try:
+        os.listdir(root)
+    except OSError as error:
+        raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
+
+
+def _list(folder: Path, seen: set[tuple[int, int]]) -> list[str] | None:
+    """List the names in a folder that was not seen yet, and note it; None for one that was."""
+    found = folder.stat()
+    if (found.st_dev, found.st_ino) in seen:
+        return None
+    names = sorted(os.listdir(folder))
+    seen.add((found.st_dev, found.st_ino))
+    return names
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: str
+    linked: bool
+
+
+def _look(root: Path, path: str) -> ScannedFile | Failure | _Folder | None:
+    """Say what one name in a folder is; None for what is no matter of ours."""
+    whole = os.path.join(root, path)
+    audio = os.path.splitext(path)[1].lower() in SUFFIXES
+    try:
+        found = os.stat(whole)
+    except OSError as error:
+        remedy = "mend the link, or make it readable"
+        return Failure(_shown(path), _cannot("read", error), remedy) if audio else None
+    folder = stat.S_ISDIR(found.st_mode)
+    if not (audio or folder):
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Failure(_shown(path), "its name is not UTF-8", "rename it, with convmv for example")
+    if os.path.basename(path).startswith("."):
+        return Failure(path, "hidden", "rename it if it is music")
+    if folder:
+        return _Folder(path, os.path.islink(whole))
+    if not stat.S_ISREG(found.st_mode):
+        return Failure(path, "not a file, in spite of its name", "remove it")
+    return ScannedFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _cannot(what: str, error: OSError) -> str:
+    return f"cannot be {what} ({error.strerror or error})"
+
+
+def _shown(path: str) -> str:
+    """Write a path with each byte that is not UTF-8 as ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,131 @@
+"""Tags read in child processes, so that a hostile or broken file costs one file and nothing else.
+
+A child reads one line of JSON, a list of paths, and answers with one line of JSON for each in
+turn. It has limits on memory, may write no file, and ends itself when a file takes too long; its
+death then tells which file it was, and another child goes on behind it.
+
+    python -m undersong.importers.music.tag_readers MEMORY SECONDS      the child
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from undersong.importers.music.tags import Tags, Unreadable, read
+from undersong.sandbox import GONE, Child, receive, send
+
+SECONDS = 20  # of wall time for one file; a disk that wakes up takes about 10
+MEMORY = 1 << 30  # bytes of address space of a child
+CHILD = ("-m", "undersong.importers.music.tag_readers")
+REMEDY = "remove its tags, or the file"
+
+Read = Callable[[Sequence[Path]], list[Tags | Unreadable]]
+
+
+@contextmanager
+def tag_readers(workers: int, *, seconds: int = SECONDS, memory: int = MEMORY) -> Iterator[Read]:
+    """Give a function that reads the tags of many files, with ``workers`` processes at a time.
+
+    It answers in the order of the paths; a file that failed gives its reason.
+    """
+    children = [_Reader(memory, seconds) for _ in range(workers)]
+
+    def read_all(paths: Sequence[Path]) -> list[Tags | Unreadable]:
+        answers: list[Tags | Unreadable] = [Unreadable("", "")] * len(paths)
+
+        def share(number: int) -> None:
+            answers[number::workers] = children[number].read(paths[number::workers])
+
+        list(pool.map(share, range(workers)))
+        return answers
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="tags") as pool:
+        try:
+            yield read_all
+        finally:
+            for child in children:
+                child.stop()
+
+
+class _Reader:
+    """One child process, which goes on behind a file that it died of."""
+
+    def __init__(self, memory: int, seconds: int):
+        self._seconds = seconds
+        self._child = Child((*CHILD, str(memory), str(seconds)))
+        self._stopped = False
+
+    def read(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
+        """Read files in turn; one of which a child dies is passed over."""
+        answers: list[Tags | Unreadable] = []
+        while len(answers) < len(paths) and not self._stopped:
+            answers += self._read_until_death(paths[len(answers) :])
+        return answers
+
+    def stop(self) -> None:
+        """End the child, if one runs, and begin no other."""
+        self._stopped = True
+        self._child.end()
+
+    def _read_until_death(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
+        process = self._child.process or self._child.begin()
+        found: list[Tags | Unreadable] = []
+        try:
+            send(process, [os.fspath(x) for x in paths])
+            for _ in paths:
+                found.append(_answer(receive(process)))
+        except GONE:
+            self._child.end()
+            found.append(_death(process.wait(), self._seconds))
+        return found
+
+
+def _answer(about: dict[str, Any]) -> Tags | Unreadable:
+    if "reason" in about:
+        return Unreadable(about["reason"], about["remedy"])
+    typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
+    return Tags(**typed)
+
+
+def _death(code: int, seconds: int) -> Unreadable:
+    """Say why a child ended without an answer, by its exit code."""
+    if sys.platform != "win32" and code == -signal.SIGALRM:
+        return Unreadable(f"its tags were not read within {seconds} s", REMEDY)
+    return Unreadable(f"the reader died of it (exit code {code})", REMEDY)
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes], *, seconds: int) -> None:
+    """Answer each line of paths until the parent closes the pipe."""
+    for line in requests:
+        for path in json.loads(line):
+            if sys.platform != "win32":
+                signal.alarm(seconds)  # ends this process
+            try:
+                about = vars(read(Path(path)))
+            except Unreadable as error:
+                about = {"reason": error.reason, "remedy": error.remedy}
+            answers.write(json.dumps(about).encode() + b"\n")
+            answers.flush()
+        if sys.platform != "win32":
+            signal.alarm(0)
+
+
+def _limit(memory: int) -> None:
+    if sys.platform == "win32":
+        return  # no such limits there
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    _limit(int(sys.argv[1]))
+    _serve(sys.stdin.buffer, sys.stdout.buffer, seconds=int(sys.argv[2]))

@@ -1,0 +1,102 @@
+"""The library of beets (library.db, musiclibrary.db) -> tracks and artists.
+
+Read of each item: path, names, MusicBrainz ids, genres, country, year, length, compilation; the
+number of plays where the plugin mpdstats counts them. Nothing is written. The data are yours;
+those that beets took from MusicBrainz are CC0, genres of Last.fm are not.
+"""
+
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from undersong.catalogue import Origin
+from undersong.importers.music.credits import Credit, credits_of, is_somebody
+from undersong.importers.music.tags import UUID, Tags
+from undersong.importers.players.collection import TOTALS, columns, file_row, owned, reading, select
+from undersong.importers.result import Failures, Imported
+
+ORIGIN = Origin("beets", "personal data", "tracks, tags, plays")
+REMEDY = "run `beet modify` on it"
+MANY = re.compile(r"\\?␀|; ")  # what stands between the values of one field
+GENRES = re.compile(r"\\?␀|[;,/] ?")
+OWNER = "beets"
+NAMES = (
+    *("id", "path", "title", "album", "artist", "artists", "mb_artistid", "mb_artistids"),
+    *("albumartist", "mb_trackid", "genre", "genres", "country", "original_year", "year"),
+    *("length", "comp"),
+)
+
+
+def read(path: Path, failures: Failures, *, music: Path | None = None) -> Imported:
+    """Read a library.
+
+    Parameters
+    ----------
+    music : where the files lie, if their paths do not begin with a slash
+
+    Raises
+    ------
+    DataError
+        If it is not one of beets, or has no item in it that names an artist.
+    """
+    with reading(path, program="beets", tables=("items",)) as opened:
+        rows = []
+        for number, values in enumerate(select(opened, "items", *NAMES), start=1):
+            said = dict(zip(NAMES, values, strict=True))
+            row = _row(said)
+            if row:
+                rows.append(row)
+            else:
+                failures.add(_path(said), number, "names no artist or title", remedy=REMEDY)
+        totals = _totals(opened)
+    return owned(path, rows, totals, origin=ORIGIN, music=music)
+
+
+def _row(said: dict[str, Any]) -> dict[str, object] | None:
+    """Make the row of one item; None where it names nobody or has no title."""
+    credits = _credits(said)
+    if not credits or not said["title"]:
+        return None
+    recording = UUID.fullmatch(said["mb_trackid"] or "")
+    return file_row(
+        source_id=said["id"],
+        path=_path(said),
+        credits=credits,
+        title=said["title"],
+        album=said["album"],
+        recording=recording[0].lower() if recording else None,
+        genres=GENRES.split(said["genres"] or said["genre"] or ""),
+        year=said["original_year"] or said["year"],
+        seconds=said["length"],
+        compilation=said["comp"],
+    )
+
+
+def _credits(said: dict[str, Any]) -> tuple[Credit, ...]:
+    artist = said["artist"] if is_somebody(said["artist"]) else said["albumartist"]
+    names = tuple(x for x in MANY.split(said["artists"] or "") if x)
+    ids = tuple(UUID.findall(said["mb_artistids"] or said["mb_artistid"] or ""))
+    if not is_somebody(artist) and not names:
+        return ()
+    return credits_of(
+        Tags(artist=(artist or names[0],), artists=names, artist_ids=tuple(x.lower() for x in ids))
+    )
+
+
+def _path(said: dict[str, Any]) -> str:
+    path = said["path"] or b""
+    return path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
+
+
+def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
+    """Count plays, of which beets knows no user."""
+    rows = []
+    if columns(opened, "item_attributes"):
+        found = opened.execute(
+            "SELECT entity_id, CAST(value AS INTEGER) FROM item_attributes WHERE key = 'play_count'"
+        )
+        rows = [(OWNER, str(item), float(plays)) for item, plays in found if plays and plays > 0]
+    return pl.DataFrame(rows, schema=TOTALS, orient="row")

@@ -1,0 +1,203 @@
+"""A collection that another program keeps (tags and plays of files) -> a catalogue.
+
+The rows are those of ``library.FILES``, with the id that each file has in that program. Artists,
+tracks and fields are made of them as of a music folder, so both give the same ids.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue import Catalogue, Origin
+from undersong.errors import DataError
+from undersong.importers.listens.entities import resolve
+from undersong.importers.listens.history import IDENTITIES
+from undersong.importers.music.credits import Credit
+from undersong.importers.music.library import FILES, library
+from undersong.importers.music.tags import NO_GENRE
+from undersong.importers.result import Imported
+
+OWNED = {"source_id": pl.String()} | FILES
+TOTALS: dict[str, pl.DataType] = {
+    "user": pl.String(),
+    "source_id": pl.String(),
+    "plays": pl.Float64(),
+}
+
+
+def file_row(
+    *,
+    source_id: object,
+    path: str,
+    credits: Sequence[Credit],
+    title: str,
+    album: str | None,
+    recording: str | None,
+    genres: Sequence[str],
+    year: object,
+    seconds: object,
+    compilation: object,
+    country: str | None = None,
+) -> dict[str, object]:
+    """Make one row of ``OWNED``; what is empty, zero or absurd counts as not known."""
+    words = (x.strip().lower() for x in genres)
+    known = {x: None for x in words if x and x not in NO_GENRE}
+    return {
+        "source_id": str(source_id),
+        "path": path,
+        "artists": [x.name for x in credits],
+        "artist_ids": [x.id for x in credits],
+        "title": title,
+        "album": album or None,
+        "recording": recording,
+        "genres": list(known) or None,
+        "year": year if isinstance(year, int) and 1000 <= year < 3000 else None,
+        "country": country or None,
+        "compilation": bool(compilation),
+        "seconds": float(seconds) if isinstance(seconds, (int, float)) and seconds > 0 else None,
+    }
+
+
+def owned(
+    path: Path,
+    rows: Sequence[dict[str, object]],
+    totals: pl.DataFrame,
+    *,
+    origin: Origin,
+    music: Path | None,
+) -> Imported:
+    """Make a catalogue of files and of how often each was played.
+
+    Parameters
+    ----------
+    path : of the collection, for the message
+    rows : of ``file_row``
+    totals : columns ``TOTALS``
+    music : folder at which paths begin
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    """
+    if not rows:
+        raise DataError(f"{path} has no file in it that names an artist and a title")
+    files = pl.DataFrame(rows, schema=OWNED, orient="row")
+    artists = pl.col("artists")
+    things = files.select(
+        item=pl.int_range(pl.len(), dtype=pl.UInt64),
+        artist=artists.list.first(),
+        artist_ids=pl.col("artist_ids").list.first(),
+        title="title",
+        recording="recording",
+        source_id="source_id",
+    )
+    plays = totals.group_by("source_id").agg(pl.sum("plays")).join(things, on="source_id")
+    found = resolve(things, plays.select("item", "plays")).sort("item")
+    rest = artists.list.len() - 1
+    blanks = pl.lit("").repeat_by(rest)
+    named = files.with_columns(
+        found["track_id"].alias("recording"),
+        artists=pl.concat_list(found["artist_name"], artists.list.slice(1)),
+        artist_ids=pl.concat_list(found["artist_id"], blanks),
+    )
+    catalogue = library(named)
+    ids = _kept(named, found, catalogue)
+    played = totals.join(ids, on="source_id")
+    counts = [
+        played.group_by("user", item=column)
+        .agg(pl.sum("plays"))
+        .sort("user", "item")
+        .select(pl.lit(kind).alias("kind"), "user", "item", "plays")
+        for kind, column in (("artist", "artist"), ("track", "id"))
+    ]
+    source = pl.lit(origin.name.lower()).alias("source")
+    identities = ids.select(pl.lit("track").alias("kind"), "id", source, "source_id")
+    tracks = _heard(catalogue.tracks, music)
+    lacking = len(tracks) - tracks["path"].count()
+    catalogue = replace(
+        catalogue,
+        tracks=tracks,
+        plays=pl.concat(counts).lazy(),
+        audio_root=music.resolve() if music else None,
+        origins=(origin,),
+    )
+    notes = [f"{lacking:,} tracks are no file here (--music says where files lie)"]
+    return Imported(catalogue, identities.sort(list(IDENTITIES)), tuple(notes[: bool(lacking)]))
+
+
+def _heard(tracks: pl.DataFrame, music: Path | None) -> pl.DataFrame:
+    """Keep the paths that lead to a file on this machine; of others the audio is not known."""
+    found = [x if ((music or Path()) / x).is_file() else None for x in tracks["path"]]
+    return tracks.with_columns(pl.Series("path", found, dtype=pl.String))
+
+
+def _kept(named: pl.DataFrame, found: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Say which track each file is: source_id, id, artist. A copy is what it is a copy of."""
+    rows = found.select("source_id", artist="artist_id", track="track_id", title="title")
+    tracks = catalogue.tracks.select("id", "artist", "title")
+    own = rows.join(tracks.select("id"), left_on="track", right_on="id", how="semi")
+    own = own.select("source_id", pl.col("track").alias("id"), "artist")
+    copies = rows.join(own, on="source_id", how="anti")
+    first = tracks.unique(["artist", "title"], keep="first", maintain_order=True)
+    return pl.concat([own, copies.join(first, on=["artist", "title"]).select(own.columns)])
+
+
+WAL = b"\x02"  # of the byte that says how a file is written to
+
+
+@contextmanager
+def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sqlite3.Connection]:
+    """Open a database for reading alone.
+
+    Where changes wait in a write-ahead log, they are read too. Where there is no log nobody
+    writes, and the file is opened so that none is made beside it.
+
+    Parameters
+    ----------
+    program : whose it should be, for the message
+    tables : that it must have
+
+    Raises
+    ------
+    DataError
+        If it is no SQLite file, is damaged or locked, or lacks a table.
+    """
+    remedy = f"give the database of {program}, with the files -wal and -shm beside it"
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+        waiting = path.with_name(f"{path.name}-wal").exists()
+        alone = head[18:19] == WAL and not waiting
+        name = path.resolve().as_uri() + ("?mode=ro&immutable=1" if alone else "?mode=ro")
+        connection = sqlite3.connect(name, uri=True)
+        connection.text_factory = lambda x: x.decode("utf-8", "replace")
+        try:
+            lacking = [x for x in tables if not columns(connection, x)]
+            if lacking:
+                raise DataError(f"{path} has no table {lacking[0]}; {remedy}")
+            yield connection
+        finally:
+            connection.close()
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+        # SQLite's own message may quote damaged bytes.
+        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
+
+
+def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
+    """Name the columns of a table; none where there is no such table."""
+    rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    return frozenset(x for (x,) in rows)
+
+
+def select(connection: sqlite3.Connection, table: str, *names: str) -> sqlite3.Cursor:
+    """Read columns of a table; what this version of the program lacks is null, or no row."""
+    there = columns(connection, table)
+    if not there:
+        return connection.execute("SELECT 0 WHERE 0")
+    wanted = (f'"{x}"' if x in there else "NULL" for x in names)
+    return connection.execute(f'SELECT {", ".join(wanted)} FROM "{table}"')

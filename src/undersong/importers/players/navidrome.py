@@ -1,0 +1,132 @@
+"""Navidrome's database (navidrome.db) -> tracks, artists, and who played what.
+
+Read of each file: path, names, MusicBrainz ids, genres, year, length, compilation; of each user
+the number of plays. Files that are missing on the disk are left out. Users are called as they log
+in. Nothing is written, and the server may run. The data are yours.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from undersong.catalogue import Origin
+from undersong.importers.music.credits import Credit, credits_of, is_somebody
+from undersong.importers.music.tags import UUID, Tags
+from undersong.importers.players.collection import TOTALS, columns, file_row, owned, reading, select
+from undersong.importers.result import Failures, Imported
+
+ORIGIN = Origin("Navidrome", "personal data", "tracks, tags, plays")
+REMEDY = "tag the file, and let Navidrome scan again"
+
+
+def read(path: Path, failures: Failures, *, music: Path | None = None) -> Imported:
+    """Read a database.
+
+    Parameters
+    ----------
+    music : where the files lie, if not where the server sees them
+
+    Raises
+    ------
+    DataError
+        If it is not one of Navidrome, or has no file in it that names an artist.
+    """
+    with reading(
+        path, program="Navidrome", tables=("media_file", "artist", "annotation")
+    ) as opened:
+        credits = _credits(opened)
+        rows: list[dict[str, object]] = []
+        for number, row in enumerate(_files(opened, music), start=1):
+            made = _row(row, credits.get(row["id"], ()))
+            if made:
+                rows.append(made)
+            else:
+                failures.add(str(row["path"]), number, "names no artist or title", remedy=REMEDY)
+        totals = _totals(opened)
+    return owned(path, rows, totals, origin=ORIGIN, music=music)
+
+
+def _files(opened: sqlite3.Connection, music: Path | None) -> Iterator[dict[str, Any]]:
+    """Read the files that are there; paths begin at the root unless ``music`` is given."""
+    libraries = {} if music else dict(select(opened, "library", "id", "path"))
+    names = (
+        *("id", "path", "title", "album", "artist", "mbz_artist_id", "album_artist"),
+        *("mbz_recording_id", "mbz_track_id", "genre", "tags", "year", "duration"),
+        *("compilation", "missing", "library_id"),
+    )
+    for row in select(opened, "media_file", *names):
+        said = dict(zip(names, row, strict=True))
+        said["path"] = os.path.join(libraries.get(said["library_id"]) or "", said["path"])
+        if not said["missing"]:
+            yield said
+
+
+def _credits(opened: sqlite3.Connection) -> dict[str, tuple[Credit, ...]]:
+    """List the artists of each file, in their order; of old versions nothing is known."""
+    if not columns(opened, "media_file_artists"):
+        return {}
+    found: dict[str, list[Credit]] = {}
+    rows = opened.execute(
+        "SELECT link.media_file_id, artist.name, artist.mbz_artist_id FROM media_file_artists link "
+        "JOIN artist ON artist.id = link.artist_id WHERE link.role = 'artist' ORDER BY link.rowid"
+    )
+    for file, name, mbid in rows:
+        if is_somebody(name):
+            found.setdefault(file, []).append(Credit(name, _mbid(mbid) or ""))
+    return {file: tuple(credits) for file, credits in found.items()}
+
+
+def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
+    users = dict(select(opened, "user", "id", "user_name"))
+    rows = opened.execute(
+        "SELECT user_id, item_id, play_count FROM annotation "
+        "WHERE item_type = 'media_file' AND play_count > 0"
+    )
+    return pl.DataFrame(
+        [(users.get(user) or user, item, float(plays)) for user, item, plays in rows],
+        schema=TOTALS,
+        orient="row",
+    )
+
+
+def _row(said: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object] | None:
+    """Make the row of one file; None where it names nobody or has no title."""
+    artist = said["artist"] if is_somebody(said["artist"]) else said["album_artist"]
+    if not credits and is_somebody(artist):
+        ids = UUID.findall(said["mbz_artist_id"] or "")
+        credits = credits_of(Tags(artist=(artist,), artist_ids=tuple(x.lower() for x in ids)))
+    if not credits or not said["title"]:
+        return None
+    return file_row(
+        source_id=said["id"],
+        path=said["path"],
+        credits=credits,
+        title=said["title"],
+        album=said["album"],
+        # Before 0.55 the recording stood in mbz_track_id, as in the tags of most formats.
+        recording=_mbid(said["mbz_recording_id"]) or _mbid(said["mbz_track_id"]),
+        genres=_genres(said),
+        year=said["year"],
+        seconds=said["duration"],
+        compilation=said["compilation"],
+    )
+
+
+def _mbid(text: str | None) -> str | None:
+    found = UUID.fullmatch(text or "")
+    return found[0].lower() if found else None
+
+
+def _genres(said: dict[str, Any]) -> list[str]:
+    """Read the genres: of new versions from the tags, JSON; of old ones there is one."""
+    try:
+        tags = json.loads(said["tags"] or "{}").get("genre") or ()
+        words = [x["value"] if isinstance(x, dict) else x for x in tags]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        words = []
+    return [x for x in words if isinstance(x, str)] or [said["genre"] or ""]

@@ -1,0 +1,1 @@
+"""Tables and a mapping file that says what their columns are."""

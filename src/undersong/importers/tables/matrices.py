@@ -1,0 +1,108 @@
+"""A user's own feature vectors: an array file, row by row beside a list of ids (section 2.1)."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from undersong.catalogue import ROW, Issues, Sheet, id_faults, vector_faults, whole
+from undersong.errors import nearest_known
+from undersong.importers.tables import spreadsheets
+from undersong.importers.tables.columns import Read, Reading, TableSummary
+from undersong.importers.tables.mapping import FeaturesMapping
+
+FLOATS = ("F16", "F32", "F64")  # as safetensors calls what NumPy knows
+
+
+def read_matrix(data: Path, table: FeaturesMapping, *, title: str) -> Read:
+    """Read vectors and their ids; every fault of both files is listed.
+
+    Parameters
+    ----------
+    data : where the paths of the mapping begin
+    table : names the array file, and the file of ids: a ``.txt`` of one id a line, or a table
+    title : what the summary calls the features
+
+    Returns
+    -------
+    Rows of an id and a vector of 32-bit floats; none where a value is not finite.
+    """
+    ids, findings = _ids(data / table.ids, table)
+    values, found = _array(data / table.file, table)
+    findings = findings + found
+    if ids is None or values is None:
+        return None, findings
+    if len(ids) != len(values):
+        what = f"holds {len(values):,} vectors, but {table.ids} {len(ids):,} ids"
+        remedy = "write both again from one list, in one order"
+        return None, whole(table.file, what, sort="vectors without ids", remedy=remedy)
+    with np.errstate(over="ignore"):  # too large for 32 bits is infinite, and a fault below
+        vectors = np.ascontiguousarray(values, dtype=np.float32)
+    kind = pl.Array(pl.Float32, vectors.shape[1])
+    rows = pl.DataFrame({"id": ids, "vector": pl.Series(vectors, dtype=kind)})
+    sheet = Sheet(table.file, rows.with_row_index(ROW, offset=1))
+    findings = findings + vector_faults(sheet)
+    if findings:
+        return None, findings + id_faults(sheet)
+    summary = TableSummary(title, table.file, len(rows), len(rows))
+    return Reading(sheet, pl.Series(dtype=pl.String), summary), []
+
+
+def _ids(path: Path, table: FeaturesMapping) -> tuple[pl.Series | None, list[Issues]]:
+    """Read the ids, one a line of a text file or in column ``id`` of a table."""
+    if path.suffix != ".txt" or not path.is_file():
+        sheet, findings = spreadsheets.read_sheet(path, {"id": table.id}, file=table.ids)
+        return (None if sheet is None else sheet.rows["id"].cast(pl.String)), findings
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"is not UTF-8 (at byte {error.start:,})"
+        return None, whole(table.ids, what, sort="not UTF-8", remedy="save it as UTF-8")
+    return pl.Series("id", text.splitlines(), dtype=pl.String), []
+
+
+def _array(path: Path, table: FeaturesMapping) -> tuple[NDArray[Any] | None, list[Issues]]:
+    """Read one matrix of numbers, never with pickle."""
+    if not path.is_file():
+        beside = sorted(x.name for x in path.parent.iterdir()) if path.parent.is_dir() else []
+        remedy = f"correct `file` or where the data is; {nearest_known(path.name, beside[:20])}"
+        return None, whole(table.file, f"is no file ({path})", sort="missing file", remedy=remedy)
+    try:
+        names, found = _open(path, table.array)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        what = f"cannot be read ({str(error).splitlines()[0]})"
+        remedy = "write it again as plain numbers, without Python objects"
+        return None, whole(table.file, what, sort="unreadable file", remedy=remedy)
+    if found is None:
+        what = f"holds the arrays {', '.join(names)}" if names else "holds no array"
+        remedy = f"name one as `array`; {nearest_known(table.array, names)}"
+        return None, whole(table.file, what, sort="which array", remedy=remedy)
+    if found.ndim != 2 or not found.shape[1] or found.dtype.kind not in "fiu":
+        what = f"holds {found.dtype} of shape {found.shape}, not a matrix of numbers (n, width)"
+        remedy = "write one row of numbers for each id"
+        return None, whole(table.file, what, sort="no matrix", remedy=remedy)
+    return found, []
+
+
+def _open(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
+    """Names of the arrays in a file, and the one asked for, or the only one."""
+    if path.suffix == ".npy":
+        return [], np.lib.format.open_memmap(path, mode="r")
+    if path.suffix == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            names = list(arrays)
+            wanted = name or (names[0] if len(names) == 1 else "")
+            return names, arrays[wanted] if wanted in names else None
+    with safe_open(path, framework="numpy") as tensors:
+        names = list(tensors.keys())
+        wanted = name or (names[0] if len(names) == 1 else "")
+        if wanted not in names:
+            return names, None
+        dtype = tensors.get_slice(wanted).get_dtype()
+        if dtype not in FLOATS:
+            raise ValueError(f"array {wanted!r} holds {dtype}; save it as one of {FLOATS}")
+        return names, tensors.get_tensor(wanted)

@@ -1,0 +1,1 @@
+"""What reproduces the paper, tunes and generates; the command line alone imports it."""

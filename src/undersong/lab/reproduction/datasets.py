@@ -1,0 +1,199 @@
+"""Data sets of the reproduction: what each is, and its catalogue with a split that stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+
+from undersong import relations
+from undersong.catalogue import RELATIONS, Catalogue, Kind, split, write_catalogue
+from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
+from undersong.importers.tables.conversion import import_tables
+from undersong.io.files import read_json, sha256, write_json
+from undersong.pipeline.run_settings import Settings, read_settings
+
+FORMAT = 1
+SEED = 0  # of the split, the same for every training seed, so that the same items always ask
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One set of artists or tracks.
+
+    Parameters
+    ----------
+    name : as the command line calls it
+    mapping, settings : files in the folder of examples; no settings file, the defaults
+    folder : where its tables lie within the data
+    table : 1 for artists, 2 for tracks, as in the paper; 0 for OLGA's own table
+    models : rows of its table, each also with ``_G``
+    about : what a reader of the tables should know of it
+    trained : whether there is anything but relations to train CbRM, UiRM and GRM on
+    by_artist : whether tracks are related when their artists are the same or similar, for a set
+        in which nobody says which tracks are alike
+    """
+
+    name: str
+    mapping: str
+    folder: str
+    table: int
+    models: tuple[str, ...]
+    about: str
+    settings: str = ""
+    trained: bool = True
+    by_artist: bool = False
+
+
+ARTIST_MODELS = ("RdRM", "UiRM", "CbRM", "GRM")
+TRACK_MODELS = ("RdRM", "CbRM", "GRM")
+SETS: Mapping[str, DataSet] = {
+    x.name: x
+    for x in (
+        DataSet(
+            "A",
+            "multisource-A.toml",
+            "multisource",
+            1,
+            ARTIST_MODELS,
+            "5,289 artists of whom every source is known",
+        ),
+        DataSet(
+            "B",
+            "multisource-B.toml",
+            "multisource",
+            1,
+            ARTIST_MODELS,
+            "8,365 artists with audio descriptors; plays of 70 %",
+        ),
+        DataSet(
+            "T",
+            "multisource-T.toml",
+            "multisource",
+            2,
+            TRACK_MODELS,
+            "6,592 tracks; most of the relations lie between 848 of them",
+            settings="tracks.toml",
+        ),
+        DataSet(
+            "lieder",
+            "lieder.toml",
+            "lieder",
+            2,
+            TRACK_MODELS,
+            "446 rendered songs heard as audio; related when their composers are the same or "
+            "similar, so it tests the way, not the quality",
+            settings="tracks.toml",
+            by_artist=True,
+        ),
+        DataSet(
+            "olga",
+            "olga.toml",
+            "olga",
+            0,
+            ("RdRM", "GRM"),
+            "17,673 artists with the official split; relations, and tags of some",
+        ),
+    )
+}
+
+
+def chosen(names: str) -> tuple[DataSet, ...]:
+    """Data sets of a list such as ``A,B,T``, each once.
+
+    Raises
+    ------
+    SettingsError
+        For a name that no set has, or none at all.
+    """
+    asked = dict.fromkeys(x.strip() for x in names.split(",") if x.strip())
+    for name in asked:
+        if name not in SETS:
+            raise SettingsError(f"no data set {name!r}; {nearest_known(name, SETS)}")
+    if not asked:
+        raise SettingsError(f"no data set given; known: {', '.join(SETS)}")
+    return tuple(SETS[x] for x in asked)
+
+
+def settings_of(data_set: DataSet, examples: Path) -> Settings:
+    """Read the settings that a set is trained with."""
+    return read_settings(examples / data_set.settings if data_set.settings else None)
+
+
+def kind_of(settings: Settings) -> Kind:
+    """Say whose relations are learned."""
+    return cast(Kind, settings.run.kind)
+
+
+def prepare(
+    data_set: DataSet, folder: Path, *, settings: Settings, data: Path, examples: Path
+) -> None:
+    """Import a set into ``folder`` and fix its split; what is there already stays.
+
+    The split is drawn once, with seed 0, and written into the catalogue: training seeds differ,
+    and yet the same items ask.
+
+    Raises
+    ------
+    DataError
+        If the data is not there.
+    ArtifactError
+        If ``folder`` holds a catalogue of another mapping or other data.
+    """
+    mapping, home = examples / data_set.mapping, data / data_set.folder
+    if not home.is_dir():
+        raise DataError(
+            f"there is no data for set {data_set.name} in {home}; give the folder that holds "
+            f"{data_set.folder} with --from"
+        )
+    stamp = folder.with_name("catalogue-made.json")
+    made = {"format": FORMAT, "mapping": sha256(mapping), "data": str(home.resolve())}
+    if (folder / "catalogue.json").exists():
+        if _reads(stamp) == made:
+            return
+        raise ArtifactError(
+            f"{folder} was imported by another mapping or from another folder than {mapping} and "
+            f"{home}; give another OUT, or delete {folder.parent} to make it again"
+        )
+    catalogue, _ = import_tables(mapping, data=home)
+    if data_set.by_artist:
+        catalogue = _related_by_artist(catalogue)
+    write_json(stamp, made)  # first: a catalogue without one is somebody else's
+    write_catalogue(with_fixed_split(catalogue, kind_of(settings), settings), folder)
+
+
+def with_fixed_split(catalogue: Catalogue, kind: Kind, settings: Settings) -> Catalogue:
+    """Write the parts that seed 0 gives into the catalogue: of artists, and of tracks if asked."""
+    parts = split(catalogue, "artist", settings.split, seed=SEED)
+    found = replace(
+        catalogue, artists=catalogue.artists.with_columns(pl.Series("split", parts.tolist()))
+    )
+    if kind == "track":
+        own = split(found, "track", settings.split, seed=SEED)
+        found = replace(found, tracks=found.tracks.with_columns(pl.Series("split", own.tolist())))
+    return found
+
+
+def _related_by_artist(catalogue: Catalogue) -> Catalogue:
+    """Relate tracks of the same artist and of two similar artists (R_C), in place of R_A."""
+    row = {item: place for place, item in enumerate(catalogue.ids("artist"))}
+    artist = catalogue.tracks["artist"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
+    similar = relations.known(catalogue, "artist")
+    pairs = relations.same_or_similar_artist(artist, similar).tocoo()
+    ids = catalogue.ids("track")
+    found = [
+        ("track", *sorted((ids[a], ids[b])), "composer")
+        for a, b in zip(pairs.row, pairs.col, strict=True)
+        if a < b
+    ]
+    table = pl.DataFrame(found, schema=RELATIONS, orient="row")
+    return replace(catalogue, relations=pl.concat([catalogue.relations, table]))
+
+
+def _reads(stamp: Path) -> dict[str, object]:
+    """What a stamp says; nothing if it is not there or another version wrote it."""
+    try:
+        return read_json(stamp, form=FORMAT, remedy="make it again")
+    except ArtifactError:
+        return {}

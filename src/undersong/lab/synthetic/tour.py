@@ -1,0 +1,101 @@
+"""The walk a new user takes: every step from files on disk to answers, each by its own command."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from undersong import model
+from undersong.catalogue import (
+    Names,
+    describe_catalogue,
+    description_text,
+    write_catalogue,
+)
+from undersong.evaluation.compare import compare
+from undersong.importers.tables.conversion import import_tables
+from undersong.lab.synthetic.world import make_demo
+from undersong.pipeline.run_settings import Settings
+from undersong.pipeline.train import train_run
+from undersong.progress import Progress
+from undersong.report import saved, terminal
+from undersong.retrieval import Query
+from undersong.runs import Run
+
+NEIGHBOURS = 8
+
+
+def tour(
+    folder: Path,
+    *,
+    seed: int,
+    artists: int,
+    say: Callable[[str], object],
+    progress: Progress,
+    settings: Settings | None = None,
+) -> None:
+    """Generate a world, import it, train, evaluate, and ask about two artists.
+
+    Each step is skipped where its result is there already. ``say`` shows a line to the user.
+    Training takes the defaults unless ``settings`` says otherwise.
+    """
+    started = time.monotonic()
+    data, catalogue_folder, run_folder = folder / "data", folder / "catalogue", folder / "run"
+    say(
+        f"This demo is generated: {artists} artists who do not exist, their audio, their listeners "
+        f"and relations,\nall made on this machine with seed {seed}. With your own files the same "
+        "commands do the same.\n"
+    )
+    say(f"1. Make the music and the tables           -> {data}")
+    make_demo(data, seed=seed, artists=artists, progress=progress)
+    say(f"2. undersong import tables {data / 'mapping.toml'} {catalogue_folder}")
+    catalogue, _ = import_tables(data / "mapping.toml")
+    if not _holds(catalogue_folder, data):
+        write_catalogue(catalogue, catalogue_folder)
+    say(f"3. undersong describe {catalogue_folder}\n")
+    say(description_text(describe_catalogue(catalogue)))
+    say(f"4. undersong train {catalogue_folder} {run_folder}")
+    run, _ = train_run(
+        catalogue_folder, run_folder, settings=settings or Settings(), progress=progress
+    )
+    seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in run.manifest["seconds"].items())
+    say(f"   trained in {seconds}")
+    say(f"5. undersong evaluate {run_folder}\n")
+    report = compare(run, part="test", progress=progress)
+    saved.write(report, run_folder)
+    say(terminal.render_lead(report))
+    say(f"   The two other protocols and all other numbers are in {run_folder / 'report.md'}.\n")
+    known, tail = _examples(run)
+    for number, (who, item) in enumerate((("a known", known), ("a long-tail", tail)), start=6):
+        say(
+            f'{number}. undersong similar {run_folder} "{item}" -k {NEIGHBOURS}    ({who} artist)\n'
+        )
+        say(_answer(run, item) + "\n")
+    say(f"All of it took {time.monotonic() - started:.0f} s. Now with your own data:\n")
+    say("   undersong import tables YOUR-MAPPING.toml my/catalogue   # docs/catalogue.md says how")
+    say(
+        "   undersong check YOUR-MAPPING.toml                        # what is wrong with it, if so"
+    )
+    say("   undersong train my/catalogue my/run")
+    say("   undersong evaluate my/run")
+    say('   undersong similar my/run "Some Artist"')
+
+
+def _examples(run: Run) -> tuple[str, str]:
+    """The best known test artist with relations, and a long-tail artist that some people know."""
+    items = run.items("artist").sort("popularity", "id", descending=True, nulls_last=True)
+    test = items.filter(items["part"] == "test")
+    known = test.filter(test["relations"] > 0)["name"][0]
+    tail = test.filter(test["relations"] == 0)["name"][0]
+    return str(known), str(tail)
+
+
+def _answer(run: Run, query: str) -> str:
+    index, names = model.open_index(run, "artist"), Names(run.items("artist"))
+    request = Query(k=NEIGHBOURS)
+    return model.text(model.similar(index, query, names=names, request=request))
+
+
+def _holds(catalogue_folder: Path, data: Path) -> bool:
+    """Say whether the catalogue is newer than the tables it was made of."""
+    made = catalogue_folder / "catalogue.json"
+    return made.exists() and made.stat().st_mtime >= (data / "demo.json").stat().st_mtime

@@ -1,0 +1,209 @@
+"""One trial of a search: train one stage with some settings, and let validation judge it.
+
+Stages before the tuned one are trained once and kept, so a trial costs the tuned stage alone.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong import embeddings, features, relations
+from undersong.catalogue import Catalogue, Kind, split
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError, DataError
+from undersong.features import read_sources
+from undersong.io.files import read_json, write_json
+from undersong.metrics import cold_ndcg
+from undersong.models.content import training
+from undersong.models.general import training as general
+from undersong.models.interaction import training as interaction
+from undersong.pipeline import learn
+from undersong.pipeline.run_settings import Settings
+from undersong.progress import Progress
+from undersong.training.loop import History
+
+FORMAT = 1
+REMEDY = "delete it to train it again"
+
+
+@dataclass(frozen=True)
+class TrialScore:
+    """How well validation is answered, NDCG@200, and by query, (q,), where a stage tells."""
+
+    score: float
+    queries: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where one stage is tried: its data, ready to train on.
+
+    Parameters
+    ----------
+    most : values of settings, by path, beyond which the data leaves nothing to change
+    idle : paths that change nothing here, such as the noise on vectors where audio is heard
+    judge : trains the stage with some settings and a seed, and scores it
+    """
+
+    most: Mapping[str, int]
+    idle: frozenset[str]
+    judge: Callable[[Settings, int], TrialScore]
+
+
+def prepare(
+    stage: str, catalogue: Catalogue, settings: Settings, *, folder: Path, progress: Progress
+) -> Bench:
+    """Read what a stage learns from, and train what stands before it, unless ``folder`` has it.
+
+    The split is that of ``settings``, whatever seed a trial trains with.
+
+    Raises
+    ------
+    DataError
+        If the catalogue has nothing that the stage could learn from or be judged by.
+    """
+    make = {"general": _general, "content": _content, "interaction": _interaction}[stage]
+    return make(catalogue, settings, folder, progress)
+
+
+def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
+    kind = cast(Kind, settings.run.kind)
+    device = learn.find_device(settings.run.device)
+    parts = split(catalogue, kind, settings.split, seed=settings.run.seed)
+    known = _kept(catalogue, settings, folder, progress)
+    encoders = features.fit(catalogue, kind, parts == "train")
+    sources = read_sources(catalogue, kind, encoders, known)
+    queries, truth = relations.held_out(catalogue, kind, parts)
+    linked = relations.known(catalogue, kind, parts == "train").getnnz(axis=1) > 0
+
+    def judge(changed: Settings, seed: int) -> TrialScore:
+        model, outcome = general.train_general(
+            catalogue,
+            kind,
+            parts,
+            sources,
+            settings=changed.general,
+            seed=seed,
+            device=device,
+            work=_work(folder, changed, seed),
+            progress=progress,
+        )
+        vectors = general.embed(model, sources, device=device)
+        each = [cold_ndcg(vectors, queries[x : x + 1], truth) for x in range(len(queries))]
+        return TrialScore(outcome.best_score, np.array(each))
+
+    most = {
+        "general.anchors": int(linked.sum()),
+        "general.tail": int(((parts == "train") & ~linked).sum()),
+    }
+    return Bench(most, frozenset(), judge)
+
+
+def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
+    parts = split(catalogue, "artist", settings.split, seed=settings.run.seed)
+    source = training.choose_input(catalogue, settings.content)
+    if source == training.NONE:
+        raise DataError(
+            "there is no content to tune: the catalogue has neither feature vectors nor audio "
+            "files, or `input` under [content] is 'none'"
+        )
+
+    def judge(changed: Settings, seed: int) -> TrialScore:
+        found = training.embed_content(
+            catalogue,
+            parts,
+            settings=changed.content,
+            seed=seed,
+            device=learn.find_device(changed.run.device),
+            work=_work(folder, changed, seed),
+            progress=progress,
+        )
+        if found is None:
+            raise DataError(f"the audio and features of {source!r} are gone; import them again")
+        scores = [score for _, score, _ in found.outcome.scores]
+        if scores == list(range(1, len(scores) + 1)):  # what the stage says where nothing judges
+            raise DataError(
+                "no two tracks of validation artists with sound or features are related, so "
+                "nothing says which settings are better; give tracks or relations"
+            )
+        return TrialScore(_score(found.outcome, "content"))
+
+    idle = "content.noise" if source == training.AUDIO else "content.mask"
+    return Bench({}, frozenset({idle}), judge)
+
+
+def _interaction(
+    catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress
+) -> Bench:
+    kind = cast(Kind, settings.run.kind)
+    parts = split(catalogue, kind, settings.split, seed=settings.run.seed)
+    heard = relations.listeners(catalogue, kind).getnnz(axis=0) > 0
+
+    def judge(changed: Settings, seed: int) -> TrialScore:
+        found = interaction.embed_interaction(
+            catalogue,
+            kind,
+            parts,
+            settings=changed.interaction,
+            seed=seed,
+            device=learn.find_device(changed.run.device),
+            work=_work(folder, changed, seed),
+            progress=progress,
+        )
+        if found is None:
+            raise DataError(f"too few {kind}s or users with plays to tune on; add [[plays]]")
+        return TrialScore(_score(found.outcome, "interaction"))
+
+    most = {"interaction.batch": int(heard.sum()), "interaction.width": int(heard.sum()) - 1}
+    return Bench(most, frozenset(), judge)
+
+
+def _score(outcome: History, stage: str) -> float:
+    if not outcome.scores:
+        raise DataError(
+            f"nothing judges [{stage}]: no item to learn from, or no validation item with a "
+            "known relation; give more plays or relations"
+        )
+    return outcome.best_score
+
+
+def _kept(
+    catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress
+) -> dict[tuple[Kind, str], Embeddings]:
+    """E_C and E_U, trained once; ``kept.json`` comes last and says that they are whole."""
+    home = folder / "embeddings"
+    if not (home / "kept.json").exists():
+        work = folder / "work" / "before"
+        known = learn.learn_sources(catalogue, settings, work=work, progress=progress)
+        for (kind, name), found in known.embeddings.items():
+            found.write(home / f"{kind}.{name}.parquet")
+        names = sorted([kind, name] for kind, name in known.embeddings)
+        write_json(home / "kept.json", {"format": FORMAT, "embeddings": names})
+        shutil.rmtree(work, ignore_errors=True)
+    kept = read_json(home / "kept.json", form=FORMAT, remedy=REMEDY)["embeddings"]
+    return {(kind, name): embeddings.read(home / f"{kind}.{name}.parquet") for kind, name in kept}
+
+
+def _work(folder: Path, settings: Settings, seed: int) -> Path:
+    """Give the folder of checkpoints; those of another trial go, extracted audio stays.
+
+    A checkpoint does not know every setting that led to it, so it is taken up only by the trial
+    that was cut short.
+    """
+    work = folder / "work" / "trial"
+    about = {"format": FORMAT, "settings": asdict(settings), "seed": seed}
+    started = work / "started.json"
+    try:
+        if read_json(started, form=FORMAT, remedy=REMEDY) == about:
+            return work
+    except ArtifactError:
+        pass  # the first trial, or one of another version: begin anew
+    for checkpoint in work.glob("*.safetensors"):
+        checkpoint.unlink()
+    write_json(started, about)
+    return work

@@ -1,0 +1,198 @@
+"""A folder of a merged catalogue: made, made again, asked who is who, corrected."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue import KINDS, Kind, fold, read_catalogue, write_catalogue
+from undersong.errors import DataError, UnknownItem
+from undersong.linkage.items import Key
+from undersong.linkage.merge import Merged, merge
+from undersong.linkage.records import (
+    FORMER,
+    MARK,
+    Correction,
+    add_correction,
+    carry,
+    follow,
+    item_of,
+    items_alone,
+    read_corrections,
+    read_doubts,
+    read_identities,
+    read_services,
+    word,
+    write_table,
+)
+
+REASONS = {
+    "contradiction": "one name, but what is known of them contradicts",
+    "ids": "one name, two MusicBrainz ids",
+    "several": "one name, and more than one that it could be",
+    "together": "may be a collaboration with",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One item of a merged catalogue.
+
+    Parameters
+    ----------
+    items : what it is in the sources, as source:id
+    services : ids of services, as source/service:id
+    former : ids that it had earlier
+    doubts : reason and two items of sources that stay apart
+    """
+
+    id: str
+    name: str
+    items: tuple[str, ...]
+    services: tuple[str, ...]
+    former: tuple[str, ...]
+    doubts: tuple[tuple[str, str, str], ...]
+
+
+def merge_folders(
+    folders: Sequence[Path], out: Path, *, conflicts: int = 2, same_users: bool = False
+) -> Merged:
+    """Merge catalogues into a folder; each source has the name of its folder.
+
+    Merged into it again, every item keeps its id and ``corrections.csv`` holds. Who is who is
+    written first, so ids stay also where the rest is interrupted. Ids of services that importers
+    noted beside the catalogues are noted of the merged items.
+
+    Raises
+    ------
+    DataError
+        If two folders have one name, ``out`` is one of them, or as ``merging.merge``.
+    """
+    names = [x.resolve().name for x in folders]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            first = folders[names.index(name)]
+            raise DataError(
+                f"{first} and {folders[place]} are both called {name!r}, which is what their items "
+                "are known by; rename one of the folders"
+            )
+    if out.resolve() in [x.resolve() for x in folders]:
+        raise DataError(f"{out} is a source and the result; write the result elsewhere")
+    if (out / "catalogue.json").exists() and not (out / "doubts.parquet").exists():
+        raise DataError(f"{out} holds a catalogue that was not merged; write the result elsewhere")
+    merged = merge(
+        {name: read_catalogue(folder) for name, folder in zip(names, folders, strict=True)},
+        before=read_identities(out),
+        corrections=read_corrections(out),
+        conflicts=conflicts,
+        same_users=same_users,
+    )
+    services = {name: read_services(x) for name, x in zip(names, folders, strict=True)}
+    write_table(out / "identities.parquet", carry(merged.identities, services))
+    write_table(out / "doubts.parquet", merged.doubts)
+    write_catalogue(merged.catalogue, out)
+    return merged
+
+
+def summary(merged: Merged) -> str:
+    """Say for the terminal what became of the sources."""
+    lines = []
+    for kind in KINDS:
+        of_kind = items_alone(merged.identities).filter(pl.col("kind") == kind)
+        if len(of_kind):
+            lines.append(
+                f"{len(of_kind):,} {kind}s of {of_kind['source'].n_unique()} sources are "
+                f"{of_kind['id'].n_unique():,}"
+            )
+    if merged.between_same:
+        lines.append(f"{merged.between_same:,} relations left out: both items are the same")
+    if len(merged.doubts):
+        lines.append(f"{len(merged.doubts):,} doubtful pairs stay apart: see `undersong identify`")
+    return "\n".join(lines)
+
+
+def correct(folder: Path, kind: Kind, *, verdict: str, a: str, b: str) -> Correction:
+    """Write down that two items are the same or different; the next merge heeds it.
+
+    Raises
+    ------
+    UnknownItem
+        If one of them is in no source.
+    DataError
+        If both are the same item of the same source.
+    """
+    identities = _of_kind(folder, kind)
+    one, other = item_of(a, identities), item_of(b, identities)
+    if one == other:
+        raise DataError(
+            f"{a!r} and {b!r} both mean {word(one)}; name two items as source:id, which "
+            "`undersong identify` lists"
+        )
+    said = Correction(kind, verdict, one, other)
+    add_correction(folder, said)
+    return said
+
+
+def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
+    """Say who is meant by an id, a former id, "source:id", "service:id" or a name; all of one.
+
+    Raises
+    ------
+    UnknownItem
+        If nobody is.
+    """
+    identities, catalogue = _of_kind(folder, kind), read_catalogue(folder)
+    names = dict(zip(catalogue.ids(kind), catalogue.names(kind), strict=True))
+    source, _, item = query.partition(":")
+    named = (pl.col("source") == source) | pl.col("source").str.ends_with(MARK + source)
+    rows = identities.filter(named, pl.col("source_id") == item)
+    own = items_alone(rows) if len(items_alone(rows)) else rows
+    found = own["id"].unique().sort().to_list()
+    found = found or [x for x in [follow(query, identities)] if x in names]
+    found = found or [x for x, name in names.items() if fold(name) == fold(query)]
+    if not found:
+        raise UnknownItem(f"{query!r} is no id, source:id or name of an {kind} in {folder}")
+    doubts = read_doubts(folder).filter(pl.col("kind") == kind)
+    return [_identity(x, names[x], identities, doubts) for x in found]
+
+
+def text(found: Identity) -> str:
+    """Show for the terminal who one item is."""
+    lines = [f"{found.name} ({found.id})", *(f"  {x}" for x in (*found.items, *found.services))]
+    lines += [f"  formerly {x}" for x in found.former]
+    lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in found.doubts]
+    return "\n".join(lines)
+
+
+def doubts_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
+    """List pairs that stay apart and may be looked at."""
+    doubts = read_doubts(folder).filter(pl.col("kind") == kind)
+    lines = [
+        f"{row['name']} ({row['a']}), {row['other']} ({row['b']}): {REASONS[row['reason']]}"
+        for row in doubts.head(most).iter_rows(named=True)
+    ]
+    more = [f"and {len(doubts) - most:,} more in doubts.parquet"] if len(doubts) > most else []
+    return "\n".join([*lines, *more]) or f"no {kind} is in doubt"
+
+
+def _identity(item: str, name: str, identities: pl.DataFrame, doubts: pl.DataFrame) -> Identity:
+    rows = identities.filter(pl.col("id") == item).sort("source", "source_id")
+    keys: list[Key] = items_alone(rows).select("source", "source_id").rows()
+    own = [word(x) for x in keys]
+    noted = rows.filter(pl.col("source").str.contains(MARK, literal=True))
+    concerned = doubts.filter(pl.col("a").is_in(own) | pl.col("b").is_in(own))
+    return Identity(
+        id=item,
+        name=name,
+        items=tuple(own),
+        services=tuple(word(x) for x in noted.select("source", "source_id").rows()),
+        former=tuple(rows.filter(pl.col("source") == FORMER)["source_id"]),
+        doubts=tuple(concerned.select("reason", "a", "b").rows()),
+    )
+
+
+def _of_kind(folder: Path, kind: Kind) -> pl.DataFrame:
+    if not (folder / "doubts.parquet").exists():
+        raise DataError(f"{folder} is no merged catalogue; make one with `undersong merge`")
+    return read_identities(folder).filter(pl.col("kind") == kind)

@@ -1,0 +1,143 @@
+"""What tells items apart and together: ids, names, and facts that two sources both know."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from undersong.catalogue import Catalogue, Kind, Role, fold
+from undersong.linkage.spelling import Spelling, spell
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+YEARS_APART = 20.0  # first decades differ between good sources by one; by two they are two people
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class LinkedItem:
+    """One item of one source.
+
+    Parameters
+    ----------
+    key : source and id there
+    mbids : MusicBrainz ids, of the artist or the recording
+    codes : ISRCs of a track
+    regions, genres : folded words
+    years : of the field with the role year
+    home : identity of a track's artist; empty for artists
+    """
+
+    key: Key
+    spelling: Spelling
+    mbids: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    genres: frozenset[str] = frozenset()
+    years: tuple[float, ...] = ()
+    home: str = ""
+
+
+def items_of(
+    source: str, catalogue: Catalogue, kind: Kind, homes: Mapping[Key, str]
+) -> Iterator[LinkedItem]:
+    """List the items of a source; ``homes`` says which artist each of its artists is."""
+    table = catalogue.items(kind)
+    columns = [
+        table["id"].to_list(),
+        _words(catalogue, kind, "mbid"),
+        _words(catalogue, kind, "isrc"),
+        _words(catalogue, kind, _named(catalogue, kind, "region")),
+        _words(catalogue, kind, _named(catalogue, kind, "genre")),
+        _numbers(catalogue, kind),
+        table["artist"].to_list() if kind == "track" else [""] * len(table),
+    ]
+    for name, (item, mbids, codes, regions, genres, year, artist) in zip(
+        catalogue.names(kind), zip(*columns, strict=True), strict=True
+    ):
+        given = frozenset(x.lower() for x in (*mbids, item) if UUID.fullmatch(x.lower()))
+        yield LinkedItem(
+            key=(source, item),
+            spelling=spell(name),
+            mbids=given,
+            codes=frozenset(x.upper().replace("-", "") for x in codes),
+            regions=frozenset(map(fold, regions)),
+            genres=frozenset(map(fold, genres)),
+            years=() if year is None else (year,),
+            home=homes[source, artist] if kind == "track" else "",
+        )
+
+
+def likeness(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> int:
+    """How alike the two most alike names of two groups are (``Spelling.likeness``)."""
+    return max(a.spelling.likeness(b.spelling) for a in one for b in other)
+
+
+def evidence(
+    one: Sequence[LinkedItem],
+    other: Sequence[LinkedItem],
+    shared: Mapping[frozenset[str], frozenset[str]],
+) -> tuple[int, int]:
+    """Count the facts in which two groups agree and those in which they contradict each other.
+
+    Facts are region, genre and year. Two regions that differ count twice: sources err less about
+    countries than about years (of birth, of the first record) and genres. They do not divide music
+    into the same genres, so two that have no word in common contradict each other only if both use
+    words that both of their sources know (``shared``, for each two sources).
+    """
+    agreed = opposed = 0
+    regions = [frozenset().union(*(x.regions for x in items)) for items in (one, other)]
+    if all(regions):
+        agreed += bool(regions[0] & regions[1])
+        opposed += 2 * (not regions[0] & regions[1])
+    verdicts = [_genres(a, b, shared) for a in one for b in other]
+    agreed += any(x > 0 for x in verdicts)
+    opposed += any(x < 0 for x in verdicts) and not any(x > 0 for x in verdicts)
+    years = [[year for x in items for year in x.years] for items in (one, other)]
+    if all(years):
+        apart = min(abs(a - b) for a in years[0] for b in years[1])
+        agreed += apart < YEARS_APART
+        opposed += apart >= YEARS_APART
+    return agreed, opposed
+
+
+def shared_words(items: Sequence[LinkedItem]) -> dict[frozenset[str], frozenset[str]]:
+    """Genre words that each two sources both use."""
+    words: dict[str, set[str]] = {}
+    for x in items:
+        words.setdefault(x.key[0], set()).update(x.genres)
+    return {
+        frozenset((a, b)): frozenset(words[a] & words[b]) for a in words for b in words if a <= b
+    }
+
+
+def _genres(
+    one: LinkedItem, other: LinkedItem, shared: Mapping[frozenset[str], frozenset[str]]
+) -> int:
+    """1 where two items share a genre, -1 where they could and do not, 0 where nobody can say."""
+    if one.genres & other.genres:
+        return 1
+    words = shared[frozenset((one.key[0], other.key[0]))]
+    return -1 if one.genres & words and other.genres & words else 0
+
+
+def _named(catalogue: Catalogue, kind: Kind, role: Role) -> str:
+    field = catalogue.role(kind, role)
+    return field.name if field else ""
+
+
+def _words(catalogue: Catalogue, kind: Kind, name: str) -> list[list[str]]:
+    table = catalogue.items(kind)
+    if name not in table.columns:
+        return [[]] * len(table)
+    column = table[name]
+    if isinstance(column.dtype, pl.List):
+        return [x or [] for x in column.to_list()]
+    return [[x] if x else [] for x in column.cast(pl.String).to_list()]
+
+
+def _numbers(catalogue: Catalogue, kind: Kind) -> list[float | None]:
+    name = _named(catalogue, kind, "year")
+    table = catalogue.items(kind)
+    return table[name].fill_nan(None).to_list() if name else [None] * len(table)

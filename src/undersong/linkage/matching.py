@@ -1,0 +1,274 @@
+"""Groups of items that are the same, as they grow, and who may never be in one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from undersong.errors import DataError
+from undersong.linkage.items import Key, LinkedItem, evidence, likeness, shared_words
+from undersong.linkage.spelling import main_artist, spell, together
+
+
+@dataclass
+class Clusters:
+    """Every item in exactly one group; at first each in its own.
+
+    Parameters
+    ----------
+    items : all of them, sorted by key
+    apart : pairs of items that a person has said to be different
+    """
+
+    items: Sequence[LinkedItem]
+    apart: Iterable[tuple[Key, Key]] = ()
+    _members: list[list[int]] = field(init=False)
+    _group: list[int] = field(init=False)
+    _forbidden: dict[int, set[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._members = [[row] for row in range(len(self.items))]
+        self._group = list(range(len(self.items)))
+        rows = {x.key: row for row, x in enumerate(self.items)}
+        self._forbidden = {}
+        for a, b in self.apart:
+            if a in rows and b in rows:
+                self._forbidden.setdefault(rows[a], set()).add(rows[b])
+                self._forbidden.setdefault(rows[b], set()).add(rows[a])
+
+    def of(self, row: int) -> int:
+        """Number of the group of an item."""
+        return self._group[row]
+
+    def members(self, group: int) -> list[LinkedItem]:
+        """Items of a group."""
+        return [self.items[x] for x in self._members[group]]
+
+    def rows(self, group: int) -> list[int]:
+        """Rows of the items of a group."""
+        return self._members[group]
+
+    def may_join(self, one: int, other: int) -> bool:
+        """Say whether nobody said that two groups hold different items."""
+        theirs = set(self._members[other])
+        return not any(self._forbidden.get(x, set()) & theirs for x in self._members[one])
+
+    def join(self, one: int, other: int) -> None:
+        """Make two groups one; the larger keeps its number, of equal ones the earlier."""
+        if one == other:
+            return
+        sizes = (-len(self._members[one]), one), (-len(self._members[other]), other)
+        kept, gone = (one, other) if sizes[0] < sizes[1] else (other, one)
+        for row in self._members[gone]:
+            self._group[row] = kept
+        self._members[kept] = sorted(self._members[kept] + self._members[gone])
+        self._members[gone] = []
+
+    def all(self) -> list[list[LinkedItem]]:
+        """All groups, in the order of their first items."""
+        whole = sorted(x for x in self._members if x)
+        return [[self.items[row] for row in rows] for rows in whole]
+
+
+Score = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What was found: groups of the same item, and what a person may want to look at.
+
+    ``doubts`` are pairs of items that stay apart although their names are the same, and names that
+    may be a collaboration of known artists.
+    """
+
+    groups: Sequence[Sequence[LinkedItem]]
+    doubts: Sequence["Doubt"]
+
+
+@dataclass(frozen=True, order=True)
+class Doubt:
+    """Two items that may be the same and stay apart.
+
+    Parameters
+    ----------
+    reason : "contradiction" of their facts, two MusicBrainz "ids", "several" that it could be, or
+        "together": the name of ``a`` is made of several, and one of them is that of ``b``
+    a, b : the first items of their groups
+    """
+
+    reason: str
+    a: Key
+    b: Key
+
+
+def match(
+    items: Iterable[LinkedItem],
+    *,
+    same: Iterable[tuple[Key, Key]] = (),
+    different: Iterable[tuple[Key, Key]] = (),
+    conflicts: int = 2,
+) -> Matching:
+    """Find which items are the same.
+
+    Parameters
+    ----------
+    items : of all sources, of one kind
+    same, different : what a person said; it goes before everything else
+    conflicts : so many contradicting facts more than agreeing ones keep two of one name apart
+        Facts are region, genre and year, so 4 lets the name alone decide.
+
+    Raises
+    ------
+    DataError
+        If what a person said contradicts itself.
+    """
+    ordered = sorted(items, key=lambda x: x.key)
+    groups = Clusters(ordered, different)
+    _join_said(groups, same)
+    for marks in ("mbids", "codes"):
+        _join_marks(groups, marks)
+    doubts: set[Doubt] = set()
+    blocks = _blocks(ordered)
+    shared = shared_words(ordered)
+    for _, block in sorted(blocks.items()):
+        if len(block) > 1:
+            doubts |= _join_names(groups, block, shared, conflicts)
+    doubts |= _join_guests(groups, blocks)
+    rows = {x.key: row for row, x in enumerate(ordered)}
+    left = (x for x in doubts if groups.of(rows[x.a]) != groups.of(rows[x.b]))
+    return Matching(groups.all(), sorted(left))
+
+
+def _join_said(groups: Clusters, same: Iterable[tuple[Key, Key]]) -> None:
+    rows = {x.key: row for row, x in enumerate(groups.items)}
+    for a, b in sorted(same):
+        if a in rows and b in rows:
+            one, other = groups.of(rows[a]), groups.of(rows[b])
+            if not groups.may_join(one, other):
+                raise DataError(
+                    f"{':'.join(a)} and {':'.join(b)} are corrected to be the same and, with "
+                    "others that are the same, to be different; take one of the corrections out"
+                )
+            groups.join(one, other)
+
+
+def _join_marks(groups: Clusters, marks: str) -> None:
+    """Join what has an id in common. Recordings of two MusicBrainz ids are two, whatever ISRC."""
+    first: dict[str, list[int]] = {}
+    for row, item in enumerate(groups.items):
+        for mark in sorted(getattr(item, marks)):
+            first.setdefault(mark, []).append(row)
+    for _, (row, *others) in sorted(first.items()):
+        for other in others:
+            one, two = groups.of(row), groups.of(other)
+            known = marks == "mbids" or not _of_two_ids(groups.members(one), groups.members(two))
+            if known and groups.may_join(one, two):
+                groups.join(one, two)
+
+
+def _of_two_ids(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
+    mine, theirs = (frozenset().union(*(x.mbids for x in items)) for items in (one, other))
+    return bool(mine) and bool(theirs) and not mine & theirs
+
+
+def _blocks(items: Sequence[LinkedItem]) -> dict[tuple[str, str], list[int]]:
+    """Rows of the items that share a key; of tracks, of one artist."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for row, item in enumerate(items):
+        for key in {item.spelling.key, item.spelling.turned} - {""}:
+            found.setdefault((item.home, key), []).append(row)
+    return found
+
+
+def _join_names(
+    groups: Clusters,
+    rows: Sequence[int],
+    shared: Mapping[frozenset[str], frozenset[str]],
+    conflicts: int,
+) -> set[Doubt]:
+    """Join groups of one name, the surest first, as long as each is the other's only best one."""
+    doubts: set[Doubt] = set()
+    while True:
+        here = {groups.of(row) for row in rows}
+        scores: dict[tuple[int, int], Score] = {}
+        rivals: dict[int, list[int]] = {}
+        for one, other in combinations(sorted(here), 2):
+            mine, theirs = groups.members(one), groups.members(other)
+            if {x.key[0] for x in mine} & {x.key[0] for x in theirs}:
+                continue
+            if not groups.may_join(one, other):
+                continue
+            if _of_two_ids(mine, theirs):
+                doubts.add(_doubt("ids", mine, theirs))
+                continue
+            agreed, opposed = evidence(mine, theirs, shared)
+            if opposed - agreed >= conflicts:
+                doubts.add(_doubt("contradiction", mine, theirs))
+            else:
+                scores[one, other] = (agreed - opposed, likeness(mine, theirs))
+                rivals.setdefault(one, []).append(other)
+                rivals.setdefault(other, []).append(one)
+        sure = [pair for pair in scores if _only_best(groups, pair, scores, rivals)]
+        if not sure:
+            return doubts | {
+                _doubt("several", groups.members(one), groups.members(other))
+                for one, other in scores
+            }
+        best = max(sure, key=lambda pair: (scores[pair], [-groups.rows(x)[0] for x in pair]))
+        groups.join(*best)
+
+
+def _only_best(
+    groups: Clusters,
+    pair: tuple[int, int],
+    scores: Mapping[tuple[int, int], Score],
+    rivals: Mapping[int, Sequence[int]],
+) -> bool:
+    """Say whether no other group of the sources of one is as good a match for the other."""
+    for mine, theirs in (pair, pair[::-1]):
+        sources = {x.key[0] for x in groups.members(theirs)}
+        for other in rivals[mine]:
+            score = scores[min(mine, other), max(mine, other)]
+            if other == theirs or score < scores[pair]:
+                continue
+            if sources & {x.key[0] for x in groups.members(other)}:
+                return False
+    return True
+
+
+def _join_guests(groups: Clusters, blocks: Mapping[tuple[str, str], list[int]]) -> set[Doubt]:
+    """Give "A feat. B" to A, if there is one A and the name has no id of its own.
+
+    "A & B" may be a band. Where both are known and the whole has no id, that is a doubt.
+    """
+    doubts: set[Doubt] = set()
+    for row, item in enumerate(groups.items):
+        if item.home or item.mbids:
+            continue
+        front = main_artist(item.spelling.exact)
+        if front:
+            known = _named(groups, blocks, front)
+            own = groups.of(row)
+            if len(known) == 1 and not any(x.mbids for x in groups.members(own)):
+                if groups.may_join(own, known[0]):
+                    groups.join(own, known[0])
+                continue
+        parts = together(item.spelling.exact)
+        owners = [_named(groups, blocks, x) for x in parts]
+        if parts and all(owners):
+            here = groups.members(groups.of(row))
+            doubts |= {
+                _doubt("together", here, groups.members(x))
+                for owner in owners
+                for x in owner
+                if x != groups.of(row)
+            }
+    return doubts
+
+
+def _named(groups: Clusters, blocks: Mapping[tuple[str, str], list[int]], name: str) -> list[int]:
+    return sorted({groups.of(row) for row in blocks.get(("", spell(name).key), ())})
+
+
+def _doubt(reason: str, one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> Doubt:
+    a, b = (min((x.spelling.guest, x.key) for x in items)[1] for items in (one, other))
+    return Doubt(reason, a, b) if reason == "together" or a < b else Doubt(reason, b, a)

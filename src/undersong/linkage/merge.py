@@ -1,0 +1,257 @@
+"""Several catalogues -> one, and the table of who is who in it.
+
+Nothing is lost and nothing counts twice: plays of merged items add up, relations follow their
+items, and every item of every source stands in ``identities``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind
+from undersong.errors import DataError
+from undersong.linkage import values
+from undersong.linkage.items import Key, LinkedItem, items_of
+from undersong.linkage.matching import Doubt, match
+from undersong.linkage.records import (
+    DOUBTS,
+    FORMER,
+    IDENTITIES,
+    MARK,
+    Correction,
+    items_alone,
+    of_kind,
+    word,
+)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One catalogue of several, who is who, and what may be looked at.
+
+    Parameters
+    ----------
+    catalogue : rows in the order of their ids
+    identities, doubts : as ``undersong.linkage.records`` has them
+    between_same : relations left out because both of their items are the same
+    """
+
+    catalogue: Catalogue
+    identities: pl.DataFrame
+    doubts: pl.DataFrame
+    between_same: int
+
+
+def merge(
+    sources: Mapping[str, Catalogue],
+    *,
+    before: pl.DataFrame | None = None,
+    corrections: Sequence[Correction] = (),
+    conflicts: int = 2,
+    same_users: bool = False,
+) -> Merged:
+    """Make one catalogue of several.
+
+    Parameters
+    ----------
+    sources : name -> catalogue; their order does not matter
+    before : identities of the last merge, so that ids stay
+    corrections : what a person said
+    conflicts : see ``matching.match``
+    same_users : whether a user's id means the same person in every source
+        Otherwise users are "source:user", for most numbers of users mean nobody elsewhere.
+
+    Raises
+    ------
+    DataError
+        If there is no source, one has no usable name, corrections contradict each other, or fields
+        or features of one name are of two kinds.
+    """
+    _check_names(sources)
+    sources = dict(sorted(sources.items()))
+    known = _known(before)
+    ids: dict[Kind, dict[Key, str]] = {}
+    homes: dict[Key, str] = {}
+    tables: list[pl.DataFrame] = []
+    doubts: list[tuple[str, ...]] = []
+    for kind in KINDS:
+        items = [x for name, one in sources.items() for x in items_of(name, one, kind, homes)]
+        found = match(
+            items,
+            same=of_kind(corrections, kind, "same"),
+            different=of_kind(corrections, kind, "different"),
+            conflicts=conflicts,
+        )
+        earlier = known.get(kind, ({}, {}))
+        named = name_groups(found.groups, earlier[0])
+        ids[kind] = {
+            x.key: item for item, group in zip(named, found.groups, strict=True) for x in group
+        }
+        homes = homes or ids[kind]
+        old = _redirects(found.groups, named, *earlier)
+        tables.append(_identities(kind, ids[kind], old))
+        doubts += _doubts(kind, found.doubts, items)
+    whole, between_same = _combine(sources, ids, same_users=same_users)
+    return Merged(
+        whole,
+        pl.concat(tables).sort("kind", "source", "source_id"),
+        pl.DataFrame(doubts, schema=DOUBTS, orient="row"),
+        between_same,
+    )
+
+
+def _check_names(sources: Mapping[str, Catalogue]) -> None:
+    if not sources:
+        raise DataError("no catalogue to merge; name one or more")
+    for name in sources:
+        if not name or {":", MARK} & set(name) or name == FORMER:
+            raise DataError(
+                f"a source cannot be called {name!r}: names have no colon or {MARK!r} and are not "
+                f"{FORMER!r}; rename the folder of the catalogue"
+            )
+
+
+def _known(before: pl.DataFrame | None) -> dict[str, tuple[dict[Key, str], dict[str, str]]]:
+    """Ids of the items of each kind at the last merge, and the redirects of then."""
+    if before is None:
+        return {}
+    found = {}
+    for kind in KINDS:
+        own = before.filter(pl.col("kind") == kind)
+        items = items_alone(own).select("source", "source_id", "id").rows()
+        former = own.filter(pl.col("source") == FORMER).select("source_id", "id").rows()
+        found[str(kind)] = {(source, item): now for source, item, now in items}, dict(former)
+    return found
+
+
+def _redirects(
+    groups: Sequence[Sequence[LinkedItem]],
+    ids: Sequence[str],
+    before: Mapping[Key, str],
+    older: Mapping[str, str],
+) -> dict[str, str]:
+    """Lead every id that was ever given to one of today; one whose items are all gone leads on."""
+    new = redirects(groups, ids, before)
+    today = set(ids)
+    led = {old: new.get(now, now) for old, now in older.items()}
+    return {old: now for old, now in (led | new).items() if old not in today and now in today}
+
+
+def _identities(kind: Kind, ids: Mapping[Key, str], old: Mapping[str, str]) -> pl.DataFrame:
+    rows = [(kind, *key, item) for key, item in ids.items()]
+    rows += [(kind, FORMER, item, now) for item, now in old.items()]
+    return pl.DataFrame(rows, schema=IDENTITIES, orient="row")
+
+
+def _doubts(
+    kind: Kind, doubts: Sequence[Doubt], items: Sequence[LinkedItem]
+) -> list[tuple[str, ...]]:
+    names = {x.key: x.spelling.exact for x in items}
+    return [(kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b]) for x in doubts]
+
+
+def _combine(
+    sources: Mapping[str, Catalogue], ids: Mapping[Kind, Mapping[Key, str]], *, same_users: bool
+) -> tuple[Catalogue, int]:
+    """Put all tables together under the new ids; also how many relations became none."""
+    named = {
+        kind: {name: {k[1]: now for k, now in known.items() if k[0] == name} for name in sources}
+        for kind, known in ids.items()
+    }
+    plays, relations = [pl.LazyFrame(schema=PLAYS)], [pl.DataFrame(schema=RELATIONS)]
+    for name, one in sources.items():
+        users = (
+            pl.col("user") if same_users else (pl.lit(f"{name}:") + pl.col("user")).alias("user")
+        )
+        for kind in KINDS:
+            now = named[kind][name]
+            rows = one.plays.filter(pl.col("kind") == kind)
+            plays.append(
+                rows.with_columns(users, pl.col("item").replace_strict(now, return_dtype=pl.String))
+            )
+            pairs = one.relations.filter(pl.col("kind") == kind).with_columns(
+                pl.col("a", "b").replace_strict(now, return_dtype=pl.String)
+            )
+            relations.append(
+                pairs.with_columns(
+                    pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
+                )
+            )
+    related = pl.concat(x.select(*RELATIONS) for x in relations)
+    apart = related.filter(pl.col("a") != pl.col("b"))
+    every = pl.concat(x.select(*PLAYS) for x in plays)
+    order = ["kind", "user", "item"]
+    fields = values.fields_of(sources)
+    return Catalogue(
+        artists=values.items(sources, "artist", named, fields),
+        tracks=values.items(sources, "track", named, fields),
+        plays=every.group_by(order).agg(pl.col("plays").sort().sum()).sort(order).collect().lazy(),
+        relations=apart.unique().sort(*RELATIONS),
+        fields=fields,
+        features=values.features(sources, named),
+        audio_root=values.audio_root(sources),
+        origins=tuple(dict.fromkeys(x for one in sources.values() for x in one.origins)),
+    ), len(related) - len(apart)
+
+
+def name_groups(groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]) -> list[str]:
+    """Give each group its id, no two the same.
+
+    A group keeps the id that its items had (``before``): of several the one that most of them had,
+    then the first. Where a group was parted, the largest part keeps it. A new one has its
+    MusicBrainz id, if it has one, or else is named after the first of its items, "lastfm:17355";
+    neither depends on the other groups nor on the order of the sources.
+    """
+    claims = sorted(_claims(groups, before))
+    ids: dict[int, str] = {}
+    taken: set[str] = set()
+    for _, item, number in claims:
+        if number not in ids and item not in taken:
+            ids[number] = item
+            taken.add(item)
+    spoken = taken | set(
+        before.values()
+    )  # an id that was another's is a redirect, never given anew
+    for number, items in enumerate(groups):
+        if number not in ids:
+            ids[number] = _fresh(items, spoken)
+            spoken.add(ids[number])
+    return [ids[number] for number in range(len(groups))]
+
+
+def redirects(
+    groups: Sequence[Sequence[LinkedItem]], ids: Sequence[str], before: Mapping[Key, str]
+) -> dict[str, str]:
+    """Where ids that were given earlier lead now: to an id of today, never to another redirect.
+
+    An id whose items are in several groups leads to the one that holds most of them.
+    """
+    today = set(ids)
+    found: dict[str, str] = {}
+    for _, item, number in sorted(_claims(groups, before)):
+        if item not in today:
+            found.setdefault(item, ids[number])
+    return found
+
+
+def _claims(
+    groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]
+) -> list[tuple[tuple[int, Key], str, int]]:
+    """For each group and former id: how many items it had, most first; the id; the group."""
+    found = []
+    for number, items in enumerate(groups):
+        held: dict[str, list[Key]] = {}
+        for x in items:
+            if x.key in before:
+                held.setdefault(before[x.key], []).append(x.key)
+        found += [((-len(keys), min(keys)), item, number) for item, keys in held.items()]
+    return found
+
+
+def _fresh(items: Sequence[LinkedItem], taken: set[str]) -> str:
+    mbids = sorted({mbid for x in items for mbid in x.mbids} - taken)
+    named = mbids[0] if mbids else word(min((x.spelling.guest, x.key) for x in items)[1])
+    while named in taken:
+        named += "~"
+    return named

@@ -1,0 +1,211 @@
+"""Files of a merged catalogue: who is who in each source, and what a person said about it.
+
+identities.parquet   kind, source, source_id, id: every item of every source. Rows of the source
+                     ``former`` are redirects: ids that this catalogue itself gave earlier. Rows of
+                     "catalogue/service" are ids of services (``identity.services``).
+doubts.parquet       kind, reason, a, b, name, other: pairs that stay apart, as source:id
+corrections.csv      kind, verdict (same, different), a, b, as source:id; made by hand or by
+                     `undersong identify`, read at every merge, never written by one
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from undersong.catalogue import KINDS, Kind
+from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
+from undersong.io.files import replacing
+from undersong.linkage.items import Key
+
+FORMER = "former"
+MARK = "/"  # between a catalogue and a service whose ids it knew
+IDENTITIES = {x: pl.String() for x in ("kind", "source", "source_id", "id")}
+DOUBTS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
+CORRECTIONS = {x: pl.String() for x in ("kind", "verdict", "a", "b")}
+VERDICTS = ("same", "different")
+FORMAT = 1
+_KEY = "undersong.identities"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a person said about two items of sources."""
+
+    kind: Kind
+    verdict: str
+    a: Key
+    b: Key
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write identities or doubts."""
+    with replacing(path) as temporary:
+        table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+
+
+def read_identities(folder: Path) -> pl.DataFrame:
+    """Read who is who; no row where the folder was never merged into.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or of another format.
+    """
+    return _read(folder / "identities.parquet", IDENTITIES)
+
+
+def read_doubts(folder: Path) -> pl.DataFrame:
+    """Read which pairs stay apart and may be looked at."""
+    return _read(folder / "doubts.parquet", DOUBTS)
+
+
+def read_corrections(folder: Path) -> list[Correction]:
+    """Read what a person said; nothing where there is no such file.
+
+    Raises
+    ------
+    DataError
+        If a line is not one, with its number.
+    """
+    path = folder / "corrections.csv"
+    if not path.exists():
+        return []
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read ({error}); see docs/identity.md") from error
+    if table.columns != list(CORRECTIONS):
+        raise DataError(
+            f"{path} has the columns {', '.join(table.columns)}; they are {', '.join(CORRECTIONS)}"
+        )
+    return [_correction(row, f"{path} line {number}") for number, row in enumerate(table.rows(), 2)]
+
+
+def add_correction(folder: Path, correction: Correction) -> None:
+    """Write down what a person said; an earlier word about the same two items goes."""
+    kept = [
+        x
+        for x in read_corrections(folder)
+        if (x.kind, {x.a, x.b}) != (correction.kind, {correction.a, correction.b})
+    ]
+    rows = [(x.kind, x.verdict, word(x.a), word(x.b)) for x in (*kept, correction)]
+    with replacing(folder / "corrections.csv") as temporary:
+        pl.DataFrame(rows, schema=CORRECTIONS, orient="row").write_csv(temporary)
+
+
+def word(key: Key) -> str:
+    """Write source and id as one word, "lastfm:17355"."""
+    return ":".join(key)
+
+
+def item_of(query: str, identities: pl.DataFrame) -> Key:
+    """Find the item of a source that "source:id" or an id of the merged catalogue means.
+
+    An id stands for the first of its items.
+
+    Raises
+    ------
+    UnknownItem
+        If it is neither.
+    """
+    source, _, item = query.partition(":")
+    rows = items_alone(identities)
+    if not rows.filter(pl.col("source") == source, pl.col("source_id") == item).is_empty():
+        return source, item
+    current = follow(query, identities)
+    own = rows.filter(pl.col("id") == current).sort("source", "source_id")
+    if own.is_empty():
+        known = [*(f"{s}:{i}" for s, i in rows.select("source", "source_id").iter_rows())]
+        raise UnknownItem(
+            f"{query!r} is no id and no source:id of this catalogue; {nearest_known(query, known)}"
+        )
+    first = own.row(0, named=True)
+    return first["source"], first["source_id"]
+
+
+def items_alone(identities: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the items of the sources: neither redirects nor ids of services."""
+    service = pl.col("source").str.contains(MARK, literal=True)
+    return identities.filter(pl.col("source") != FORMER, ~service)
+
+
+def follow(item: str, identities: pl.DataFrame) -> str:
+    """Give the id that an id which was given earlier is now; any other stays."""
+    found = identities.filter(pl.col("source") == FORMER, pl.col("source_id") == item)
+    return item if found.is_empty() else str(found["id"][0])
+
+
+def of_kind(corrections: Iterable[Correction], kind: Kind, verdict: str) -> list[tuple[Key, Key]]:
+    """Pairs about which one thing was said."""
+    return [(x.a, x.b) for x in corrections if (x.kind, x.verdict) == (kind, verdict)]
+
+
+def _correction(row: tuple[str | None, ...], where: str) -> Correction:
+    kind, verdict, a, b = (x or "" for x in row)
+    if verdict not in VERDICTS:
+        raise DataError(f"{where}: verdict {verdict!r}; {nearest_known(verdict, VERDICTS)}")
+    for one in KINDS:
+        if kind == one:
+            for text in (a, b):
+                if not all(text.partition(":")[::2]):
+                    raise DataError(f"{where}: {text!r} is no item; write source:id")
+            return Correction(one, verdict, _key(a), _key(b))
+    raise DataError(f"{where}: kind {kind!r}; {nearest_known(kind, KINDS)}")
+
+
+def _key(text: str) -> Key:
+    source, _, item = text.partition(":")
+    return source, item
+
+
+def _read(path: Path, columns: dict[str, pl.String]) -> pl.DataFrame:
+    if not path.exists():
+        return pl.DataFrame(schema=columns)
+    remedy = "merge again with `undersong merge`"
+    try:
+        found = pl.read_parquet_metadata(path).get(_KEY)
+        if found == str(FORMAT):
+            return pl.read_parquet(path).select(*columns)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    raise ArtifactError(f"{path}: format {found}, but this version reads {FORMAT}; {remedy}")
+
+
+def read_services(folder: Path) -> pl.DataFrame:
+    """Read which ids of which service mean the items of a catalogue; no row where none is noted.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged.
+    """
+    path = folder / "identities.parquet"
+    if not path.exists():
+        return pl.DataFrame(schema=IDENTITIES)
+    try:
+        return pl.read_parquet(path).select(*IDENTITIES).cast(pl.String())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); import {folder} again") from error
+
+
+def carry(identities: pl.DataFrame, services: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Add the ids of services to who is who.
+
+    Parameters
+    ----------
+    identities : of the merged catalogue
+    services : source -> its own identities; rows about items that it has not are left out
+    """
+    carried = [
+        noted.rename({"id": "own"})
+        .join(
+            identities.filter(pl.col("source") == name).select("kind", "id", own="source_id"),
+            on=["kind", "own"],
+        )
+        .with_columns(source=pl.lit(f"{name}{MARK}") + pl.col("source"))
+        .select(*IDENTITIES)
+        for name, noted in sorted(services.items())
+    ]
+    return pl.concat([identities, *carried]).unique().sort("kind", "source", "source_id", "id")

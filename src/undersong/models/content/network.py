@@ -1,0 +1,292 @@
+"""Content-based representation model, CbRM: what a track sounds like -> E_C (section 2.1).
+
+Two encoders end in the same unit vectors: one hears log-mel chunks, one reads feature vectors
+that somebody else has computed. Equation 1 makes artists of tracks.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from undersong.audio.logmel import BANDS
+from undersong.audio.waveform import FRAMES
+from undersong.embeddings import unit
+from undersong.losses import MultiSimilarity
+from undersong.training.loop import Schedule
+
+# Seven blocks as in Won et al. (2020), of which the first makes the picture smaller by its stride,
+# so that the others cost a fifth: channels, then kernel, stride and pooling in (bands, frames).
+BLOCKS = (
+    (24, (5, 7), (2, 4), (1, 1)),
+    (32, (3, 3), (1, 1), (2, 2)),
+    (48, (3, 3), (1, 1), (2, 2)),
+    (64, (3, 3), (1, 1), (2, 2)),
+    (96, (3, 3), (1, 1), (2, 1)),
+    (128, (3, 3), (1, 1), (2, 1)),
+    (128, (3, 3), (1, 1), (1, 1)),
+)
+BANDS_LEFT = BANDS // 2**6  # after the stride and five poolings
+SHAPES = 24  # lowest cosines along the bands, in which a summary is kept, as with MFCCs
+SUMMARY = 4 * SHAPES
+SPHERE = 10.0  # tracks
+HIDDEN = 256  # width of the encoder of feature vectors
+EXTREME = 5.0  # standard deviations at which a feature is cut off
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What a user may choose. The paper gives none of these; see docs/choices.md.
+
+    Parameters
+    ----------
+    input : "auto", "audio", "none" or the name of a feature matrix
+        "auto" takes the only feature matrix, else the audio files, else nothing.
+    width : of E_C
+    top : K of equation 1, the most popular tracks that make an artist
+    artists, tracks : artists in a batch at most, and tracks of each
+        0 artists stand for 24 when audio is heard and 128 when vectors are read.
+    similar : share of those artists that are drawn as pairs of similar artists
+    frames : of a chunk that one training step hears, at a random place, 23 ms each, 64 to 172
+    gain : decibels by which a chunk gets louder or softer while training, at most; 0 for none
+    shift : mel bands by which a chunk gets higher or lower while training, at most; 0 for none
+    mask : bands, and frames, hidden at random places of a chunk while training; 0 for none
+    noise : standard deviations of noise on feature vectors while training
+    dropout : share of the last layer's inputs left out while training, in [0, 1)
+    tags : weight of guessing tags while training, beside R_C; 0 for none
+    workers : processes that decode audio; 0 for as many as there are processors
+    """
+
+    input: str = "auto"
+    width: int = 128
+    top: int = 5
+    artists: int = 0
+    tracks: int = 4
+    similar: float = 0.5
+    frames: int = 128
+    gain: float = 0.0
+    shift: int = 0
+    mask: int = 0
+    noise: float = 0.1
+    dropout: float = 0.1
+    tags: float = 0.0
+    workers: int = 0
+    loss: MultiSimilarity = field(
+        default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)
+    )
+    training: Schedule = field(
+        default=Schedule(steps=240, learning_rate=3e-3, validate_every=40, average=0.97)
+    )
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.top, self.tracks) < 1 or not (
+            self.artists == 0 or self.artists > 3
+        ):
+            raise ValueError("width, top and tracks must be 1 or more, artists 4 or more, or 0")
+        if not (0 <= self.similar <= 1 and 0 <= self.dropout < 1):
+            raise ValueError("similar must be in [0, 1], dropout in [0, 1)")
+        if not 64 <= self.frames <= FRAMES:
+            raise ValueError(f"frames {self.frames} must be 64 to {FRAMES}")
+        if self.gain < 0 or not 0 <= self.shift < BANDS:
+            raise ValueError(f"gain must be 0 or more, shift 0 to {BANDS - 1}")
+        if min(self.noise, self.tags, self.workers) < 0 or not 0 <= self.mask < self.frames:
+            raise ValueError("noise, tags, workers and mask must be 0 or more, mask below frames")
+
+
+class AudioEncoder(nn.Module):
+    """Hears log-mel chunks: a plain summary of each, and 7 blocks of convolution beside it.
+
+    The summary is scaled so that what differs between tracks of one artist counts for little
+    (``whiten``). That is the whole model at first, for the other part ends in zeros: a few
+    hundred tracks are too few to learn it from nothing.
+    """
+
+    usual_artists = 24  # in a batch: 96 chunks are some 0.3 s of work on one core
+    usual: Tensor
+    whitening: Tensor
+    waves: Tensor
+
+    def __init__(self, settings: ContentSettings):
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("waves", cosines(), persistent=False)
+        self.register_buffer("usual", torch.zeros(SUMMARY))
+        self.register_buffer("whitening", torch.eye(SUMMARY))
+        self.plain = nn.Linear(SUMMARY, settings.width, bias=False)
+        nn.init.orthogonal_(self.plain.weight)  # angles stay as they are, if the width allows
+        self.level = nn.BatchNorm1d(BANDS, affine=False)  # each band at its usual loudness
+        channels, blocks = 1, []
+        for out, kernel, stride, pool in BLOCKS:
+            blocks.append(_block(channels, out, kernel=kernel, stride=stride, pool=pool))
+            channels = out
+        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        last = nn.Linear(2 * channels * BANDS_LEFT, settings.width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), last)
+
+    def summary(self, log_mel: Tensor) -> Tensor:
+        """Sum chunks up, (n, 128, t) -> (n, 96): mean, spread, peak and mean rise of each band."""
+        rise = log_mel.diff(dim=2).clamp(min=0)  # where notes begin
+        parts = [log_mel.mean(dim=2), log_mel.std(dim=2), log_mel.amax(dim=2), rise.mean(dim=2)]
+        return torch.cat([part @ self.waves for part in parts], dim=1)
+
+    def whiten(self, summaries: Tensor, artist: Tensor) -> None:
+        """Learn which summaries are usual, and how much they differ between tracks of one artist.
+
+        Parameters
+        ----------
+        summaries : (n, 96), one a training track, the mean over its chunks
+        artist : (n,) int, row of each track's artist
+
+        Source
+        ------
+        Within-class covariance normalisation: Hatch, Kajarekar, Stolcke (2006). The covariance is
+        drawn towards a sphere as by ``SPHERE`` more tracks; without two tracks of one artist it
+        is one.
+        """
+        count = torch.bincount(artist)
+        scale = summaries.std(dim=0, correction=0).clamp(min=1e-6)
+        usual = ((summaries - summaries.mean(dim=0)) / scale).double()
+        total = usual.new_zeros(len(count), SUMMARY).index_add_(0, artist, usual)
+        apart = usual - (total / count.clamp(min=1)[:, None])[artist]
+        freedom = len(summaries) - int(count.count_nonzero())
+        spread = apart.square().sum() / max(freedom, 1) / SUMMARY if freedom else usual.new_ones(())
+        sphere = SPHERE * spread.clamp(min=1e-6) * torch.eye(SUMMARY, device=usual.device)
+        values, axes = torch.linalg.eigh((apart.T @ apart + sphere) / (freedom + SPHERE))
+        matrix = axes * values.rsqrt() @ axes.T / SUMMARY**0.5  # vectors are about 1 long
+        self.usual.copy_(summaries.mean(dim=0))
+        self.whitening.copy_(matrix.float() / scale[:, None])
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
+        return F.normalize(self.unscaled(log_mel), dim=1)
+
+    def unscaled(self, log_mel: Tensor) -> Tensor:
+        """Embed chunks as ``forward`` does, not yet brought to length 1, float32."""
+        with torch.autocast(log_mel.device.type, enabled=False):
+            known = (self.summary(log_mel.float()) - self.usual) @ self.whitening
+        picture = self.level(log_mel)[:, None].contiguous(memory_format=torch.channels_last)
+        heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
+        learned = self.head(torch.cat([heard.mean(dim=2), heard.amax(dim=2)], dim=1))
+        return self.plain(known).float() + learned.float()  # type: ignore[no-any-return]
+
+
+class VectorEncoder(nn.Module):
+    """Reads given feature vectors: standardised, then a linear map plus a small network."""
+
+    usual_artists = 128  # in a batch
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, source: str, width: int, settings: ContentSettings):
+        """``source`` names the feature matrix, ``width`` counts its columns."""
+        super().__init__()
+        self.source, self.settings = source, settings
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.linear = nn.Linear(width, settings.width)
+        self.network = nn.Sequential(
+            nn.Linear(width, HIDDEN),
+            nn.PReLU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.PReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(HIDDEN, settings.width),
+        )
+
+    def begin_plain(self) -> None:
+        """Keep the angles of the standardised features, as far as the width allows."""
+        last = self.network[-1]
+        nn.init.orthogonal_(self.linear.weight)
+        for parameter in (self.linear.bias, *last.parameters()):
+            nn.init.zeros_(parameter)
+
+    def standardise(self, features: Tensor) -> None:
+        """Learn mean and spread of each column from the training items, (n, width)."""
+        self.mean.copy_(features.mean(dim=0))
+        spread = features.std(dim=0, correction=0)
+        self.scale.copy_(torch.where(spread > 0, spread, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed vectors, (n, columns) -> (n, width), length 1."""
+        return F.normalize(self.unscaled(features), dim=1)
+
+    def unscaled(self, features: Tensor) -> Tensor:
+        """Embed vectors as ``forward`` does, not yet brought to length 1, float32."""
+        usual = ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)
+        if self.training:
+            usual = usual + self.settings.noise * torch.randn_like(usual)
+        return (self.linear(usual) + self.network(usual)).float()  # type: ignore[no-any-return]
+
+
+ContentModel = AudioEncoder | VectorEncoder
+
+
+def cosines() -> Tensor:
+    """First ``SHAPES`` cosines along the bands (DCT-II), each of length 1, (128, 24)."""
+    place = (torch.arange(BANDS, dtype=torch.float64) + 0.5) / BANDS
+    waves = torch.cos(torch.pi * place[:, None] * torch.arange(SHAPES))
+    return F.normalize(waves, dim=0).float()
+
+
+def of_track(chunks: Tensor) -> Tensor:
+    """E_C of one track: the mean of its chunks' unit vectors, (chunks, width) -> (width,)."""
+    return F.normalize(chunks.mean(dim=0), dim=0)
+
+
+def artist_embedding(
+    tracks: NDArray[np.float32],
+    artist: NDArray[np.int64],
+    *,
+    popularity: NDArray[np.float64],
+    top: int,
+    artists: int,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """E_C of artists: the mean over the ``top`` most popular tracks of each (equation 1).
+
+    Parameters
+    ----------
+    tracks : (n, width) float32
+    artist : (n,) int, row of each track's artist
+    popularity : (n,) float, NaN where unknown
+        Unknown comes after known; equal ones keep the order of the tracks.
+    artists : number of artists
+
+    Returns
+    -------
+    (artists, width) float32, (artists,) bool
+        Vectors of length 1 (zeros without a track), and who has no track. Of fewer tracks than
+        ``top`` all count. The paper does not scale its mean to length 1; cosine, the similarity of
+        all its losses, is the same either way.
+    """
+    order = np.lexsort((-popularity, artist))  # NaN sorts last; lexsort is stable
+    row = artist[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = order[rank < top]
+    total = np.zeros((artists, tracks.shape[1]), dtype=np.float32)
+    np.add.at(total, artist[kept], tracks[kept])
+    missing = np.ones(artists, dtype=bool)
+    missing[kept_rows := artist[kept]] = False
+    count = np.maximum(np.bincount(kept_rows, minlength=artists), 1)
+    return unit((total / count[:, None]).astype(np.float32)), missing
+
+
+def _block(
+    channels: int,
+    out: int,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pool: tuple[int, int],
+) -> nn.Sequential:
+    around = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, out, kernel, stride=stride, padding=around, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(),
+        nn.MaxPool2d(pool) if pool != (1, 1) else nn.Identity(),
+    )

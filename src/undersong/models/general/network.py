@@ -1,0 +1,213 @@
+"""General representation model: GRM, section 2.3, left of figure 3.
+
+Flow:
+    E_C, E_U, E_M -> one token a source -> 2 transformer layers -> E (d)
+    E as z fields of width f -> third transformer layer -> products of field pairs E_cf
+    fields and products -> linear layers with PReLU -> E_G
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undersong.losses import MultiRelationship, MultiSimilarity
+from undersong.training.loop import Schedule
+
+
+@dataclass(frozen=True)
+class GeneralSettings:
+    """What the paper leaves open about GRM; see docs/choices.md.
+
+    Parameters
+    ----------
+    width : d, of tokens and of E
+    fields : z; the width of a field is f = d / z
+    heads : of the transformer layers
+    out : width of E_G
+    dropout : inside the transformer layers and the head
+    input_dropout : share of the single inputs, such as one tag, left out while training
+    skip : add a linear map of the sources to E_G
+    pace : how much faster the maps of the inputs learn than the layers above them
+    hide_interaction, hide_source : chance that training hides E_U, or any other source, of an
+        item (modality dropout)
+    anchors, partners, tail : a batch has so many linked items, so many related ones of each, and
+        so many of the long tail
+    indirect : so many items at one remove count as related to each item while training; 0 for the
+        paper's R_A alone
+    tail_is_negative : False keeps an unlinked item from being pushed away from an anchor with the
+        same genre, region and popularity: it is unlabelled, not dissimilar
+    graded : weigh a pair of the prior by its share of equal fields among the known ones; False
+        for the paper's all or nothing
+    weigh_fields : the third transformer layer, over the fields
+    crossing : the second-order feature crossing
+    """
+
+    width: int = 128
+    fields: int = 8
+    heads: int = 4
+    out: int = 256
+    dropout: float = 0.0
+    input_dropout: float = 0.3
+    skip: bool = True
+    pace: float = 3.0
+    hide_interaction: float = 0.3
+    hide_source: float = 0.1
+    anchors: int = 850
+    partners: int = 1
+    tail: int = 300
+    indirect: int = 10
+    tail_is_negative: bool = False
+    graded: bool = False
+    weigh_fields: bool = True
+    crossing: bool = True
+    loss: MultiRelationship = field(
+        default=MultiRelationship(
+            known=MultiSimilarity(alpha=2.0, beta=12.0, gamma=0.8, margin=0.5), prior_weight=0.05
+        )
+    )
+    training: Schedule = field(
+        default=Schedule(steps=120, weight_decay=0.05, validate_every=15, patience=4, average=0.99)
+    )
+
+    def __post_init__(self) -> None:
+        if self.width % (self.fields * self.heads):
+            raise ValueError(
+                f"width {self.width} must divide into {self.fields} fields of {self.heads} heads"
+            )
+        if min(self.anchors, self.partners) < 1 or min(self.tail, self.indirect) < 0:
+            raise ValueError("anchors and partners must be 1 or more, tail and indirect 0 or more")
+        if self.pace <= 0:
+            raise ValueError(f"pace {self.pace} must be above 0")
+        for name in ("dropout", "input_dropout", "hide_interaction", "hide_source"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1)")
+
+
+class GeneralModel(nn.Module):
+    """Fuse one vector per source into one unit vector per item.
+
+    It begins as a random projection of its inputs, which keeps their cosines: the layers of
+    figure 3 end in zeros, so that they learn what to add to it.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        settings: GeneralSettings,
+        *,
+        weights: Sequence[float] | None = None,
+    ):
+        """``widths`` are the sizes of the sources: E_C, E_U and each field of E_M.
+
+        ``weights`` say how much each counts at the beginning; 1 each without them.
+        """
+        super().__init__()
+        self.settings, self.sizes = settings, tuple(widths)
+        width, z = settings.width, settings.fields
+        f, pairs = width // z, z * (z - 1) // 2 if settings.crossing else 0
+        beside = settings.out if settings.skip else 0
+        self.read = nn.ModuleList(
+            _SourceReader(size, (width, beside), weight, settings.input_dropout)
+            for size, weight in zip(widths, weights or [1.0] * len(widths), strict=True)
+        )
+        self.source = nn.Parameter(torch.randn(len(widths), width) * 0.02)
+        self.absent = nn.Parameter(torch.randn(len(widths), width) * 0.02)
+        self.fuse = nn.Sequential(
+            *(_Layer(width, settings.heads, settings.dropout) for _ in range(2)),
+        )
+        self.scale = nn.LayerNorm(width)
+        self.weigh: nn.Module = nn.Identity()
+        if settings.weigh_fields:
+            self.weigh = _Layer(f, settings.heads, settings.dropout)
+        last = nn.Linear(2 * width, settings.out)
+        self.head = nn.Sequential(
+            nn.Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
+        )
+        if settings.skip:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, sources: Sequence[Tensor], missing: Tensor) -> Tensor:
+        """Embed n items from s sources: [(n, size), ...], (n, s) bool -> (n, out).
+
+        A source may be a sparse (COO) tensor. ``missing[i, j]`` hides source j of item i: a
+        learned token stands in for it, so nothing of the hidden values can be seen.
+        """
+        both = torch.stack([read(x) for read, x in zip(self.read, sources, strict=True)], dim=1)
+        given, beside = both[..., : self.settings.width], both[..., self.settings.width :]
+        tokens = torch.where(missing[..., None], self.absent, given) + self.source  # (n, s, d)
+        e = self.scale(self.fuse(tokens).sum(dim=1))  # (n, d)
+        fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
+        if self.settings.crossing:
+            i, j = torch.triu_indices(self.settings.fields, self.settings.fields, offset=1)
+            crossed = fields[:, i] * fields[:, j]  # (n, z(z-1)/2, f)
+            fields = torch.cat([fields, crossed], dim=1)
+        general: Tensor = self.head(fields.flatten(1)).float()
+        if self.settings.skip:
+            general = general + beside.masked_fill(missing[..., None], 0).sum(dim=1)
+        return F.normalize(general, dim=1)
+
+
+class _SourceReader(nn.Module):
+    """Maps one source to its token and to its share of the skip, by one matrix for both.
+
+    Single inputs, such as one tag, are left out at random while training. The matrix begins
+    random, so that cosines are kept, with lengths as ``weight`` says.
+    """
+
+    def __init__(self, size: int, widths: tuple[int, int], weight: float, dropout: float):
+        super().__init__()
+        parts = [torch.randn(size, width) * weight * max(width, 1) ** -0.5 for width in widths]
+        self.weight = nn.Parameter(torch.cat(parts, dim=1))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read n items, (n, size) dense or sparse -> (n, sum of widths) float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            if not x.is_sparse:
+                return F.dropout(x, self.dropout, self.training) @ self.weight
+            values = F.dropout(x.values(), self.dropout, self.training)
+            kept = torch.sparse_coo_tensor(
+                x.indices(), values, x.shape, is_coalesced=True, check_invariants=False
+            )
+            found: Tensor = torch.sparse.mm(kept, self.weight)
+            return found
+
+
+class _Layer(nn.TransformerEncoderLayer):
+    """One pre-norm transformer layer that begins as the identity.
+
+    It attends by plain products: with a handful of tokens an item these take a third of the time
+    that torch's fused attention does, forward and backward on a processor.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__(
+            width, heads, 2 * width, dropout, activation=F.gelu, batch_first=True, norm_first=True
+        )
+        for last in (self.self_attn.out_proj, self.linear2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # no masks here
+        """Let the tokens of each item look at each other, (n, s, d) -> (n, s, d)."""
+        tokens = tokens + self.dropout1(self._attended(self.norm1(tokens)))
+        hidden = self.dropout(F.gelu(self.linear1(self.norm2(tokens))))
+        found: Tensor = tokens + self.dropout2(self.linear2(hidden))
+        return found
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        attention = self.self_attn
+        n, s, d = tokens.shape
+        heads = (n, s, 3, attention.num_heads, d // attention.num_heads)
+        together = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+        asking, asked, told = together.view(heads).permute(
+            2, 0, 3, 1, 4
+        )  # (n, heads, s, d / heads)
+        alike = asking @ asked.transpose(2, 3) * (d // attention.num_heads) ** -0.5
+        share = F.dropout(alike.softmax(dim=3), attention.dropout, self.training)
+        found: Tensor = attention.out_proj((share @ told).transpose(1, 2).reshape(n, s, d))
+        return found

@@ -1,0 +1,325 @@
+"""From E_C, E_U and metadata to E_G: the model that answers (sections 2.3 and 2.4)."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import svds
+from torch import Tensor, nn
+
+from undersong import features, relations
+from undersong import settings as settings_file
+from undersong.catalogue import Catalogue, Kind
+from undersong.errors import DataError
+from undersong.features import Modality
+from undersong.losses import cosine, multi_relationship
+from undersong.metrics import cold_ndcg
+from undersong.models.general.network import GeneralModel, GeneralSettings
+from undersong.progress import Progress, silent
+from undersong.training import distributed, weights
+from undersong.training.batches import anchors_with_partners
+from undersong.training.loop import History, mixed_precision, train
+
+FORMAT = 1
+BLOCK = 2048
+INTERACTION = "interaction"
+
+
+def train_general(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    sources: Sequence[Modality],
+    *,
+    settings: GeneralSettings,
+    seed: int,
+    device: str,
+    work: Path,
+    stage: str = "GRM",
+    progress: Progress = silent,
+) -> tuple[GeneralModel, History]:
+    """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
+
+    Where every item is for training nothing can be judged: then the score is the number of the
+    validation, and the last weights are kept. A catalogue without any relation of this kind
+    leaves nothing to learn from: then GRM stays the sources side by side, each by its weight, and
+    the outcome has no step.
+
+    Raises
+    ------
+    DataError
+        If no source says anything, too few of the known relations are left to train on, or no
+        validation item has one of them.
+    """
+    related = check_related(catalogue, kind, parts)
+    if not sources:
+        raise DataError(
+            f"nothing is known about the {kind}s that they could be compared by; give metadata "
+            "fields, plays, features or audio files (`undersong import folder` reads tags and "
+            "finds the files)"
+        )
+    torch.manual_seed(seed)
+    widths, starts = [x.width for x in sources], [x.weight for x in sources]
+    if not any_related(catalogue, kind):
+        plain = GeneralModel(widths, replace(settings, skip=True), weights=starts)
+        stay_side_by_side(plain, sources, seed=seed)
+        return plain.to(device), History()
+    model = GeneralModel(widths, settings, weights=starts).to(device)
+    codes = relations.meta_codes(catalogue, kind, parts == "train")
+    outcome = train(
+        model,
+        loss=_objective(model, sources, related, codes, train=parts == "train", device=device),
+        validate=_judge(catalogue, kind, parts, sources, device=device),
+        schedule=settings.training,
+        seed=seed,
+        checkpoint=work / f"general.{kind}.safetensors",
+        pace={"read.": settings.pace},
+        stage=stage,
+        progress=progress,
+    )
+    return model, outcome
+
+
+def _objective(
+    model: GeneralModel,
+    sources: Sequence[Modality],
+    related: sparse.csr_matrix,
+    codes: NDArray[np.int32],
+    *,
+    train: NDArray[np.bool_],
+    device: str,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Equation 4 on a batch of training items, as a function of what draws the batch."""
+    settings = model.settings
+    wider = related + relations.at_one_remove(related, top=settings.indirect)
+    unlinked = related.getnnz(axis=1) == 0
+    tail = np.flatnonzero(train & unlinked)
+
+    def loss(generator: np.random.Generator) -> Tensor:
+        rows = _batch(generator, related, tail, settings)
+        missing = _hide(generator, missing_of(sources, rows), sources, settings)
+        with mixed_precision(settings.training, device):
+            own = distributed.shard(len(rows))
+            embedded = model(*_tensors(sources, rows[own], missing[own], device))
+        embedded = distributed.all_gather(embedded.float(), len(rows))
+        pairs = _pairs(rows, wider, codes, unlinked, settings)
+        masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
+        return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
+
+    return loss
+
+
+def _judge(
+    catalogue: Catalogue,
+    kind: Kind,
+    parts: NDArray[np.str_],
+    sources: Sequence[Modality],
+    *,
+    device: str,
+) -> Callable[[nn.Module], float]:
+    """Cold NDCG@200 of the validation items; the number of the validation if all items train."""
+    if (parts == "train").all():
+        turn = count(1)
+        return lambda model: float(next(turn))
+    rows, queries, truth = relations.among_some(*relations.held_out(catalogue, kind, parts))
+    some = features.rows_of(sources, rows)
+    return lambda model: cold_ndcg(embed(model, some, device=device), queries, truth)
+
+
+def any_related(catalogue: Catalogue, kind: Kind) -> bool:
+    """Say whether any relation of one kind of item is known, to learn from or to be judged by."""
+    return len(catalogue.pairs(kind)) > 0
+
+
+def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:
+    """Give the relations between training items; refuse hardly any, which would mislead GRM.
+
+    Raises
+    ------
+    DataError
+        If relations are known but fewer than two pairs are left to learn from.
+    """
+    related = relations.known(catalogue, kind, parts == "train")
+    if any_related(catalogue, kind) and related.nnz < 4:
+        raise DataError(
+            f"{related.nnz // 2} relation between training {kind}s: too few to learn from; give "
+            "more similar pairs (a [[relations]] table in the mapping, or `undersong import folder "
+            "--relations FILE`) or none at all, or a `split` column that leaves more to train on"
+        )
+    return related
+
+
+@torch.no_grad()
+def embed(model: nn.Module, sources: Sequence[Modality], *, device: str) -> NDArray[np.float32]:
+    """Compute E_G of every item, in blocks and in float32, (n, out)."""
+    n = len(sources[0].missing)
+    vectors = np.empty((0, 0), dtype=np.float32)
+    for start in range(0, n, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, n))
+        embedded = model(*_tensors(sources, rows, missing_of(sources, rows), device))
+        if not start:  # the one place for all, where parts to be joined would take two
+            vectors = np.empty((n, embedded.shape[1]), dtype=np.float32)
+        vectors[rows] = embedded.cpu().numpy()
+    return vectors
+
+
+def missing_of(sources: Sequence[Modality], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which sources are missing of some items, (len(rows), s)."""
+    return np.stack([x.missing[rows] for x in sources], axis=1)
+
+
+def save(model: GeneralModel, path: Path) -> None:
+    """Write weights, sizes and settings as safetensors."""
+    about = {
+        "settings": json.dumps(asdict(model.settings)),
+        "widths": json.dumps(model.sizes),
+    }
+    weights.write(model, path, form=FORMAT, about=about)
+
+
+def load(path: Path) -> GeneralModel:
+    """Read what ``save`` wrote, ready to embed.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or has another format.
+    """
+    about, tensors = weights.read(path, form=FORMAT)
+    table = json.loads(about["settings"])
+    settings = cast(GeneralSettings, settings_file.build(GeneralSettings, table, f"{path}:"))
+    model = GeneralModel(json.loads(about["widths"]), settings)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _batch(
+    generator: np.random.Generator,
+    related: sparse.csr_matrix,
+    tail: NDArray[np.int64],
+    settings: GeneralSettings,
+) -> NDArray[np.int64]:
+    return anchors_with_partners(
+        generator,
+        related,
+        anchors=settings.anchors,
+        partners=settings.partners,
+        others=generator.choice(tail, size=min(settings.tail, len(tail)), replace=False),
+    )
+
+
+def _hide(
+    generator: np.random.Generator,
+    missing: NDArray[np.bool_],
+    sources: Sequence[Modality],
+    settings: GeneralSettings,
+) -> NDArray[np.bool_]:
+    """Modality dropout: hide some sources of each item, but never the last one it has."""
+    chance = [
+        settings.hide_interaction if x.name == INTERACTION else settings.hide_source
+        for x in sources
+    ]
+    hidden = missing | (generator.random(missing.shape) < np.array(chance))
+    bare = hidden.all(axis=1)
+    hidden[bare] = missing[bare]
+    return hidden
+
+
+def _tensors(
+    sources: Sequence[Modality], rows: NDArray[np.int64], missing: NDArray[np.bool_], device: str
+) -> tuple[list[Tensor], Tensor]:
+    values = [_tensor(x.values[rows]).to(device) for x in sources]
+    return values, torch.from_numpy(missing).to(device)
+
+
+def _tensor(values: NDArray[np.float32] | sparse.csr_matrix) -> Tensor:
+    """Words stay sparse: an item has a few out of thousands."""
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(values)
+    cells = values.tocoo()
+    places = torch.from_numpy(np.stack([cells.row, cells.col]).astype(np.int64))
+    data = torch.from_numpy(cells.data)
+    return torch.sparse_coo_tensor(
+        places, data, cells.shape, is_coalesced=True, check_invariants=False
+    )
+
+
+def _pairs(
+    rows: NDArray[np.int64],
+    related: sparse.csr_matrix,
+    codes: NDArray[np.int32],
+    unlinked: NDArray[np.bool_],
+    settings: GeneralSettings,
+) -> dict[str, NDArray[Any]]:
+    """R_A, widened by items at one remove, and R_P among the items of a batch, (n, n) bool each.
+
+    With ``graded`` R_P comes as weights in [0, 1].
+
+    A pair without a relation is unrelated, unless one of the two has no relation at all and they
+    have the same meta label: then nobody can tell (decision 5).
+    """
+    positive = relations.block(related, rows)
+    consistent, inconsistent = relations.meta_consistent(codes[rows])
+    unrelated = ~positive
+    if not settings.tail_is_negative:
+        loose = unlinked[rows]
+        unrelated &= ~(consistent & (loose[:, None] | loose[None, :]))
+    masks: dict[str, NDArray[Any]] = {
+        "related": positive,
+        "unrelated": unrelated,
+        "consistent": consistent,
+        "inconsistent": inconsistent,
+    }
+    if settings.graded:
+        agreement, known = relations.meta_agreement(codes[rows])
+        weights = {"consistent": agreement * known, "inconsistent": (1 - agreement) * known}
+        return masks | weights
+    return masks
+
+
+ITEMS = 20_000  # at most that say which directions matter
+
+
+@torch.no_grad()
+def stay_side_by_side(model: GeneralModel, sources: Sequence[Modality], *, seed: int) -> None:
+    """Make E_G the weighted sources side by side, in their principal axes; it learns nothing.
+
+    Sources that are no wider together than E_G keep their cosines exactly. Of wider ones no linear
+    map to so few numbers keeps the products of all pairs better (Eckart and Young 1936); the random
+    map that GRM begins with keeps them worse. No label and no relation is read.
+
+    Parameters
+    ----------
+    model : as it was made, with ``skip``; changed in place
+    sources : what it reads of every item, each with the weight that counts
+    """
+    axes = _principal_axes(features.side_by_side(sources), model.settings.out, seed=seed)
+    first = model.settings.width
+    rows = np.split(axes, np.cumsum([x.width for x in sources])[:-1])
+    for reader, source, own in zip(model.read, sources, rows, strict=True):
+        beside = torch.zeros(source.width, model.settings.out)
+        beside[:, : own.shape[1]] = torch.from_numpy(own) * source.weight
+        reader.get_parameter("weight")[:, first:] = beside
+    model.eval()
+
+
+def _principal_axes(values: sparse.csr_matrix, most: int, *, seed: int) -> NDArray[np.float32]:
+    """Directions in which n items differ most, (n, width) -> (width, at most ``most``)."""
+    n, width = values.shape
+    if width <= most:
+        return np.eye(width, dtype=np.float32)
+    if n > ITEMS:
+        values = values[np.linspace(0, n - 1, ITEMS).astype(np.int64)]
+    if min(values.shape) <= most + 1:  # few items: all directions that they have
+        found = np.linalg.svd(values.toarray(), full_matrices=False)[2][:most]
+    else:
+        start = np.random.default_rng(seed).standard_normal(min(values.shape)).astype(np.float32)
+        found = svds(values, k=most, return_singular_vectors="vh", v0=start)[2]
+    return np.ascontiguousarray(found.T, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The optional GNN behind any embedding (section 3.2)."""

@@ -1,0 +1,180 @@
+"""Graph backend: GraphSAGE on any embedding, section 3.2 (the rows ``_G`` of tables 1 and 2).
+
+Flow:
+    E_X (n, d) -> layers of (own vector + mean of the neighbours' vectors), ELU, length 1
+    -> two linear layers -> X_G (m, out), length 1
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import sparse
+from torch import Tensor, nn
+
+from undersong.training.loop import Schedule
+
+
+@dataclass(frozen=True)
+class GraphSettings:
+    """What the paper leaves open about its graph network; see docs/choices.md.
+
+    Parameters
+    ----------
+    layers : hops that an item sees; 0 for its own vector alone
+    width, out : of the layers, and of X_G
+    neighbours : related items that a training step draws for each item and layer; 0 takes all
+        An embedding is always computed from all of them.
+    connection_dropout : chance that a step hides all relations of an item it asks about, right or
+        wrong answer, so that the network learns to do without (TISMIR 2022)
+    node_dup : an item without relations is its own neighbour (NodeDup)
+    hide_asked : hide the relations that a step asks about from the network in that step
+        Otherwise it reads off the answer, which it cannot do for a relation that is not known.
+    pairs : related pairs a step, at most a fifth of them all
+    others : linked training items a step among which wrong answers are drawn
+    margin : of the triplet loss, Euclidean distance of unit vectors, in [0, 2]
+    nearest : negatives nearer than this count as so far when they are drawn, above 0
+    """
+
+    layers: int = 3
+    width: int = 256
+    out: int = 100
+    neighbours: int = 25
+    connection_dropout: float = 0.0
+    node_dup: bool = False
+    hide_asked: bool = True
+    pairs: int = 2048
+    others: int = 1024
+    margin: float = 0.2
+    nearest: float = 0.5
+    training: Schedule = field(
+        default=Schedule(
+            steps=150, learning_rate=3e-3, weight_decay=0.0, validate_every=15, patience=4
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.out, self.pairs, self.others) < 1:
+            raise ValueError("width, out, pairs and others must be 1 or more")
+        if min(self.layers, self.neighbours) < 0:
+            raise ValueError("layers and neighbours must be 0 or more")
+        if not 0 <= self.connection_dropout <= 1:
+            raise ValueError(f"connection_dropout {self.connection_dropout} must be in [0, 1]")
+        if not (0 <= self.margin <= 2 and 0 < self.nearest < 2**0.5):
+            raise ValueError(
+                f"margin {self.margin} must be in [0, 2] and nearest {self.nearest} above 0 and "
+                "below the root of 2, the distance of two unlike vectors"
+            )
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Which of n items each of m items reads, m <= n; the m are the first of the n.
+
+    Parameters
+    ----------
+    senders, starts : (e,) items read, reader by reader, and where each reader begins, (m + 1,)
+    readers, begins : the same the other way, by item read, (e,) and (n + 1,)
+    share : (m, 1) float, 1 / number of items read; 1 for none
+    """
+
+    senders: Tensor
+    starts: Tensor
+    readers: Tensor
+    begins: Tensor
+    share: Tensor
+
+
+def connect(edges: sparse.csr_matrix, *, device: str) -> Connections:
+    """Put edges on the device, (m, n), row i holding the items that item i reads."""
+    other_way = edges.T.tocsr()
+    degree = np.maximum(np.diff(edges.indptr), 1).astype(np.float32)
+
+    def on_device(values: Any) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(device)
+
+    return Connections(
+        senders=on_device(edges.indices),
+        starts=on_device(edges.indptr),
+        readers=on_device(other_way.indices),
+        begins=on_device(other_way.indptr),
+        share=torch.from_numpy(1 / degree[:, None]).to(device),
+    )
+
+
+def mean_of_neighbours(vectors: Tensor, connections: Connections) -> Tensor:
+    """Average what each item reads, (n, d) -> (m, d) float32; zeros for an item that reads none."""
+    found: Tensor = _Mean.apply(vectors.float(), connections)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Mean(torch.autograd.Function):
+    """Sums over lists of rows in both directions: half the time of PyTorch's own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, connections: Connections) -> Tensor:
+        ctx.connections = connections
+        return _sums(connections.senders, vectors, connections.starts) * connections.share
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        connections: Connections = ctx.connections
+        weighted = gradients[0].float() * connections.share
+        return _sums(connections.readers, weighted, connections.begins), None
+
+
+def _sums(rows: Tensor, vectors: Tensor, starts: Tensor) -> Tensor:
+    with torch.autocast(vectors.device.type, enabled=False):
+        return F.embedding_bag(
+            rows, vectors.contiguous(), starts, mode="sum", include_last_offset=True
+        )
+
+
+class SageLayer(nn.Module):
+    """One hop: ``h_i = normalise(ELU(A x_i + b + B mean of x_j over neighbours j of i))``.
+
+    Source
+    ------
+    Hamilton, Ying and Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017,
+    algorithm 1 with the mean; ELU as Korzeniowski et al., Artist Similarity with Graph Neural
+    Networks, ISMIR 2021.
+    """
+
+    def __init__(self, size: int, width: int):
+        super().__init__()
+        self.own = nn.Linear(size, width)
+        self.neighbours = nn.Linear(size, width, bias=False)
+
+    def forward(self, vectors: Tensor, connections: Connections) -> Tensor:
+        """Take one hop, (n, size) -> (m, width), rows of length 1."""
+        read = mean_of_neighbours(vectors, connections)  # (m, size)
+        both = self.own(vectors[: len(read)]) + self.neighbours(read)
+        return F.normalize(F.elu(both.float()), dim=1)
+
+
+class GraphModel(nn.Module):
+    """GraphSAGE layers and two linear ones (Korzeniowski et al. 2021)."""
+
+    def __init__(self, size: int, settings: GraphSettings):
+        """``size`` is the width of the vectors that the items come with."""
+        super().__init__()
+        self.settings = settings
+        sizes = [size] + [settings.width] * settings.layers
+        self.layers = nn.ModuleList(SageLayer(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.head = nn.Sequential(
+            nn.Linear(sizes[-1], settings.width), nn.ELU(), nn.Linear(settings.width, settings.out)
+        )
+
+    def forward(self, vectors: Tensor, hops: Sequence[Connections]) -> Tensor:
+        """Embed items, (n, size) -> (m, out), rows of length 1.
+
+        ``hops`` has one entry a layer. The n items are those that the first layer reads, the m
+        items those that come out of the last one; with the connections of all items at every hop
+        m is n.
+        """
+        for layer, connections in zip(self.layers, hops, strict=True):
+            vectors = layer(vectors, connections)
+        return F.normalize(self.head(vectors).float(), dim=1)

@@ -1,0 +1,1 @@
+"""UiRM: from plays to E_U (section 2.2)."""

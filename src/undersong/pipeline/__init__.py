@@ -1,0 +1,1 @@
+"""From a catalogue to a published run."""

@@ -1,0 +1,195 @@
+"""Publish a run: gather what serving needs on a shelf, and move its readers there at once.
+
+A shelf has the shape of a run (``undersong.runs``), so whatever reads a run reads a shelf. Beside
+the files of the run a generation on a shelf holds ``report.json``, if the run was evaluated, its
+exported encoders, the map (``undersong.retrieval.projection``), the vectors that readers map into
+memory, and the first answers of every item or, of very many, the cells that they are searched in
+(``undersong.retrieval.precomputed``, ``approximate``).
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undersong import model, runs
+from undersong.catalogue import KINDS, Kind
+from undersong.errors import ArtifactError
+from undersong.explanation import attribution, data
+from undersong.foldin import encoders
+from undersong.io.files import replacing, sha256
+from undersong.progress import Progress, silent
+from undersong.report import saved as report_files
+from undersong.retrieval import Index, approximate, precomputed, projection
+from undersong.runs import Run
+from undersong.runs import additions as added_file
+
+# Items of a kind whose answers are all computed, by cosine and in a learned order, of which a query
+# takes ten times as long: beyond, it would be hours.
+LARGEST_LISTED, LARGEST_WEIGHED = 200_000, 50_000
+
+MAPPED = ("general", "content")  # embeddings of which readers map the vectors
+
+# Made anew here; and a list of audio files of the machine that trained, which answers nothing.
+LEFT_OUT = {
+    projection.FILE,
+    projection.REGIONS_FILE,
+    report_files.REPORT,
+    data.FIRST,
+    "failures.csv",
+}.union(
+    *({precomputed.file_of(kind), approximate.file_of(kind)} for kind in KINDS),
+    *({f"embeddings/{kind}.{name}.npy" for name in MAPPED} for kind in KINDS),
+)
+
+
+def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[Run, bool]:
+    """Publish the current generation of a run on a shelf; say whether it was new there.
+
+    Every file is checked against the manifest of the run, as it arrived. Where the shelf shows the
+    same training with the same report already, nothing is done. ``kill -9`` at any moment leaves
+    readers with the old generation or the new one.
+
+    Raises
+    ------
+    ArtifactError
+        If ``folder`` holds no run, a file was changed since it was trained, or ``shelf`` is itself
+        a run that was trained.
+    UndersongError
+        If openTSNE is not installed.
+    """
+    run = runs.read(folder)
+    report = report_files.place(run)
+    added = added_file.place(run.folder, run.generation)
+    exported = run.home / encoders.FOLDER / encoders.ABOUT
+    about = {name: value for name, value in run.manifest.items() if name != "files"}
+    about |= {
+        "trained": run.trained,
+        "report": sha256(report) if report else None,
+        "added": sha256(added) if added.exists() else None,
+        "onnx": sha256(exported) if exported.exists() else None,
+    }
+    if (there := _there(shelf)) and _shows(there, about):
+        return there, False
+    with runs.publishing(shelf, about) as home:
+        kept = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
+        for name in sorted(kept):
+            _copy(run.home / name, home / name)
+            runs.check(home / name, kept[name])
+        if report:
+            _copy(report, home / report_files.REPORT)
+        for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
+            _copy(path, home / encoders.FOLDER / path.name)
+        copied = Run(shelf, home.name, run.manifest | {"files": kept})
+        about["lists"] = _compute(copied, progress=progress)
+        if added.exists():
+            _copy(added, added_file.place(shelf, home.stem))
+    return runs.read(shelf), True
+
+
+def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
+    """Compute, once for all readers, what follows from the files of a generation.
+
+    Returns
+    -------
+    what became of the stored lists of each kind of item, for the manifest (``lists.Made``)
+    """
+    seed = int(copied.manifest["settings"]["run"]["seed"])
+    projection.make(copied, copied.home, seed=seed, progress=progress)
+    for kind, name in _mapped(copied):
+        vectors = copied.embeddings(kind, name)
+        vectors.write_vectors(copied.home / f"embeddings/{kind}.{name}.npy")
+    made: dict[str, Any] = {}
+    for kind in KINDS:
+        if copied.has_embeddings(kind, "general"):
+            index = model.open_index(copied, kind)
+            approximate.make_cells(index.embeddings, copied.home, kind=kind)
+            largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED
+            if len(index.embeddings.ids) <= largest:
+                listed = precomputed.make_lists(index, copied.home, kind=kind, progress=progress)
+                made[kind] = asdict(listed)
+                _explain(copied, kind, index, progress=progress)
+    return made
+
+
+def unlisted(shelf: Run) -> tuple[Kind, ...]:
+    """Kinds of items on a shelf of whose answers none are stored, since there are very many."""
+    stored = shelf.manifest.get("lists", {})
+    return tuple(x for x in KINDS if shelf.has_embeddings(x, "general") and x not in stored)
+
+
+def _mapped(run: Run) -> list[tuple[Kind, str]]:
+    """Kind and name of the embeddings that readers of a run map."""
+    return [(kind, name) for kind in KINDS for name in MAPPED if run.has_embeddings(kind, name)]
+
+
+def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> None:
+    """Compute the reasons of the first answers, which take longest where an order was learned."""
+    if index.ranker is None or index.evidence is None or not copied.has(data.ITEMS):
+        return
+    known = data.read(copied, kind)
+    rows = np.array([known.index[x] for x in index.embeddings.ids], dtype=np.int64)
+    path = copied.home / data.FIRST
+    attribution.write(
+        path, index.ranker, index.evidence, background=known, rows=rows, progress=progress
+    )
+
+
+def roll_back(shelf: Path) -> Run:
+    """Move readers back to the generation before, which ``publish`` kept.
+
+    Raises
+    ------
+    ArtifactError
+        If there is none, or it was changed since it was published; readers then stay.
+    """
+    now = runs.read(shelf)
+    before = [x for x in runs.numbers(shelf) if int(x) < int(now.generation)]
+    if not before:
+        raise ArtifactError(
+            f"{shelf} keeps no generation before {now.generation}; publish a run to make a new one"
+        )
+    found = runs.read_generation(shelf, before[-1])
+    for name in found.manifest["files"]:
+        found.file(name)
+    runs.point(shelf, found.generation)
+    return found
+
+
+def _there(shelf: Path) -> Run | None:
+    """What a shelf shows; None where it shows nothing that can be read."""
+    try:
+        found = runs.read(shelf)
+    except ArtifactError:
+        return None
+    if "trained" not in found.manifest:
+        raise ArtifactError(f"{shelf} is a run that was trained; publish to another folder")
+    return found
+
+
+def _shows(there: Run, about: dict[str, Any]) -> bool:
+    """Say whether a shelf shows this training and report, and every file of it is unchanged.
+
+    One without vectors to map is of an earlier version; it is made anew.
+    """
+    if not all(there.has(f"embeddings/{kind}.{name}.npy") for kind, name in _mapped(there)):
+        return False
+    same = there.trained["content"] == about["trained"]["content"]
+    if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added", "onnx")):
+        return False
+    try:
+        for name in there.manifest["files"]:
+            there.file(name)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{source} is missing; {runs.REMEDY}") from error

@@ -1,0 +1,166 @@
+"""The files of a trained run: what its folder keeps of all that was learned."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong import features, relations
+from undersong.audio.extract import write_failures
+from undersong.catalogue import (
+    ATTRIBUTES_FILE,
+    KINDS,
+    Catalogue,
+    Kind,
+    make_attributes,
+    split,
+    words_about,
+    write_attributes,
+)
+from undersong.explanation import ablation as reasons
+from undersong.features import CONTENT, read_items
+from undersong.foldin import drift
+from undersong.foldin import reference as known_file
+from undersong.io.files import replacing, write_json
+from undersong.models.content import training
+from undersong.models.general import training as general
+from undersong.pipeline.learn import Learned
+from undersong.pipeline.run_settings import Settings
+from undersong.ranking import context
+from undersong.ranking import training as ranking
+from undersong.ranking.context import RankingContext
+
+FORMAT = 1
+
+
+def studied(
+    learned: Learned, catalogue: Catalogue, settings: Settings
+) -> dict[Kind, NDArray[np.bool_]]:
+    """Say which artists, and which tracks, something was learned from before the refit."""
+    whole = learned.kind == "artist"
+    artists = (
+        learned.parts
+        if whole
+        else split(catalogue, "artist", settings.split, seed=settings.run.seed)
+    )
+    trained = set(np.array(catalogue.ids("artist"), dtype=object)[artists == "train"])
+    tracks = np.array([x in trained for x in catalogue.tracks["artist"]], dtype=bool)
+    return {
+        "artist": artists == "train",
+        "track": tracks | (not whole and learned.parts == "train"),
+    }
+
+
+def about(
+    learned: Learned, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
+) -> dict[str, Any]:
+    """What the manifest says of all that was learned; ``studied`` as for ``write``."""
+    return {
+        "kind": learned.kind,
+        "sources": dict(learned.coverage),
+        "failed_files": len(learned.content.failed) if learned.content else 0,
+        "training": {name: asdict(x) for name, x in learned.outcomes.items() if x.steps},
+        "seconds": dict(learned.seconds),
+        "ranking": _about_ranking(learned.ranking),
+        "held_out": _held_out(learned, catalogue, studied),
+    }
+
+
+def write(
+    learned: Learned, catalogue: Catalogue, home: Path, *, studied: Mapping[Kind, NDArray[np.bool_]]
+) -> None:
+    """Write embeddings, weights, encoders and items into the folder of a generation.
+
+    Parameters
+    ----------
+    studied : (n,) bool of each kind, items that something was learned from before the refit
+    """
+    for (kind, name), embeddings in learned.embeddings.items():
+        embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
+    general.save(learned.model, home / "weights" / "general.safetensors")
+    if learned.content:
+        training.save_content(learned.content.model, home / "weights" / "content.safetensors")
+        if len(learned.content.failed):
+            write_failures(home / "failures.csv", learned.content.failed)
+    if learned.ranking:
+        ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
+        _write_evidence(learned, catalogue, home)
+    encoders = features.to_json(learned.encoders)
+    write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
+    items = [
+        _items(catalogue, kind, learned.parts if kind == learned.kind else None) for kind in KINDS
+    ]
+    with replacing(home / "items.parquet") as temporary:
+        pl.concat(items).write_parquet(temporary)
+    write_attributes(home / ATTRIBUTES_FILE, make_attributes(catalogue))
+    known_file.write(home / known_file.FILE, catalogue, studied)
+    reasons.write(
+        home,
+        catalogue,
+        learned.kind,
+        sources=learned.sources,
+        embeddings=learned.embeddings,
+        model=learned.model,
+    )
+
+
+def _write_evidence(learned: Learned, catalogue: Catalogue, home: Path) -> None:
+    """Write what the learned order reads of all items that can be asked about."""
+    known = relations.known(catalogue, learned.kind)
+    vectors, missing = learned.embeddings[(learned.kind, "general")].align(
+        catalogue.ids(learned.kind)
+    )
+    rows = np.flatnonzero(~missing | (known.getnnz(axis=1) > 0))
+    sources = features.rows_of(learned.sources, rows)
+    evidence = RankingContext(vectors[rows], sources, known[rows][:, rows].tocsr())
+    context.write(home / "evidence.safetensors", evidence)
+
+
+def _held_out(
+    learned: Learned, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
+) -> dict[str, Any]:
+    """How far the items that nothing was learned from stand from the others, by kind."""
+    return {
+        kind: drift.held_out(
+            read_items(catalogue, kind),
+            studied[kind],
+            encoders=learned.encoders,
+            content=learned.embeddings.get((kind, CONTENT)),
+        )
+        for kind, name in learned.embeddings
+        if name == "general"
+    }
+
+
+def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
+    """How the learned ranking did on validation items; None where cosine was not beaten."""
+    if fitted is None:
+        return None
+    return {
+        "ndcg@200": fitted.ndcg,
+        "ndcg@200 of cosine": fitted.cosine,
+        "reliability": [list(row) for row in fitted.reliability],
+    }
+
+
+def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> pl.DataFrame:
+    """What answers need to know of each item: name, what it is, part, relations, popularity."""
+    table = catalogue.items(kind)
+    role = catalogue.role(kind, "popularity")
+    column = role.name if role else "popularity"
+    known = table[column] if column in table.columns else pl.Series([None] * len(table))
+    return pl.DataFrame(
+        {
+            "kind": pl.repeat(kind, len(table), dtype=pl.String, eager=True),
+            "id": table["id"],
+            "name": pl.Series(catalogue.names(kind), dtype=pl.String),
+            "about": words_about(catalogue, kind),
+            "part": pl.Series(parts if parts is not None else [None] * len(table), dtype=pl.String),
+            "relations": pl.Series(relations.known(catalogue, kind).getnnz(axis=1)).cast(pl.Int64),
+            "popularity": known.cast(pl.Float64),
+        }
+    )

@@ -1,0 +1,28 @@
+"""What is related to what: R_A, R_C, R_U and R_P as pairs (sections 2.1 to 2.4)."""
+
+from undersong.relations.colistening import listeners, shared_listeners
+from undersong.relations.pairs import (
+    among_some,
+    at_one_remove,
+    block,
+    held_out,
+    known,
+    same_or_similar_artist,
+)
+from undersong.relations.prior import META_ROLES, codes, meta_agreement, meta_codes, meta_consistent
+
+__all__ = [
+    "META_ROLES",
+    "among_some",
+    "at_one_remove",
+    "block",
+    "codes",
+    "held_out",
+    "known",
+    "listeners",
+    "meta_agreement",
+    "meta_codes",
+    "meta_consistent",
+    "same_or_similar_artist",
+    "shared_listeners",
+]

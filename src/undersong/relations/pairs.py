@@ -1,0 +1,154 @@
+"""Which items are similar: R_A, the reliable pairs, and R_C, of tracks (sections 2.1 and 2.4).
+
+Every relation is a symmetric matrix of pairs, never a class label: "similar artist" is not
+transitive, and one connected component would hold almost every artist. An item is never related
+to itself. What a matrix does not hold is unrelated or unknown; each function says which.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undersong.catalogue import Catalogue, Kind, rows_of
+from undersong.errors import DataError
+
+Rows = NDArray[np.int64]
+WALKS = 512  # items whose walks of two steps are held at once
+ASKING = 4096  # validation items at most that say when to stop
+AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
+
+
+def known(
+    catalogue: Catalogue, kind: Kind, visible: NDArray[np.bool_] | None = None
+) -> sparse.csr_matrix:
+    """R_A: the reliable relations between visible items, (n, n) bool, symmetric.
+
+    A relation is left out as soon as one of its two items is not ``visible``; so validation and
+    test items never enter training. Without ``visible`` all relations are given.
+    """
+    ids, pairs = catalogue.items(kind)["id"], catalogue.pairs(kind)
+    a, b = (rows_of(pairs[name], ids) for name in ("a", "b"))
+    if visible is not None:
+        kept = visible[a] & visible[b]
+        a, b = a[kept], b[kept]
+    return symmetric(a, b, len(ids))
+
+
+def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
+    """Pairs that are not related but best joined by items related to both, (n, n) bool.
+
+    Each item has the ``top`` items that a random walk of two steps along the relations reaches
+    most often; symmetric by union. A list of similar artists is never complete: these are what
+    it most likely left out. Beyond the paper, which knows R_A alone (docs/choices.md).
+    """
+    n = related.shape[0]
+    degree = np.diff(related.indptr)
+    step = (sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)).tocsr()
+    near = related.astype(np.float32) + sparse.identity(n, dtype=np.float32, format="csr")
+    found = [np.empty((2, 0), dtype=np.int64)]
+    for start in range(0, n, WALKS):
+        some = slice(start, start + WALKS)
+        # No walk arrives with a chance above 1: what is near comes out below 0.
+        walk = (step[some] @ step - 2 * near[some]).tocoo()
+        apart = walk.data > 0
+        row, item, reached = walk.row[apart], walk.col[apart], walk.data[apart]
+        order = np.lexsort((item, -reached, row))
+        row, item = row[order], item[order]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        found.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
+    a, b = np.concatenate(found, axis=1)
+    return symmetric(a, b, n)
+
+
+def held_out(
+    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
+    """Questions that validation asks: its linked items, and their relations as the answers.
+
+    Returns rows of the validation items with relations, (q,), and those relations, (n, n) bool.
+    Relations to test items are no answers here: the test split is read by evaluation alone. Of very
+    many items a random 4,096 ask, always the same ones.
+
+    Raises
+    ------
+    DataError
+        If no validation item has a relation, so that nothing says when to stop.
+    """
+    truth = known(catalogue, kind, parts != "test")
+    queries = np.flatnonzero((parts == "validation") & (truth.getnnz(axis=1) > 0))
+    if not len(queries):
+        raise DataError(
+            f"none of the {(parts == 'validation').sum()} validation {kind}s has a relation to a "
+            "training or validation item, so nothing can say when to stop training; give more "
+            "relations, or a `split` column that puts linked items into validation"
+        )
+    if len(queries) > ASKING:
+        queries = np.sort(np.random.default_rng(0).choice(queries, ASKING, replace=False))
+    return queries, truth
+
+
+def among_some(
+    queries: Rows, truth: sparse.csr_matrix, *, most: int = AMONG
+) -> tuple[Rows, Rows, sparse.csr_matrix]:
+    """Choose at most so many items to be asked among, so that an answer costs no more with more.
+
+    Parameters
+    ----------
+    queries : (q,) rows that ask, and ``truth``, (n, n) bool, what is right
+
+    Returns
+    -------
+    rows of the chosen items, (m,) ascending: those that ask, what is right, and others at random,
+    always the same; and both parameters as they are among those
+    """
+    n = truth.shape[0]
+    chosen = np.ones(n, dtype=bool)
+    if n > most:
+        chosen[:] = False
+        chosen[queries] = chosen[truth[queries].indices] = True
+        others = np.flatnonzero(~chosen)
+        left = min(max(most - int(chosen.sum()), 0), len(others))
+        chosen[np.random.default_rng(0).choice(others, left, replace=False)] = True
+    rows = np.flatnonzero(chosen)
+    return rows, np.searchsorted(rows, queries), truth[rows][:, rows].tocsr()
+
+
+def same_or_similar_artist(
+    artist: NDArray[np.int64], similar: sparse.csr_matrix
+) -> sparse.csr_matrix:
+    """R_C: tracks of the same artist or of two similar artists, (n, n) bool.
+
+    Parameters
+    ----------
+    artist : (n,) int
+        Row of each track's artist.
+    similar : (artists, artists) bool
+        Visible relations R_A of artists. An artist without any still relates its own tracks:
+        that is how the long tail is trained "without labels" (section 2.1).
+    """
+    n = len(artist)
+    membership = sparse.csr_matrix(
+        (np.ones(n, dtype=np.float32), (np.arange(n), artist)), shape=(n, similar.shape[0])
+    )
+    reach = similar.astype(np.float32) + sparse.identity(similar.shape[0], dtype=np.float32)
+    related = (membership @ reach @ membership.T).tocoo()
+    return symmetric(related.row, related.col, n)
+
+
+def block(matrix: sparse.csr_matrix, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pairs among some items as a dense matrix, (len(rows), len(rows)) bool."""
+    return np.asarray(matrix[rows][:, rows].toarray(), dtype=bool)
+
+
+def symmetric(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> sparse.csr_matrix:
+    """Return pairs and their mirrors as an (n, n) bool matrix, without the diagonal."""
+    apart = a != b
+    a, b = a[apart], b[apart]
+    ones = np.ones(2 * len(a), dtype=bool)
+    both = (np.concatenate([a, b]), np.concatenate([b, a]))
+    matrix = sparse.csr_matrix((ones, both), shape=(n, n))
+    matrix.sum_duplicates()
+    matrix.data[:] = True
+    return matrix

@@ -1,0 +1,83 @@
+"""How far apart answers lie: caps on one artist or album, and diversity by marginal relevance."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.catalogue import Attributes
+from undersong.retrieval.index import TopK
+from undersong.retrieval.query import Query
+
+POOL = 5  # answers for each one wanted that diversity chooses from
+LEAST = 50  # and at least so many
+
+
+def reach(request: Query) -> int:
+    """How many answers of the order are looked at to give k of them."""
+    return max(POOL * request.k, LEAST) if request.diversity else request.k
+
+
+def cap(found: TopK, request: Query, facts: Attributes) -> NDArray[np.bool_]:
+    """Say which answers stay, (q, k), when an artist or album may have only so many.
+
+    From the best on, an answer goes whose artist or album has its share already. One whose artist
+    or album is not known stays.
+    """
+    kept = found.neighbours >= 0
+    for column, most in (("artist", request.per_artist), ("album", request.per_album)):
+        if most is not None:
+            kept &= _within(found.neighbours, kept, _codes(facts.table[column]), most)
+    return kept
+
+
+def diversify(
+    found: TopK, vectors: NDArray[np.float32], *, k: int, diversity: float
+) -> NDArray[np.int64]:
+    """Choose k of the answers by maximal marginal relevance, as places in the list, (q, k).
+
+    The best answer comes first; each further one is the highest in
+
+        (1 - diversity) relevance - diversity (greatest cosine of E_G to one chosen before)
+
+    Relevance is the place in the list, from 1 for the first down to 0 behind the last: the scores
+    of a learned order and cosines have no scale in common.
+
+    Source
+    ------
+    Carbonell and Goldstein, The use of MMR, SIGIR 1998.
+    """
+    q, pool = found.neighbours.shape
+    there = found.neighbours >= 0
+    given = there.sum(axis=1, keepdims=True)
+    relevance = 1 - np.arange(pool) / np.maximum(given, 1)
+    units = vectors[found.neighbours]  # (q, pool, d)
+    nearest = np.zeros((q, pool), dtype=np.float32)
+    chosen = np.full((q, min(k, pool)), -1, dtype=np.int64)
+    left, every = there.copy(), np.arange(q)
+    for turn in range(chosen.shape[1]):
+        value = (1 - diversity) * relevance - diversity * nearest
+        best = np.where(left, value, -np.inf).argmax(axis=1) if turn else np.zeros(q, np.int64)
+        chosen[:, turn] = np.where(left[every, best], best, -1)
+        left[every, best] = False
+        similar = np.einsum("qpd,qd->qp", units, units[every, best])
+        nearest = np.maximum(nearest, similar) if turn else similar
+    return chosen
+
+
+def _within(
+    rows: NDArray[np.int64], kept: NDArray[np.bool_], codes: NDArray[np.int64], most: int
+) -> NDArray[np.bool_]:
+    """Say of each answer whether fewer than ``most`` kept ones before it have its code, (q, k)."""
+    found = kept.copy()
+    for at, row in enumerate(rows):
+        seen: dict[int, int] = {}
+        for place, code in enumerate(codes[row].tolist()):
+            if kept[at, place] and code >= 0:
+                seen[code] = seen.get(code, 0) + 1
+                found[at, place] = seen[code] <= most
+    return found
+
+
+def _codes(words: pl.Series) -> NDArray[np.int64]:
+    """A number for each word, -1 where there is none, (n,)."""
+    return words.rank("dense").cast(pl.Int64).fill_null(-1).to_numpy()

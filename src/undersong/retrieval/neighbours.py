@@ -1,0 +1,167 @@
+"""One way to ask, for the command line, the service and the reports: an index and a request."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undersong.catalogue import Attributes
+from undersong.errors import ArtifactError, DataError
+from undersong.retrieval import diversity, filters
+from undersong.retrieval.index import BLOCK, Index, TopK, by_cosine, join, nothing, pick, rerank_all
+from undersong.retrieval.query import Query
+
+
+def search(
+    index: Index, rows: NDArray[np.int64], *, request: Query, facts: Attributes | None = None
+) -> Iterator[TopK]:
+    """Answer what is similar to some items, in blocks of them.
+
+    Parameters
+    ----------
+    rows : (q,) rows of ``index.embeddings`` that ask; no item is an answer to itself
+    facts : of the items of the index, in its order (``search.facts_of``); None where the run has
+        none, which is enough for a request that asks for no fact
+
+    Raises
+    ------
+    ArtifactError
+        If filters ask for facts that the run does not have.
+    DataError
+        For a word that no item has, or the dial of a run without a learned order.
+    """
+    filters.check(request, facts)
+    if request.long_tail and index.ranker is None:
+        raise DataError(
+            f"the dial long_tail is {request.long_tail:g}, but this run orders answers by cosine: "
+            "no order was learned that beats it; leave the dial out"
+        )
+    n = len(index.embeddings.ids)
+    if facts is not None and len(facts.table) != n:
+        raise ArtifactError(f"facts of {len(facts.table)} items for an index of {n}")
+    allowed, note = np.ones(n, dtype=bool), ""
+    if request.filters:
+        known = facts if facts is not None else Attributes.bare(index.embeddings.ids)
+        allowed = filters.passing(request, known)
+        note = "" if allowed.any() else filters.why_nothing(request, known)
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        found = _answer(index, some, request=request, facts=facts, allowed=allowed)
+        yield replace(found, note=note) if note else found
+
+
+def _answer(
+    index: Index,
+    rows: NDArray[np.int64],
+    *,
+    request: Query,
+    facts: Attributes | None,
+    allowed: NDArray[np.bool_],
+) -> TopK:
+    left = int(allowed.sum())
+    k, wanted = min(request.k, left), min(diversity.reach(request), left)
+    if not left:
+        return nothing(rows)
+    found = order(index, rows, allowed=allowed, k=wanted, request=request)
+    if request.caps and facts is not None:
+        found = _capped(index, rows, found, request=request, facts=facts, allowed=allowed)
+        found = found.first(wanted)
+    if not request.diversity:
+        return found.first(k)
+    vectors = index.embeddings.vectors
+    return found.take(diversity.diversify(found, vectors, k=k, diversity=request.diversity))
+
+
+def _capped(
+    index: Index,
+    rows: NDArray[np.int64],
+    found: TopK,
+    *,
+    request: Query,
+    facts: Attributes,
+    allowed: NDArray[np.bool_],
+) -> TopK:
+    """Take out what is over a cap, and look as far down the order as it needs to fill the list."""
+    wanted = depth = found.neighbours.shape[1]
+    left = int(allowed.sum())
+    kept = pick(found, diversity.cap(found, request, facts))
+    while depth < left and ((kept.neighbours >= 0).sum(axis=1) < wanted).any():
+        depth = min(4 * depth, left)
+        found = order(index, rows, allowed=allowed, k=depth, request=request)
+        kept = pick(found, diversity.cap(found, request, facts))
+    return kept
+
+
+def order(
+    index: Index,
+    rows: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
+    request: Query,
+) -> TopK:
+    """List the k best of the items ``allowed``, (n,), for each query.
+
+    Answers that were computed once are looked up where enough of them are allowed; else the
+    others follow behind them.
+    """
+    listed = _listed(index, rows, allowed=allowed, k=k, request=request)
+    if listed is None:
+        return _searched(index, rows, allowed=allowed, k=k, request=request)
+    short = (listed.neighbours >= 0).sum(axis=1) < np.minimum(k, allowed.sum() - allowed[rows])
+    if short.any():
+        found = _searched(index, rows, allowed=allowed, k=k, request=request)
+        listed = join(listed, found)
+    return listed.first(k)
+
+
+def dial(index: Index, request: Query) -> float:
+    """How far a request forgets what relations tell, in [0, 1]."""
+    return index.long_tail if request.long_tail is None else request.long_tail
+
+
+def _listed(
+    index: Index,
+    rows: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
+    request: Query,
+) -> TopK | None:
+    """Look up stored answers, those that are allowed; None where the order is another one."""
+    other = dial(index, request) > 0 or (request.paper and index.ranker is not None)
+    if index.lists is None or other or request.closed:
+        return None
+    width = k if allowed.all() else index.lists.rows.shape[1]
+    found = TopK(
+        rows,
+        index.lists.rows[rows, :width].astype(np.int64),
+        index.lists.scores[rows, :width],
+        index.lists.confidence[rows, :width],
+    )
+    return found if allowed.all() else pick(found, allowed[found.neighbours])
+
+
+def _searched(
+    index: Index,
+    rows: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
+    request: Query,
+) -> TopK:
+    if index.ranker is not None and index.evidence is not None and not request.paper:
+        return rerank_all(
+            index.ranker,
+            index.evidence,
+            rows,
+            allowed=allowed,
+            k=k,
+            long_tail=dial(index, request),
+            closed=request.closed,
+        )
+    if index.approximate is not None:
+        near = index.approximate
+        return near.search(index.embeddings, rows, allowed=allowed, k=k)
+    return by_cosine(index.embeddings, rows, among=np.flatnonzero(allowed), k=k)

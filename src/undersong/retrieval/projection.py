@@ -1,0 +1,206 @@
+"""The map: a place in the plane for every item, near what is similar, and names of its regions.
+
+    map.parquet      kind, id, x, y: every item that has an E_G, x and y in [-1, 1]
+    regions.parquet  genre, x, y, items: where a genre is densest, the commonest first
+
+Beyond the paper. The layout is t-SNE (van der Maaten and Hinton 2008) of the cosine of E_G, made
+by openTSNE. Distances between far places mean nothing; near places are similar items.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
+from undersong.embeddings import unit
+from undersong.errors import UndersongError
+from undersong.io.files import replacing
+from undersong.progress import Progress, silent
+from undersong.retrieval import approximate
+from undersong.runs import Run
+
+FILE, REGIONS_FILE = "map.parquet", "regions.parquet"
+PERPLEXITY = 30
+STEPS = 750  # of t-SNE: 250 with exaggeration, 500 without
+SHOWN_EVERY = 50  # of them
+FEWEST = 10  # items below which t-SNE has nothing to do and two principal components are shown
+LARGEST = 50_000  # items that are laid out; of more, a sample is, and the others join it
+NEAREST = 10  # items that say where another joins
+BLOCK = 512  # rows of similarities held at once
+RADIUS = 0.05  # of the neighbourhood whose density is compared
+MOST_REGIONS = 40
+FEWEST_IN_REGION = 5
+
+
+def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) -> None:
+    """Write the map of a run into a folder.
+
+    The items that the run was trained for are laid out. Those of the other kind, such as the
+    tracks of artists, join where the items most similar to them are. Regions are named by the
+    main genre of those items, where the run has facts of them.
+
+    Raises
+    ------
+    UndersongError
+        If openTSNE is not installed.
+    """
+    main = cast(Kind, run.manifest["kind"])
+    laid = run.embeddings(main, "general")
+    positions = {main: lay_out(laid.vectors, seed=seed, progress=progress)}
+    ids = {main: laid.ids}
+    for kind in KINDS:
+        if kind != main and run.has_embeddings(kind, "general"):
+            others = run.embeddings(kind, "general")
+            ids[kind] = others.ids
+            positions[kind] = join(others.vectors, laid.vectors, positions[main])
+    tables = [
+        pl.DataFrame({"id": ids[kind], "x": places[:, 0], "y": places[:, 1]})
+        .insert_column(0, pl.lit(kind).alias("kind"))
+        .cast({"id": pl.String})
+        for kind, places in positions.items()
+    ]
+    genres: list[str | None] = [None] * len(laid.ids)
+    if run.has(ATTRIBUTES_FILE):
+        known = read_attributes(run.file(ATTRIBUTES_FILE), main).of(laid.ids)
+        genres = known.table["genres"].list.first().to_list()
+    for name, table in (
+        (FILE, pl.concat(tables)),
+        (REGIONS_FILE, regions(positions[main], genres)),
+    ):
+        with replacing(folder / name) as temporary:
+            table.write_parquet(temporary)
+
+
+def lay_out(
+    vectors: NDArray[np.float32], *, seed: int, progress: Progress = silent
+) -> NDArray[np.float32]:
+    """Give every item a place, (n, d) -> (n, 2) in [-1, 1]: the same for the same seed.
+
+    Of more than ``LARGEST`` items a random sample is laid out, and the others join it.
+    """
+    if len(vectors) < FEWEST or (vectors == vectors[0]).all():
+        return _principal(vectors)
+    if len(vectors) <= LARGEST:
+        return _by_tsne(vectors, seed=seed, progress=progress)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(vectors), LARGEST, replace=False))
+    sample = _by_tsne(vectors[drawn], seed=seed, progress=progress)
+    places = join(vectors, vectors[drawn], sample)
+    places[drawn] = sample
+    return places
+
+
+def join(
+    vectors: NDArray[np.float32], laid: NDArray[np.float32], places: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Put more items into a layout, (n, 2): each at the median place of the nearest there.
+
+    The median, as the mean of places in two regions would lie in neither. Very many items find the
+    nearest in cells, if faiss is installed (``undersong.retrieval.approximate``).
+
+    Parameters
+    ----------
+    laid, places : (m, d) vectors and (m, 2) places of the items that have one
+    """
+    k = min(NEAREST, len(laid))
+    laid = unit(laid)
+    found = np.zeros((len(vectors), 2), dtype=np.float32)
+    many = len(vectors) >= approximate.SIZE and approximate.available()
+    cells = approximate.make(laid) if many else None
+    for start in range(0, len(vectors), BLOCK):
+        asked = unit(vectors[start : start + BLOCK])
+        if cells:
+            nearest = cells.nearest(asked, k=k)
+        else:
+            nearest = np.argpartition(-(asked @ laid.T), k - 1, axis=1)[:, :k]
+        found[start : start + BLOCK] = np.median(places[nearest], axis=1)
+    return found
+
+
+def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFrame:
+    """Name regions: for each of the commonest genres the place where its items stand densest.
+
+    Parameters
+    ----------
+    places : (n, 2) in [-1, 1]
+    genres : of each item, the main one; None where none is known
+
+    Returns
+    -------
+    genre, x, y, items (how many have it), the commonest first; genres of few items are left out
+    """
+    named = pl.Series("genre", genres, dtype=pl.String).to_frame().with_row_index("row")
+    common = (
+        named.drop_nulls()
+        .group_by("genre")
+        .agg("row", pl.len().cast(pl.Int64).alias("items"))
+        .filter(pl.col("items") >= FEWEST_IN_REGION)
+        .sort(["items", "genre"], descending=[True, False])
+        .head(MOST_REGIONS)
+    )
+    peaks = np.array([_peak(places[np.sort(rows)]) for rows in common["row"]]).reshape(-1, 2)
+    return common.select(
+        "genre", pl.Series("x", peaks[:, 0]), pl.Series("y", peaks[:, 1]), "items"
+    ).cast({"x": pl.Float32, "y": pl.Float32})
+
+
+def _peak(places: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Middle of the neighbourhood that holds the most places, (2,)."""
+    # Imported here, since whoever only reads maps need not wait for it.
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(places)
+    crowd = tree.query_ball_point(places, RADIUS, return_length=True)
+    there = tree.query_ball_point(places[int(np.argmax(crowd))], RADIUS)
+    return np.asarray(places[sorted(there)].mean(axis=0), dtype=np.float32)
+
+
+def _by_tsne(vectors: NDArray[np.float32], *, seed: int, progress: Progress) -> NDArray[np.float32]:
+    try:
+        from openTSNE import TSNE
+        from openTSNE.affinity import PerplexityBasedNN
+    except ImportError as error:
+        raise UndersongError(
+            "the map needs openTSNE; install it with: pip install 'undersong[map]'"
+        ) from error
+    # One thread, and exact neighbours: several would add in another order each time.
+    likeness = PerplexityBasedNN(
+        vectors,
+        perplexity=min(PERPLEXITY, (len(vectors) - 1) / 3),
+        method="exact",
+        metric="cosine",
+        n_jobs=1,
+    )
+    done = 0
+
+    def show(step: int, error: float, embedding: NDArray[np.float64]) -> None:
+        nonlocal done
+        done = min(done + SHOWN_EVERY, STEPS - 1)
+        progress("map", done, STEPS)
+
+    # Small at first, as openTSNE asks: from far apart the points would hardly move.
+    start = 1e-4 * _principal(vectors)
+    layout = TSNE(n_jobs=1, random_state=seed, callbacks=show, callbacks_every_iters=SHOWN_EVERY)
+    places = _in_the_square(np.asarray(layout.fit(affinities=likeness, initialization=start)))
+    progress("map", STEPS, STEPS)
+    return places
+
+
+def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """First two principal components, (n, 2); zeros where there are fewer."""
+    centred = vectors - vectors.mean(axis=0) if len(vectors) else vectors
+    left, length, _ = np.linalg.svd(centred, full_matrices=False)
+    found = np.zeros((len(vectors), 2))
+    count = min(2, len(length))
+    found[:, :count] = left[:, :count] * length[:count]
+    return _in_the_square(found)
+
+
+def _in_the_square(places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Move the middle to 0 and scale both axes alike, so that all lie within [-1, 1]."""
+    if not len(places):
+        return places.astype(np.float32)
+    centred = places - (places.max(axis=0) + places.min(axis=0)) / 2
+    return np.asarray(centred / max(np.abs(centred).max(), 1e-12), dtype=np.float32)

@@ -1,0 +1,362 @@
+"""What somebody plays: of a file, or of a user of a catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.cluster import hierarchy
+
+from undersong import relations
+from undersong.catalogue import Attributes, Catalogue, Kind, Names, mark, width_of
+from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.retrieval import diversity, filters
+from undersong.retrieval.index import Index, TopK
+from undersong.retrieval.neighbours import search
+from undersong.retrieval.query import Query
+
+TABLES = (".csv", ".parquet")
+LIKELY = (*TABLES, ".txt", ".tsv")  # endings of a file of plays, and hardly of a user's id
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What somebody plays, most played first: ids and plays; ``unknown`` words were left out."""
+
+    ids: tuple[str, ...]
+    plays: tuple[float, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def read_seeds(path: Path, names: Names) -> Seeds:
+    """Read what somebody plays: a CSV or Parquet table, or text with an id or name a line.
+
+    A table has the column ``id`` or ``name`` and may have ``plays``; a row without is one play.
+    Words that nobody is called are left out and listed.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has no such column, or plays are no numbers.
+    UnknownItem
+        If nothing in it is known.
+    """
+    try:
+        table = _table(path)
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read as a table of plays: {error}") from error
+    played: dict[str, float] = {}
+    unknown: list[str] = []
+    for word, plays in table.group_by("word", maintain_order=True).agg(pl.sum("plays")).rows():
+        try:
+            item = names.find(word).id
+        except UnknownItem:
+            unknown.append(word)
+            continue
+        played[item] = played.get(item, 0.0) + plays
+    if not played:
+        raise UnknownItem(
+            f"{path}: none of {len(unknown)} words is an id or a name here, first "
+            f"{next(iter(unknown), '')!r}"
+        )
+    return _seeds(played, unknown)
+
+
+def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
+    """List what a user of a catalogue plays.
+
+    Raises
+    ------
+    DataError
+        If there is no catalogue, or nobody of this id plays anything of this kind; where the id
+        looks like the path of a file, which was then mistyped, this is said.
+    """
+    of_user = pl.col("user") == user
+    named = catalogue is not None and len(catalogue.plays.filter(of_user).head(1).collect())
+    if not named and _names_a_file(user):
+        beside = (x.name for x in Path(user).parent.glob("*") if x.suffix.lower() in LIKELY)
+        near = nearest_known(Path(user).name, sorted(beside))
+        raise DataError(f"there is no file {user}, nor a user of that name; {near}")
+    if catalogue is None:
+        raise DataError(
+            f"{user!r} is no file, and the catalogue in which it could be a user is not where it "
+            "was; say where with --catalogue"
+        )
+    own = catalogue.played(kind).filter(of_user).collect()
+    if own.is_empty():
+        users = catalogue.played(kind).select(pl.col("user").unique().sort()).collect()
+        near = nearest_known(user, users["user"])
+        raise DataError(f"no user {user!r} plays {kind}s in this catalogue; {near}")
+    return _seeds(dict(own.select("item", "plays").rows()), ())
+
+
+def _names_a_file(word: str) -> bool:
+    return Path(word).suffix.lower() in LIKELY or len(Path(word).parts) > 1
+
+
+def _table(path: Path) -> pl.DataFrame:
+    """Read the file of seeds as a table of word and plays."""
+    if path.suffix.lower() not in TABLES:
+        lines = [x.strip() for x in path.read_text(encoding="utf-8-sig").splitlines()]
+        return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
+            "word", plays=pl.lit(1.0)
+        )
+    parquet = path.suffix.lower() == ".parquet"
+    table = pl.read_parquet(path) if parquet else pl.read_csv(path, infer_schema=False)
+    column = next((x for x in ("id", "name") if x in table.columns), None)
+    if column is None:
+        raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(table.columns)}")
+    plays = pl.col("plays").cast(pl.Float64) if "plays" in table.columns else pl.lit(1.0)
+    read = table.select(word=pl.col(column).cast(pl.String), plays=plays.fill_null(1.0))
+    wrong = read.filter(~pl.col("plays").is_finite() | (pl.col("plays") < 0))
+    if len(wrong):
+        word, found = wrong.row(0)
+        raise DataError(f"{path}: {found} plays of {word!r}; plays are 0 or more")
+    return read.drop_nulls("word").filter(pl.col("plays") > 0)
+
+
+def _seeds(played: dict[str, float], unknown: Sequence[str]) -> Seeds:
+    order = sorted(played, key=lambda x: (-played[x], x))
+    return Seeds(tuple(order), tuple(played[x] for x in order), tuple(unknown))
+
+
+REACH = 100  # neighbours of each seed by E_G that can be answers; k where that is more
+EVEN = 10.0  # added to ranks: the higher, the more several seeds are worth over one near one
+NEARNESS = 3.0  # of E_G beside listeners in common; chosen on validation users (docs/recommend.md)
+TASTES = 1
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """Answers, best first, as rows of the index.
+
+    Parameters
+    ----------
+    rows, scores, seeds : (k,), the seed to which an answer owes most
+    tastes : (k,), number of the taste that it is for, from 0, the most played first
+    note : why there is no answer, if filters left none
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    seeds: NDArray[np.int64]
+    tastes: NDArray[np.int64]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One answer: rank from 1, what it is, which taste it is for, and the seed that led to it."""
+
+    rank: int
+    item: str
+    name: str
+    about: str
+    score: float
+    relations: int
+    taste: int
+    because: str
+
+
+def listeners_of(catalogue: Catalogue, kind: Kind, ids: Sequence[str]) -> sparse.csr_matrix:
+    """Who plays each of some items, (n, users) ln(1 + plays) of unit length; zeros for nobody."""
+    plays = relations.listeners(catalogue, kind).T.tocsr().astype(np.float64)
+    plays.data = np.log1p(plays.data)
+    length = np.sqrt(np.asarray(plays.multiply(plays).sum(axis=1)).ravel())
+    units = sparse.diags(1 / np.maximum(length, np.finfo(float).tiny)) @ plays
+    row = {item: place for place, item in enumerate(catalogue.ids(kind))}
+    known = [(place, row[item]) for place, item in enumerate(ids) if item in row]
+    cells = (np.ones(len(known)), tuple(np.array(known, dtype=np.int64).reshape(-1, 2).T))
+    return (sparse.csr_matrix(cells, shape=(len(ids), len(row))) @ units).tocsr()
+
+
+def recommend(
+    index: Index,
+    seeds: Seeds,
+    *,
+    request: Query,
+    facts: Attributes | None = None,
+    heard: sparse.csr_matrix | None = None,
+    tastes: int = TASTES,
+) -> Recommended:
+    """List what is near the seeds; none of them is an answer.
+
+    Parameters
+    ----------
+    request : how many, and from whom; its diversity and dial play no part
+    heard : who plays the items of the index (``listeners_of``); None where that is not known
+    tastes : most groups of seeds that take turns; 1 for all seeds together
+
+    Raises
+    ------
+    DataError
+        If nothing but the name is known of any seed; or as ``retrieve``.
+
+    Notes
+    -----
+    A seed gives each item ln(1 + plays) times the cosine of their listeners, and its nearest by
+    the cosine of E_G another 3 ln(1 + plays) / (10 + rank); within a taste these are summed, so
+    near several seeds is better than near one. The learned order takes no part: it ranks what is
+    well linked first, which found less of what people play. Tastes take turns by Sainte-Lague: the
+    next answer is for the one with the highest weight / (2 given + 1).
+    """
+    if tastes < 1:
+        raise DataError(f"tastes is {tastes}; allow 1 or more")
+    known = [(index.embeddings.index[x], n) for x, n in zip(seeds.ids, seeds.plays, strict=True)
+             if x in index.embeddings.index]  # fmt: skip
+    if not known:
+        raise DataError(
+            f"nothing is known of the {len(seeds.ids)} seeds but their names; name others"
+        )
+    rows = np.array([row for row, _ in known], dtype=np.int64)
+    weights = np.log1p(np.array([plays for _, plays in known]))
+    wide = replace(
+        request,
+        k=max(REACH, request.k),
+        exclude=request.exclude | set(seeds.ids),
+        diversity=0.0,
+        paper=True,
+    )
+    blocks = list(search(index, rows, request=wide, facts=facts))
+    near = np.concatenate([_wide(x.neighbours, wide.k) for x in blocks])
+    shown = facts if facts is not None else Attributes.bare(index.embeddings.ids)
+    allowed = filters.passing(wide, shown)
+    groups = group(index.embeddings.vectors[rows], weights, most=tastes)
+    lists = []
+    for own in groups:
+        worth = _worth(near[own], rows[own], weights[own], heard=heard, n=len(allowed))
+        found = _best(*worth, allowed=allowed, k=wide.k)
+        lists.append(_capped(found, request=wide, facts=shown))
+    shares = [float(weights[own].sum()) for own in groups]
+    return replace(_take_turns(lists, shares, k=request.k), note=blocks[0].note)
+
+
+def group(
+    vectors: NDArray[np.float32], weights: NDArray[np.float64], *, most: int
+) -> list[NDArray[np.int64]]:
+    """Put seeds into tastes by the cosine of E_G, the most played taste first.
+
+    Average linkage, cut into ``most`` groups. Seeds without a vector join the most played one.
+    """
+    there = np.flatnonzero(np.linalg.norm(vectors, axis=1) > 0)
+    label = np.zeros(len(vectors), dtype=np.int64)
+    if most > 1 and len(there) > 1:
+        tree = hierarchy.linkage(vectors[there].astype(np.float64), "average", metric="cosine")
+        label[there] = hierarchy.fcluster(tree, most, criterion="maxclust")
+        heaviest = np.bincount(label[there], weights[there]).argmax()
+        label[np.setdiff1d(np.arange(len(vectors)), there)] = heaviest
+    groups = [np.flatnonzero(label == x) for x in np.unique(label)]
+    return sorted(groups, key=lambda own: (-weights[own].sum(), own[0]))
+
+
+def named(found: Recommended, index: Index, names: Names) -> list[Recommendation]:
+    """Say of each answer what it is, and after which seed it comes."""
+    ids, answers = index.embeddings.ids, []
+    columns = zip(found.rows, found.scores, found.seeds, found.tastes, strict=True)
+    for rank, (row, score, seed, taste) in enumerate(columns, start=1):
+        name, about, relations = names.about(ids[row])
+        because = names.about(ids[seed])[0]
+        score = round(float(score), 4)
+        answers.append(
+            Recommendation(rank, ids[row], name, about, score, relations, int(taste) + 1, because)
+        )
+    return answers
+
+
+def text(answers: Sequence[Recommendation], note: str, *, linked: bool) -> str:
+    """Show answers in the terminal: rank, taste, name, id, why, and who is long tail.
+
+    ``linked``: whether any relation is known (``Names.linked``); else nobody is marked.
+    """
+    named = [f"{one.name} ({one.item})" for one in answers]
+    width = width_of(named)
+    lines = []
+    for one, name in zip(answers, named, strict=True):
+        tail = mark(one.relations, linked=linked)
+        line = f"{one.rank:4}  taste {one.taste}  {name:<{width}}  near {one.because}  {tail}"
+        lines.append(line.rstrip())
+    return "\n".join([*lines, note] if note else lines)
+
+
+def _wide(neighbours: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Fill up with -1 to k columns, so that blocks can be stacked."""
+    filled = np.full((len(neighbours), k), -1, dtype=np.int64)
+    filled[:, : neighbours.shape[1]] = neighbours
+    return filled
+
+
+def _worth(
+    near: NDArray[np.int64],
+    seeds: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    *,
+    heard: sparse.csr_matrix | None,
+    n: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum what the seeds of one taste give each item, (n,), and say which gave it most, (n,)."""
+    falling = NEARNESS / (EVEN + 1 + np.arange(near.shape[1]))
+    total, most = np.zeros(n), np.zeros(n)
+    giver = np.full(n, -1, dtype=np.int64)
+    for seed, weight, neighbours in zip(seeds, weights, near, strict=True):
+        there = neighbours >= 0
+        part = np.zeros(n)
+        part[neighbours[there]] = falling[there]
+        if heard is not None:
+            part += (heard @ heard[[seed]].T).toarray().ravel()
+        part *= weight
+        total += part
+        giver = np.where(part > most, seed, giver)
+        most = np.maximum(part, most)
+    return total, giver
+
+
+def _best(
+    total: NDArray[np.float64],
+    giver: NDArray[np.int64],
+    *,
+    allowed: NDArray[np.bool_],
+    k: int,
+) -> list[tuple[float, int, int]]:
+    """Order what is worth anything and allowed: score, item, the seed that gave most.
+
+    Twice as many as wanted and more: other tastes may take some, and caps others.
+    """
+    there = np.flatnonzero(allowed & (total > 0))
+    best = there[np.lexsort((there, -total[there]))][: 4 * k]
+    return list(zip(total[best].tolist(), best.tolist(), giver[best].tolist(), strict=True))
+
+
+def _capped(
+    found: list[tuple[float, int, int]], *, request: Query, facts: Attributes
+) -> list[tuple[float, int, int]]:
+    """Take out what an artist or album has too much of."""
+    if not request.caps or not found:
+        return found
+    items = np.array([[item for _, item, _ in found]], dtype=np.int64)
+    scores = np.array([[score for score, _, _ in found]], dtype=np.float32)
+    kept = diversity.cap(TopK(np.array([-1]), items, scores, scores), request, facts)[0]
+    return [x for x, stays in zip(found, kept, strict=True) if stays]
+
+
+def _take_turns(
+    lists: Sequence[list[tuple[float, int, int]]], shares: Sequence[float], *, k: int
+) -> Recommended:
+    taken: dict[int, tuple[float, int, int]] = {}
+    given, waiting = [0] * len(lists), [iter(x) for x in lists]
+    open_ones = set(range(len(lists)))
+    while len(taken) < k and open_ones:
+        turn = max(open_ones, key=lambda x: (shares[x] / (2 * given[x] + 1), -x))
+        answer = next((x for x in waiting[turn] if x[1] not in taken), None)
+        if answer is None:
+            open_ones.remove(turn)
+            continue
+        taken[answer[1]] = (answer[0], answer[2], turn)
+        given[turn] += 1
+    rows = np.array(list(taken), dtype=np.int64)
+    scores = np.array([x for x, _, _ in taken.values()], dtype=np.float64)
+    seeds = np.array([x for _, x, _ in taken.values()], dtype=np.int64)
+    tastes = np.array([x for _, _, x in taken.values()], dtype=np.int64)
+    return Recommended(rows, scores, seeds, tastes)

@@ -1,0 +1,35 @@
+"""Run folders: what one training left, whole, dated and hashed, and how readers open it."""
+
+from undersong.runs.reader import (
+    FOREIGN,
+    RunReader,
+)
+from undersong.runs.run import (
+    FORMAT,
+    REMEDY,
+    Run,
+    Stamp,
+    check,
+    numbers,
+    point,
+    publishing,
+    read,
+    read_generation,
+    stamp,
+)
+
+__all__ = [
+    "FOREIGN",
+    "FORMAT",
+    "REMEDY",
+    "Run",
+    "RunReader",
+    "Stamp",
+    "check",
+    "numbers",
+    "point",
+    "publishing",
+    "read",
+    "read_generation",
+    "stamp",
+]

@@ -1,0 +1,93 @@
+"""The file of what was added to one generation of a run after its training.
+
+RUN/added/N.parquet     one row an item added to generation N; written whole or not at all
+RUN/added/lock          held while it is changed, so that two commands at once lose nothing
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from undersong.errors import ArtifactError
+from undersong.io.files import replacing
+
+FORMAT = 1
+_KEY = "undersong.added"
+
+# ``fields`` is JSON, name -> word, words or number. ``given`` is a feature vector that a user gave,
+# ``content`` E_C and ``general`` E_G. ``nearest`` is the highest cosine of E_C to what CbRM learned
+# from; of ``said`` words and numbers the run knows all but ``unseen``.
+COLUMNS: dict[str, pl.DataType] = {
+    "kind": pl.String(),
+    "id": pl.String(),
+    "name": pl.String(),
+    "about": pl.String(),
+    "artist": pl.String(),
+    "path": pl.String(),
+    "digest": pl.String(),
+    "fields": pl.String(),
+    "given": pl.List(pl.Float32()),
+    "content": pl.List(pl.Float32()),
+    "general": pl.List(pl.Float32()),
+    "nearest": pl.Float64(),
+    "said": pl.Int64(),
+    "unseen": pl.Int64(),
+    "added": pl.String(),
+}
+
+
+def place(folder: Path, generation: str) -> Path:
+    """Where the items added to a generation of the run in ``folder`` stand."""
+    return folder / "added" / f"{generation}.parquet"
+
+
+def generations(folder: Path) -> tuple[str, ...]:
+    """Generations of a run to which something was added, oldest first."""
+    found = (x.stem for x in (folder / "added").glob("*.parquet") if x.stem.isdigit())
+    return tuple(sorted(found, key=int))
+
+
+def read(folder: Path, generation: str) -> pl.DataFrame:
+    """Read what was added to a generation, in the order it came; no row if nothing was.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or has another format.
+    """
+    path = place(folder, generation)
+    remedy = f"delete it and add the items again to {folder}"
+    try:
+        found = pl.read_parquet_metadata(path).get(_KEY)
+        table = pl.read_parquet(path) if found == str(FORMAT) else None
+    except FileNotFoundError:
+        return pl.DataFrame(schema=COLUMNS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    if table is None or dict(table.schema) != COLUMNS:
+        raise ArtifactError(
+            f"{path}: format {found!r} of added items, but this version reads {FORMAT}; {remedy}"
+        )
+    return table
+
+
+def write(folder: Path, generation: str, table: pl.DataFrame) -> None:
+    """Write what was added to a generation; a reader sees the old rows or the new ones."""
+    with replacing(place(folder, generation)) as temporary:
+        table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Keep others from changing what was added; they wait. A process that dies lets go."""
+    lock = folder / "added" / "lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

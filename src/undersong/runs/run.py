@@ -1,0 +1,318 @@
+"""A run folder: what one training left, whole, dated and hashed; readers see one generation.
+
+RUN/current.json                      which generation readers use: the one pointer
+RUN/generations/N/manifest.json       settings, seed, versions, sha256 of every file; written last
+RUN/generations/N/items.parquet       kind, id, name, part, relations, popularity
+RUN/generations/N/facts.parquet       what filters ask for: genres, region, decade, album, ...
+RUN/generations/N/embeddings/KIND.NAME.parquet, on a shelf also .npy
+RUN/generations/N/weights/NAME.safetensors, encoders.json
+RUN/generations/N/evidence.safetensors  sources and relations that order answers
+RUN/generations/N/reasons/            what explains answers: shared things, E_G without each source
+RUN/generations/N/known.parquet       metadata of the artists, for items that are added later
+RUN/added/N.parquet                   items added to generation N since (`undersong add`)
+RUN/work/                             checkpoints of a training that has not ended
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from undersong import embeddings
+from undersong.catalogue import Kind
+from undersong.embeddings import Embeddings
+from undersong.errors import ArtifactError, nearest_known
+from undersong.io.files import flush, read_json, sha256, write_json
+from undersong.runs import additions as added_file
+
+FORMAT = 1
+THREADS = 4  # files that are checked at a time
+Stamp = tuple[int, int, int]
+REMEDY = "train again with `undersong train`"
+PACKAGES = (
+    "undersong",
+    "numpy",
+    "scipy",
+    "polars",
+    "safetensors",
+    "torch",
+    "implicit",
+    "soundfile",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One published generation, opened for reading."""
+
+    folder: Path
+    generation: str
+    manifest: dict[str, Any]
+    _checked: dict[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    _checking: dict[str, Future[None]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def home(self) -> Path:
+        """Folder of the generation."""
+        return self.folder / "generations" / self.generation
+
+    @property
+    def content(self) -> str:
+        """Hash of all files together, 64 hexadecimal digits: equal content, equal hash."""
+        listed = json.dumps(self.manifest["files"], sort_keys=True)
+        return hashlib.sha256(listed.encode()).hexdigest()
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """When, from which generation and with which versions it was trained: ``made``,
+        ``versions``, ``generation``, ``content``, here or where it was published from."""
+        own = {"generation": self.generation, "content": self.content}
+        own |= {name: self.manifest[name] for name in ("made", "versions")}
+        return dict(self.manifest.get("trained", own))
+
+    def embeddings(self, kind: Kind, name: str) -> Embeddings:
+        """Read one embedding: "general" (E_G), "judged" (E_G that saw training relations alone),
+        "content" (E_C) or "interaction" (E_U).
+
+        Raises
+        ------
+        ArtifactError
+            If this run has none of that name, or the file is not the one that was published.
+        """
+        mapped = f"embeddings/{kind}.{name}.npy"
+        return embeddings.read(
+            self.file(f"embeddings/{kind}.{name}.parquet"),
+            mapped=self.file(mapped) if self.has(mapped) else None,
+        )
+
+    def embedded(self, kind: Kind, name: str) -> tuple[str, ...]:
+        """Read the ids of one embedding, in its order; errors as ``embeddings``."""
+        return embeddings.read_ids(self.file(f"embeddings/{kind}.{name}.parquet"))
+
+    def has_embeddings(self, kind: Kind, name: str) -> bool:
+        """Say whether the run holds an embedding."""
+        return self.has(f"embeddings/{kind}.{name}.parquet")
+
+    def has(self, name: str) -> bool:
+        """Say whether the run holds a file."""
+        return name in self.manifest["files"]
+
+    def items(self, kind: Kind) -> pl.DataFrame:
+        """Items of one kind: id, name, about, part, relations, popularity.
+
+        First those that were trained, then those added since, of which the part is null.
+        """
+        added = self.added(kind).select("id", "name", "about", relations=pl.lit(0, pl.Int64()))
+        return pl.concat([self.trained_items(kind), added], how="diagonal")
+
+    def added(self, kind: Kind) -> pl.DataFrame:
+        """Items of one kind that were added to this generation (``undersong.runs.additions``)."""
+        return added_file.read(self.folder, self.generation).filter(pl.col("kind") == kind)
+
+    def trained_items(self, kind: Kind) -> pl.DataFrame:
+        """Items of one kind that were in the catalogue, with the columns of ``items``."""
+        path = self.file("items.parquet")
+        try:
+            table = pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+        return table.filter(pl.col("kind") == kind).drop("kind")
+
+    def file(self, name: str) -> Path:
+        """Path of a published file, after checking that it is the one in the manifest.
+
+        It is read whole for that once, and again only where it was replaced since.
+        """
+        if name not in self.manifest["files"]:
+            raise ArtifactError(
+                f"{self.home} holds no {name}; it holds {', '.join(sorted(self.manifest['files']))}"
+            )
+        if waited := self._checking.pop(name, None):
+            waited.result()
+        self._check(name)
+        return self.home / name
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Check every published file, several at a time, while the block runs.
+
+        ``file`` waits for those that the block asks for. At its end all have been checked.
+
+        Raises
+        ------
+        ArtifactError
+            If one cannot be read or was changed.
+        """
+        with ThreadPoolExecutor(THREADS) as threads:
+            waited = {x: threads.submit(self._check, x) for x in self.manifest["files"]}
+            self._checking.update(waited)
+            yield
+            for one in waited.values():
+                one.result()
+
+    def _check(self, name: str) -> None:
+        path = self.home / name
+        found = stamp(path)
+        if found is None or self._checked.get(name) != found:
+            check(path, self.manifest["files"][name])
+            if found is not None:
+                self._checked[name] = found
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What changes whenever a file is replaced or written to; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def check(path: Path, expected: str) -> None:
+    """See that a file is the one with this sha256.
+
+    Raises
+    ------
+    ArtifactError
+        If it cannot be read or was changed.
+    """
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+    if found != expected:
+        raise ArtifactError(
+            f"{path} was changed since it was published: sha256 {found[:12]}..., manifest says "
+            f"{expected[:12]}...; {REMEDY}"
+        )
+
+
+def read(folder: Path) -> Run:
+    """Open the current generation of a run, or of a shelf that runs were published to.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is no run, was never published, has another format, or its pointer or
+        manifest is not one that was written here.
+    """
+    path = folder / "current.json"
+    if not path.exists():
+        raise ArtifactError(f"{path} is missing: {_why_none(folder)}")
+    generation = str(read_json(path, form=FORMAT, remedy=REMEDY).get("generation"))
+    if not generation.isdecimal():
+        raise ArtifactError(f"{path} names the generation {generation!r}, no number; {REMEDY}")
+    return read_generation(folder, generation)
+
+
+def _why_none(folder: Path) -> str:
+    """Say why a folder has no generation that readers could use, and what to do."""
+    if not folder.is_dir():
+        beside = sorted(x.name for x in folder.parent.glob("*") if (x / "current.json").exists())
+        return f"there is no folder {folder}; {nearest_known(folder.name, beside)}"
+    if (folder / "catalogue.json").exists():
+        return f"this is a catalogue; learn from it with `undersong train {folder} RUN`"
+    if (folder / "work").exists():
+        return f"training has not ended; `undersong train CATALOGUE {folder}` goes on with it"
+    return (
+        f"nothing has been published to {folder}; for a shelf do so with "
+        f"`undersong publish RUN {folder}`, for a run with `undersong train CATALOGUE {folder}`"
+    )
+
+
+def read_generation(folder: Path, generation: str) -> Run:
+    """Open one generation, current or not.
+
+    Raises
+    ------
+    ArtifactError
+        If it is absent or has another format, or its manifest names files outside of it.
+    """
+    path = folder / "generations" / generation / "manifest.json"
+    manifest = read_json(path, form=FORMAT, remedy=REMEDY)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(x, str) for x in files.values()):
+        raise ArtifactError(f"{path} lists no files with their sha256; {REMEDY}")
+    for name in files:
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ArtifactError(f"{path} names {name!r}, a file outside of its folder; {REMEDY}")
+    return Run(folder, generation, manifest)
+
+
+@contextmanager
+def publishing(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
+    """Give a folder to write a new generation into; at the end of the block readers see it.
+
+    ``about`` joins the manifest. When the block raises, the old generation stays. Kept are the
+    new generation and the one that readers had before.
+    """
+    generations = folder / "generations"
+    generations.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    number = max((int(x) for x in numbers(folder)), default=0) + 1
+    before = _pointed(folder)
+    partial = generations / f"{number}.partial"
+    partial.mkdir()
+    yield partial
+    written = sorted(x for x in partial.rglob("*") if x.is_file())
+    manifest = about | {
+        "format": FORMAT,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "files": {x.relative_to(partial).as_posix(): sha256(x) for x in written},
+    }
+    write_json(partial / "manifest.json", manifest)
+    partial.rename(generations / str(number))
+    flush(generations)
+    point(folder, str(number))
+    for other in numbers(folder):
+        if other not in (str(number), before):
+            shutil.rmtree(generations / other)
+
+
+def point(folder: Path, generation: str) -> None:
+    """Make readers see a generation: the one pointer, replaced at once."""
+    write_json(folder / "current.json", {"format": FORMAT, "generation": generation})
+
+
+def numbers(folder: Path) -> tuple[str, ...]:
+    """Generations of a run that are whole, oldest first; other names in the folder are left out."""
+    found = (folder / "generations").glob("*")
+    return tuple(sorted((x.name for x in found if x.name.isdecimal()), key=int))
+
+
+def _pointed(folder: Path) -> str | None:
+    """Generation that readers have; None where nothing readable was published."""
+    try:
+        return read(folder).generation
+    except ArtifactError:
+        return None
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a publication left that was killed."""
+    for left in (folder / "generations").glob("*.partial"):
+        if left.stem.isdecimal():
+            shutil.rmtree(left)
+    for left in folder.glob(".current.json.*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

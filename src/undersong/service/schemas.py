@@ -1,0 +1,319 @@
+"""What replies of the own API look like, for the OpenAPI and for tests."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request as HttpRequest
+
+from undersong.catalogue import Kind
+from undersong.errors import DataError
+from undersong.retrieval import Query
+from undersong.service.options import MOST, TEXT
+
+
+class ItemShape(BaseModel):
+    """What is said of an item wherever it is listed."""
+
+    id: str
+    kind: Literal["artist", "track"]
+    name: str
+    about: str
+    relations: int
+    popularity: float | None
+    long_tail: bool
+
+
+class DetailsShape(ItemShape):
+    """All that is known of an item; null where nothing is."""
+
+    genres: list[str]
+    region: str | None
+    decade: int | None
+    artist: str | None
+    album: str | None
+    mbid: str | None
+    percentile: float | None
+    x: float | None
+    y: float | None
+    unknown: str | None
+    media: bool
+
+
+class ContributionShape(BaseModel):
+    """What one source adds to a score."""
+
+    source: str
+    share: float
+    effect: float
+    known_of: Literal["both", "asked", "answered", "neither"]
+
+
+class ReasonsShape(BaseModel):
+    """Why: ``start`` and the shares add up to the score."""
+
+    score: float
+    confidence: float | None
+    candidate: bool
+    start: float
+    contributions: list[ContributionShape]
+    sentences: list[str]
+    unknown: list[str]
+
+
+class AnswerShape(BaseModel):
+    """One answer; ``reasons`` if they were asked for.
+
+    ``seeds``: of several that were asked about, the ids of those that led to it.
+    """
+
+    rank: int
+    item: ItemShape
+    score: float
+    confidence: float | None
+    reasons: ReasonsShape | None = None
+    seeds: list[str] | None = None
+
+
+class Reply(BaseModel):
+    """Every reply says which generation it is from."""
+
+    generation: int
+
+
+class Suggestions(Reply):
+    """Items whose names fit."""
+
+    items: list[ItemShape]
+
+
+class OneItem(Reply):
+    """One item."""
+
+    item: DetailsShape
+
+
+class Similar(Reply):
+    """Answers; ``note`` says why there are none, or no reasons. ``item`` is null of an upload.
+
+    ``also``: what else was asked about.
+    """
+
+    item: ItemShape | None
+    also: list[ItemShape] | None = None
+    answers: list[AnswerShape]
+    note: str | None = None
+
+
+class Explanation(Reply):
+    """Why one item is similar to another."""
+
+    asked: ItemShape
+    answered: ItemShape
+    reasons: ReasonsShape
+
+
+class StepShape(BaseModel):
+    """One item of a chain and the cosine to the one before."""
+
+    item: ItemShape
+    similarity: float | None
+
+
+class Chain(Reply):
+    """A chain; ``note`` says why there is none."""
+
+    steps: list[StepShape]
+    note: str | None = None
+
+
+class LabelShape(BaseModel):
+    """The name of a region of the map."""
+
+    text: str
+    x: float
+    y: float
+
+
+class MapShape(Reply):
+    """A place for every item; ``genre`` counts in ``genres``, -1 for none.
+
+    ``hears``: whether /api/sounds-like can answer.
+    """
+
+    count: int
+    ids: list[str]
+    names: list[str]
+    x: list[float]
+    y: list[float]
+    long_tail: list[int]
+    genre: list[int]
+    genres: list[str]
+    labels: list[LabelShape]
+    hears: bool
+
+
+class Genres(Reply):
+    """What the filter genre may say."""
+
+    genres: list[str]
+
+
+class Regions(Reply):
+    """What the filter region may say."""
+
+    regions: list[str]
+
+
+class Health(BaseModel):
+    """The process is up."""
+
+    status: Literal["up"]
+
+
+class Ready(Reply):
+    """A generation is open."""
+
+    status: Literal["ready"]
+
+
+class Error(BaseModel):
+    """What is wrong and what to do, in one line."""
+
+    error: str
+    status: int
+
+
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+WORDS = 20  # genres, regions or further items of one request
+STEPS = 100  # of a chain
+Text = Annotated[str, Field(min_length=1, max_length=TEXT, pattern=PRINTABLE)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Year = Annotated[int, Field(ge=0, le=9999)]
+Cap = Annotated[int, Field(ge=1, le=MOST)]
+LISTS = frozenset({"genre", "region", "also"})  # parameters that may stand there again
+
+
+class Asked(BaseModel):
+    """Parameters of a question; unknown ones are refused, since a typing error would be silent."""
+
+    # Each is built when it is first read: all of them take a tenth of the start.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+
+class OfKind(Asked):
+    """Which items are meant."""
+
+    kind: Kind
+
+
+class SuggestQuery(Asked):
+    """What somebody has typed so far, and which items are meant; both kinds, unless it says."""
+
+    kind: Kind | None = None
+    q: Text
+    limit: int = Field(10, ge=1, le=100)
+
+
+class PairQuery(OfKind):
+    """Two items by their ids."""
+
+    a: Text
+    b: Text
+
+
+class ExplainQuery(PairQuery):
+    """Two items, and how far to forget what relations tell."""
+
+    long_tail: Share = 0.0
+
+
+class PathQuery(PairQuery):
+    """Two items, and how many steps may lie between them."""
+
+    steps: int | None = Field(None, ge=1, le=STEPS)
+
+
+class SoundQuery(Asked):
+    """What to compare an upload with: artists or tracks, else what the run was trained for."""
+
+    kind: Kind | None = None
+    k: int = Field(10, ge=1, le=MOST)
+
+
+class OneQuery(OfKind):
+    """One item by its id."""
+
+    id: Text
+
+
+class SimilarQuery(OneQuery):
+    """Further items, and a wish about answers, as ``retrieval.request.Request`` explains it."""
+
+    also: list[Text] = Field([], max_length=WORDS)
+    k: int = Field(10, ge=1, le=MOST)
+    genre: list[Text] = Field([], max_length=WORDS)
+    all_genres: bool = False
+    region: list[Text] = Field([], max_length=WORDS)
+    decade_from: Year | None = None
+    decade_to: Year | None = None
+    max_popularity: Share = 1.0
+    pop_begin: Share = 0.0
+    pop_end: Share = 1.0
+    per_artist: Cap | None = None
+    per_album: Cap | None = None
+    diversity: Share = 0.0
+    long_tail: Share = 0.0
+    paper: bool = False
+    reasons: bool = False
+
+    def request(self) -> Query:
+        """The same as a ``Request``; DataError for wishes that no item can fulfil together."""
+        return Query(
+            k=self.k,
+            genres=frozenset(self.genre),
+            all_genres=self.all_genres,
+            regions=frozenset(self.region),
+            decade_from=self.decade_from,
+            decade_to=self.decade_to,
+            max_popularity=self.max_popularity,
+            pop_begin=self.pop_begin,
+            pop_end=self.pop_end,
+            per_artist=self.per_artist,
+            per_album=self.per_album,
+            diversity=self.diversity,
+            long_tail=self.long_tail or None,
+            paper=self.paper,
+        )
+
+
+A = TypeVar("A", bound=Asked)
+
+
+def read(model: type[A], request: HttpRequest) -> A:
+    """Read the parameters of a request, from its path and its query.
+
+    Raises
+    ------
+    DataError
+        For one that is missing, unknown or beyond its limits.
+    """
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in LISTS:
+            given.setdefault(name, []).append(value)
+        else:
+            given[name] = value
+    try:
+        return model.model_validate(given | request.path_params)
+    except ValidationError as error:
+        raise DataError(_in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(x) for x in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no parameter {name[:60]!r} here; /openapi.json lists those that are"
+    given = first.get("input")
+    found = f", found {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
+    return f"{name}: {first['msg']}{found}"

@@ -1,1 +1,0 @@
-"""One file per outside format, each ending in a catalogue."""

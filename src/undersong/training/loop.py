@@ -1,0 +1,314 @@
+"""One training loop for every model: progress, early stop, resume, seed, precision, device.
+
+Step t draws its batch and its dropout from (seed, t) alone, so a run that was interrupted and
+resumed takes the same steps as one that was not. Several processes train as one
+(``undersong.training.distributed``): what they compute is averaged, and the first one judges and
+writes.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from undersong.errors import ArtifactError
+from undersong.io.files import replacing
+from undersong.progress import Progress, silent
+from undersong.training import distributed
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to learn.
+
+    Parameters
+    ----------
+    steps : at most so many optimiser steps
+    learning_rate : peak of AdamW's rate; linear warm-up, then a cosine down to 0
+    weight_decay : AdamW's, on matrices only
+    warmup : share of the steps, in [0, 1)
+    validate_every : steps between two validations, which are also the checkpoints
+    patience : validations without a better score before stopping early
+    average : decay of the moving average of the weights that is kept as the model; 0 for none
+    precision : "auto", "bfloat16" or "float32"
+        "auto" takes bfloat16 where the hardware multiplies it faster (docs/choices.md).
+    """
+
+    steps: int = 600
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    validate_every: int = 50
+    patience: int = 6
+    average: float = 0.0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.validate_every, self.patience) < 1:
+            raise ValueError("steps, validate_every and patience must be 1 or more")
+        if not (0 <= self.warmup < 1 and 0 <= self.average < 1):
+            raise ValueError("warmup and average must be in [0, 1)")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate must be above 0 and weight_decay not below 0")
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise ValueError(
+                f"precision {self.precision!r} must be 'auto', 'bfloat16' or 'float32'"
+            )
+
+
+@dataclass
+class History:
+    """What a training run did.
+
+    ``scores`` holds (step, validation score, mean training loss since the last validation).
+    """
+
+    steps: int = 0
+    best_step: int = 0
+    best_score: float = -math.inf
+    scores: list[tuple[int, float, float]] = field(default_factory=list)
+    finished: bool = False
+
+
+def mixed_precision(schedule: Schedule, device: str) -> AbstractContextManager[Any]:
+    """Run the layers of a model in bfloat16 where that pays; losses stay outside, in float32."""
+    kind = torch.device(device).type
+    fast = torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_multiplies_bfloat16()
+    wanted = schedule.precision == "bfloat16" or (schedule.precision == "auto" and fast)
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted)
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Without AMX or AVX-512 BF16 instructions bfloat16 on a CPU is slower than float32."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def train(
+    model: nn.Module,
+    *,
+    loss: Callable[[np.random.Generator], Tensor],
+    validate: Callable[[nn.Module], float],
+    schedule: Schedule,
+    seed: int,
+    checkpoint: Path,
+    pace: Mapping[str, float] | None = None,
+    stage: str = "train",
+    progress: Progress = silent,
+) -> History:
+    """Train ``model`` in place and leave it with the weights that validated best.
+
+    Parameters
+    ----------
+    model : on its device already
+    loss : draws a batch from the generator and returns the loss of ``model`` on it
+    validate : score of a model, higher is better; called with gradients off, in eval mode
+    checkpoint : file to resume from if it fits, written at every validation
+    seed : of the batches and of dropout; initialise the model yourself
+    pace : factors on the learning rate, by the beginning of a parameter's name
+
+    Raises
+    ------
+    ArtifactError
+        If ``checkpoint`` is damaged or of another format, or the loss is no longer finite.
+    """
+    device = next(model.parameters()).device
+    averaged = copy.deepcopy(model) if schedule.average else model
+    optimizer = _adamw(model, schedule, pace or {})
+    best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    outcome = _resume(checkpoint, model, averaged, optimizer, best, schedule, seed, device)
+    _begin_together(outcome, model, averaged, checkpoint)
+    losses: list[float] = []
+    while not outcome.finished:
+        step = outcome.steps
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * group["pace"] * lr_factor(step, schedule)
+        model.train()
+        torch.manual_seed(_seed_of_dropout(seed, step))
+        value = loss(np.random.default_rng([seed, step]))
+        losses.append(value.item())
+        if not math.isfinite(losses[-1]):
+            raise ArtifactError(
+                f"{stage}: the loss is {losses[-1]} at step {step}; lower learning_rate "
+                f'({schedule.learning_rate}) or take precision = "float32"'
+            )
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(value)
+        distributed.average_gradients(model)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if schedule.average:
+            _move_average(averaged, model, min(schedule.average, (step + 1) / (step + 10)))
+        outcome.steps += 1
+        if outcome.steps % schedule.validate_every == 0 or outcome.steps == schedule.steps:
+            _judge(averaged, validate, outcome, best, float(np.mean(losses)), schedule)
+            losses.clear()
+            if distributed.rank() == 0:
+                _save(checkpoint, model, averaged, optimizer, best, outcome, schedule, seed)
+        total = outcome.steps if outcome.finished else schedule.steps
+        progress(stage, outcome.steps, total, f"best {outcome.best_score:.4f}")
+    model.load_state_dict(best)
+    distributed.same_state(model)
+    model.eval()
+    return outcome
+
+
+def lr_factor(step: int, schedule: Schedule) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then a cosine down to 0."""
+    warm = schedule.warmup * schedule.steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(schedule.steps - warm, 1)))
+
+
+def _begin_together(
+    outcome: History, model: nn.Module, averaged: nn.Module, checkpoint: Path
+) -> None:
+    """Let all processes begin at the same step with the same weights."""
+    if distributed.broadcast(outcome.steps) != outcome.steps:
+        raise ArtifactError(
+            f"{checkpoint} stands at another step here than where the first process reads it; "
+            "put the run in a folder that all of them share"
+        )
+    distributed.same_state(model)
+    distributed.same_state(averaged)
+
+
+def _seed_of_dropout(seed: int, step: int) -> int:
+    """Seed of one step, another one in each process: they embed different rows."""
+    here = [distributed.rank()] if distributed.rank() else []
+    return int(np.random.SeedSequence([seed, step, *here]).generate_state(1)[0])
+
+
+def _adamw(model: nn.Module, schedule: Schedule, pace: Mapping[str, float]) -> torch.optim.AdamW:
+    """AdamW with a short memory (second beta .98), since runs are a few hundred steps."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        factor = next((x for prefix, x in pace.items() if name.startswith(prefix)), 1.0)
+        groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "pace": factor,
+                "weight_decay": schedule.weight_decay if matrix else 0.0,
+            }
+            for (factor, matrix), parameters in groups.items()
+        ],
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.98),
+    )
+
+
+@torch.no_grad()
+def _move_average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    for kept, now in zip(averaged.parameters(), model.parameters(), strict=True):
+        kept.lerp_(now, 1 - decay)
+    for fixed, current in zip(averaged.buffers(), model.buffers(), strict=True):
+        fixed.copy_(current)
+
+
+@torch.no_grad()
+def _judge(
+    model: nn.Module,
+    validate: Callable[[nn.Module], float],
+    outcome: History,
+    best: dict[str, Tensor],
+    mean_loss: float,
+    schedule: Schedule,
+) -> None:
+    model.eval()
+    score = distributed.broadcast(validate(model) if distributed.rank() == 0 else 0.0)
+    outcome.scores.append((outcome.steps, score, mean_loss))
+    if score > outcome.best_score:
+        outcome.best_step, outcome.best_score = outcome.steps, score
+        for name, value in model.state_dict().items():
+            best[name].copy_(value)
+    waited = sum(step > outcome.best_step for step, _, _ in outcome.scores)
+    outcome.finished = outcome.steps >= schedule.steps or waited >= schedule.patience
+
+
+def _fingerprint(model: nn.Module, schedule: Schedule, seed: int) -> str:
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    return json.dumps({"schedule": asdict(schedule), "seed": seed, "shapes": shapes})
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    outcome: History,
+    schedule: Schedule,
+    seed: int,
+) -> None:
+    tensors = {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+    about = {
+        "format": str(FORMAT),
+        "outcome": json.dumps(asdict(outcome)),
+        "fingerprint": _fingerprint(model, schedule, seed),
+    }
+    # Convolutions that run channels last have weights in that order; safetensors knows one order.
+    order = torch.contiguous_format
+    whole = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(whole, temporary, metadata=about)
+
+
+def _resume(
+    path: Path,
+    model: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    schedule: Schedule,
+    seed: int,
+    device: torch.device,
+) -> History:
+    """Take up the state of a checkpoint made by the same model, schedule and seed, if any."""
+    if not path.exists():
+        return History()
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete it to begin anew") from error
+    if about.get("format") != str(FORMAT):
+        raise ArtifactError(
+            f"{path}: checkpoint format {about.get('format')}, but this version reads {FORMAT}; "
+            "delete it to begin anew"
+        )
+    if about["fingerprint"] != _fingerprint(model, schedule, seed):
+        return History()
+    model.load_state_dict(_part(tensors, "model."))
+    averaged.load_state_dict(_part(tensors, "averaged."))
+    best.update(_part(tensors, "best."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(tensors, "optimizer.").items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    found = json.loads(about["outcome"])
+    return History(**{**found, "scores": [(int(a), b, c) for a, b, c in found["scores"]]})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

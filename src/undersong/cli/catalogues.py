@@ -80,9 +80,9 @@ def check(path: Path, data: Path | None) -> None:
     from undersong.catalogue import issues_text as text
     from undersong.importers.tables.conversion import check_tables
 
-    found = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
-    click.echo(text(found))
-    if found:
+    issues = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
+    click.echo(text(issues))
+    if issues:
         raise SystemExit(1)
 
 
@@ -104,10 +104,10 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
         read_catalogue,
     )
 
-    found = describe_catalogue(read_catalogue(catalogue))
-    click.echo(json.dumps(asdict(found)) if as_json else description_text(found))
+    description = describe_catalogue(read_catalogue(catalogue))
+    click.echo(json.dumps(asdict(description)) if as_json else description_text(description))
     if plot:
-        plot_relations(found, plot)
+        plot_relations(description, plot)
         click.echo(f"drawn in {plot}", err=True)
 
 
@@ -177,12 +177,12 @@ def identify(
     kind = kind_of(tracks)
     for verdict, pair in (("same", same), ("different", different)):
         if pair:
-            said = folder.correct(catalogue, kind, verdict=verdict, a=pair[0], b=pair[1])
-            a, b = (":".join(x) for x in (said.a, said.b))
+            correction = folder.correct(catalogue, kind, verdict=verdict, a=pair[0], b=pair[1])
+            a, b = (":".join(x) for x in (correction.a, correction.b))
             click.echo(f"{a} and {b} are {verdict} from the next `undersong merge` on")
     if query:
-        for found in folder.identify(catalogue, kind, query):
-            click.echo(folder.text(found))
+        for identity in folder.identify(catalogue, kind, query):
+            click.echo(folder.text(identity))
     elif not same and not different:
         click.echo(folder.doubts_text(catalogue, kind))
 

@@ -204,7 +204,7 @@ def mlhd(path: Path, catalogue: Path) -> Found:
 
 
 def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
-    """Say what became of an import."""
+    """Print what became of an import."""
     from undersong.importers.result import text
 
     click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")

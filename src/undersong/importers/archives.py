@@ -50,7 +50,7 @@ class Member:
     stream: IO[bytes]
 
     def lines(self, failures: Failures, *, before: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Give each line that is not empty, with its number from 1; ``before`` were read."""
+        """Read each line that is not empty, with its number from 1; ``before`` were read."""
         number = before
         while line := self.stream.readline(LONGEST_LINE):
             number += 1
@@ -61,14 +61,14 @@ class Member:
                 yield number, line
 
     def blocks(self) -> Iterator[bytes]:
-        """Give all lines, many at a time; one that is too long is cut, and its rest passed over."""
+        """Read all lines, many at a time; one that is too long is cut, and its rest passed over."""
         while data := self.stream.read(CHUNK):
             end = b"" if data[-1] == NEWLINE else self.stream.readline(LONGEST_LINE)
             self._is_cut(end)
             yield data + end
 
     def _is_cut(self, line: bytes) -> bool:
-        """Say whether a line is longer than what was read of it, and pass over the rest."""
+        """Return whether a line is longer than what was read of it, and pass over the rest."""
         cut = len(line) == LONGEST_LINE and line[-1] != NEWLINE
         while cut and (rest := self.stream.readline(LONGEST_LINE)) and rest[-1] != NEWLINE:
             pass
@@ -104,7 +104,7 @@ class Member:
 
 
 def members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
-    """Give the files of an archive, of a folder, or the one file that ``path`` is.
+    """Read the files of an archive, of a folder, or the one file that ``path`` is.
 
     Zip, tar, gzip, bzip2, xz and Zstandard are known by their first bytes, not by their names.
 
@@ -150,7 +150,7 @@ def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
 
 
 def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[Member]:
-    """Give what is in a tar, packed or not, or else the file itself."""
+    """Read what is in a tar, packed or not, or else the file itself."""
     with path.open("rb") as packed, _unpacked(packed, _allowance(path)) as stream:
         if not _is_tar(stream.peek(512)[:512]):
             if alone or pattern.search(path.name):
@@ -231,7 +231,7 @@ class _Guarded(io.RawIOBase):
         self._allowance = allowance
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -246,8 +246,8 @@ class _Guarded(io.RawIOBase):
 
 
 def _damaged(name: str, error: Exception) -> DataError:
-    said = getattr(error, "strerror", None) or str(error) or "it ends too early"
-    return DataError(f"{shown(name)} cannot be read ({shown(said)}); get the file again")
+    message = getattr(error, "strerror", None) or str(error) or "it ends too early"
+    return DataError(f"{shown(name)} cannot be read ({shown(message)}); get the file again")
 
 
 START = re.compile(r'\s*(?:\{.*?"scrobbles"\s*:\s*)?\[', re.S)
@@ -257,7 +257,7 @@ REMEDY = "nothing is lost but this entry"
 
 
 def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give each object of an array, with its number from 1.
+    """Read each object of an array, with its number from 1.
 
     The array is the whole file, or under the key ``scrobbles``.
     """
@@ -288,8 +288,8 @@ def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str,
 
 
 def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
-    found = pattern.match(text, place)
-    return found.end() if found else place
+    match = pattern.match(text, place)
+    return match.end() if match else place
 
 
 TABLE_REMEDY = "nothing is lost but this line"
@@ -304,7 +304,7 @@ def separated(
     encoding: str = "utf-8",
     before: int = 0,
 ) -> Iterator[tuple[int, Sequence[str]]]:
-    """Give the values of each line with its number from 1, headers too.
+    """Read the values of each line with its number from 1, headers too.
 
     Parameters
     ----------

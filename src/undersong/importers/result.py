@@ -148,7 +148,7 @@ def import_whole(
     imported = read(path, failures)
     if imported.catalogue.artists.is_empty():
         first = "; ".join(
-            f"line {line} of {file}: {said}" for file, line, said, _ in failures.rows[:1]
+            f"line {line} of {file}: {reason}" for file, line, reason, _ in failures.rows[:1]
         )
         raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
     write(imported, folder, failures=failures)
@@ -156,11 +156,11 @@ def import_whole(
 
 
 def text(imported: Imported) -> str:
-    """Say for the terminal what an import gave."""
-    found = imported.catalogue
+    """Describe for the terminal what an import came to."""
+    catalogue = imported.catalogue
     counts = (
-        f"{len(found.artists):,} artists, {len(found.tracks):,} tracks, "
-        f"{found.count_plays():,} plays, {len(found.relations):,} relations"
+        f"{len(catalogue.artists):,} artists, {len(catalogue.tracks):,} tracks, "
+        f"{catalogue.count_plays():,} plays, {len(catalogue.relations):,} relations"
     )
     return "\n".join((*imported.notes, counts))
 

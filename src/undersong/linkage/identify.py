@@ -96,7 +96,7 @@ def merge_folders(
 
 
 def summary(merged: Merged) -> str:
-    """Say for the terminal what became of the sources."""
+    """Describe for the terminal what became of the sources."""
     lines = []
     for kind in KINDS:
         of_kind = items_alone(merged.identities).filter(pl.col("kind") == kind)
@@ -129,13 +129,13 @@ def correct(folder: Path, kind: Kind, *, verdict: str, a: str, b: str) -> Correc
             f"{a!r} and {b!r} both mean {word(one)}; name two items as source:id, which "
             "`undersong identify` lists"
         )
-    said = Correction(kind, verdict, one, other)
-    add_correction(folder, said)
-    return said
+    correction = Correction(kind, verdict, one, other)
+    add_correction(folder, correction)
+    return correction
 
 
 def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
-    """Say who is meant by an id, a former id, "source:id", "service:id" or a name; all of one.
+    """Find who is meant by an id, a former id, "source:id", "service:id" or a name; all of one.
 
     Raises
     ------
@@ -148,20 +148,23 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
     named = (pl.col("source") == source) | pl.col("source").str.ends_with(MARK + source)
     rows = identities.filter(named, pl.col("source_id") == item)
     own = items_alone(rows) if len(items_alone(rows)) else rows
-    found = own["id"].unique().sort().to_list()
-    found = found or [x for x in [follow(query, identities)] if x in names]
-    found = found or [x for x, name in names.items() if fold(name) == fold(query)]
-    if not found:
+    matches = own["id"].unique().sort().to_list()
+    matches = matches or [x for x in [follow(query, identities)] if x in names]
+    matches = matches or [x for x, name in names.items() if fold(name) == fold(query)]
+    if not matches:
         raise UnknownItem(f"{query!r} is no id, source:id or name of an {kind} in {folder}")
     doubts = read_doubts(folder).filter(pl.col("kind") == kind)
-    return [_identity(x, names[x], identities, doubts) for x in found]
+    return [_identity(x, names[x], identities, doubts) for x in matches]
 
 
-def text(found: Identity) -> str:
+def text(identity: Identity) -> str:
     """Show for the terminal who one item is."""
-    lines = [f"{found.name} ({found.id})", *(f"  {x}" for x in (*found.items, *found.services))]
-    lines += [f"  formerly {x}" for x in found.former]
-    lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in found.doubts]
+    lines = [
+        f"{identity.name} ({identity.id})",
+        *(f"  {x}" for x in (*identity.items, *identity.services)),
+    ]
+    lines += [f"  formerly {x}" for x in identity.former]
+    lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in identity.doubts]
     return "\n".join(lines)
 
 

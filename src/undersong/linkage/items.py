@@ -56,11 +56,11 @@ def items_of(
     for name, (item, mbids, codes, regions, genres, year, artist) in zip(
         catalogue.names(kind), zip(*columns, strict=True), strict=True
     ):
-        given = frozenset(x.lower() for x in (*mbids, item) if UUID.fullmatch(x.lower()))
+        ids = frozenset(x.lower() for x in (*mbids, item) if UUID.fullmatch(x.lower()))
         yield LinkedItem(
             key=(source, item),
             spelling=spell(name),
-            mbids=given,
+            mbids=ids,
             codes=frozenset(x.upper().replace("-", "") for x in codes),
             regions=frozenset(map(fold, regions)),
             genres=frozenset(map(fold, genres)),

@@ -48,7 +48,7 @@ class Clusters:
         return self._members[group]
 
     def may_join(self, one: int, other: int) -> bool:
-        """Say whether nobody said that two groups hold different items."""
+        """Return whether no correction keeps two groups apart."""
         theirs = set(self._members[other])
         return not any(self._forbidden.get(x, set()) & theirs for x in self._members[one])
 
@@ -57,10 +57,10 @@ class Clusters:
         if one == other:
             return
         sizes = (-len(self._members[one]), one), (-len(self._members[other]), other)
-        kept, gone = (one, other) if sizes[0] < sizes[1] else (other, one)
+        larger, gone = (one, other) if sizes[0] < sizes[1] else (other, one)
         for row in self._members[gone]:
-            self._group[row] = kept
-        self._members[kept] = sorted(self._members[kept] + self._members[gone])
+            self._group[row] = larger
+        self._members[larger] = sorted(self._members[larger] + self._members[gone])
         self._members[gone] = []
 
     def all(self) -> list[list[LinkedItem]]:
@@ -172,11 +172,11 @@ def _of_two_ids(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
 
 def _blocks(items: Sequence[LinkedItem]) -> dict[tuple[str, str], list[int]]:
     """Rows of the items that share a key; of tracks, of one artist."""
-    found: dict[tuple[str, str], list[int]] = {}
+    blocks: dict[tuple[str, str], list[int]] = {}
     for row, item in enumerate(items):
         for key in {item.spelling.key, item.spelling.turned} - {""}:
-            found.setdefault((item.home, key), []).append(row)
-    return found
+            blocks.setdefault((item.home, key), []).append(row)
+    return blocks
 
 
 def _join_names(
@@ -223,7 +223,7 @@ def _only_best(
     scores: Mapping[tuple[int, int], Score],
     rivals: Mapping[int, Sequence[int]],
 ) -> bool:
-    """Say whether no other group of the sources of one is as good a match for the other."""
+    """Return whether no other group of the sources of one is as good a match for the other."""
     for mine, theirs in (pair, pair[::-1]):
         sources = {x.key[0] for x in groups.members(theirs)}
         for other in rivals[mine]:
@@ -236,7 +236,7 @@ def _only_best(
 
 
 def _join_guests(groups: Clusters, blocks: Mapping[tuple[str, str], list[int]]) -> set[Doubt]:
-    """Give "A feat. B" to A, if there is one A and the name has no id of its own.
+    """Join "A feat. B" to A, if there is one A and the name has no id of its own.
 
     "A & B" may be a band. Where both are known and the whole has no id, that is a doubt.
     """

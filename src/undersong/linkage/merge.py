@@ -77,21 +77,21 @@ def merge(
     doubts: list[tuple[str, ...]] = []
     for kind in KINDS:
         items = [x for name, one in sources.items() for x in items_of(name, one, kind, homes)]
-        found = match(
+        matching = match(
             items,
             same=of_kind(corrections, kind, "same"),
             different=of_kind(corrections, kind, "different"),
             conflicts=conflicts,
         )
         earlier = known.get(kind, ({}, {}))
-        named = name_groups(found.groups, earlier[0])
+        named = name_groups(matching.groups, earlier[0])
         ids[kind] = {
-            x.key: item for item, group in zip(named, found.groups, strict=True) for x in group
+            x.key: item for item, group in zip(named, matching.groups, strict=True) for x in group
         }
         homes = homes or ids[kind]
-        old = _redirects(found.groups, named, *earlier)
+        old = _redirects(matching.groups, named, *earlier)
         tables.append(_identities(kind, ids[kind], old))
-        doubts += _doubts(kind, found.doubts, items)
+        doubts += _doubts(kind, matching.doubts, items)
     whole, between_same = _combine(sources, ids, same_users=same_users)
     return Merged(
         whole,
@@ -116,13 +116,13 @@ def _known(before: pl.DataFrame | None) -> dict[str, tuple[dict[Key, str], dict[
     """Ids of the items of each kind at the last merge, and the redirects of then."""
     if before is None:
         return {}
-    found = {}
+    known = {}
     for kind in KINDS:
         own = before.filter(pl.col("kind") == kind)
         items = items_alone(own).select("source", "source_id", "id").rows()
         former = own.filter(pl.col("source") == FORMER).select("source_id", "id").rows()
-        found[str(kind)] = {(source, item): now for source, item, now in items}, dict(former)
-    return found
+        known[str(kind)] = {(source, item): now for source, item, now in items}, dict(former)
+    return known
 
 
 def _redirects(
@@ -196,7 +196,7 @@ def _combine(
 
 
 def name_groups(groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]) -> list[str]:
-    """Give each group its id, no two the same.
+    """Choose the id of each group, no two the same.
 
     A group keeps the id that its items had (``before``): of several the one that most of them had,
     then the first. Where a group was parted, the largest part keeps it. A new one has its
@@ -228,25 +228,25 @@ def redirects(
     An id whose items are in several groups leads to the one that holds most of them.
     """
     today = set(ids)
-    found: dict[str, str] = {}
+    leading: dict[str, str] = {}
     for _, item, number in sorted(_claims(groups, before)):
         if item not in today:
-            found.setdefault(item, ids[number])
-    return found
+            leading.setdefault(item, ids[number])
+    return leading
 
 
 def _claims(
     groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]
 ) -> list[tuple[tuple[int, Key], str, int]]:
     """For each group and former id: how many items it had, most first; the id; the group."""
-    found = []
+    claims = []
     for number, items in enumerate(groups):
         held: dict[str, list[Key]] = {}
         for x in items:
             if x.key in before:
                 held.setdefault(before[x.key], []).append(x.key)
-        found += [((-len(keys), min(keys)), item, number) for item, keys in held.items()]
-    return found
+        claims += [((-len(keys), min(keys)), item, number) for item, keys in held.items()]
+    return claims
 
 
 def _fresh(items: Sequence[LinkedItem], taken: set[str]) -> str:

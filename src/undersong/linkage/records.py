@@ -85,12 +85,12 @@ def read_corrections(folder: Path) -> list[Correction]:
 
 def add_correction(folder: Path, correction: Correction) -> None:
     """Write down what a person said; an earlier word about the same two items goes."""
-    kept = [
+    others = [
         x
         for x in read_corrections(folder)
         if (x.kind, {x.a, x.b}) != (correction.kind, {correction.a, correction.b})
     ]
-    rows = [(x.kind, x.verdict, word(x.a), word(x.b)) for x in (*kept, correction)]
+    rows = [(x.kind, x.verdict, word(x.a), word(x.b)) for x in (*others, correction)]
     with replacing(folder / "corrections.csv") as temporary:
         pl.DataFrame(rows, schema=CORRECTIONS, orient="row").write_csv(temporary)
 
@@ -132,9 +132,9 @@ def items_alone(identities: pl.DataFrame) -> pl.DataFrame:
 
 
 def follow(item: str, identities: pl.DataFrame) -> str:
-    """Give the id that an id which was given earlier is now; any other stays."""
-    found = identities.filter(pl.col("source") == FORMER, pl.col("source_id") == item)
-    return item if found.is_empty() else str(found["id"][0])
+    """Return the id that a former id is now; any other stays."""
+    rows = identities.filter(pl.col("source") == FORMER, pl.col("source_id") == item)
+    return item if rows.is_empty() else str(rows["id"][0])
 
 
 def of_kind(corrections: Iterable[Correction], kind: Kind, verdict: str) -> list[tuple[Key, Key]]:
@@ -165,12 +165,12 @@ def _read(path: Path, columns: dict[str, pl.String]) -> pl.DataFrame:
         return pl.DataFrame(schema=columns)
     remedy = "merge again with `undersong merge`"
     try:
-        found = pl.read_parquet_metadata(path).get(_KEY)
-        if found == str(FORMAT):
+        version = pl.read_parquet_metadata(path).get(_KEY)
+        if version == str(FORMAT):
             return pl.read_parquet(path).select(*columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    raise ArtifactError(f"{path}: format {found}, but this version reads {FORMAT}; {remedy}")
+    raise ArtifactError(f"{path}: format {version}, but this version reads {FORMAT}; {remedy}")
 
 
 def read_services(folder: Path) -> pl.DataFrame:

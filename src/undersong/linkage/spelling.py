@@ -37,7 +37,7 @@ class Spelling:
 
     @property
     def guest(self) -> bool:
-        """Say whether the name is one of an artist with a guest."""
+        """Return whether the name is one of an artist with a guest."""
         return bool(main_artist(self.exact))
 
     def likeness(self, other: "Spelling") -> int:

@@ -39,12 +39,12 @@ def fields_of(sources: Mapping[str, Catalogue]) -> tuple[Field, ...]:
     DataError
         If a field is a number in one source and words in another.
     """
-    found: dict[tuple[Kind, str], Field] = {}
+    fields: dict[tuple[Kind, str], Field] = {}
     known: dict[tuple[Kind, str], int] = {}
     for name in sorted(sources):
         for field in sources[name].fields:
             key = field.kind, field.name
-            same = found.get(key, field)
+            same = fields.get(key, field)
             if "number" in (same.type, field.type) and same.type != field.type:
                 raise DataError(
                     f"the field {field.name!r} of {field.kind}s is {same.type} in one catalogue "
@@ -53,13 +53,13 @@ def fields_of(sources: Mapping[str, Catalogue]) -> tuple[Field, ...]:
             words = "tags" if "tags" in (same.type, field.type) else field.type
             role = same.role or field.role
             withheld = same.withheld or field.withheld
-            found[key] = replace(same, type=words, role=role, withheld=withheld)
-            said = sources[name].items(field.kind)[field.name]
-            known[key] = known.get(key, 0) + len(said) - said.null_count()
+            fields[key] = replace(same, type=words, role=role, withheld=withheld)
+            column = sources[name].items(field.kind)[field.name]
+            known[key] = known.get(key, 0) + len(column) - column.null_count()
     for kind in ITEMS:
-        if (kind, "mbid") not in found and _has_ids(sources, kind):
-            found[kind, "mbid"] = Field("mbid", kind, "category", withheld=True)
-    return tuple(_one_role(found, known, key) for key in sorted(found))
+        if (kind, "mbid") not in fields and _has_ids(sources, kind):
+            fields[kind, "mbid"] = Field("mbid", kind, "category", withheld=True)
+    return tuple(_one_role(fields, known, key) for key in sorted(fields))
 
 
 def items(
@@ -88,13 +88,13 @@ def features(sources: Mapping[str, Catalogue], named: Named) -> dict[tuple[str, 
     DataError
         If they have two widths.
     """
-    found: dict[tuple[str, Kind], list[tuple[list[str], Embeddings]]] = {}
+    vectors_of: dict[tuple[str, Kind], list[tuple[list[str], Embeddings]]] = {}
     for source, one in sorted(sources.items()):
         for key, vectors in one.features.items():
             now = named[key[1]][source]
-            found.setdefault(key, []).append(([now[x] for x in vectors.ids], vectors))
+            vectors_of.setdefault(key, []).append(([now[x] for x in vectors.ids], vectors))
     whole = {}
-    for key, parts in found.items():
+    for key, parts in vectors_of.items():
         widths = {x.vectors.shape[1] for _, x in parts}
         if len(widths) > 1:
             raise DataError(
@@ -141,9 +141,9 @@ def _renamed(
     schema: Mapping[str, pl.DataType],
     root: Path | None,
 ) -> pl.DataFrame:
-    """Give a source's items their new ids and all columns of the merged table."""
+    """Return a source's items with their new ids and all columns of the merged table."""
     table = one.items(kind)
-    given = pl.Series("id", [named[kind][source][x] for x in table["id"]], dtype=pl.String)
+    new_ids = pl.Series("id", [named[kind][source][x] for x in table["id"]], dtype=pl.String)
     columns = []
     for name, dtype in schema.items():
         if name == "mbid" and dtype == pl.String:
@@ -155,7 +155,7 @@ def _renamed(
             columns.append(pl.Series(name, words, dtype=dtype))
         else:
             columns.append(table[name].cast(dtype))
-    whole = pl.DataFrame(columns).with_columns(given)
+    whole = pl.DataFrame(columns).with_columns(new_ids)
     if kind == "track":
         homes = [named["artist"][source][x] for x in table["artist"]]
         paths = [_path(x, one.audio_root, root) for x in table["path"]]
@@ -166,9 +166,9 @@ def _renamed(
 
 
 def _mbids(table: pl.DataFrame) -> pl.Series:
-    given = table["mbid"].cast(pl.String) if "mbid" in table.columns else [None] * len(table)
+    noted = table["mbid"].cast(pl.String) if "mbid" in table.columns else [None] * len(table)
     own = (x.lower() if UUID.fullmatch(x.lower()) else None for x in table["id"])
-    return pl.Series("mbid", [a or b for a, b in zip(given, own, strict=True)], dtype=pl.String)
+    return pl.Series("mbid", [a or b for a, b in zip(noted, own, strict=True)], dtype=pl.String)
 
 
 def _path(path: str | None, mine: Path | None, root: Path | None) -> str | None:
@@ -179,28 +179,28 @@ def _path(path: str | None, mine: Path | None, root: Path | None) -> str | None:
 
 def _most(rows: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.DataFrame:
     """One value of a column for each id, as the module's docstring says."""
-    said = rows.select("id", name).drop_nulls()
+    stated = rows.select("id", name).drop_nulls()
     if name == "split":
         order = pl.col(name).replace_strict(SEVERITY, default=3)
-        return said.sort(order, name).group_by("id").agg(pl.col(name).first())
+        return stated.sort(order, name).group_by("id").agg(pl.col(name).first())
     if name == "path":
         return rows.select("id", name, " source").drop_nulls().sort(" source", name).group_by(
             "id", maintain_order=True
         ).agg(pl.col(name).first())  # fmt: skip
     if name == "popularity" and dtype == pl.Float64:
-        return said.group_by("id").agg(pl.col(name).max())
+        return stated.group_by("id").agg(pl.col(name).max())
     if dtype == pl.Float64:
-        return said.group_by("id").agg(pl.col(name).sort().mean())
+        return stated.group_by("id").agg(pl.col(name).sort().mean())
     place, guest = pl.lit(0), pl.lit(False)
     if name == "name":
         guest = pl.col(name).map_elements(lambda x: bool(main_artist(x)), return_dtype=pl.Boolean)
     if isinstance(dtype, pl.List):
-        said = said.with_columns(place=pl.int_ranges(pl.col(name).list.len())).explode(
+        stated = stated.with_columns(place=pl.int_ranges(pl.col(name).list.len())).explode(
             name, "place"
         )
         place = pl.col("place")
     ordered = (
-        said.drop_nulls(name)
+        stated.drop_nulls(name)
         .group_by("id", name)
         .agg(guest.min().alias(" guest"), pl.len().alias(" times"), place.min().alias(" place"))
         .sort(

@@ -42,17 +42,17 @@ def read(path: Path, failures: Failures) -> Imported:
     DataError
         If one is lacking, or no line of it can be read.
     """
-    found: dict[str, list[list[float]]] = {}
+    numbers: dict[str, list[list[float]]] = {}
     for member in members(path, WANTED, alone=False):
         graph = "graph" in member.name
-        found["graph" if graph else "features"] = _numbers(member, failures, 3 if graph else 57)
-    lacking = sorted({"graph", "features"} - {name for name, rows in found.items() if rows})
+        numbers["graph" if graph else "features"] = _numbers(member, failures, 3 if graph else 57)
+    lacking = sorted({"graph", "features"} - {name for name, rows in numbers.items() if rows})
     if lacking:
         raise DataError(f"{path} has no deezer_{lacking[0]}.csv with numbers in it")
-    described = np.array(found["features"])
+    described = np.array(numbers["features"])
     described = described[np.unique(described[:, 0], return_index=True)[1]]
     ids = [str(int(x)) for x in described[:, 0]]
-    edges = np.array(found["graph"])
+    edges = np.array(numbers["graph"])
     directed = pl.DataFrame(
         {
             "a": [str(int(x)) for x in edges[:, 0]],

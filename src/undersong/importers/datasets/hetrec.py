@@ -69,18 +69,18 @@ def _tags(rows: Rows) -> pl.DataFrame:
     for _, (_, artist, tag, *_) in rows["user_taggedartists"]:
         if words.get(tag):
             counts[artist][words[tag]] += 1
-    ordered = {x: sorted(found, key=lambda w: (-found[w], w)) for x, found in counts.items()}
+    ordered = {x: sorted(votes, key=lambda w: (-votes[w], w)) for x, votes in counts.items()}
     schema = {"id": pl.String(), "tags": pl.List(pl.String())}
     return pl.DataFrame(list(ordered.items()), schema=schema, orient="row")
 
 
 def _plays(rows: Rows, known: set[str], failures: Failures) -> pl.DataFrame:
-    found = []
+    counts = []
     for number, (user, artist, plays) in rows["user_artists"]:
         if artist in known and plays.isdecimal() and int(plays) > 0:
-            found.append(("artist", user, artist, float(plays)))
+            counts.append(("artist", user, artist, float(plays)))
         else:
             reason = f"plays {plays!r} of artist {artist!r}: no number, or no artist"
             failures.add("user_artists.dat", number, reason, remedy=TABLE_REMEDY)
-    table = pl.DataFrame(found, schema=PLAYS, orient="row")
+    table = pl.DataFrame(counts, schema=PLAYS, orient="row")
     return table.group_by("kind", "user", "item", maintain_order=True).agg(pl.sum("plays"))

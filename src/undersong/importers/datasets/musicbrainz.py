@@ -165,8 +165,8 @@ def _row(artist: _ArtistEntity) -> tuple[object, ...]:
 
 def _voted(words: list[_Voted] | None) -> list[str] | None:
     """Order words by their votes; those voted down are left out."""
-    kept = sorted((x for x in words or () if (x.count or 0) > 0), key=lambda x: -(x.count or 0))
-    return [x.name for x in kept] or None
+    liked = sorted((x for x in words or () if (x.count or 0) > 0), key=lambda x: -(x.count or 0))
+    return [x.name for x in liked] or None
 
 
 def _year(date: str | None) -> float | None:

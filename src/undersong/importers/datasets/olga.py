@@ -61,7 +61,7 @@ def read(path: Path, failures: Failures) -> Imported:
 def _named(
     member: Member, failures: Failures, needed: tuple[str, ...]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give each line with its values by name."""
+    """Read each line with its values by name."""
     first = member.stream.readline(1 << 16).decode("utf-8-sig", "replace").strip().split(",")
     for name in needed:
         if name not in first:
@@ -87,18 +87,18 @@ def _artists(rows: Rows) -> pl.DataFrame:
 
 
 def _tags(text: str) -> list[str] | None:
-    found = [match.groups() for x in text.split("|") if (match := VOTES.fullmatch(x.strip()))]
-    ordered = sorted(found, key=lambda x: -int(x[1] or 0))
+    tags = [match.groups() for x in text.split("|") if (match := VOTES.fullmatch(x.strip()))]
+    ordered = sorted(tags, key=lambda x: -int(x[1] or 0))
     return list(dict.fromkeys(word for word, _ in ordered)) or None
 
 
 def _relations(rows: Rows, known: set[str], failures: Failures) -> pl.DataFrame:
-    found: dict[tuple[str, str, str, str], None] = {}
+    pairs: dict[tuple[str, str, str, str], None] = {}
     for number, row in rows:
         a, b = sorted((row["a"], row["b"]))
         if a != b and {a, b} <= known:
-            found["artist", a, b, "allmusic"] = None
+            pairs["artist", a, b, "allmusic"] = None
         else:
             reason = f"{a!r} and {b!r} are no two artists of the table"
             failures.add("relations.csv", number, reason, remedy=TABLE_REMEDY)
-    return pl.DataFrame(list(found), schema=RELATIONS, orient="row")
+    return pl.DataFrame(list(pairs), schema=RELATIONS, orient="row")

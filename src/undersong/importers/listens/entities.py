@@ -38,16 +38,16 @@ class Numbered:
         """
         used = np.flatnonzero(np.bincount(places, minlength=len(table)))
         rows, known, before = table[used], self._numbers, len(self._numbers)
-        given = np.array([known.setdefault(x, len(known)) for x in rows[self._key]], np.uint64)
-        new = rows.filter(given >= before).unique(self._key, keep="first", maintain_order=True)
+        drawn = np.array([known.setdefault(x, len(known)) for x in rows[self._key]], np.uint64)
+        new = rows.filter(drawn >= before).unique(self._key, keep="first", maintain_order=True)
         # Written anew: a row that is picked out keeps the names of its whole block in memory.
         self._rows.append(pl.DataFrame(new.rows(), schema=new.schema, orient="row"))
         numbers = np.zeros(len(table), np.uint64)
-        numbers[used] = given
+        numbers[used] = drawn
         return numbers[places]
 
     def rows(self) -> pl.DataFrame:
-        """Give all rows in the order of their numbers."""
+        """Return all rows in the order of their numbers."""
         return pl.concat(self._rows)
 
 
@@ -65,7 +65,7 @@ class Counts:
         self._joined.append(rows)
 
     def rows(self) -> pl.DataFrame:
-        """Give pair, plays; one row a pair."""
+        """Return pair and plays, one row a pair."""
         self._joined = [summed(pl.concat(self._joined))]
         return self._joined[0]
 
@@ -113,7 +113,7 @@ def table(counts: pl.DataFrame, *, kind: Kind, users: pl.Series, items: pl.Serie
 
 
 def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
-    """Say which artist and track of a catalogue each thing heard is.
+    """Find which artist and track of a catalogue each thing heard is.
 
     The artist is the main one of the credit. Its id is MusicBrainz's; a name without one has that
     of the only artist of this name, else the name is the id. A title without a recording is the

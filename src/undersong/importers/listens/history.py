@@ -111,11 +111,11 @@ def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables
     parts.mkdir(parents=True)
     users, things, plays = Numbered("user"), Numbered("item"), Counts()
     count = skipped = nameless = 0
-    for number, given in enumerate(blocks):
-        some = _named(given)
+    for number, block_read in enumerate(blocks):
+        some = _named(block_read)
         heard = some.listens
         count += len(heard)
-        nameless += len(given.listens) - len(heard)
+        nameless += len(block_read.listens) - len(heard)
         _kept(some).write_parquet(parts / f"part-{number:06}.parquet")
         who = users.numbers(some.users, heard["user"].to_numpy())
         what = things.numbers(some.items, heard["item"].to_numpy())
@@ -167,7 +167,7 @@ def _kept(block: Block) -> pl.DataFrame:
 
 
 def _resolved(things: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
-    """Say which artist and track each thing is; ``number`` is its place in ``things``."""
+    """Find which artist and track each thing is; ``number`` is its place in ``things``."""
     numbered = things.with_row_index("number").with_columns(pl.col("number").cast(pl.UInt64))
     plays = counts.group_by(number=pl.col("pair") % PAIR).agg(pl.sum("plays"))
     named = plays.join(numbered.select("number", "item"), on="number")
@@ -200,7 +200,7 @@ def _unlike(name: str, item: str) -> pl.Expr:
 
 
 def _whole(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Give a table all of its columns; what is not known is null."""
+    """Complete the columns of a table; what is not known is null."""
     return rows.select(
         (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in types.items()

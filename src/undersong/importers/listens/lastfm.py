@@ -159,7 +159,7 @@ def _values(text: str, mark: str) -> list[str]:
 
 
 def _shape(values: Sequence[str], user: str) -> tuple[Sequence[str], str, bool]:
-    """Say which column is what, whose listens they are, and whether this line is a header."""
+    """Find which column is what, whose listens they are, and whether this line is a header."""
     names = [x.strip().lower() for x in values]
     if any(x in names for x in NAMES["artist"]):
         last, _, owner = values[-1].partition("#")
@@ -175,7 +175,7 @@ def _shape(values: Sequence[str], user: str) -> tuple[Sequence[str], str, bool]:
 
 
 def _columns(names: Sequence[str]) -> list[str]:
-    """Give the columns of a header our names; of several for one the first we list."""
+    """Rename the columns of a header to ours; of several for one the first we list."""
     taken = {
         meaning: next((x for x in known if x in names), "") for meaning, known in NAMES.items()
     }
@@ -191,16 +191,16 @@ def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
     if len(values) < len(columns) - (columns is LOG):  # players leave out the last one
         raise ValueError(f"has {len(values)} values, not {len(columns)}")
     said = dict(zip(columns, values, strict=False))
-    found: dict[str, object] = {x: said.get(x) or None for x in LISTENS if x in said}
+    columns_read: dict[str, object] = {x: said.get(x) or None for x in LISTENS if x in said}
     if "plays" in said:
-        found["plays"] = float(int(said["plays"]))
+        columns_read["plays"] = float(int(said["plays"]))
     if columns is LOG:
-        found["skipped"] = said["rating"] == "S"
-        found["artist"] = None if said["artist"] == "<Untagged>" else said["artist"]
+        columns_read["skipped"] = said["rating"] == "S"
+        columns_read["artist"] = None if said["artist"] == "<Untagged>" else said["artist"]
     if "when" in said:
         whole = f"{said['when']} {said['time']}" if "time" in said else said["when"]
-        found["listened_at"] = _instant(whole)
-    return found
+        columns_read["listened_at"] = _instant(whole)
+    return columns_read
 
 
 def _instant(value: object) -> int:
@@ -222,8 +222,8 @@ def _date(text: str) -> datetime:
             return datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    date = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _ordered(columns: dict[str, object], user: str) -> tuple[object, ...]:

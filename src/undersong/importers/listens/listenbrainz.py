@@ -99,10 +99,10 @@ def _owner(path: Path) -> str:
     if path.is_dir() or path.suffix == ".zip":
         for member in members(path, r"(^|/)user\.json$"):
             try:
-                said = msgspec.json.decode(member.whole(), type=_User)
+                account = msgspec.json.decode(member.whole(), type=_User)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
-            return said.username or said.user_name or path.stem
+            return account.username or account.user_name or path.stem
     return path.stem
 
 
@@ -137,11 +137,11 @@ class _Reading:
         """
         seen, items, users = self._seen, self._items, self._users
         # 64 bits tell apart what is said, as they do with all that is heard.
-        said = [hash(bytes(x.track_metadata)) for x in listens]
-        places = list(map(seen.get, said))
+        hashes = [hash(bytes(x.track_metadata)) for x in listens]
+        places = list(map(seen.get, hashes))
         for which, place in enumerate(places):
             if place is None:
-                key = said[which]
+                key = hashes[which]
                 if key not in seen:
                     items.append(_item(TRACK.decode(listens[which].track_metadata)))
                     seen[key] = len(items) - 1
@@ -156,11 +156,11 @@ class _Reading:
         )
 
     def is_full(self) -> bool:
-        """Say whether it is time to give the block away."""
+        """Return whether the block is large enough."""
         return len(self._listens[0]) >= LISTENS_OF_BLOCK or len(self._items) >= ITEMS_OF_BLOCK
 
     def block(self) -> Block:
-        """Give the block, and begin another."""
+        """Return the block, and begin another."""
         columns = dict(zip(("user", "item", "listened_at"), self._listens, strict=True))
         nothing = (pl.lit(None, LISTENS[x]).alias(x) for x in ("seconds", "skipped", "plays"))
         listens = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Int64()))
@@ -205,7 +205,7 @@ def _one_by_one(
 
 
 def _item(track: _Track) -> _Item:
-    """Say what was heard."""
+    """Return what was heard."""
     sent, mapped = track.additional_info, track.mbid_mapping
     ids = (sent and sent.artist_mbids) or (mapped and mapped.artist_mbids) or None
     recording = (sent and sent.recording_mbid) or (mapped and mapped.recording_mbid) or None

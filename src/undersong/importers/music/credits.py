@@ -47,14 +47,14 @@ def credits_of(tags: Tags) -> tuple[Credit, ...]:
 
 
 def is_somebody(name: str | None) -> bool:
-    """Say whether a name is one of an artist, unlike "Various Artists"."""
+    """Return whether a name is one of an artist, unlike "Various Artists"."""
     return bool(name) and not NOBODY.fullmatch(str(name))
 
 
 def _names(tags: Tags, ids: int) -> list[str]:
-    for given in (tags.artists, tags.artist):
-        if len(given) > 1:
-            return _somebodies(given)
+    for listed in (tags.artists, tags.artist):
+        if len(listed) > 1:
+            return _somebodies(listed)
     whole = next(iter(tags.artist or tags.artists), "")
     names = _somebodies(_part(CERTAIN, whole))
     if len(names) == 1:

@@ -89,14 +89,14 @@ def import_folder(
     root = music.resolve()
     old = _old(catalogue, root)
     before = read_files(catalogue, root)
-    found = walk(root)
-    same, pending = compare(found, before)
+    scan = walk(root)
+    same, pending = compare(scan, before)
     files, unread = _read(root, catalogue, same, pending, workers=workers, progress=progress)
-    failures = sorted([*found.failures, *unread], key=lambda x: x.file)
+    failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
     if failures or catalogue.exists():
         write_failures(catalogue, failures)
     if files.is_empty():
-        raise DataError(_nothing(music, found, failures, catalogue))
+        raise DataError(_nothing(music, scan, failures, catalogue))
     write_files(catalogue, root, files)
     plain = library(files)
     made = replace(keep(plain, old) if old else plain, audio_root=root)
@@ -104,10 +104,10 @@ def import_folder(
     if pairs:
         made = _with_pairs(made, pairs)
     write_catalogue(made, catalogue)
-    known, read, kept = (set(x["path"]) for x in (before, files, same))
+    known, read, unchanged = (set(x["path"]) for x in (before, files, same))
     return FolderSummary(
         new=len(read - known),
-        changed=len(read & known - kept),
+        changed=len(read & known - unchanged),
         removed=len(known - read),
         unchanged=len(same),
         left_out=len(failures),
@@ -122,7 +122,7 @@ def import_folder(
 
 
 def text(summary: FolderSummary) -> str:
-    """Say for the terminal what became of a folder."""
+    """Describe for the terminal what became of a folder."""
     s = summary
     lines = [
         f"{s.new:,} new, {s.changed:,} changed, {s.removed:,} removed, {s.unchanged:,} unchanged",
@@ -222,11 +222,11 @@ def _with_pairs(catalogue: Catalogue, pairs: KnownPairs) -> Catalogue:
     return replace(catalogue, relations=pl.concat([others, pairs.relations]))
 
 
-def _nothing(music: Path, found: Walk, failures: Sequence[Failure], catalogue: Path) -> str:
+def _nothing(music: Path, scan: Walk, failures: Sequence[Failure], catalogue: Path) -> str:
     if failures:
         first = failures[0]
         return (
-            f"no audio file in {music} could be read, of {len(found.files):,}: {first.file} is "
+            f"no audio file in {music} could be read, of {len(scan.files):,}: {first.file} is "
             f"{first.reason}; {catalogue / 'failures.csv'} says what to do about each"
         )
     known = " ".join(SUFFIXES)

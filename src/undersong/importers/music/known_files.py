@@ -54,23 +54,23 @@ def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
         files.write_parquet(temporary, metadata={"format": FORMAT, "root": str(root)})
 
 
-def compare(found: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
+def compare(scan: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
     """Part what is known already from the files to read, which are new or have changed.
 
     Nothing is known of a folder that cannot be listed now, so what was below it stays: a disk
     that is not mounted is no music removed.
     """
     there = pl.DataFrame(
-        [(x.path, x.size, x.modified, x.inode) for x in found.files],
+        [(x.path, x.size, x.modified, x.inode) for x in scan.files],
         schema={name: FILES[name] for name in STAMP},
         orient="row",
     )
     hidden = pl.lit(value=False)
-    for folder in found.unlisted:
+    for folder in scan.unlisted:
         hidden |= pl.col("path").str.starts_with(f"{folder}/")
     same = before.join(there, on=STAMP, how="semi", maintain_order="left")
     known = set(same["path"])
-    pending = tuple(x for x in found.files if x.path not in known)
+    pending = tuple(x for x in scan.files if x.path not in known)
     return pl.concat([same, before.filter(hidden)]), pending
 
 
@@ -129,31 +129,31 @@ def known_pairs(path: Path, catalogue: Catalogue) -> KnownPairs:
 
 def _resolve(rows: pl.DataFrame, catalogue: Catalogue, *, file: str) -> KnownPairs:
     known = {kind: _known(catalogue, kind) for kind in KINDS}
-    found, unknown = [], dict[str, None]()
+    pairs, unknown = [], dict[str, None]()
     for a, b, source in rows.iter_rows():
         for kind in KINDS:
             ends = [_find(known[kind], x) for x in (a, b)]
             if None not in ends:
-                found.append((kind, *sorted(map(str, ends)), source))
+                pairs.append((kind, *sorted(map(str, ends)), source))
                 break
         else:
             lacking = (x for x in (a, b) if not any(_find(known[kind], x) for kind in KINDS))
             unknown |= dict.fromkeys(str(x) for x in lacking)
-    if not found:
+    if not pairs:
         named = ", ".join(map(repr, list(unknown)[:5]))
         raise DataError(
             f"{file} relates no two items of this music; it lacks {named}; "
             "give ids or names that `undersong similar` knows"
         )
-    relations = pl.DataFrame(found, schema=RELATIONS, orient="row").filter(
+    relations = pl.DataFrame(pairs, schema=RELATIONS, orient="row").filter(
         (pl.col("a") != pl.col("b")) & pl.col("source").is_not_null()
     )
     relations = relations.unique(maintain_order=True)
-    return KnownPairs(relations, len(rows) - len(found), tuple(unknown))
+    return KnownPairs(relations, len(rows) - len(pairs), tuple(unknown))
 
 
 def _known(catalogue: Catalogue, kind: Kind) -> dict[str, str]:
-    """Give the id that each word means: ids before paths before names before folded names."""
+    """Return the id that each word means: ids before paths before names before folded names."""
     tracks = catalogue.tracks
     ids, names = catalogue.ids(kind), catalogue.names(kind)
     if kind == "artist":

@@ -168,7 +168,7 @@ def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
 
 
 def _most(rows: pl.DataFrame, key: str, word: str) -> pl.DataFrame:
-    """Say of each key which word stands most often beside it; of two the first in the alphabet."""
+    """Find the word that stands most often beside each key; of two the first in the alphabet."""
     counts = rows.drop_nulls().group_by(key, word).len()
     return (
         counts.sort("len", word, descending=[True, False])
@@ -193,7 +193,7 @@ MADE = frozenset((x.kind, x.name) for x in FIELDS)
 
 
 def keep(new: Catalogue, old: Catalogue) -> Catalogue:
-    """Give the catalogue of a folder all that the one before it knew beyond the folder.
+    """Add to the catalogue of a folder all that the one before it knew beyond the folder.
 
     Plays, relations, features, splits and other fields stay. An item whose id has changed, such
     as an artist who got a MusicBrainz id, takes them along: tracks are known by their path,
@@ -204,7 +204,7 @@ def keep(new: Catalogue, old: Catalogue) -> Catalogue:
     relations = _follow(old.relations, ids, "a", "b").with_columns(
         pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
     )
-    kept = replace(
+    merged = replace(
         old,  # and with it whatever else a catalogue says
         plays=plays.group_by("kind", "user", "item", maintain_order=True)
         .agg(pl.sum("plays"))
@@ -214,9 +214,9 @@ def keep(new: Catalogue, old: Catalogue) -> Catalogue:
         fields=(*new.fields, *(x for x in old.fields if (x.kind, x.name) not in MADE)),
         audio_root=new.audio_root,
     )
-    tracks = _join(new.tracks, _named(kept, "track"), old, "track", ids)
-    artists = pl.concat([_named(kept, "artist"), tracks["artist"]])
-    return replace(kept, tracks=tracks, artists=_join(new.artists, artists, old, "artist", ids))
+    tracks = _join(new.tracks, _named(merged, "track"), old, "track", ids)
+    artists = pl.concat([_named(merged, "artist"), tracks["artist"]])
+    return replace(merged, tracks=tracks, artists=_join(new.artists, artists, old, "artist", ids))
 
 
 def _changed(new: Catalogue, old: Catalogue, kind: Kind) -> Iterator[tuple[str, str]]:
@@ -248,11 +248,11 @@ def _follow(
     return rows
 
 
-def _features(given: Embeddings, changed: Mapping[str, str]) -> Embeddings:
+def _features(features: Embeddings, changed: Mapping[str, str]) -> Embeddings:
     """Put new ids in the place of old ones; of two rows for one item the first stays."""
-    ids = [changed.get(x, x) for x in given.ids]
+    ids = [changed.get(x, x) for x in features.ids]
     first = np.sort(np.unique(ids, return_index=True)[1])
-    return Embeddings(tuple(ids[x] for x in first), given.vectors[first])
+    return Embeddings(tuple(ids[x] for x in first), features.vectors[first])
 
 
 def _named(catalogue: Catalogue, kind: Kind) -> pl.Series:

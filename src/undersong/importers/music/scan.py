@@ -74,13 +74,13 @@ def walk(root: Path) -> Walk:
             reason = "a link to a folder that is searched already"
             failures.append(Failure(folder, reason, "nothing is lost; remove the link if you like"))
         for name in names or ():
-            found = _look(root, f"{folder}/{name}" if folder else name)
-            if isinstance(found, ScannedFile):
-                files.append(found)
-            elif isinstance(found, Failure):
-                failures.append(found)
-            elif found is not None:
-                (links if found.linked else folders).append(found.path)
+            entry = _look(root, f"{folder}/{name}" if folder else name)
+            if isinstance(entry, ScannedFile):
+                files.append(entry)
+            elif isinstance(entry, Failure):
+                failures.append(entry)
+            elif entry is not None:
+                (links if entry.linked else folders).append(entry.path)
     files.sort(key=lambda x: x.path)
     return Walk(tuple(files), tuple(failures), tuple(unlisted))
 
@@ -94,11 +94,11 @@ def _check(root: Path) -> None:
 
 def _list(folder: Path, seen: set[tuple[int, int]]) -> list[str] | None:
     """List the names in a folder that was not seen yet, and note it; None for one that was."""
-    found = folder.stat()
-    if (found.st_dev, found.st_ino) in seen:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
         return None
     names = sorted(os.listdir(folder))
-    seen.add((found.st_dev, found.st_ino))
+    seen.add((status.st_dev, status.st_ino))
     return names
 
 
@@ -109,15 +109,15 @@ class _Folder:
 
 
 def _look(root: Path, path: str) -> ScannedFile | Failure | _Folder | None:
-    """Say what one name in a folder is; None for what is no matter of ours."""
+    """Return what one name in a folder is; None for what is neither audio nor a folder."""
     whole = os.path.join(root, path)
     audio = os.path.splitext(path)[1].lower() in SUFFIXES
     try:
-        found = os.stat(whole)
+        status = os.stat(whole)
     except OSError as error:
         remedy = "mend the link, or make it readable"
         return Failure(_shown(path), _cannot("read", error), remedy) if audio else None
-    folder = stat.S_ISDIR(found.st_mode)
+    folder = stat.S_ISDIR(status.st_mode)
     if not (audio or folder):
         return None
     try:
@@ -128,9 +128,9 @@ def _look(root: Path, path: str) -> ScannedFile | Failure | _Folder | None:
         return Failure(path, "hidden", "rename it if it is music")
     if folder:
         return _Folder(path, os.path.islink(whole))
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return Failure(path, "not a file, in spite of its name", "remove it")
-    return ScannedFile(path, found.st_size, found.st_mtime_ns, found.st_ino)
+    return ScannedFile(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _cannot(what: str, error: OSError) -> str:

@@ -30,7 +30,7 @@ Read = Callable[[Sequence[Path]], list[Tags | Unreadable]]
 
 @contextmanager
 def tag_readers(workers: int, *, seconds: int = SECONDS, memory: int = MEMORY) -> Iterator[Read]:
-    """Give a function that reads the tags of many files, with ``workers`` processes at a time.
+    """Return a function that reads the tags of many files, with ``workers`` processes at a time.
 
     It answers in the order of the paths; a file that failed gives its reason.
     """
@@ -75,15 +75,15 @@ class _Reader:
 
     def _read_until_death(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
         process = self._child.process or self._child.begin()
-        found: list[Tags | Unreadable] = []
+        results: list[Tags | Unreadable] = []
         try:
             send(process, [os.fspath(x) for x in paths])
             for _ in paths:
-                found.append(_answer(receive(process)))
+                results.append(_answer(receive(process)))
         except GONE:
             self._child.end()
-            found.append(_death(process.wait(), self._seconds))
-        return found
+            results.append(_death(process.wait(), self._seconds))
+        return results
 
 
 def _answer(about: dict[str, Any]) -> Tags | Unreadable:
@@ -94,7 +94,7 @@ def _answer(about: dict[str, Any]) -> Tags | Unreadable:
 
 
 def _death(code: int, seconds: int) -> Unreadable:
-    """Say why a child ended without an answer, by its exit code."""
+    """Return why a child ended without an answer, by its exit code."""
     if sys.platform != "win32" and code == -signal.SIGALRM:
         return Unreadable(f"its tags were not read within {seconds} s", REMEDY)
     return Unreadable(f"the reader died of it (exit code {code})", REMEDY)

@@ -169,8 +169,8 @@ def read(path: Path) -> Tags:
             file = _parse(opened, path.suffix.lower())
             return _tags(dict(_said(file.tags)), getattr(file.info, "length", None))
     except DAMAGED as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        reason = f"damaged, or no audio ({said[0][:100]})"
+        message = str(error).splitlines() or [type(error).__name__]
+        reason = f"damaged, or no audio ({message[0][:100]})"
         raise Unreadable(reason, "get the file again") from error
     except OSError as error:
         reason = f"cannot be opened ({error.strerror or error})"
@@ -204,11 +204,11 @@ def _said(tags: Any) -> Iterator[tuple[str, list[str]]]:
         return
     # Vorbis comments and ASF are lists of pairs; to ask them key by key is quadratic.
     pairs = tags if isinstance(tags, list) else tags.items()
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for key, value in pairs:
         if key.lower() in _WANTED:
-            found.setdefault(key.lower(), []).extend(_clean(_texts(value)))
-    yield from found.items()
+            texts.setdefault(key.lower(), []).extend(_clean(_texts(value)))
+    yield from texts.items()
 
 
 def _texts(value: Any) -> list[str]:
@@ -232,16 +232,16 @@ def _clean(texts: Iterable[str]) -> list[str]:
     return [x for x in composed if x][:LONGEST]
 
 
-def _tags(said: dict[str, list[str]], length: float | None) -> Tags:
+def _tags(texts: dict[str, list[str]], length: float | None) -> Tags:
     def all_of(meaning: str) -> list[str]:
-        return next((said[key] for key in KEYS[meaning] if said.get(key)), [])
+        return next((texts[key] for key in KEYS[meaning] if texts.get(key)), [])
 
     def first_of(meaning: str) -> str | None:
         return next(iter(all_of(meaning)), None)
 
     ids = [x.lower() for x in UUID.findall(" ".join(all_of("artist_ids")))]
     recording = UUID.search(" ".join(all_of("recording")))
-    year = YEAR.search(" ".join(x for key in KEYS["date"] for x in said.get(key, ())))
+    year = YEAR.search(" ".join(x for key in KEYS["date"] for x in texts.get(key, ())))
     return Tags(
         artist=tuple(all_of("artist")),
         artists=tuple(all_of("artists")),

@@ -45,40 +45,40 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     with reading(path, program="beets", tables=("items",)) as opened:
         rows = []
         for number, values in enumerate(select(opened, "items", *NAMES), start=1):
-            said = dict(zip(NAMES, values, strict=True))
-            row = _row(said)
+            item = dict(zip(NAMES, values, strict=True))
+            row = _row(item)
             if row:
                 rows.append(row)
             else:
-                failures.add(_path(said), number, "names no artist or title", remedy=REMEDY)
+                failures.add(_path(item), number, "names no artist or title", remedy=REMEDY)
         totals = _totals(opened)
     return owned(path, rows, totals, origin=ORIGIN, music=music)
 
 
-def _row(said: dict[str, Any]) -> dict[str, object] | None:
+def _row(item: dict[str, Any]) -> dict[str, object] | None:
     """Make the row of one item; None where it names nobody or has no title."""
-    credits = _credits(said)
-    if not credits or not said["title"]:
+    credits = _credits(item)
+    if not credits or not item["title"]:
         return None
-    recording = UUID.fullmatch(said["mb_trackid"] or "")
+    recording = UUID.fullmatch(item["mb_trackid"] or "")
     return file_row(
-        source_id=said["id"],
-        path=_path(said),
+        source_id=item["id"],
+        path=_path(item),
         credits=credits,
-        title=said["title"],
-        album=said["album"],
+        title=item["title"],
+        album=item["album"],
         recording=recording[0].lower() if recording else None,
-        genres=GENRES.split(said["genres"] or said["genre"] or ""),
-        year=said["original_year"] or said["year"],
-        seconds=said["length"],
-        compilation=said["comp"],
+        genres=GENRES.split(item["genres"] or item["genre"] or ""),
+        year=item["original_year"] or item["year"],
+        seconds=item["length"],
+        compilation=item["comp"],
     )
 
 
-def _credits(said: dict[str, Any]) -> tuple[Credit, ...]:
-    artist = said["artist"] if is_somebody(said["artist"]) else said["albumartist"]
-    names = tuple(x for x in MANY.split(said["artists"] or "") if x)
-    ids = tuple(UUID.findall(said["mb_artistids"] or said["mb_artistid"] or ""))
+def _credits(item: dict[str, Any]) -> tuple[Credit, ...]:
+    artist = item["artist"] if is_somebody(item["artist"]) else item["albumartist"]
+    names = tuple(x for x in MANY.split(item["artists"] or "") if x)
+    ids = tuple(UUID.findall(item["mb_artistids"] or item["mb_artistid"] or ""))
     if not is_somebody(artist) and not names:
         return ()
     return credits_of(
@@ -86,8 +86,8 @@ def _credits(said: dict[str, Any]) -> tuple[Credit, ...]:
     )
 
 
-def _path(said: dict[str, Any]) -> str:
-    path = said["path"] or b""
+def _path(item: dict[str, Any]) -> str:
+    path = item["path"] or b""
     return path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
 
 

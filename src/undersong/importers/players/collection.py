@@ -97,16 +97,16 @@ def owned(
         source_id="source_id",
     )
     plays = totals.group_by("source_id").agg(pl.sum("plays")).join(things, on="source_id")
-    found = resolve(things, plays.select("item", "plays")).sort("item")
+    resolved = resolve(things, plays.select("item", "plays")).sort("item")
     rest = artists.list.len() - 1
     blanks = pl.lit("").repeat_by(rest)
     named = files.with_columns(
-        found["track_id"].alias("recording"),
-        artists=pl.concat_list(found["artist_name"], artists.list.slice(1)),
-        artist_ids=pl.concat_list(found["artist_id"], blanks),
+        resolved["track_id"].alias("recording"),
+        artists=pl.concat_list(resolved["artist_name"], artists.list.slice(1)),
+        artist_ids=pl.concat_list(resolved["artist_id"], blanks),
     )
     catalogue = library(named)
-    ids = _kept(named, found, catalogue)
+    ids = _kept(named, resolved, catalogue)
     played = totals.join(ids, on="source_id")
     counts = [
         played.group_by("user", item=column)
@@ -132,13 +132,13 @@ def owned(
 
 def _heard(tracks: pl.DataFrame, music: Path | None) -> pl.DataFrame:
     """Keep the paths that lead to a file on this machine; of others the audio is not known."""
-    found = [x if ((music or Path()) / x).is_file() else None for x in tracks["path"]]
-    return tracks.with_columns(pl.Series("path", found, dtype=pl.String))
+    paths = [x if ((music or Path()) / x).is_file() else None for x in tracks["path"]]
+    return tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
 
 
-def _kept(named: pl.DataFrame, found: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Say which track each file is: source_id, id, artist. A copy is what it is a copy of."""
-    rows = found.select("source_id", artist="artist_id", track="track_id", title="title")
+def _kept(named: pl.DataFrame, resolved: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Find which track each file is: source_id, id, artist. A copy is what it is a copy of."""
+    rows = resolved.select("source_id", artist="artist_id", track="track_id", title="title")
     tracks = catalogue.tracks.select("id", "artist", "title")
     own = rows.join(tracks.select("id"), left_on="track", right_on="id", how="semi")
     own = own.select("source_id", pl.col("track").alias("id"), "artist")

@@ -60,10 +60,10 @@ def _files(opened: sqlite3.Connection, music: Path | None) -> Iterator[dict[str,
         *("compilation", "missing", "library_id"),
     )
     for row in select(opened, "media_file", *names):
-        said = dict(zip(names, row, strict=True))
-        said["path"] = os.path.join(libraries.get(said["library_id"]) or "", said["path"])
-        if not said["missing"]:
-            yield said
+        file = dict(zip(names, row, strict=True))
+        file["path"] = os.path.join(libraries.get(file["library_id"]) or "", file["path"])
+        if not file["missing"]:
+            yield file
 
 
 def _credits(opened: sqlite3.Connection) -> dict[str, tuple[Credit, ...]]:
@@ -94,39 +94,39 @@ def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
     )
 
 
-def _row(said: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object] | None:
+def _row(file: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object] | None:
     """Make the row of one file; None where it names nobody or has no title."""
-    artist = said["artist"] if is_somebody(said["artist"]) else said["album_artist"]
+    artist = file["artist"] if is_somebody(file["artist"]) else file["album_artist"]
     if not credits and is_somebody(artist):
-        ids = UUID.findall(said["mbz_artist_id"] or "")
+        ids = UUID.findall(file["mbz_artist_id"] or "")
         credits = credits_of(Tags(artist=(artist,), artist_ids=tuple(x.lower() for x in ids)))
-    if not credits or not said["title"]:
+    if not credits or not file["title"]:
         return None
     return file_row(
-        source_id=said["id"],
-        path=said["path"],
+        source_id=file["id"],
+        path=file["path"],
         credits=credits,
-        title=said["title"],
-        album=said["album"],
+        title=file["title"],
+        album=file["album"],
         # Before 0.55 the recording stood in mbz_track_id, as in the tags of most formats.
-        recording=_mbid(said["mbz_recording_id"]) or _mbid(said["mbz_track_id"]),
-        genres=_genres(said),
-        year=said["year"],
-        seconds=said["duration"],
-        compilation=said["compilation"],
+        recording=_mbid(file["mbz_recording_id"]) or _mbid(file["mbz_track_id"]),
+        genres=_genres(file),
+        year=file["year"],
+        seconds=file["duration"],
+        compilation=file["compilation"],
     )
 
 
 def _mbid(text: str | None) -> str | None:
-    found = UUID.fullmatch(text or "")
-    return found[0].lower() if found else None
+    match = UUID.fullmatch(text or "")
+    return match[0].lower() if match else None
 
 
-def _genres(said: dict[str, Any]) -> list[str]:
+def _genres(file: dict[str, Any]) -> list[str]:
     """Read the genres: of new versions from the tags, JSON; of old ones there is one."""
     try:
-        tags = json.loads(said["tags"] or "{}").get("genre") or ()
+        tags = json.loads(file["tags"] or "{}").get("genre") or ()
         words = [x["value"] if isinstance(x, dict) else x for x in tags]
     except (ValueError, AttributeError, KeyError, TypeError):
         words = []
-    return [x for x in words if isinstance(x, str)] or [said["genre"] or ""]
+    return [x for x in words if isinstance(x, str)] or [file["genre"] or ""]

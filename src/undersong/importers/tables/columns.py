@@ -21,9 +21,7 @@ from undersong.catalogue import (
     whole,
 )
 from undersong.importers.tables import spreadsheets
-from undersong.importers.tables.mapping import Table
-
-Typed = tuple[Sheet, list[Issues]]
+from undersong.importers.tables.mapping import TableMapping
 
 
 @dataclass(frozen=True)
@@ -45,28 +43,29 @@ class Column:
 
 
 def typed(
-    sheet: Sheet, columns: dict[str, Column], *, empty: Sequence[str], decimal_comma: bool
-) -> Typed:
-    """Give every column its type.
+    sheet: Sheet,
+    columns: dict[str, Column],
+    issues: list[Issues],
+    *,
+    empty: Sequence[str],
+    decimal_comma: bool,
+) -> Sheet:
+    """Convert every column to its type; a value with a fault is null.
 
     Parameters
     ----------
     sheet : rows as read; columns have their new names already
     columns : new name -> what to make of it
-    empty : words that say that a value is not given (never in an id)
+    issues : grows by the faults
+    empty : words for a value that is not known (never in an id)
     decimal_comma : 1,5 means 1.5
-
-    Returns
-    -------
-    The rows and the faults; a value with a fault is null.
     """
-    findings: list[Issues] = []
     for name, column in columns.items():
         dtype = sheet.rows.schema[name]
         if dtype.is_nested() != (column.type == "vector") and not (
             column.type == "tags" and dtype == pl.List(pl.String)
         ):
-            findings += whole(
+            issues += whole(
                 sheet.file,
                 f"column {column.name!r} is {dtype}, which is no {column.type}",
                 sort="another type of column",
@@ -74,38 +73,36 @@ def typed(
             )
             sheet = _with(sheet, name, pl.lit(None, dtype=pl.String))
         if column.type != "id" and sheet.rows.schema[name] == pl.String:
-            sheet = _with(sheet, name, _given(pl.col(name), empty))
-        sheet, found = _MAKERS[column.type](sheet, name, column, decimal_comma)
-        findings += found
-    return sheet, findings
-
-
-def _given(text: pl.Expr, empty: Sequence[str]) -> pl.Expr:
-    return pl.when(~text.str.strip_chars().is_in(["", *empty])).then(text)
+            text = pl.col(name)
+            known = ~text.str.strip_chars().is_in(["", *empty])
+            sheet = _with(sheet, name, pl.when(known).then(text))
+        if column.type == "number":
+            sheet = _number(sheet, name, column, issues, decimal_comma=decimal_comma)
+        else:
+            sheet = _CONVERSIONS[column.type](sheet, name, column, issues)
+    return sheet
 
 
 def _with(sheet: Sheet, name: str, column: pl.Expr) -> Sheet:
     return replace(sheet, rows=sheet.rows.with_columns(column.alias(name)))
 
 
-def _id(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
-    """Keep an id as it is. A fractional number is none: 7 and 7.0 would be two."""
-    faults: list[Issues] = []
-    if sheet.rows.schema[name].is_float():
+def _id(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
+    if sheet.rows.schema[name].is_float():  # 7 and 7.0 would be two ids
         what = f"column {column.name!r} holds fractional numbers, such as {sheet.rows[name][0]}"
         remedy = "write ids as text or whole numbers"
-        faults = whole(sheet.file, what, sort="fractional ids", remedy=remedy)
-    return _with(sheet, name, pl.col(name).cast(pl.String)), faults
+        issues += whole(sheet.file, what, sort="fractional ids", remedy=remedy)
+    return _with(sheet, name, pl.col(name).cast(pl.String))
 
 
-def _category(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
-    """Bring words into Unicode's composed form, so that the same word is the same text."""
+def _category(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
+    """Compose accents as Unicode's NFC does, so that the same word is the same text."""
     text = pl.col(name).cast(pl.String).str.strip_chars().str.normalize("NFC")
-    return _with(sheet, name, text), []
+    return _with(sheet, name, text)
 
 
-def _tags(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
-    """Part a cell into its words, each once, in their order or that of their votes."""
+def _tags(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
+    """Split a cell into its words, each once, in their order or that of their votes."""
     words = pl.col(name)
     if sheet.rows.schema[name] != pl.List(pl.String):
         words = words.cast(pl.String).str.split(column.separator)
@@ -115,16 +112,18 @@ def _tags(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed
         votes = word.str.extract(count).cast(pl.Float64).fill_null(0)
         word = word.str.replace(count, "").sort_by(votes, descending=True, maintain_order=True)
     words = words.list.eval(word.filter(word != "")).list.unique(maintain_order=True)
-    return _with(sheet, name, pl.when(words.list.len() > 0).then(words)), []
+    return _with(sheet, name, pl.when(words.list.len() > 0).then(words))
 
 
-def _number(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
+def _number(
+    sheet: Sheet, name: str, column: Column, issues: list[Issues], *, decimal_comma: bool
+) -> Sheet:
     value = pl.col(name)
     if sheet.rows.schema[name] == pl.String:
         text = value.str.strip_chars()
         value = text.str.replace(",", ".", literal=True) if decimal_comma else text
     number = value.cast(pl.Float64, strict=False)
-    faults = find_issues(
+    issues += find_issues(
         sheet,
         number.is_null() & pl.col(name).is_not_null(),
         sort=f"{name} not a number",
@@ -132,39 +131,39 @@ def _number(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typ
         remedy="correct it, leave it empty, or list the word under `empty` in the mapping",
     )
     sheet = _with(sheet, name, number.fill_nan(None))
-    return sheet, faults + number_faults(sheet, name)
+    issues += number_faults(sheet, name)
+    return sheet
 
 
-def _vector(sheet: Sheet, name: str, column: Column, decimal_comma: bool) -> Typed:
+def _vector(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
     """Take lists of equal length; the most frequent length is the right one."""
     if not sheet.rows.schema[name].is_nested():
-        return sheet, []
+        return sheet
     inner = getattr(sheet.rows.schema[name], "inner", pl.String())
     if not inner.is_numeric():
         what = f"column {column.name!r} holds lists of {inner}, not of numbers"
         remedy = "write the vectors as lists of numbers"
-        return sheet, whole(sheet.file, what, sort="another type of column", remedy=remedy)
-    lists = pl.col(name).cast(pl.List(pl.Float32))
-    sheet = _with(sheet, name, lists)
+        issues += whole(sheet.file, what, sort="another type of column", remedy=remedy)
+        return sheet
+    sheet = _with(sheet, name, pl.col(name).cast(pl.List(pl.Float32)))
     widths = sheet.rows[name].list.len().drop_nulls()
     width = int(widths.mode().sort().to_list()[-1]) if len(widths) else 0
     other = pl.col(name).list.len() != width
-    faults = find_issues(
+    issues += find_issues(
         sheet,
         other,
         sort="vector of another width",
         what=lambda row: f"{column.name} has {len(row[name])} values, most others {width}",
         remedy="compute all vectors with the same program",
     )
-    kept = pl.when(~other).then(pl.col(name))
-    return _with(sheet, name, kept.list.to_array(width)), faults
+    vectors = pl.when(~other).then(pl.col(name))
+    return _with(sheet, name, vectors.list.to_array(width))
 
 
-_MAKERS: dict[str, Callable[[Sheet, str, Column, bool], Any]] = {
+_CONVERSIONS: dict[str, Callable[[Sheet, str, Column, list[Issues]], Sheet]] = {
     "id": _id,
     "category": _category,
     "tags": _tags,
-    "number": _number,
     "vector": _vector,
 }
 
@@ -191,12 +190,29 @@ class Reading:
     known: pl.Series
     summary: TableSummary
 
-    def only(self, kept: pl.Expr, reason: str) -> "Reading":
+    def only(self, wanted: pl.Expr, reason: str) -> "Reading":
         """Keep the rows for which ``kept`` is true; count the others under ``reason``."""
-        return with_rows(self, self.sheet.rows.filter(kept), reason=reason)
+        return self.with_rows(self.sheet.rows.filter(wanted), reason=reason)
+
+    def with_rows(self, rows: pl.DataFrame, *, reason: str = "") -> "Reading":
+        """Take other rows; by how many they are fewer is counted under ``reason``."""
+        gone = self.sheet.rows.height - rows.height
+        left_out = dict(self.summary.left_out)
+        if gone:
+            left_out[reason] = left_out.get(reason, 0) + gone
+        summary = replace(self.summary, kept=rows.height, left_out=tuple(left_out.items()))
+        return Reading(Sheet(self.sheet.file, rows), self.known, summary)
+
+    def with_columns(self, *columns: pl.Expr) -> "Reading":
+        """Add or replace columns; the rows stay the same."""
+        return self.with_rows(self.sheet.rows.with_columns(columns))
+
+    def catalogue_rows(self) -> pl.DataFrame:
+        """Return the rows without their places in the file."""
+        return self.sheet.rows.drop(ROW)
 
     def nothing_left(self) -> list[Issues]:
-        """Say so if no row is left."""
+        """Return a fault if no row is left."""
         if not self.sheet.rows.is_empty():
             return []
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.summary.left_out)
@@ -208,51 +224,60 @@ class Reading:
         )
 
 
-Read = tuple[Reading | None, list[Issues]]
 Items = Mapping[Kind, Reading]
 
 
-def read_rows(data: Path, table: Table, columns: dict[str, Column], *, title: str) -> Read:
+def read_rows(
+    data: Path, table: TableMapping, columns: dict[str, Column], issues: list[Issues], *, title: str
+) -> Reading | None:
     """Read the rows of one table that its ``where`` keeps, each column with its type.
+
+    None where faults keep them from being read.
 
     Parameters
     ----------
     data : where the paths of the mapping begin
     table : of the mapping
     columns : name in the catalogue -> column of the file
+    issues : grows by the faults
     title : what the summary calls the table
     """
     path = data / table.file
     conditions = {f"where {name}": name for name, _ in table.where}
     wanted = {new: x.name for new, x in columns.items()} | conditions
-    sheet, findings = spreadsheets.read_sheet(
+    sheet, faults = spreadsheets.read_sheet(
         path, wanted, file=table.file, delimiter=table.delimiter
     )
+    issues += faults
     if sheet is None:
-        return None, findings
+        return None
     known = sheet.rows["id"].cast(pl.String) if "id" in columns else pl.Series(dtype=pl.String)
     summary = TableSummary(title, table.file, sheet.rows.height, sheet.rows.height)
     reading = Reading(sheet, known, summary)
     for name, values in table.where:
         rows = reading.sheet.rows
-        found = rows[f"where {name}"]
-        reading = reading.only(_any_of(f"where {name}", found.dtype, values), f"other {name}")
+        values_there = rows[f"where {name}"]
+        reading = reading.only(
+            _any_of(f"where {name}", values_there.dtype, values), f"other {name}"
+        )
         if reading.sheet.rows.is_empty():
-            some = ", ".join(shown(x) for x in found.drop_nulls().unique().sort().head(4))
+            some = ", ".join(shown(x) for x in values_there.drop_nulls().unique().sort().head(4))
             what = f"no row has {name} = {' or '.join(shown(x) for x in values)}; it holds {some}"
             remedy = "correct `where` in the mapping"
-            return None, whole(table.file, what, sort="nothing left", remedy=remedy)
-    sheet, findings = typed(
+            issues += whole(table.file, what, sort="nothing left", remedy=remedy)
+            return None
+    sheet = typed(
         Sheet(table.file, reading.sheet.rows.drop(list(conditions))),
         columns,
+        issues,
         empty=table.empty,
         decimal_comma=spreadsheets.decimal_comma(path, delimiter=table.delimiter),
     )
-    return replace(reading, sheet=sheet), findings
+    return replace(reading, sheet=sheet)
 
 
 def _any_of(column: str, dtype: pl.DataType, values: Sequence[Any]) -> pl.Expr:
-    """Say whether a cell is one of the values; true and 1, and 7 and 7.0, are the same."""
+    """Return whether a cell is one of the values; true and 1, and 7 and 7.0, are the same."""
     text = pl.col(column).cast(pl.String).str.strip_chars()
     equal = pl.lit(value=False)
     for value in values:
@@ -267,26 +292,26 @@ def _any_of(column: str, dtype: pl.DataType, values: Sequence[Any]) -> pl.Expr:
 
 
 def members(
-    reading: Reading, column: str, items: Items, *, kind: Kind, unknown: str
-) -> tuple[Reading, list[Issues]]:
+    reading: Reading, column: str, items: Items, issues: list[Issues], *, kind: Kind, unknown: str
+) -> Reading:
     """Keep the rows whose ``column`` names an item that was kept.
 
-    Rows of an item that ``where`` left out are left out too. An id of no item at all, or
-    none, is a fault with ``unknown`` as "fault"; otherwise those rows are left out.
+    Rows of an item that ``where`` leaves out are left out too. An id of no item at all, or
+    none, is one of the ``issues`` with ``unknown`` as "fault"; else those rows are left out.
     """
     if kind not in items:
         remedy = f"add [{kind}s] to the mapping, or correct `kind`"
         what = f"belongs to {kind}s, which are not there"
-        return reading, whole(reading.sheet.file, what, sort=f"no {kind}s", remedy=remedy)
-    known, kept = items[kind].known, items[kind].sheet.rows["id"]
-    findings: list[Issues] = []
+        issues += whole(reading.sheet.file, what, sort=f"no {kind}s", remedy=remedy)
+        return reading
+    known = items[kind].known
     if unknown == "fault":
-        findings += empty_faults(reading.sheet, column)
-        findings += member_faults(reading.sheet, column, known, kind=kind)
+        issues += empty_faults(reading.sheet, column)
+        issues += member_faults(reading.sheet, column, known, kind=kind)
     there = pl.col(column).is_in(known.drop_nulls().unique().implode())
     reading = reading.only(there.fill_null(value=False), f"of an unknown {kind}")
-    inside = pl.col(column).is_in(kept.unique().implode())
-    return reading.only(inside, f"of {kind}s left out"), findings
+    inside = pl.col(column).is_in(items[kind].sheet.rows["id"].unique().implode())
+    return reading.only(inside, f"of {kind}s left out")
 
 
 def with_artists_of(artists: Reading, tracks: Reading) -> Reading:
@@ -300,26 +325,3 @@ def with_artists_of(artists: Reading, tracks: Reading) -> Reading:
         known=artists.known.append(new),
         summary=replace(artists.summary, kept=rows.height),
     )
-
-
-def with_rows(reading: Reading, rows: pl.DataFrame, *, reason: str = "") -> Reading:
-    """Take other rows; by how many they are fewer is counted under ``reason``."""
-    gone = reading.sheet.rows.height - rows.height
-    left_out = dict(reading.summary.left_out)
-    if gone:
-        left_out[reason] = left_out.get(reason, 0) + gone
-    return Reading(
-        sheet=Sheet(reading.sheet.file, rows),
-        known=reading.known,
-        summary=replace(reading.summary, kept=rows.height, left_out=tuple(left_out.items())),
-    )
-
-
-def with_columns(reading: Reading, columns: Sequence[pl.Expr]) -> Reading:
-    """Add or replace columns; the rows stay the same."""
-    return with_rows(reading, reading.sheet.rows.with_columns(columns))
-
-
-def row_free(reading: Reading) -> pl.DataFrame:
-    """Give the rows without their places in the file."""
-    return reading.sheet.rows.drop(ROW)

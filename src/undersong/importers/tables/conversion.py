@@ -33,15 +33,11 @@ from undersong.importers.tables import spreadsheets
 from undersong.importers.tables.columns import (
     Column,
     Items,
-    Read,
     Reading,
     TableSummary,
     members,
     read_rows,
-    row_free,
     with_artists_of,
-    with_columns,
-    with_rows,
 )
 from undersong.importers.tables.mapping import (
     ArtistsMapping,
@@ -65,14 +61,14 @@ class ImportSummary:
 
 
 @dataclass(frozen=True)
-class _Collected:
-    """Every table that could be read, and every fault."""
+class _Tables:
+    """Every table that can be read, and every fault."""
 
     items: Items
     plays: Sequence[Reading]
     relations: Sequence[Reading]
     features: Lookup[FeatureKey, Reading]
-    findings: Sequence[Issues]
+    issues: Sequence[Issues]
 
 
 def import_tables(
@@ -93,10 +89,10 @@ def import_tables(
         If the files have any fault, with the first few of them; ``check_tables`` lists all.
     """
     mapping = read_mapping(mapping_path, data=data)
-    found = _collect(mapping)
-    refuse(found.findings, remedy=f"`undersong check {mapping_path}` lists them")
-    readings = [*found.items.values(), *found.plays, *found.relations, *found.features.values()]
-    return _catalogue(mapping, found), ImportSummary(tuple(x.summary for x in readings))
+    tables = _read_tables(mapping)
+    refuse(tables.issues, remedy=f"`undersong check {mapping_path}` lists them")
+    readings = [*tables.items.values(), *tables.plays, *tables.relations, *tables.features.values()]
+    return _catalogue(mapping, tables), ImportSummary(tuple(x.summary for x in readings))
 
 
 def check_tables(mapping_path: Path, *, data: Path | None = None) -> tuple[Issues, ...]:
@@ -107,11 +103,11 @@ def check_tables(mapping_path: Path, *, data: Path | None = None) -> tuple[Issue
     SettingsError
         If the mapping is wrong.
     """
-    return tuple(_collect(read_mapping(mapping_path, data=data)).findings)
+    return tuple(_read_tables(read_mapping(mapping_path, data=data)).issues)
 
 
 def text(summary: ImportSummary) -> str:
-    """Say for the terminal what became of each file."""
+    """Describe for the terminal what became of each file."""
     lines = []
     for x in summary.tables:
         lines.append(f"{x.table:<24} {x.kept:>11,} of {x.rows:>11,} rows of {x.file}")
@@ -119,159 +115,151 @@ def text(summary: ImportSummary) -> str:
     return "\n".join(lines)
 
 
-def _collect(mapping: Mapping) -> _Collected:
-    """Read every table as far as it can be read, and gather the faults."""
-    items: dict[Kind, Reading] = {}
-    artists, findings = _artists(mapping.data, mapping.artists)
+def _read_tables(mapping: Mapping) -> _Tables:
+    """Read every table as far as it can be read, and list the faults."""
+    data, issues = mapping.data, list[Issues]()
+    artists = _artists(data, mapping.artists, issues)
     if artists is None:
-        return _Collected({}, (), (), {}, findings)
-    items["artist"] = artists
-    if mapping.tracks:
-        tracks, found = _tracks(mapping.data, mapping.tracks, items)
-        findings = findings + found
-        if tracks is not None:
-            items["track"] = tracks
-    plays = [_plays(mapping.data, x, items) for x in mapping.plays]
-    relations = [_relations(mapping.data, x, items) for x in mapping.relations]
+        return _Tables({}, (), (), {}, issues)
+    items: dict[Kind, Reading] = {"artist": artists}
+    tracks = _tracks(data, mapping.tracks, items, issues) if mapping.tracks else None
+    if tracks is not None:
+        items["track"] = tracks
+    plays = [_plays(data, x, items, issues) for x in mapping.plays]
+    relations = [_relations(data, x, items, issues) for x in mapping.relations]
     features: dict[FeatureKey, Reading] = {}
     for table in mapping.features:
-        reading, found = _features(mapping.data, table, items)
-        findings = findings + found
+        reading = _features(data, table, items, issues)
         if reading is not None:
             features[table.name, cast(Kind, table.kind)] = reading
-    for _, found in (*plays, *relations):
-        findings = findings + found
     widths = {key: _width(reading) for key, reading in features.items()}
-    return _Collected(
-        items=items,
-        plays=[x for x, _ in plays if x],
-        relations=[x for x, _ in relations if x],
-        features=features,
-        findings=findings + width_faults(widths, file=mapping.path.name),
-    )
+    issues += width_faults(widths, file=mapping.path.name)
+    return _Tables(items, [x for x in plays if x], [x for x in relations if x], features, issues)
 
 
-def _catalogue(mapping: Mapping, found: _Collected) -> Catalogue:
+def _catalogue(mapping: Mapping, tables: _Tables) -> Catalogue:
     """Join what was read without a fault."""
-    tables: list[tuple[Kind, ArtistsMapping | TracksMapping]] = [("artist", mapping.artists)]
-    if mapping.tracks:
-        tables.append(("track", mapping.tracks))
-    empty = pl.DataFrame(schema=ITEMS["track"])
-    plays = pl.concat([pl.DataFrame(schema=PLAYS), *(row_free(x) for x in found.plays)])
-    relations = pl.concat([pl.DataFrame(schema=RELATIONS), *(row_free(x) for x in found.relations)])
-    root = mapping.data / mapping.tracks.audio_root if mapping.tracks else None
+    rows = {kind: reading.catalogue_rows() for kind, reading in tables.items.items()}
+    plays = [pl.DataFrame(schema=PLAYS), *(x.catalogue_rows() for x in tables.plays)]
+    relations = [pl.DataFrame(schema=RELATIONS), *(x.catalogue_rows() for x in tables.relations)]
+    sheets = (("artist", mapping.artists), ("track", mapping.tracks))
     catalogue = Catalogue(
-        artists=row_free(found.items["artist"]),
-        tracks=row_free(found.items["track"]) if "track" in found.items else empty,
-        plays=plays.group_by("kind", "user", "item", maintain_order=True)
+        artists=rows["artist"],
+        tracks=rows.get("track", pl.DataFrame(schema=ITEMS["track"])),
+        plays=pl.concat(plays)
+        .group_by("kind", "user", "item", maintain_order=True)
         .agg(pl.col("plays").sum())
         .lazy(),
-        relations=relations.unique(maintain_order=True),
-        fields=tuple(x.field(name, kind) for kind, table in tables for name, x in table.fields),
-        features={key: _embeddings(reading) for key, reading in found.features.items()},
-        audio_root=root.resolve() if root else None,
+        relations=pl.concat(relations).unique(maintain_order=True),
+        fields=tuple(
+            x.field(name, cast(Kind, kind))
+            for kind, table in sheets
+            if table
+            for name, x in table.fields
+        ),
+        features={key: _embeddings(reading) for key, reading in tables.features.items()},
+        audio_root=(mapping.data / mapping.tracks.audio_root).resolve() if mapping.tracks else None,
         origins=mapping.origins,
     )
-    wanted = mapping.tracks is not None and mapping.tracks.artist_fields
-    return with_artist_fields(catalogue) if wanted else catalogue
+    inherit = mapping.tracks is not None and mapping.tracks.artist_fields
+    return with_artist_fields(catalogue) if inherit else catalogue
 
 
-def _artists(data: Path, table: ArtistsMapping) -> Read:
-    columns = {"name": table.name, "split": table.split}
-    reading, findings = _items(data, table, columns, "artist")
-    if reading is None:
-        return None, findings
-    findings = findings + id_faults(reading.sheet) + split_faults(reading.sheet)
-    return reading, findings + reading.nothing_left()
+def _artists(data: Path, table: ArtistsMapping, issues: list[Issues]) -> Reading | None:
+    reading = _items(data, table, {"name": table.name, "split": table.split}, "artist", issues)
+    if reading is not None:
+        issues += id_faults(reading.sheet) + split_faults(reading.sheet) + reading.nothing_left()
+    return reading
 
 
-def _tracks(data: Path, table: TracksMapping, items: dict[Kind, Reading]) -> Read:
+def _tracks(
+    data: Path, table: TracksMapping, items: dict[Kind, Reading], issues: list[Issues]
+) -> Reading | None:
     """Read the tracks; with ``unknown = "add"`` their artists join the artists in ``items``."""
-    columns = {
-        "artist": table.artist,
-        "title": table.title,
-        "path": table.path,
-        "popularity": table.popularity,
-        "split": table.split,
-    }
-    reading, findings = _items(data, table, columns, "track")
+    names = ("artist", "title", "path", "popularity", "split")
+    reading = _items(data, table, {x: getattr(table, x) for x in names}, "track", issues)
     if reading is None:
-        return None, findings
+        return None
     if table.unknown == "add":
         items["artist"] = with_artists_of(items["artist"], reading)
-    reading, found = members(reading, "artist", items, kind="artist", unknown=table.unknown)
-    findings = findings + found + id_faults(reading.sheet)
-    findings += split_faults(reading.sheet)
-    findings += path_faults(reading.sheet, data / table.audio_root)
-    return reading, findings + reading.nothing_left()
+    reading = members(reading, "artist", items, issues, kind="artist", unknown=table.unknown)
+    issues += id_faults(reading.sheet) + split_faults(reading.sheet)
+    issues += path_faults(reading.sheet, data / table.audio_root) + reading.nothing_left()
+    return reading
 
 
 def _items(
-    data: Path, table: ArtistsMapping | TracksMapping, given: dict[str, str], kind: Kind
-) -> Read:
-    """Read items with their fields; a column that is not given is null."""
+    data: Path,
+    table: ArtistsMapping | TracksMapping,
+    names: dict[str, str],
+    kind: Kind,
+    issues: list[Issues],
+) -> Reading | None:
+    """Read items with their fields; a column without a name in the file is null."""
     types = {"artist": "id", "popularity": "number"}
     columns = {"id": Column(table.id, "id")} | {
-        new: Column(name, types.get(new, "category")) for new, name in given.items() if name
+        new: Column(name, types.get(new, "category")) for new, name in names.items() if name
     }
     columns |= {
         name: Column(field.column, field.type, field.separator, field.votes)
         for name, field in table.fields
     }
-    reading, findings = read_rows(data, table, columns, title=f"{kind}s")
+    reading = read_rows(data, table, columns, issues, title=f"{kind}s")
     if reading is None:
-        return None, findings
+        return None
     absent = [
         pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in ITEMS[kind].items()
         if name not in columns
     ]
-    reading = with_columns(reading, absent)
-    reading = with_columns(reading, [pl.col("split").replace(dict(table.split_values))])
+    reading = reading.with_columns(*absent)
+    reading = reading.with_columns(pl.col("split").replace(dict(table.split_values)))
     order = [*ITEMS[kind], *(name for name, _ in table.fields)]
-    return with_rows(reading, reading.sheet.rows.select(ROW, *order)), findings
+    return reading.with_rows(reading.sheet.rows.select(ROW, *order))
 
 
-def _plays(data: Path, table: PlaysMapping, items: Items) -> Read:
+def _plays(data: Path, table: PlaysMapping, items: Items, issues: list[Issues]) -> Reading | None:
     kind = cast(Kind, table.kind)
     columns = {"user": Column(table.user, "id"), "item": Column(table.item, "id")}
     if table.plays:
         columns["plays"] = Column(table.plays, "number")
-    reading, findings = read_rows(data, table, columns, title=f"plays of {kind}s")
+    reading = read_rows(data, table, columns, issues, title=f"plays of {kind}s")
     if reading is None:
-        return None, findings
-    reading, found = members(reading, "item", items, kind=kind, unknown=table.unknown)
+        return None
+    reading = members(reading, "item", items, issues, kind=kind, unknown=table.unknown)
     if not table.plays:
-        reading = with_columns(reading, [pl.lit(1.0).alias("plays")])
-    reading = with_columns(reading, [pl.lit(kind).alias("kind")])
-    findings = findings + found + play_faults(reading.sheet)
+        reading = reading.with_columns(pl.lit(1.0).alias("plays"))
+    reading = reading.with_columns(pl.lit(kind).alias("kind"))
+    issues += play_faults(reading.sheet)
     reading = reading.only((pl.col("plays") != 0).fill_null(value=True), "without a play")
-    reading = with_rows(reading, reading.sheet.rows.select(ROW, *PLAYS))
-    return reading, findings + reading.nothing_left()
+    reading = reading.with_rows(reading.sheet.rows.select(ROW, *PLAYS))
+    issues += reading.nothing_left()
+    return reading
 
 
-def _relations(data: Path, table: RelationsMapping, items: Items) -> Read:
+def _relations(
+    data: Path, table: RelationsMapping, items: Items, issues: list[Issues]
+) -> Reading | None:
     kind = cast(Kind, table.kind)
     columns = {"a": Column(table.a, "id"), "b": Column(table.b, "id")}
     if table.source_column:
         columns["source"] = Column(table.source_column)
-    reading, findings = read_rows(data, table, columns, title=f"relations of {kind}s")
+    reading = read_rows(data, table, columns, issues, title=f"relations of {kind}s")
     if reading is None:
-        return None, findings
+        return None
     if not table.source_column:
-        reading = with_columns(reading, [pl.lit(table.source).alias("source")])
+        reading = reading.with_columns(pl.lit(table.source).alias("source"))
     if table.sources:
         there = reading.sheet.rows["source"].drop_nulls().unique().sort().to_list()
         for name in table.sources:
             if name not in there:
                 what = f"has no source {name!r} in column {table.source_column!r}"
                 remedy = f"correct `sources` in the mapping; {nearest_known(name, there[:20])}"
-                findings = findings + whole(table.file, what, sort="unknown source", remedy=remedy)
+                issues += whole(table.file, what, sort="unknown source", remedy=remedy)
         reading = reading.only(pl.col("source").is_in(list(table.sources)), "from other sources")
     for end in ("a", "b"):
-        reading, found = members(reading, end, items, kind=kind, unknown=table.unknown)
-        findings = findings + found
-    findings = findings + relation_faults(reading.sheet)
+        reading = members(reading, end, items, issues, kind=kind, unknown=table.unknown)
+    issues += relation_faults(reading.sheet)
     rows = reading.sheet.rows.select(
         ROW,
         pl.lit(kind).alias("kind"),
@@ -279,62 +267,57 @@ def _relations(data: Path, table: RelationsMapping, items: Items) -> Read:
         pl.max_horizontal("a", "b").alias("b"),
         "source",
     ).unique(["a", "b", "source"], maintain_order=True)
-    reading = with_rows(reading, rows, reason="given twice, or both ways")
-    return reading, findings + reading.nothing_left()
+    reading = reading.with_rows(rows, reason="given twice, or both ways")
+    issues += reading.nothing_left()
+    return reading
 
 
-def _features(data: Path, table: FeaturesMapping, items: Items) -> Read:
-    """Read vectors; a row without all of its values is left out, for none is ours to invent."""
+def _features(
+    data: Path, table: FeaturesMapping, items: Items, issues: list[Issues]
+) -> Reading | None:
+    """Read the whole vectors of known items; a row that lacks a value is left out."""
     kind = cast(Kind, table.kind)
     title = f"{table.name} of {kind}s"
     if table.ids:
-        return _given_vectors(read_matrix(data, table, title=title), table, items)
+        reading = read_matrix(data, table, issues, title=title)
+    else:
+        reading = _feature_columns(data, table, issues, title=title)
+    if reading is None:
+        return None
+    reading = members(reading, "id", items, issues, kind=kind, unknown=table.unknown)
+    issues += id_faults(reading.sheet)
+    known = pl.col("vector").arr.to_list().list.eval(pl.element().is_not_nan())
+    complete = known.list.all() & (known.list.len() == known.list.drop_nulls().list.len())
+    reading = reading.with_rows(reading.sheet.rows.select(ROW, "id", "vector"))
+    reading = reading.only(complete.fill_null(value=False), "with a value missing")
+    issues += vector_faults(reading.sheet) + reading.nothing_left()
+    return reading
+
+
+def _feature_columns(
+    data: Path, table: FeaturesMapping, issues: list[Issues], *, title: str
+) -> Reading | None:
     names = list(table.columns)
     if table.prefix:
-        there, findings = spreadsheets.header(
+        there, faults = spreadsheets.header(
             data / table.file, file=table.file, delimiter=table.delimiter
         )
         names = [x for x in there if x.startswith(table.prefix)]
-        if not names and not findings:
+        if not names and not faults:
             remedy = f"correct `prefix`; {nearest_known(table.prefix, there)}"
             what = f"has no column that begins with {table.prefix!r}"
-            findings = whole(table.file, what, sort="missing column", remedy=remedy)
-        if findings:
-            return None, findings
+            faults = whole(table.file, what, sort="missing column", remedy=remedy)
+        if faults:
+            issues += faults
+            return None
     columns = {"id": Column(table.id, "id")} | {x: Column(x, "number") for x in names}
     if table.vector:
         columns["vector"] = Column(table.vector, "vector")
-    reading, findings = read_rows(data, table, columns, title=title)
-    if reading is None:
-        return None, findings
-    if names:
-        reading = with_columns(
-            reading,
-            [
-                pl.concat_list(names)
-                .list.to_array(len(names))
-                .cast(pl.Array(pl.Float32, len(names)))
-                .alias("vector")
-            ],
-        )
-    return _given_vectors((reading, findings), table, items)
-
-
-def _given_vectors(read: Read, table: FeaturesMapping, items: Items) -> Read:
-    """Keep the whole vectors of known items, and list what is wrong with the others."""
-    reading, findings = read
-    if reading is None:
-        return None, findings
-    reading, found = members(
-        reading, "id", items, kind=cast(Kind, table.kind), unknown=table.unknown
-    )
-    findings = findings + found + id_faults(reading.sheet)
-    given = pl.col("vector").arr.to_list().list.eval(pl.element().is_not_nan())
-    whole_vector = given.list.all() & (given.list.len() == given.list.drop_nulls().list.len())
-    reading = with_rows(reading, reading.sheet.rows.select(ROW, "id", "vector"))
-    reading = reading.only(whole_vector.fill_null(value=False), "with a value missing")
-    findings = findings + vector_faults(reading.sheet)
-    return reading, findings + reading.nothing_left()
+    reading = read_rows(data, table, columns, issues, title=title)
+    if reading is None or not names:
+        return reading
+    array = pl.concat_list(names).list.to_array(len(names))
+    return reading.with_columns(array.cast(pl.Array(pl.Float32, len(names))).alias("vector"))
 
 
 def _width(reading: Reading) -> int:
@@ -348,7 +331,7 @@ def _embeddings(reading: Reading) -> Embeddings:
 
 
 def with_artist_fields(catalogue: Catalogue) -> Catalogue:
-    """Give each track the fields of its artist, as fields of the track.
+    """Copy the fields of each artist to its tracks, as fields of the track.
 
     A field that tracks have under the same name stays theirs. A role that a field of the tracks
     holds is not given away a second time: the artist's field comes without its role. A withheld

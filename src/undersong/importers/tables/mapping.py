@@ -58,27 +58,55 @@ class FieldMapping:
             raise ValueError(f"votes is given, but type is {self.type!r}; only tags have votes")
 
     def field(self, name: str, kind: Kind) -> Field:
-        """Give the field of the catalogue."""
-        kept = cast(FieldType, self.type), cast(Role, self.role)
-        return Field(name, kind, *kept, withheld=self.withheld)
+        """Return the field of the catalogue."""
+        words = cast(FieldType, self.type), cast(Role, self.role)
+        return Field(name, kind, *words, withheld=self.withheld)
 
 
 Fields = tuple[tuple[str, FieldMapping], ...]
 
 
 @dataclass(frozen=True)
-class ArtistsMapping:
-    """``[artists]``. A column named "" is not given.
+class TableMapping:
+    """What every table has.
 
-    Every table has the first four keys: ``delimiter`` of a text file ("" to detect it), the
-    words of ``empty`` mean that a value is not given, and ``where`` holds (column, values that
-    keep a row).
+    Parameters
+    ----------
+    file : path below the folder of the data
+    delimiter : of a text file; "" to detect it
+    empty : words for a value that is not known
+    where : (column, values that keep a row)
     """
 
     file: str = ""
     delimiter: str = ""
     empty: tuple[str, ...] = ()
     where: Pairs = ()
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("needs `file`, the path of a .csv, .tsv or .parquet file")
+        if self.delimiter and len(self.delimiter.encode()) != 1:
+            raise ValueError(f"delimiter {self.delimiter!r} must be one ASCII character")
+
+
+@dataclass(frozen=True)
+class RowsMapping(TableMapping):
+    """What every table about items has: of which ``kind`` they are, and what unknown ids mean."""
+
+    kind: str = "artist"
+    unknown: str = "fault"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("kind", self.kind, list(KINDS))
+        _one_of("unknown", self.unknown, ["fault", "leave out"])
+
+
+@dataclass(frozen=True)
+class ArtistsMapping(TableMapping):
+    """``[artists]``. A column named "" is not there."""
+
     id: str = "id"
     name: str = ""
     split: str = ""
@@ -86,23 +114,19 @@ class ArtistsMapping:
     fields: Fields = ()
 
     def __post_init__(self) -> None:
-        _check_file(self.file, self.delimiter)
+        super().__post_init__()
         _check_fields("artist", self.fields)
         _check_split_values(self.split_values)
 
 
 @dataclass(frozen=True)
-class TracksMapping:
+class TracksMapping(TableMapping):
     """``[tracks]``; relative audio paths begin at ``audio_root``, itself relative to the data.
 
     ``unknown = "add"`` makes an artist of every one that only the tracks name. With
     ``artist_fields`` each track also gets the fields of its artist under names of its own.
     """
 
-    file: str = ""
-    delimiter: str = ""
-    empty: tuple[str, ...] = ()
-    where: Pairs = ()
     id: str = "id"
     artist: str = "artist"
     title: str = ""
@@ -116,55 +140,36 @@ class TracksMapping:
     fields: Fields = ()
 
     def __post_init__(self) -> None:
-        _check_file(self.file, self.delimiter)
+        super().__post_init__()
         _check_fields("track", self.fields)
         _check_split_values(self.split_values)
         _one_of("unknown", self.unknown, ["fault", "leave out", "add"])
 
 
 @dataclass(frozen=True)
-class PlaysMapping:
+class PlaysMapping(RowsMapping):
     """``[plays]`` or ``[[plays]]``; without a column of plays each row is one."""
 
-    file: str = ""
-    delimiter: str = ""
-    empty: tuple[str, ...] = ()
-    where: Pairs = ()
-    kind: str = "artist"
     user: str = "user"
     item: str = "item"
     plays: str = ""
-    unknown: str = "fault"
-
-    def __post_init__(self) -> None:
-        _check_file(self.file, self.delimiter)
-        _one_of("kind", self.kind, list(KINDS))
-        _one_of("unknown", self.unknown, ["fault", "leave out"])
 
 
 @dataclass(frozen=True)
-class RelationsMapping:
+class RelationsMapping(RowsMapping):
     """``[[relations]]``: ``source`` is a name for all rows, ``source_column`` holds one a row.
 
     ``sources`` lists the ones to keep; none listed keeps all.
     """
 
-    file: str = ""
-    delimiter: str = ""
-    empty: tuple[str, ...] = ()
-    where: Pairs = ()
-    kind: str = "artist"
     a: str = "a"
     b: str = "b"
     source: str = ""
     source_column: str = ""
     sources: tuple[str, ...] = ()
-    unknown: str = "fault"
 
     def __post_init__(self) -> None:
-        _check_file(self.file, self.delimiter)
-        _one_of("kind", self.kind, list(KINDS))
-        _one_of("unknown", self.unknown, ["fault", "leave out"])
+        super().__post_init__()
         if bool(self.source) == bool(self.source_column):
             raise ValueError("needs one of `source`, a name, and `source_column`, a column")
         if self.sources and not self.source_column:
@@ -172,7 +177,7 @@ class RelationsMapping:
 
 
 @dataclass(frozen=True)
-class FeaturesMapping:
+class FeaturesMapping(RowsMapping):
     """``[[features]]``: vectors from ``columns``, all that begin with ``prefix``, or ``vector``.
 
     An array file (.npy, .npz, .safetensors) has none of these, but ``ids``, the file of its ids;
@@ -180,25 +185,17 @@ class FeaturesMapping:
     """
 
     name: str = ""
-    file: str = ""
-    delimiter: str = ""
-    empty: tuple[str, ...] = ()
-    where: Pairs = ()
-    kind: str = "artist"
     id: str = "id"
     columns: tuple[str, ...] = ()
     prefix: str = ""
     vector: str = ""
     ids: str = ""
     array: str = ""
-    unknown: str = "fault"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"needs a name of letters, digits, _ and -; found {self.name!r}")
-        _check_file(self.file, self.delimiter)
-        _one_of("kind", self.kind, list(KINDS))
-        _one_of("unknown", self.unknown, ["fault", "leave out"])
+        super().__post_init__()
         ways = sum(map(bool, (self.columns, self.prefix, self.vector)))
         if self.file.endswith(ARRAYS):
             if not self.ids or ways or self.where:
@@ -226,9 +223,6 @@ class Mapping:
     origins: tuple[Origin, ...]
 
 
-Table = ArtistsMapping | TracksMapping | PlaysMapping | RelationsMapping | FeaturesMapping
-
-
 def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
     """Read a mapping file; ``data`` is where its paths begin, by default its own folder.
 
@@ -248,9 +242,9 @@ def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
     tracks = _tables(content, "tracks", TracksMapping, path)
     features = _tables(content, "features", FeaturesMapping, path)
     artists = _tables(content, "artists", ArtistsMapping, path)
-    for name, found in (("artists", artists), ("tracks", tracks)):
-        if len(found) > 1:
-            raise SettingsError(f"{path}: [[{name}]] stands {len(found)} times; give one [{name}]")
+    for name, tables in (("artists", artists), ("tracks", tracks)):
+        if len(tables) > 1:
+            raise SettingsError(f"{path}: [[{name}]] stands {len(tables)} times; give one [{name}]")
     twice = [
         x.name for x in features if [(y.name, y.kind) for y in features].count((x.name, x.kind)) > 1
     ]
@@ -272,11 +266,11 @@ def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
 
 def _tables(content: dict[str, Any], name: str, kind: "type[T]", path: Path) -> "tuple[T, ...]":
     """Build every table of one name, whether it stands once as [name] or often as [[name]]."""
-    found = content.get(name, [])
-    tables = found if isinstance(found, list) else [found]
-    where = f"{path}: [{name}]" if isinstance(found, dict) else f"{path}: [[{name}]]"
+    value = content.get(name, [])
+    tables = value if isinstance(value, list) else [value]
+    where = f"{path}: [{name}]" if isinstance(value, dict) else f"{path}: [[{name}]]"
     if not all(isinstance(x, dict) for x in tables):
-        raise SettingsError(f"{where} is {found!r}, expected a table of keys")
+        raise SettingsError(f"{where} is {value!r}, expected a table of keys")
     return tuple(cast("T", build(kind, _prepared(x, where), where)) for x in tables)
 
 
@@ -291,8 +285,10 @@ def _prepared(table: dict[str, Any], where: str) -> dict[str, Any]:
         if key in table and not isinstance(table[key], dict):
             raise SettingsError(f"{where} {key} is {table[key]!r}, expected a table like {example}")
     if "where" in table:
-        kept = {k: v if isinstance(v, list) else [v] for k, v in table["where"].items()}
-        prepared["where"] = tuple((column, tuple(values)) for column, values in kept.items())
+        prepared["where"] = tuple(
+            (column, tuple(x) if isinstance(x, list) else (x,))
+            for column, x in table["where"].items()
+        )
     if "split_values" in table:
         prepared["split_values"] = tuple(table["split_values"].items())
     if "fields" in table:
@@ -313,13 +309,6 @@ def _field(name: str, table: Any, where: str) -> FieldMapping:
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise ValueError(f"{key} {value!r}; {nearest_known(value, [x for x in known if x])}")
-
-
-def _check_file(file: str, delimiter: str) -> None:
-    if not file:
-        raise ValueError("needs `file`, the path of a .csv, .tsv or .parquet file")
-    if delimiter and len(delimiter.encode()) != 1:
-        raise ValueError(f"delimiter {delimiter!r} must be one ASCII character")
 
 
 def _check_split_values(values: Pairs) -> None:

@@ -12,44 +12,48 @@ from safetensors import SafetensorError, safe_open
 from undersong.catalogue import ROW, Issues, Sheet, id_faults, vector_faults, whole
 from undersong.errors import nearest_known
 from undersong.importers.tables import spreadsheets
-from undersong.importers.tables.columns import Read, Reading, TableSummary
+from undersong.importers.tables.columns import Reading, TableSummary
 from undersong.importers.tables.mapping import FeaturesMapping
 
 FLOATS = ("F16", "F32", "F64")  # as safetensors calls what NumPy knows
 
 
-def read_matrix(data: Path, table: FeaturesMapping, *, title: str) -> Read:
-    """Read vectors and their ids; every fault of both files is listed.
+def read_matrix(
+    data: Path, table: FeaturesMapping, issues: list[Issues], *, title: str
+) -> Reading | None:
+    """Read vectors and their ids.
 
     Parameters
     ----------
     data : where the paths of the mapping begin
     table : names the array file, and the file of ids: a ``.txt`` of one id a line, or a table
+    issues : grows by every fault of both files
     title : what the summary calls the features
 
     Returns
     -------
     Rows of an id and a vector of 32-bit floats; none where a value is not finite.
     """
-    ids, findings = _ids(data / table.ids, table)
-    values, found = _array(data / table.file, table)
-    findings = findings + found
+    ids, id_issues = _ids(data / table.ids, table)
+    values, array_issues = _array(data / table.file, table)
+    issues += id_issues + array_issues
     if ids is None or values is None:
-        return None, findings
+        return None
     if len(ids) != len(values):
         what = f"holds {len(values):,} vectors, but {table.ids} {len(ids):,} ids"
         remedy = "write both again from one list, in one order"
-        return None, whole(table.file, what, sort="vectors without ids", remedy=remedy)
+        issues += whole(table.file, what, sort="vectors without ids", remedy=remedy)
+        return None
     with np.errstate(over="ignore"):  # too large for 32 bits is infinite, and a fault below
         vectors = np.ascontiguousarray(values, dtype=np.float32)
     kind = pl.Array(pl.Float32, vectors.shape[1])
     rows = pl.DataFrame({"id": ids, "vector": pl.Series(vectors, dtype=kind)})
     sheet = Sheet(table.file, rows.with_row_index(ROW, offset=1))
-    findings = findings + vector_faults(sheet)
-    if findings:
-        return None, findings + id_faults(sheet)
+    if faults := vector_faults(sheet):
+        issues += faults + id_faults(sheet)
+        return None
     summary = TableSummary(title, table.file, len(rows), len(rows))
-    return Reading(sheet, pl.Series(dtype=pl.String), summary), []
+    return Reading(sheet, pl.Series(dtype=pl.String), summary)
 
 
 def _ids(path: Path, table: FeaturesMapping) -> tuple[pl.Series | None, list[Issues]]:
@@ -67,25 +71,23 @@ def _ids(path: Path, table: FeaturesMapping) -> tuple[pl.Series | None, list[Iss
 
 def _array(path: Path, table: FeaturesMapping) -> tuple[NDArray[Any] | None, list[Issues]]:
     """Read one matrix of numbers, never with pickle."""
-    if not path.is_file():
-        beside = sorted(x.name for x in path.parent.iterdir()) if path.parent.is_dir() else []
-        remedy = f"correct `file` or where the data is; {nearest_known(path.name, beside[:20])}"
-        return None, whole(table.file, f"is no file ({path})", sort="missing file", remedy=remedy)
+    if missing := spreadsheets.missing_file(path, file=table.file):
+        return None, missing
     try:
-        names, found = _open(path, table.array)
+        names, array = _open(path, table.array)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         what = f"cannot be read ({str(error).splitlines()[0]})"
         remedy = "write it again as plain numbers, without Python objects"
         return None, whole(table.file, what, sort="unreadable file", remedy=remedy)
-    if found is None:
+    if array is None:
         what = f"holds the arrays {', '.join(names)}" if names else "holds no array"
         remedy = f"name one as `array`; {nearest_known(table.array, names)}"
         return None, whole(table.file, what, sort="which array", remedy=remedy)
-    if found.ndim != 2 or not found.shape[1] or found.dtype.kind not in "fiu":
-        what = f"holds {found.dtype} of shape {found.shape}, not a matrix of numbers (n, width)"
+    if array.ndim != 2 or not array.shape[1] or array.dtype.kind not in "fiu":
+        what = f"holds {array.dtype} of shape {array.shape}, not a matrix of numbers (n, width)"
         remedy = "write one row of numbers for each id"
         return None, whole(table.file, what, sort="no matrix", remedy=remedy)
-    return found, []
+    return array, []
 
 
 def _open(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:

@@ -31,10 +31,8 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
     file : what to call it in a fault
     delimiter : of a text file; "" takes the one that stands most often in the header
     """
-    if not path.is_file():
-        beside = sorted(x.name for x in path.parent.iterdir()) if path.parent.is_dir() else []
-        remedy = f"correct `file` or where the data is; {nearest_known(path.name, beside[:20])}"
-        return [], whole(file, f"is no file ({path})", sort="missing file", remedy=remedy)
+    if missing := missing_file(path, file=file):
+        return [], missing
     if not path.name.endswith(SUFFIXES):
         what = f"ends with none of {', '.join(SUFFIXES)}"
         return [], whole(file, what, sort="unknown type of file", remedy="save it as CSV")
@@ -92,8 +90,17 @@ def read_sheet(
     return Sheet(file, rows.select(ROW, *(pl.col(y).alias(x) for x, y in columns.items()))), []
 
 
+def missing_file(path: Path, *, file: str) -> list[Issues]:
+    """Return a fault if ``path`` is no file, with the nearest one beside it."""
+    if path.is_file():
+        return []
+    beside = sorted(x.name for x in path.parent.iterdir()) if path.parent.is_dir() else []
+    remedy = f"correct `file` or where the data is; {nearest_known(path.name, beside[:20])}"
+    return whole(file, f"is no file ({path})", sort="missing file", remedy=remedy)
+
+
 def decimal_comma(path: Path, *, delimiter: str = "") -> bool:
-    """Say whether 1,5 means 1.5 in a file: where a semicolon parts the values."""
+    """Return whether 1,5 means 1.5 in a file: where a semicolon parts the values."""
     return path.suffix != ".parquet" and (delimiter or _delimiter(path)) == ";"
 
 
@@ -139,7 +146,7 @@ def _read_slowly(
 def _places(
     path: Path, names: list[str], delimiter: str, file: str
 ) -> tuple[list[int], list[Issues]]:
-    """Give the line at which each row begins, and the rows with another number of values."""
+    """Return the line at which each row begins, and the rows with another number of values."""
     places: list[int] = []
     uneven: list[Fault] = []
     count = 0
@@ -161,7 +168,7 @@ def _places(
 
 
 def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Give each record with the line it begins at; None in place of one with broken quotes."""
+    """Read each record with the line it begins at; None in place of one with broken quotes."""
     with _open(path) as binary:
         lines = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
         reader = csv.reader(lines, delimiter=delimiter, strict=True)

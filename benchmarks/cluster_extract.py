@@ -131,7 +131,9 @@ def write_catalogue(home: Path, files: int) -> None:
         soundfile.write(home / name, 0.2 * tones + 0.05 * noise, RATE)
     artists = pl.DataFrame([{"id": "a", "name": "A"}], schema=ITEMS["artist"])
     tracks = pl.DataFrame(rows, schema=ITEMS["track"])
-    tables.write_catalogue(Catalogue(artists, tracks, audio_root=home), home / "catalogue")
+    tables.write_catalogue(
+        Catalogue(artists, tracks, fields=(), audio_root=home), home / "catalogue"
+    )
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def write_catalogue(home: Path, files: int) -> None:
     )
     artists = pl.DataFrame([{"id": "a", "name": "A", "split": None}], schema=ITEMS["artist"])
     tables.write_catalogue(
-        Catalogue(artists, tracks.select(list(ITEMS["track"])), audio_root=home), home / "catalogue"
+        Catalogue(artists, tracks.select(list(ITEMS["track"])), fields=(), audio_root=home),
+        home / "catalogue",
     )
 
 

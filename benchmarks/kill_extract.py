@@ -63,7 +63,7 @@ def write_catalogue(home: Path, *, files: int) -> None:
         artist=pl.lit("a"), title=absent, path=pl.col("id"), popularity=absent, split=absent
     )
     artists = pl.DataFrame({"id": ["a"], "name": ["A"], "split": [None]}, schema=ITEMS["artist"])
-    found = Catalogue(artists, tracks.cast(ITEMS["track"]), audio_root=home)  # type: ignore[arg-type]
+    found = Catalogue(artists, tracks.cast(ITEMS["track"]), fields=(), audio_root=home)  # type: ignore[arg-type]
     tables.write_catalogue(found, home / "catalogue")
 
 

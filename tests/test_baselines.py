@@ -90,7 +90,7 @@ def test_tags_weigh_rare_words_more_and_never_read_withheld_fields():
 
 def test_tags_need_a_field():
     with pytest.raises(DataError, match="artists have no tags or category field"):
-        untrained.tags(Catalogue(artists=catalogue().artists), "artist")
+        untrained.tags(Catalogue(artists=catalogue().artists, fields=()), "artist")
 
 
 def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():

@@ -124,7 +124,7 @@ from pathlib import Path
 from undersong.catalogue import tables
 
 folder, stop = Path(sys.argv[1]), sys.argv[2]
-catalogue = tables.read(folder)
+catalogue = tables.read_catalogue(folder)
 rename = os.replace
 
 def replace_or_die(source, target):
@@ -133,7 +133,7 @@ def replace_or_die(source, target):
     rename(source, target)
 
 os.replace = replace_or_die
-tables.write(replace(catalogue, artists=catalogue.artists.head(1)), folder)
+tables.write_catalogue(replace(catalogue, artists=catalogue.artists.head(1)), folder)
 """
 
 

@@ -132,7 +132,7 @@ def sounds(folder, count):
     ]
     artists = pl.DataFrame([{"id": "a", "name": "A", "split": None}], schema=ITEMS["artist"])
     tracks = pl.DataFrame(rows, schema=ITEMS["track"])
-    return Catalogue(artists, tracks, audio_root=folder)
+    return Catalogue(artists, tracks, fields=(), audio_root=folder)
 
 
 @needs_ray

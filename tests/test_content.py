@@ -54,6 +54,7 @@ def catalogue(artists=23, tracks=3, *, pairs=(), features=None, paths=None, root
         pl.DataFrame(rows, schema=ITEMS["track"]),
         relations=pl.DataFrame(related, schema=RELATIONS),
         features=features or {},
+        fields=(),
         audio_root=root,
     )
 

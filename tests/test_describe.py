@@ -79,7 +79,7 @@ def test_intervals_hold_their_ends(count, interval):
     pairs = [("artist", ids[0], x, "s") for x in ids[1:]]
     artists = pl.DataFrame({"id": ids, "name": None, "split": None}, schema=ITEMS["artist"])
     found = describe_catalogue(
-        Catalogue(artists, relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"))
+        Catalogue(artists, relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"), fields=())
     )
     share = dict(found.kinds[0].intervals)
     assert share.pop(interval) == (3 if interval == "1-2" else 1)
@@ -109,7 +109,7 @@ def test_an_artist_that_only_a_withheld_field_knows_has_no_source(catalogue):
 
 def test_a_catalogue_of_artists_alone_is_described():
     artists = pl.DataFrame({"id": ["a"], "name": None, "split": None}, schema=ITEMS["artist"])
-    (found,) = describe_catalogue(Catalogue(artists)).kinds
+    (found,) = describe_catalogue(Catalogue(artists, fields=())).kinds
     assert (found.items, found.long_tail, found.without_source, found.coverage) == (1, 1, 1, ())
 
 

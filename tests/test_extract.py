@@ -39,7 +39,7 @@ def catalogue(root, paths):
         for row, path in enumerate(paths)
     ]
     artists = pl.DataFrame([{"id": "a", "name": "A", "split": None}], schema=ITEMS["artist"])
-    return Catalogue(artists, pl.DataFrame(rows, schema=ITEMS["track"]), audio_root=root)
+    return Catalogue(artists, pl.DataFrame(rows, schema=ITEMS["track"]), fields=(), audio_root=root)
 
 
 @pytest.fixture

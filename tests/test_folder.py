@@ -262,7 +262,8 @@ def test_no_audio_is_an_error_and_leaves_the_catalogue(music, home):
 def test_a_catalogue_of_something_else_is_refused(music, home, tmp_path):
     tagged.write(music / "1.flac", title="One", artist="Ann")
     tables.write_catalogue(
-        Catalogue(artists=pl.DataFrame({"id": ["a"], "name": ["A"], "split": [""]})), home
+        Catalogue(artists=pl.DataFrame({"id": ["a"], "name": ["A"], "split": [""]}), fields=()),
+        home,
     )
     with pytest.raises(DataError, match="not made from a folder of music; import .* into another"):
         import_folder(music, home)

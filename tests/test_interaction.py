@@ -35,6 +35,7 @@ def world(*, groups=4, size=9, users=60):
         artists,
         plays=pl.LazyFrame(plays, schema=PLAYS, orient="row"),
         relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
+        fields=(),
     )
     parts = np.array(["train", "validation", "train", "train", "test"] * n)[:n].astype("<U10")
     return catalogue, parts, np.arange(n) % groups
@@ -137,7 +138,7 @@ def test_an_item_that_nobody_plays_has_no_vector(tmp_path):
 def test_without_plays_there_is_no_embedding(tmp_path):
     catalogue, parts, _ = world()
     made = embed_interaction(
-        Catalogue(catalogue.artists, relations=catalogue.relations),
+        Catalogue(catalogue.artists, relations=catalogue.relations, fields=()),
         "artist",
         parts,
         settings=InteractionSettings(),

@@ -16,6 +16,7 @@ def made(given: list[str | None], pairs: list[tuple[int, int]], tracks_each: int
         artists,
         tracks=pl.DataFrame(tracks, schema=ITEMS["track"]),
         relations=pl.DataFrame(rows, schema=RELATIONS, orient="row"),
+        fields=(),
     )
 
 
@@ -79,7 +80,9 @@ def test_a_split_given_to_a_track_is_its_own():
     catalogue = made([None] * 30, chain(20), tracks_each=1)
     given = catalogue.tracks.with_columns(split=pl.lit("test"))
     parts = split(
-        Catalogue(catalogue.artists, tracks=pl.concat([catalogue.tracks[1:], given[:1]])),
+        Catalogue(
+            catalogue.artists, tracks=pl.concat([catalogue.tracks[1:], given[:1]]), fields=()
+        ),
         "track",
         SplitSettings(),
         seed=5,
@@ -115,4 +118,4 @@ def test_an_artist_with_tracks_in_two_splits_is_refused():
         orient="row",
     )
     with pytest.raises(DataError, match="artist 'a4' has tracks in the splits test and train"):
-        split(Catalogue(artists, tracks=tracks), "track", SplitSettings(), seed=0)
+        split(Catalogue(artists, tracks=tracks, fields=()), "track", SplitSettings(), seed=0)

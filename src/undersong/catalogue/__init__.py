@@ -53,13 +53,7 @@ from undersong.catalogue.names import (
 from undersong.catalogue.plays import (
     numbered,
 )
-from undersong.catalogue.splits import (
-    SplitSettings,
-    linked,
-    split,
-)
-from undersong.catalogue.tables import (
-    EXTRACTED,
+from undersong.catalogue.schema import (
     FIELD_TYPES,
     ITEMS,
     KINDS,
@@ -67,12 +61,20 @@ from undersong.catalogue.tables import (
     RELATIONS,
     ROLES,
     SPLITS,
-    Catalogue,
     Field,
     FieldType,
     Kind,
     Origin,
     Role,
+)
+from undersong.catalogue.splits import (
+    SplitSettings,
+    linked,
+    split,
+)
+from undersong.catalogue.tables import (
+    EXTRACTED,
+    Catalogue,
     fingerprint,
     read_catalogue,
     replacing_tables,

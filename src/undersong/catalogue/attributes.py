@@ -23,7 +23,8 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue.tables import Catalogue, Kind, Role
+from undersong.catalogue.schema import Kind, Role
+from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError
 from undersong.io.files import replacing
 

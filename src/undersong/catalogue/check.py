@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from undersong.catalogue.issues import ROW, Issues, Sheet, find_issues, shown, whole
-from undersong.catalogue.tables import (
+from undersong.catalogue.schema import (
     FIELD_TYPES,
     FORMAT,
     ITEMS,
@@ -151,16 +151,20 @@ def empty_faults(sheet: Sheet, column: str) -> list[Issues]:
     )
 
 
-def member_faults(sheet: Sheet, column: str, known: pl.Series, *, kind: Kind) -> list[Issues]:
-    """List ids that are no item of ``kind``, each with the nearest known one."""
+def member_faults(
+    sheet: Sheet, column: str, known: pl.Series, *, kind: Kind, hint: str = ""
+) -> list[Issues]:
+    """List ids that are no item of ``kind``, each with the nearest known one.
+
+    ``hint`` ends the remedy.
+    """
     unknown = ~pl.col(column).is_in(known.unique().implode())
     return find_issues(
         sheet,
         unknown & pl.col(column).is_not_null() & (pl.col(column) != ""),
         sort=f"unknown {kind}",
         what=lambda row: f"{column} {shown(row[column])} is no {kind}{near(row[column], known)}",
-        remedy=f"correct the id, add the {kind}, or remove the row "
-        '(unknown = "leave out" in the mapping removes such rows)',
+        remedy=f"correct the id, add the {kind}, or remove the row{hint}",
     )
 
 

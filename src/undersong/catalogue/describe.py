@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import KINDS, Catalogue, Kind, Role
+from undersong.catalogue.schema import KINDS, Kind, Role
+from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError, UndersongError
 from undersong.io.files import replacing
 

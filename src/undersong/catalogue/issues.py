@@ -14,7 +14,7 @@ from undersong.errors import DataError
 
 LISTED = 20
 ROW = "(row)"
-ROWS = (".parquet", ".npy", ".npz", ".safetensors")  # files of rows, the others are of lines
+ROWS = (".parquet", ".npy", ".npz", ".safetensors", " frame")  # the others are of lines
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import Catalogue, Kind
+from undersong.catalogue.schema import Kind
+from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError
 
 AT_ONCE = 2**20  # rows whose users and items are looked up: names take most memory

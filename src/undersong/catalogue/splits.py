@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import SPLITS, Catalogue, Kind
+from undersong.catalogue.schema import SPLITS, Kind
+from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError
 
 

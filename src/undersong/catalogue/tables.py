@@ -16,131 +16,128 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from undersong import embeddings
+from undersong.catalogue.frames import Frame, Tables, read_frames
+from undersong.catalogue.schema import (
+    FIELD_TYPES,
+    FORMAT,
+    ITEMS,
+    KINDS,
+    PLAYS,
+    RELATIONS,
+    REMEDY,
+    Field,
+    Kind,
+    Origin,
+    Role,
+)
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 from undersong.io.files import read_json, replacing, sha256, write_json
 
-FORMAT = 1
 EXTRACTED = "audio"
 LISTENS = "listens"
-REMEDY = "make the catalogue again with `undersong import`"
-
-Kind = Literal["artist", "track"]
-FieldType = Literal["category", "tags", "number"]
-Role = Literal["", "genre", "region", "popularity", "year", "album"]
-
-KINDS: tuple[Kind, ...] = ("artist", "track")
-FIELD_TYPES: dict[str, pl.DataType] = {
-    "category": pl.String(),
-    "tags": pl.List(pl.String()),
-    "number": pl.Float64(),
-}
-ROLES: tuple[Role, ...] = ("", "genre", "region", "popularity", "year", "album")
-SPLITS = ("train", "validation", "test")
-
-ITEMS: dict[Kind, dict[str, pl.DataType]] = {
-    "artist": {"id": pl.String(), "name": pl.String(), "split": pl.String()},
-    "track": {
-        "id": pl.String(),
-        "artist": pl.String(),
-        "title": pl.String(),
-        "path": pl.String(),
-        "popularity": pl.Float64(),
-        "split": pl.String(),
-    },
-}
-PLAYS: dict[str, pl.DataType] = {
-    "kind": pl.String(),
-    "user": pl.String(),
-    "item": pl.String(),
-    "plays": pl.Float64(),
-}
-RELATIONS: dict[str, pl.DataType] = {
-    "kind": pl.String(),
-    "a": pl.String(),
-    "b": pl.String(),
-    "source": pl.String(),
-}
 
 
-@dataclass(frozen=True)
-class Field:
-    """One kind of metadata.
-
-    Parameters
-    ----------
-    name : str
-        Column of the table of ``kind``.
-    kind : "artist" or "track"
-    type : "category" (one word), "tags" (several words, the main one first) or "number"
-    role : "genre", "region", "popularity", "year", "album" or ""
-        The meaning that filters of answers ask for; the first three are also what the
-        meta-consistency relation R_P and Consistent@k compare. Each role is held by one field a
-        kind at most.
-    withheld : bool
-        True keeps the field from every model, so that it can judge them.
-    """
-
-    name: str
-    kind: Kind
-    type: FieldType
-    role: Role = ""
-    withheld: bool = False
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where data come from, as the user says it (``[[origins]]`` of a mapping); nothing reads it
-    but the model card.
-
-    Parameters
-    ----------
-    name : of the data set, service or people
-    licence : its name, or the terms in a few words
-    gives : what of the catalogue is taken from there, such as "plays"
-    """
-
-    name: str = ""
-    licence: str = ""
-    gives: str = ""
-
-    def __post_init__(self) -> None:
-        for key in ("name", "licence"):
-            if not getattr(self, key).strip():
-                raise ValueError(f"needs `{key}`; write 'unknown' where it is")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Catalogue:
-    """All tables, ids as the user gave them; ``plays`` is read from its file when asked for.
+    """All that is known of artists and tracks, ids as the user gave them.
 
-    Every table has at least the columns listed in the module's docstring; nullable everywhere
-    but in ids. ``tracks``, ``plays`` and ``relations`` may have no row. ``extracted`` is the folder
-    of extracted audio that belongs to it, ``listens`` that of the listens that sessions are made
-    of, where it was read from a folder.
+    Make one of your own frames, of polars, pandas or pyarrow: ``Catalogue(artists=frame,
+    plays=frame, relations=frame)``. Everything is checked, and every column that is not listed
+    below becomes a field: a number, a category (text) or tags (lists of text).
+
+    Parameters
+    ----------
+    artists : id, and where known name and split ("train", "validation" or "test")
+    tracks : id, artist, and where known title, path, popularity and split
+    plays : user, artist (or track), and plays, 1 where that column is not there
+    relations : a, b, and where known source; the order of a and b says nothing
+        In plays and relations a column ``kind`` may say "artist" or "track" of each row.
+    features : name, or (name, kind) -> ``Embeddings``, or a frame of id and numbers, or of id and
+        lists named vector; a name alone is of artists
+    fields : what the columns of tables mean that have the form of a written catalogue (the
+        module's docstring) already; nothing is then converted or checked
+    roles : column -> "genre", "region", "popularity", "year", "album", or "" for none
+        Columns called genre, genres, country, region, popularity, year and album have theirs.
+    withheld : columns that no model may learn from, so that they can judge
+    audio_root : folder at which relative paths of tracks begin
+    extracted, listens : folders of extracted audio and of listens, of a catalogue read from disk
+    origins : where the data come from, for the model card
+
+    Attributes
+    ----------
+    artists, tracks, relations : DataFrame
+    plays : LazyFrame, read from its file when asked for
+
+    Raises
+    ------
+    DataError
+        For anything wrong with a frame, with the value and what to do.
     """
 
     artists: pl.DataFrame
-    tracks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEMS["track"]))
-    plays: pl.LazyFrame = field(default_factory=lambda: pl.LazyFrame(schema=PLAYS))
-    relations: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RELATIONS))
-    fields: tuple[Field, ...] = ()
-    features: Mapping[tuple[str, Kind], Embeddings] = field(default_factory=dict)
-    audio_root: Path | None = None
-    extracted: Path | None = None
-    listens: Path | None = None
-    origins: tuple[Origin, ...] = ()
+    tracks: pl.DataFrame
+    plays: pl.LazyFrame
+    relations: pl.DataFrame
+    fields: tuple[Field, ...]
+    features: Mapping[tuple[str, Kind], Embeddings]
+    audio_root: Path | None
+    extracted: Path | None
+    listens: Path | None
+    origins: tuple[Origin, ...]
+
+    def __init__(
+        self,
+        artists: Frame,
+        tracks: Frame | None = None,
+        plays: Frame | None = None,
+        relations: Frame | None = None,
+        features: Mapping[Any, Frame | Embeddings] | None = None,
+        *,
+        fields: tuple[Field, ...] | None = None,
+        roles: Mapping[str, Role] | None = None,
+        withheld: Collection[str] = (),
+        audio_root: Path | str | None = None,
+        extracted: Path | None = None,
+        listens: Path | None = None,
+        origins: tuple[Origin, ...] = (),
+    ) -> None:
+        root = None if audio_root is None else Path(audio_root)
+        if fields is None:
+            tables = read_frames(
+                artists,
+                tracks=tracks,
+                plays=plays,
+                relations=relations,
+                features=features,
+                roles=roles,
+                withheld=withheld,
+                audio_root=root,
+            )
+            values = {name: getattr(tables, name) for name in Tables.__dataclass_fields__}
+        else:
+            values = {
+                "artists": artists,
+                "tracks": pl.DataFrame(schema=ITEMS["track"]) if tracks is None else tracks,
+                "plays": pl.LazyFrame(schema=PLAYS) if plays is None else plays,
+                "relations": pl.DataFrame(schema=RELATIONS) if relations is None else relations,
+                "fields": fields,
+                "features": features or {},
+            }
+        values |= {"audio_root": root, "extracted": extracted, "listens": listens}
+        for name, value in (values | {"origins": origins}).items():
+            object.__setattr__(self, name, value)
 
     def items(self, kind: Kind) -> pl.DataFrame:
         """Table of one kind of item, one row each."""

@@ -192,6 +192,7 @@ def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> C
         artists=_whole(names, ITEMS["artist"]),
         tracks=_whole(tracks, ITEMS["track"]),
         plays=pl.concat(plays).lazy(),
+        fields=(),
     )
 
 

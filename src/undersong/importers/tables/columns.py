@@ -307,7 +307,8 @@ def members(
     known = items[kind].known
     if unknown == "fault":
         issues += empty_faults(reading.sheet, column)
-        issues += member_faults(reading.sheet, column, known, kind=kind)
+        hint = ' (unknown = "leave out" in the mapping removes such rows)'
+        issues += member_faults(reading.sheet, column, known, kind=kind, hint=hint)
     there = pl.col(column).is_in(known.drop_nulls().unique().implode())
     reading = reading.only(there.fill_null(value=False), f"of an unknown {kind}")
     inside = pl.col(column).is_in(items[kind].sheet.rows["id"].unique().implode())

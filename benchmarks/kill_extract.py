@@ -28,7 +28,7 @@ from pathlib import Path
 from undersong.audio import extract
 from undersong.catalogue import tables
 extract.SHARD = 3
-extract.extract(tables.read(Path(sys.argv[1])), Path(sys.argv[2]), workers=2)
+extract.extract(tables.read_catalogue(Path(sys.argv[1])), Path(sys.argv[2]), workers=2)
 """
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from undersong import model as search
 from undersong import runs
 from undersong.explanation import ablation, data, explain
 from undersong.features import rows_of
@@ -27,6 +26,7 @@ from undersong.models.general import training
 from undersong.ranking.context import RankingContext
 from undersong.ranking.ranker import rerank
 from undersong.retrieval.index import Index
+from undersong.retrieval.run_index import open_index
 
 AGAIN = 100
 
@@ -40,7 +40,7 @@ def main():
     asked = parser.parse_args()
     run = runs.read(asked.run)
     kind = run.manifest["kind"]
-    index = search.open_index(run, kind)
+    index = open_index(run, kind)
     known = data.read(run, kind)
     model = training.load(run.file("weights/general.safetensors"))
     pairs = drawn(index, np.random.default_rng(asked.seed), asked.pairs)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from undersong import model, runs
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.embeddings import unit
 from undersong.evaluation.bootstrap import bootstrap, percentile_interval
@@ -28,6 +28,7 @@ from undersong.relations import listeners
 from undersong.retrieval import recommend
 from undersong.retrieval.query import Query
 from undersong.retrieval.recommend import Seeds
+from undersong.retrieval.run_index import attributes_of, open_index
 
 K = 20
 
@@ -45,10 +46,10 @@ def measure(work, *, users, first):
     """Print recall of every method."""
     catalogue = tables.read_catalogue(work / "catalogue")
     run = runs.read(work / "run")
-    index = model.open_index(run, "artist", paper=True)
+    index = open_index(run, "artist", paper=True)
     asked = questions(catalogue, pl.read_parquet(work / "held_out.parquet"))
     asked = asked[first : first + users]
-    facts = model.facts_of(run, "artist", index)
+    facts = attributes_of(run, "artist", index.embeddings.ids)
     linked = set(catalogue.relations["a"]) | set(catalogue.relations["b"])
     print(f"{len(asked)} users, {len(index.embeddings.ids)} artists, recall@{K}")
     heard = set(catalogue.plays.collect()["item"])

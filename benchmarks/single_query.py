@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from undersong import model, runs
+from undersong import runs
 from undersong.retrieval import precomputed
 from undersong.retrieval.neighbours import search as retrieve
 from undersong.retrieval.query import Query
+from undersong.retrieval.run_index import attributes_of, open_index
 
 
 def median(index, rows, request, facts):
@@ -38,8 +39,8 @@ def main():
     parser.add_argument("--queries", type=int, default=500)
     given = parser.parse_args()
     run = runs.read(given.run)
-    opened = replace(model.open_index(run, given.kind), lists=None)
-    facts = model.facts_of(run, given.kind, opened)
+    opened = replace(open_index(run, given.kind), lists=None)
+    facts = attributes_of(run, given.kind, opened.embeddings.ids)
     n = len(opened.embeddings.ids)
     rows = np.random.default_rng(0).choice(n, min(n, given.queries), replace=False)
     top, cosine = Query(k=10), Query(k=10, paper=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from undersong import model, relations, runs
+from undersong import relations, runs
 from undersong.catalogue import tables
 from undersong.cluster.connection import in_order, joined
 from undersong.cluster.jobs import embed_catalogue, retrieve_there
@@ -19,6 +19,7 @@ from undersong.cluster.streaming import stream, vectors_there
 from undersong.errors import DataError, UndersongError
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
+from undersong.retrieval.run_index import open_index
 
 
 def die(number):
@@ -53,7 +54,7 @@ def session(run, catalogue):
     settings = {"threshold": 2, "top": 7, "block": 11}
     here = relations.shared_listeners(plays, **settings)
     there = relations.shared_listeners(plays, **settings, each=in_order)
-    index = model.open_index(runs.read(run), "artist", paper=True)
+    index = open_index(runs.read(run), "artist", paper=True)
     rows, request = np.arange(len(index.embeddings.ids)), Query(k=13)
     near = answers(search(index, rows, request=request))
     near_there = answers(retrieve_there(index, rows, request=request))

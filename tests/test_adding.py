@@ -15,7 +15,7 @@ from scipy import sparse
 from adding_worlds import RATE, fresh, hearing_run, reading_run, tagged
 from planted import small_world
 from undersong import features as inputs
-from undersong import model, runs
+from undersong import runs
 from undersong.cli.main import cli
 from undersong.embeddings import unit
 from undersong.errors import ArtifactError, DataError, UnknownItem
@@ -24,6 +24,7 @@ from undersong.foldin import add, added, drift, new_items
 from undersong.importers.music.scan import Failure
 from undersong.models.content.network import artist_embedding
 from undersong.ranking.context import RankingContext
+from undersong.retrieval.run_index import attributes_of, open_index
 from undersong.runs import additions as added_file
 
 WORLD = small_world()
@@ -87,7 +88,7 @@ def test_a_copy_of_a_known_item_lands_where_it_is_and_both_are_first_neighbours(
     beside, kind, old, new
 ):
     assert whats(add.add(beside, copy_of(QUIET))) == ["added"] * 3
-    index = model.open_index(beside.run, kind)
+    index = open_index(beside.run, kind)
     vectors, place = index.embeddings.vectors, index.embeddings.index
     assert vectors[place[old]] @ vectors[place[new]] > 0.999
     assert first_neighbour(index, old) == new
@@ -164,8 +165,8 @@ def test_items_are_named_told_about_and_filtered(beside):
         "popularity": None,
     }  # fmt: skip
     assert len(beside.run.trained_items("artist")) == 85
-    index = model.open_index(beside.run, "artist")
-    facts = model.facts_of(beside.run, "artist", index)
+    index = open_index(beside.run, "artist")
+    facts = attributes_of(beside.run, "artist", index.embeddings.ids)
     assert facts.table.row(-1, named=True)["genres"] == ["g1"]
     assert facts.table.row(-1, named=True)["region"] == "x"
 
@@ -376,7 +377,7 @@ def test_a_copy_of_a_trained_file_sounds_as_it_did(hears, hearing, tmp_path):
         new = added.vectors(hears.run.added("track"), name).vectors[0]
         old = hears.run.embeddings("track", name)
         assert old.vectors[old.index["a05-0"]] @ new > 0.999
-    index = model.open_index(hears.run, "track")
+    index = open_index(hears.run, "track")
     assert first_neighbour(index, "a05-0") == "a05/copy"
     assert first_neighbour(index, "a05/copy") == "a05-0"
 

@@ -1,14 +1,15 @@
 """Several items, or several runs, by agreement: each answers for itself, and ranks are fused."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
 
 from test_retrieval import facts_for, learned, plain, whole_order
-from undersong.catalogue.names import Names
+from test_search import write_run
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError, UnknownItem
-from undersong.model import agreed, text
 from undersong.retrieval import fusion, neighbours
 from undersong.retrieval.index import Index
 from undersong.retrieval.query import Query
@@ -187,22 +188,24 @@ ITEMS = pl.DataFrame(
 )
 
 
-def test_whom_an_answer_is_near_to_is_said_by_name_and_not_without_end():
+def test_whom_an_answer_is_near_to_is_said_by_name_and_not_without_end(tmp_path):
     queries = ["Air", "France", *(f"artist {x}" for x in range(3, 9))]
-    found = agreed([plain()], queries, names=Names(ITEMS), request=Query(k=4))
-    lines = text(found).splitlines()
+    neighbours = write_run(tmp_path, plain(n=61).embeddings, ITEMS).similar(queries, k=4)
+    lines = str(neighbours).splitlines()
     assert [x.split(" (")[0] for x in lines[:8]] == ["Air", "France", *ITEMS["name"][3:9]]
     named = dict(ITEMS.select("id", "name").iter_rows())
-    for line, seeds in zip(lines[8:], found.seeds, strict=True):
-        assert len(seeds) == 8
-        assert line.endswith(f"near {', '.join(named[x] for x in seeds[:3])} and 5 more")
+    for line, neighbour in zip(lines[8:], neighbours, strict=True):
+        assert len(neighbour.seeds) == 8
+        assert neighbours.near(neighbour) == [named[x] for x in neighbour.seeds]
+        near = ", ".join(named[x] for x in neighbour.seeds[:3])
+        assert re.search(rf"near {near} and 5 more$", line)
 
 
-def test_a_name_without_quotes_is_noticed():
-    index, names = plain(), Names(ITEMS)
+def test_a_name_without_quotes_is_noticed(tmp_path):
+    model = write_run(tmp_path, plain(n=61).embeddings, ITEMS)
     with pytest.raises(UnknownItem, match=r"no item 'Artist' .* Or is it 'Artist 7'\? Put"):
-        agreed([index], ["Artist", "7"], names=names, request=Query())
+        model.similar(["Artist", "7"])
     with pytest.raises(UnknownItem, match=r"no item 'Nobody' among 62; no name is like it$"):
-        agreed([index], ["Nobody", "Air"], names=names, request=Query())
+        model.similar(["Nobody", "Air"])
     with pytest.raises(DataError, match=r"nothing is known about 'Artist 61' \(i61\) but its"):
-        agreed([index], ["Air", "Artist 61"], names=names, request=Query())
+        model.similar(["Air", "Artist 61"])

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 ORDER = [
     "errors", "progress", "io", "sandbox", "metrics", "settings", "embeddings", "losses",
     "catalogue", "runs", "relations", "training", "features", "audio", "models", "ranking",
-    "importers", "foldin", "retrieval", "model", "explanation", "evaluation", "report", "export",
+    "importers", "foldin", "retrieval", "explanation", "model", "evaluation", "report", "export",
     "pipeline", "linkage", "lab", "cluster", "service", "cli", "__main__",
 ]
 # fmt: on

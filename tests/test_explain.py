@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from planted import QUICK_SETTINGS, small_world
 from random_evidence import random_evidence, random_network, ranker_of
 from undersong import features as inputs
-from undersong import model as search
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Field
@@ -25,14 +24,16 @@ from undersong.explanation import ablation, attribution, data
 from undersong.explanation import reasons as wording
 from undersong.explanation.attribution import of_cosines
 from undersong.explanation.data import Background
-from undersong.explanation.explain import explain, reasons
+from undersong.explanation.explain import reasons
 from undersong.explanation.reasons import KnownOfItem
+from undersong.model import Model
 from undersong.models.general import training
 from undersong.models.general.network import GeneralModel, GeneralSettings
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 from undersong.ranking.ranker import KNOWN, rerank
 from undersong.retrieval.index import Index
+from undersong.retrieval.run_index import open_index
 
 GROUPS = {"audio": ("sound",), "genres and tags": ("tags",)}
 
@@ -50,7 +51,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(home):
     run = runs.read(home / "run")
-    return run, search.open_index(run, "artist"), data.read(run, "artist")
+    return run, open_index(run, "artist"), data.read(run, "artist")
 
 
 @pytest.fixture(scope="module")
@@ -467,10 +468,11 @@ def test_the_command_shows_the_reasons(home, opened):
     shown = call("explain", home / "run", "artist 03", "ANDERUNG").stdout
     assert shown.startswith("Artist 03 (a03) and Änderung (a83): score ")
     found = json.loads(call("explain", home / "run", "a03", "a83", "--json").stdout)
-    run, index, known = opened
-    _, _, why = explain(index, known, run.items("artist"), asked="a03", answered="a83")
+    why = Model(opened[0]).explain("a03", "a83")
     assert found == json.loads(json.dumps(asdict(why)))
-    assert wording.text(why) + "\n" == shown
+    assert f"{why}\n" == shown
+    assert why.frame()["share"].sum() == pytest.approx(why.score - why.start)
+    assert why._repr_html_().startswith("<div><p>Artist 03 (a03) and Änderung (a83): score ")
     assert call("explain", home / "run", "a03", "a83", "--paper").stdout == shown
 
 
@@ -549,15 +551,16 @@ def test_a_damaged_file_of_reasons_is_refused(home, tmp_path, name, content, mes
 
 
 def test_an_unknown_name_says_which_are_like_it(opened):
-    run, index, known = opened
+    model = Model(opened[0])
     with pytest.raises(UnknownItem, match="did you mean 'Änderung'"):
-        explain(index, known, run.items("artist"), asked="Anderunk", answered="a03")
+        model.explain("Anderunk", "a03")
     with pytest.raises(DataError, match="name two items"):
-        explain(index, known, run.items("artist"), asked="a03", answered="a03")
+        model.explain("a03", "a03")
 
 
 def test_an_item_added_after_the_training_has_no_reasons_yet(opened):
-    run, index, known = opened
+    _, index, known = opened
     old = replace(known, table=known.table.filter(pl.col("id") != "a03"))
+    asked, answered = index.embeddings.index["a05"], index.embeddings.index["a03"]
     with pytest.raises(DataError, match="'a03' was added after the training, .* train again"):
-        explain(index, old, run.items("artist"), asked="a05", answered="a03")
+        reasons(index, old, asked, np.array([answered]))

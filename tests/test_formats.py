@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from planted import small_world
-from undersong import model as search
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.evaluation.compare import sources_of
@@ -16,6 +15,7 @@ from undersong.models.general import training as general
 from undersong.retrieval.index import BLOCK
 from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query
+from undersong.retrieval.run_index import open_index
 from undersong.runs.reader import RunReader
 from undersong.service import questions as answers
 from undersong.service.snapshot import open_answers
@@ -72,7 +72,7 @@ def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_add
 @pytest.mark.parametrize("home", RANKED, ids=lambda x: x.name)
 def test_a_learned_order_of_every_format_answers_as_it_did(home):
     """Its network and evidence give the answers, scores and confidence that were stored then."""
-    index = search.open_index(runs.read(home), "artist")
+    index = open_index(runs.read(home), "artist")
     assert index.ranker is not None
     assert index.ranker.candidates == 60
     assert index.lists.rows.shape == (299, 12)

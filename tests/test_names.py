@@ -48,21 +48,20 @@ ITEMS = table(
     ],
 )
 def test_a_name_is_found_however_it_is_typed(query, item):
-    assert names.find_item(ITEMS, query).id == item
+    assert names.Names(ITEMS).find(query)[0].id == item
 
 
 def test_of_several_the_best_known_is_taken_and_the_others_are_named():
-    match = names.find_item(ITEMS, "Queen")
-    assert (match.id, match.others) == ("4", ("3",))
-    match = names.find_item(ITEMS, "queen")
-    assert (match.id, match.others) == ("4", ("3", "5"))
+    known = names.Names(ITEMS)
+    assert [x.id for x in known.find("Queen")] == ["4", "3"]
+    assert [x.id for x in known.find("queen")] == ["4", "3", "5"]
 
 
 def test_an_unknown_name_says_which_are_like_it():
     with pytest.raises(UnknownItem, match="no item 'Beyonse' among 9; did you mean 'Beyoncé'"):
-        names.find_item(ITEMS, "Beyonse")
+        names.Names(ITEMS).find("Beyonse")
     with pytest.raises(UnknownItem, match="no name is like it"):
-        names.find_item(ITEMS, "zzzzzzzzz")
+        names.Names(ITEMS).find("zzzzzzzzz")
 
 
 def test_items_without_an_embedding_are_counted():
@@ -105,8 +104,12 @@ def test_a_bad_list_of_ids_is_refused(tmp_path, name, content, message):
 
 def test_many_queries_are_found_by_names_kept_ready():
     known = names.Names(ITEMS)
-    assert [known.find(x).id for x in ("beyonce", "7", "!!!")] == ["2", "7", "8"]
-    assert known.about("3") == ("Queen", "about 3", 2)
+    assert [known.find(x)[0].id for x in ("beyonce", "7", "!!!")] == ["2", "7", "8"]
+    assert known.get("3") == names.Item("3", "artist", "Queen", "about 3", 2, 20.0, False)
+    with pytest.raises(UnknownItem, match="no artist has the id '33'; search by name to find"):
+        known.get("33")
+    with pytest.raises(UnknownItem, match="7 is no id or name, which are text; write '7'"):
+        known.find(7)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
-from undersong import model, runs
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
@@ -30,6 +30,7 @@ from undersong.pipeline.train import train_run
 from undersong.retrieval import projection
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
+from undersong.retrieval.run_index import open_index
 from undersong.runs import additions as added_file
 from undersong.runs.reader import RunReader
 
@@ -119,8 +120,8 @@ def test_every_embedded_item_has_a_place_on_the_map(shelf):
 
 
 def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
-    listed = model.open_index(runs.read(shelf), "track")
-    searched = model.open_index(runs.read(two_runs[0]), "track")
+    listed = open_index(runs.read(shelf), "track")
+    searched = open_index(runs.read(two_runs[0]), "track")
     assert (listed.lists is None, searched.lists is None) == (False, True)
     rows, request = np.arange(TRACKS), Query(k=9)
     ours, theirs = (next(search(x, rows, request=request)) for x in (listed, searched))
@@ -388,6 +389,7 @@ from pathlib import Path
 import numpy as np
 from undersong.retrieval import projection
 from undersong.pipeline.publish import publish
+from undersong.retrieval.run_index import open_index
 first, second, shelf = [Path(x) for x in sys.argv[1:]]
 projection.lay_out = lambda vectors, **_: np.asarray(vectors[:, :2])
 while True:

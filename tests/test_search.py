@@ -5,13 +5,13 @@ import polars as pl
 import pytest
 
 from test_names import ITEMS
-from undersong import model
-from undersong.catalogue.names import Names
+from undersong import runs
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
+from undersong.model import load
 from undersong.retrieval import neighbours as retrieve
 from undersong.retrieval.index import Index
-from undersong.retrieval.neighbours import search
+from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.query import Query
 
 
@@ -39,58 +39,66 @@ def test_nearest_equals_the_slow_loop(monkeypatch, block, k):
         assert [x for x in row if x >= 0] == slow_nearest(embeddings, query, among, k)
 
 
-def test_similar_names_its_answers():
+def write_run(folder, embeddings, items):
+    """A model of artists that were written by hand, by cosine."""
+    with runs.publishing(folder, {"kind": "artist"}) as home:
+        embeddings.write(home / "embeddings/artist.general.parquet")
+        table = items.with_columns(pl.col("relations").cast(pl.Int64), kind=pl.lit("artist"))
+        table.write_parquet(home / "items.parquet")
+    return load(folder)
+
+
+def test_similar_names_its_answers(tmp_path):
     vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
     embeddings = Embeddings(("1", "2", "5"), vectors)
-    answer = model.similar(Index(embeddings), "sigur ros", names=Names(ITEMS), request=Query(k=9))
-    assert (answer.matches[0].about, answer.matches[0].relations) == ("about 1", 4)
+    neighbours = write_run(tmp_path, embeddings, ITEMS).similar("sigur ros", k=9)
+    assert [(x.about, x.relations) for x in neighbours.queries] == [("about 1", 4)]
     assert [
-        (x.rank, x.item, x.name, x.about, x.score, x.confidence, x.relations)
-        for x in answer.neighbours
+        (x.rank, x.item.id, x.item.name, x.item.about, x.score, x.confidence, x.item.relations)
+        for x in neighbours
     ] == [
         (1, "2", "Beyoncé", "about 2", 0.8, None, 9),
         (2, "5", "QUEEN", "about 5", 0.0, None, 0),
     ]
-    assert model.text(answer).splitlines() == [
+    assert str(neighbours).splitlines() == [
         "Sigur Rós (1): about 1; 4 known relations",
         "   1   0.800  Beyoncé (2)  about 2",
         "   2   0.000  QUEEN (5)    about 5  long tail",
     ]
 
 
-def shown(items, **changed):
+def shown(folder, items, **changed):
     """The lines of the two answers about the first item."""
     embeddings = Embeddings(("1", "2", "5"), np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32))
-    names = Names(items.with_columns(**changed))
-    answer = model.similar(Index(embeddings), "1", names=names, request=Query(k=9))
-    return model.text(answer).splitlines()[1:]
+    model = write_run(folder, embeddings, items.with_columns(**changed))
+    return str(model.similar("1", k=9)).splitlines()[1:]
 
 
-def test_the_mark_of_the_long_tail_follows_the_name_where_no_more_is_known():
-    assert shown(ITEMS, about=pl.lit("")) == [
+def test_the_mark_of_the_long_tail_follows_the_name_where_no_more_is_known(tmp_path):
+    assert shown(tmp_path, ITEMS, about=pl.lit("")) == [
         "   1   0.800  Beyoncé (2)",
         "   2   0.000  QUEEN (5)    long tail",
     ]
 
 
-def test_a_very_long_name_widens_its_own_line_alone():
+def test_a_very_long_name_widens_its_own_line_alone(tmp_path):
     long = pl.when(pl.col("id") == "5").then(pl.lit("x" * 90)).otherwise(pl.col("name"))
-    first, second = shown(ITEMS, name=long)
+    first, second = shown(tmp_path, ITEMS, name=long)
     assert first == f"   1   0.800  {'Beyoncé (2)':<48}  about 2"
     assert second == f"   2   0.000  {'x' * 90} (5)  about 5  long tail"
 
 
-def test_where_nobody_is_linked_nobody_is_marked_as_long_tail():
-    assert shown(ITEMS, relations=pl.lit(0)) == [
+def test_where_nobody_is_linked_nobody_is_marked_as_long_tail(tmp_path):
+    assert shown(tmp_path, ITEMS, relations=pl.lit(0)) == [
         "   1   0.800  Beyoncé (2)  about 2",
         "   2   0.000  QUEEN (5)    about 5",
     ]
 
 
-def test_an_item_of_which_only_the_name_is_known_is_refused():
+def test_an_item_of_which_only_the_name_is_known_is_refused(tmp_path):
     embeddings = Embeddings(("1", "2"), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match=r"nothing is known about 'AC/DC' \(6\) but its name"):
-        model.similar(Index(embeddings), "ac/dc", names=Names(ITEMS), request=Query(k=3))
+        write_run(tmp_path, embeddings, ITEMS).similar("ac/dc", k=3)
 
 
 def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
@@ -100,7 +108,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
     request = Query(k=3, library=frozenset(f"i{x}" for x in among))
     out = tmp_path / "deep" / "neighbours.parquet"
     seen = []
-    rows, note = model.write_neighbours(
+    rows, note = write_neighbours(
         Index(embeddings),
         out,
         queries=queries,
@@ -124,7 +132,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
 def test_a_table_without_an_answer_says_why_and_has_its_columns(tmp_path):
     out, nobody = tmp_path / "n.parquet", Query(k=3, library=frozenset(["x"]))
     index = Index(random_embeddings(7, 3))
-    rows, note = model.write_neighbours(index, out, queries=np.arange(7), request=nobody)
+    rows, note = write_neighbours(index, out, queries=np.arange(7), request=nobody)
     assert rows == 0
     assert "library: 7 are left out" in note
     assert pl.read_parquet(out).columns == ["item", "rank", "neighbour", "score"]
@@ -135,5 +143,5 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     out.write_bytes(b"old")
     index, dial = Index(random_embeddings(7, 3)), Query(long_tail=0.5)
     with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
-        model.write_neighbours(index, out, queries=np.arange(7), request=dial)
+        write_neighbours(index, out, queries=np.arange(7), request=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]

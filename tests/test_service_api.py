@@ -15,13 +15,14 @@ from starlette.testclient import TestClient
 
 from adding_worlds import hearing_run, write_sound
 from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
-from undersong import model, runs
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.foldin import encoders
 from undersong.pipeline.publish import publish
 from undersong.report import saved as report_files
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.query import Query
+from undersong.retrieval.run_index import attributes_of, open_index
 from undersong.runs.reader import RunReader
 from undersong.service import lookup, questions, routes, schemas
 from undersong.service.app import make_app
@@ -103,10 +104,10 @@ def test_every_reply_has_the_shape_that_the_openapi_promises(whole, path, shape)
 @pytest.mark.parametrize("more", [{}, {"paper": True}, {"diversity": 0.5}, {"genre": "g3"}])
 def test_several_items_are_answered_by_agreement_as_the_library_does(whole, home, more):
     run = runs.read(home / "shelf")
-    index = model.open_index(run, "artist", paper="paper" in more)
+    index = open_index(run, "artist", paper="paper" in more)
     seeds, genres = ["a03", "a08", "a41"], frozenset({"g3"} if "genre" in more else ())
     wish = Query(k=6, genres=genres, diversity=more.get("diversity", 0.0))
-    facts = [model.facts_of(run, "artist", index)]
+    facts = [attributes_of(run, "artist", index.embeddings.ids)]
     expected = fuse([index], seeds, request=wish, facts=facts)
     path = "/api/items/artist/a03/similar?also=a08&also=a41&also=a03"
     asked = "&".join(f"{x}={y}" for x, y in more.items())

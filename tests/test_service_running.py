@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
-from undersong import model, runs
+from undersong import runs
 from undersong.cli.main import cli
 from undersong.cli.serving import is_loopback
 from undersong.errors import ArtifactError, DataError
@@ -33,6 +33,7 @@ from undersong.explanation import data
 from undersong.io.files import sha256, write_json
 from undersong.pipeline.publish import publish
 from undersong.retrieval import precomputed, projection
+from undersong.retrieval.run_index import open_index
 from undersong.runs.reader import RunReader
 from undersong.service import middleware, page, server
 from undersong.service.app import make_app
@@ -87,7 +88,7 @@ def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
 
 def test_what_is_answered_from_lists_needs_no_index_and_no_sparse_matrices(tmp_path):
     run = runs.read(make_shelf(tmp_path).folder)
-    precomputed.make_lists(model.open_index(run, "artist"), run.home, kind="artist", length=6)
+    precomputed.make_lists(open_index(run, "artist"), run.home, kind="artist", length=6)
     named = precomputed.file_of("artist")
     run.manifest["files"][named] = sha256(run.home / named)
     write_json(run.home / "manifest.json", run.manifest)

@@ -31,6 +31,10 @@ class UnknownItem(UndersongError):
     """An id or name is not in the catalogue."""
 
 
+class Unavailable(UndersongError):
+    """Something that undersong can do, but not as it is installed, or not with this run."""
+
+
 def nearest_known(word: str, known: Iterable[str]) -> str:
     """Say which known word a mistyped one may have meant, as the end of an error message."""
     names = list(known)

@@ -1,421 +1,680 @@
-"""Answers of a run: open what it answers with, ask, and show or write what was found."""
+"""One way to ask: the command line, the service, the report and notebooks all ask a ``Model``."""
 
-import tempfile
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
 
-from undersong.catalogue import (
-    ATTRIBUTES_FILE,
-    Attributes,
-    Kind,
-    Match,
-    Names,
-    mark,
-    read_attributes,
-    width_of,
-)
+from undersong import runs
+from undersong.catalogue import KINDS, Attributes, Catalogue, Item, Kind, Names, read_catalogue
 from undersong.embeddings import Embeddings
-from undersong.errors import DataError, UnknownItem
+from undersong.errors import DataError, Unavailable, UnknownItem
+from undersong.explanation import data as background_file
+from undersong.explanation.data import Background
+from undersong.explanation.explain import reasons
+from undersong.explanation.reasons import Reasons
 from undersong.foldin import added
-from undersong.io.files import replacing
+from undersong.foldin.encoders import Encoders, hindrance, open_encoders
 from undersong.progress import Progress, silent
-from undersong.ranking import context
-from undersong.ranking import ranker as ranker_file
 from undersong.retrieval import (
     Index,
     ItemPath,
+    Neighbour,
+    Neighbours,
+    PathStep,
     Precomputed,
     Query,
-    TopK,
-    approximate,
+    attributes_of,
+    dial,
     fuse,
     graph,
-    nothing,
+    open_index,
+    open_lists,
+    precomputed,
+    projection,
     search,
     shortest_path,
 )
-from undersong.retrieval import precomputed as lists_file
 from undersong.runs import Run
 
-RANKER, EVIDENCE = "weights/ranking.safetensors", "evidence.safetensors"
-FEW = 3  # seeds that are named of each answer
+if TYPE_CHECKING:
+    from undersong.foldin.add import Addition
+    from undersong.importers.music.scan import Failure
+    from undersong.retrieval.recommend import Seeds
 
 
-def open_index(run: Run, kind: Kind, *, paper: bool = False, long_tail: float = 0.0) -> Index:
-    """Open what a run answers with, and the answers that were computed when it was published.
+class QueryOptions(TypedDict, total=False):
+    """The fields of a ``Query``, as keyword arguments."""
 
-    Items added since stand behind the trained ones; then nothing computed before holds any more.
+    k: int
+    genres: Collection[str]
+    all_genres: bool
+    regions: Collection[str]
+    decade_from: int | None
+    decade_to: int | None
+    library: Collection[str] | None
+    closed: bool
+    exclude: Collection[str]
+    pop_begin: float
+    pop_end: float
+    max_popularity: float
+    per_artist: int | None
+    per_album: int | None
+    diversity: float
+    long_tail: float | None
+    paper: bool
 
-    Parameters
-    ----------
-    paper : whether to answer by the cosine of E_G alone, as the paper does
-    long_tail : in [0, 1], for requests that do not say; see ``ranker.answer``
+
+def make_query(query: Query | None = None, **options: Unpack[QueryOptions]) -> Query:
+    """Return a query, or make one of its fields; a single word stands for a set of one.
 
     Raises
     ------
     DataError
-        If the run holds no such items, or ``long_tail`` is asked of a run without a learned order.
-    ArtifactError
-        If a file of the run is damaged.
+        If both are given; or as ``Query``.
     """
-    if not run.has_embeddings(kind, "general"):
-        raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
-    embeddings = run.embeddings(kind, "general")
-    learned = _learned(run, kind)
-    if long_tail and (paper or not learned):
-        raise DataError(
-            f"the dial long_tail is {long_tail:g}, but {run.folder} orders {kind}s by cosine"
-            + (" with --paper" if paper else ": no order was learned that beats it")
-            + "; leave the dial out"
-        )
-    new = added.vectors(run.added(kind), "general")
-    if learned and not paper:
-        ranker = ranker_file.read(run.file(RANKER))
-        ids = _weighed(run, kind, embedded=embeddings.index)
-        embeddings = Embeddings(ids, embeddings.align(ids)[0])
-        known = context.read(run.file(EVIDENCE), embeddings.vectors)
-        known = added.extend(run, kind, known)
-        index = Index(added.join(embeddings, new), ranker, known, long_tail)
-    else:
-        index = Index(added.join(embeddings, new))
-    return index if new.ids else _with_files(index, run, kind, stored=not (paper and learned))
+    if query is not None:
+        if options:
+            raise DataError(f"give query or {', '.join(options)}, not both: a query holds them all")
+        return query
+    fields: dict[str, Any] = dict(options)
+    for name in ("genres", "regions", "library", "exclude"):
+        if (words := fields.get(name)) is not None:
+            fields[name] = frozenset([words] if isinstance(words, str) else words)
+    return Query(**fields | {"long_tail": fields.get("long_tail") or None})
 
 
-def open_lists(run: Run, kind: Kind) -> tuple[tuple[str, ...], Precomputed | None]:
-    """List the items of the index that ``open_index`` opens, and the answers it has of them.
-
-    Nothing else is read: by far the most questions need no more. Answers are None where there are
-    none that were computed; items are none where nothing but names is known.
+def load(folder: str | Path, *, progress: Progress = silent) -> Model:
+    """Open a run, or a folder that runs are published to; nothing is read before it is needed.
 
     Raises
     ------
     ArtifactError
-        If a file of the run is damaged.
+        If the folder is neither, or its format is of another version.
     """
-    if not run.has_embeddings(kind, "general"):
-        return (), None
-    ids = run.embedded(kind, "general")
-    if _learned(run, kind):
-        ids = _weighed(run, kind, embedded=set(ids))
-    new = added.vectors(run.added(kind), "general").ids
-    return (*ids, *new), None if new else _lists(run, kind, n=len(ids))
-
-
-def _learned(run: Run, kind: Kind) -> bool:
-    return run.has(RANKER) and run.manifest["kind"] == kind
-
-
-def _weighed(run: Run, kind: Kind, *, embedded: Container[str]) -> tuple[str, ...]:
-    """List what a learned order weighs: trained items with an E_G or with relations."""
-    rows = run.trained_items(kind).select("id", "relations").iter_rows()
-    return tuple(item for item, relations in rows if relations or item in embedded)
-
-
-def _lists(run: Run, kind: Kind, *, n: int) -> Precomputed | None:
-    file = lists_file.file_of(kind)
-    return lists_file.read(run.file(file), n=n) if run.has(file) else None
-
-
-def _with_files(index: Index, run: Run, kind: Kind, *, stored: bool) -> Index:
-    """Add what was computed when the run was published: its answers, if ``stored``; its cells."""
-    n = len(index.embeddings.ids)
-    if stored:
-        index = replace(index, lists=_lists(run, kind, n=n))
-    cells = approximate.file_of(kind)
-    if index.ranker is None and run.has(cells) and approximate.available():
-        return replace(index, approximate=approximate.read(run.file(cells), n=n))
-    return index
-
-
-def facts_of(run: Run, kind: Kind, index: Index) -> Attributes | None:
-    """Read what filters ask for, in the order of an index; None for a run from before filters."""
-    if not run.has(ATTRIBUTES_FILE):
-        return None
-    known = read_attributes(run.file(ATTRIBUTES_FILE), kind)
-    if len(run.added(kind)):
-        known = Attributes(pl.concat([known.table, added.facts(run, kind)]))
-    return known.of(index.embeddings.ids)
+    return Model(runs.read(Path(folder)), progress)
 
 
 @dataclass(frozen=True)
-class Neighbour:
-    """One answer: rank from 1, what it is, how sure, and how many relations are known of it.
+class Model:
+    """One version of a trained run, and all that can be asked of it.
 
-    ``score`` orders the answers: the cosine, or the number that the learned order gives.
-    ``confidence`` is the chance that somebody who knows both would call them similar, in [0, 1],
-    calibrated on validation items; None for the cosine, which is no chance.
+    Items are named by id or by name. ``kind`` is "artist" or "track"; by default what the run was
+    trained for. Each part is read when it is first asked for, so many threads may share a model.
     """
 
-    rank: int
-    item: str
-    name: str
-    about: str
-    score: float
-    confidence: float | None
-    relations: int
+    run: Run
+    progress: Progress = field(default=silent, compare=False)
+    _indexes: dict[Kind, ItemIndex] = field(default_factory=dict, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        counts = " and ".join(f"{len(self.of(x).names.table):,} {x}s" for x in self.kinds)
+        return f"model {self.run.folder}, version {self.run.generation}: {counts}"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of item that the run was trained for."""
+        kind: Kind = self.run.manifest["kind"]
+        return kind
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of items that the run has."""
+        return tuple(x for x in KINDS if len(self._index(x).names.table))
+
+    def of(self, kind: Kind | None = None) -> ItemIndex:
+        """Return what is asked of the items of one kind.
+
+        Raises
+        ------
+        DataError
+            If the run has none, or there is no such kind.
+        """
+        kind = self.kind if kind is None else kind
+        if kind not in KINDS:
+            raise DataError(f"kind is {kind!r}; choose 'artist' or 'track'")
+        if not len(self._index(kind).names.table):
+            raise DataError(
+                f"{self.run.folder} holds no {kind}s; train on a catalogue that has them"
+            )
+        return self._index(kind)
+
+    def _index(self, kind: Kind) -> ItemIndex:
+        if kind not in self._indexes:
+            self._indexes.setdefault(kind, ItemIndex(kind, self.run, self.progress))
+        return self._indexes[kind]
+
+    def items(self, kind: Kind | None = None) -> pl.DataFrame:
+        """Return a table of id, name, about, part, relations and popularity of all items."""
+        return self.run.items(self.of(kind).kind)
+
+    def find(self, name: str, *, kind: Kind | None = None) -> tuple[Item, ...]:
+        """Return the items that an id or a name may mean, the best known first.
+
+        Raises
+        ------
+        UnknownItem
+            If there is none, with the names that look most like it.
+        """
+        return self.of(kind).names.find(name)
+
+    def embeddings(self, kind: Kind | None = None) -> Embeddings:
+        """Return E_G of all items that have one: ids and unit vectors, (n, d) float32."""
+        kind = self.of(kind).kind
+        new = added.vectors(self.run.added(kind), "general")
+        return added.join(self.run.embeddings(kind, "general"), new)
+
+    def similar(
+        self,
+        items: str | Item | Sequence[str | Item],
+        *,
+        kind: Kind | None = None,
+        agree: Sequence[Model] = (),
+        query: Query | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> Neighbours:
+        """Return what is similar to an item, best first; or to several, by reciprocal rank fusion.
+
+        Parameters
+        ----------
+        agree : models of the same catalogue whose answers are fused with these
+        query, options : how many answers and which (``Query``), as one object or by its fields
+
+        Raises
+        ------
+        UnknownItem
+            If no item fits a name.
+        DataError
+            If nothing but its name is known of one; or as ``search`` and ``Query``.
+        """
+        queries, kind = self._items(items, kind), kind or self.kind
+        query, index = make_query(query, **options), self.of(kind)
+        if len(queries) == 1 and not agree:
+            return index.similar(queries[0], query)
+        return index.agreed(queries, query, [x.of(kind) for x in agree])
+
+    def explain(
+        self,
+        a: str | Item,
+        b: str | Item,
+        *,
+        kind: Kind | None = None,
+        long_tail: float = 0.0,
+        paper: bool = False,
+    ) -> Reasons:
+        """Return why b is, or is not, an answer to a.
+
+        Raises
+        ------
+        UnknownItem
+            If no item fits a name.
+        DataError
+            If both mean the same item, one was added later or is known by name alone, or the run
+            was trained on the other kind.
+        ArtifactError
+            If the run was published before there were reasons.
+        """
+        index = self.of(kind)
+        if index.background is None:
+            background_file.read(self.run, index.kind)  # raises an error that says why
+        first, second = self._items([a, b], index.kind)
+        query = Query(long_tail=long_tail or None, paper=paper)
+        return index.explain(first, [second], query)[0]
+
+    def path(
+        self, a: str | Item, b: str | Item, *, kind: Kind | None = None, steps: int | None = None
+    ) -> ItemPath:
+        """Return the path from a to b in which each step is near (``undersong.retrieval.paths``).
+
+        Parameters
+        ----------
+        steps : at most so many, 1 or more; None for any number
+
+        Raises
+        ------
+        UnknownItem
+            If no item fits a name.
+        DataError
+            If nothing but its name is known of one, or ``steps`` is less than 1.
+        """
+        return self.of(kind).path(*self._items([a, b], kind), steps=steps)
+
+    def recommend(
+        self,
+        plays: Mapping[str, float] | Seeds,
+        *,
+        kind: Kind | None = None,
+        catalogue: Catalogue | None = None,
+        tastes: int = 1,
+        query: Query | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> Neighbours:
+        """Return what somebody may like and does not play yet (``undersong.retrieval.recommend``).
+
+        Parameters
+        ----------
+        plays : how often they play each item, by id or name; unknown ones are left out and noted
+        catalogue : who else listens to what; by default the one that the run was trained on
+        tastes : most groups of what is played that take turns
+
+        Raises
+        ------
+        UnknownItem
+            If no item is known.
+        DataError
+            If nothing but names is known of the items; or as ``search`` and ``Query``.
+        """
+        from undersong.retrieval import recommend
+
+        index, query = self.of(kind), make_query(query, **options)
+        seeds = (
+            recommend.seeds_of_plays(plays, index.names) if isinstance(plays, Mapping) else plays
+        )
+        catalogue = self.catalogue if catalogue is None else catalogue
+        vectors = index.cosine_index
+        answers = recommend.recommend(
+            vectors,
+            seeds,
+            request=query,
+            facts=index.cosine_attributes,
+            heard=recommend.listeners_of(catalogue, index.kind, vectors.embeddings.ids)
+            if catalogue
+            else None,
+            tastes=tastes,
+        )
+        ids = vectors.embeddings.ids
+        missing = f"left out, since nobody is called so: {', '.join(map(repr, seeds.unknown))}"
+        neighbours = index.neighbours(
+            [index.names.get(x) for x in seeds.ids],
+            [ids[x] for x in answers.rows],
+            answers.scores.tolist(),
+            seeds=[(ids[x],) for x in answers.seeds],
+            note=answers.note or (missing if seeds.unknown and isinstance(plays, Mapping) else ""),
+        )
+        turns = zip(neighbours, answers.tastes.tolist(), strict=True)
+        return replace(neighbours, neighbours=tuple(replace(x, taste=t + 1) for x, t in turns))
+
+    @cached_property
+    def catalogue(self) -> Catalogue | None:
+        """The catalogue that the run was trained on; None where it is no longer there."""
+        folder = Path(self.run.manifest.get("catalogue_folder") or "")
+        return read_catalogue(folder) if (folder / "catalogue.json").exists() else None
+
+    def add(
+        self, items: Iterable[str | Path | Mapping[str, Any]], *, kind: Kind = "artist"
+    ) -> tuple[Addition | Failure, ...]:
+        """Add new items to the run, without training; they have neighbours at once.
+
+        Parameters
+        ----------
+        items : audio files with tags, tables (CSV, Parquet or TOML), or rows with the columns of
+            such a table: ``name`` and the fields of the catalogue, of a track ``title`` and
+            ``artist``
+        kind : of rows and tables
+
+        Returns
+        -------
+        What became of each, in which an item that could not be added is a ``Failure``.
+
+        Raises
+        ------
+        DataError
+            For a mistake in a table or a row.
+        """
+        from undersong.foldin import add, new_items
+        from undersong.foldin.embed import Beside
+
+        beside, given = Beside(self.run), list(items)
+        rows = [x for x in given if isinstance(x, Mapping)]
+        files = [Path(x) for x in given if not isinstance(x, Mapping)]
+        audio = [x for x in files if x.suffix.lower() not in new_items.TABLES]
+        known = beside.known
+        new: list[Any] = [
+            new_items.of_row(row, kind, known, where=f"row {number}")
+            for number, row in enumerate(rows, start=1)
+        ]
+        for table in (x for x in files if x not in audio):
+            new += new_items.of_table(table, kind, known)
+        new += new_items.of_files(audio, known) if audio else []
+        results = tuple(add.add(beside, new))
+        self._indexes.clear()
+        return results
+
+    def sounds_like(self, file: str | Path, *, kind: Kind | None = None, k: int = 10) -> Neighbours:
+        """Return what sounds most like an audio file, by the cosine of E_C; nothing is kept.
+
+        The file is decoded in a child process that may write nothing, has no network, and is
+        limited in memory and time.
+
+        Raises
+        ------
+        Unavailable
+            If the run knows no sound, or what decodes or embeds it is not installed.
+        DataError
+            If there is no such file.
+        Undecodable
+            If the file gives no sound.
+        """
+        if self.audio_unavailable:
+            raise Unavailable(self.audio_unavailable)
+        index = self.of(kind)
+        if index.content is None:
+            raise Unavailable(f"this run knows the sound of no {index.kind}; ask with an id")
+        if not Path(file).is_file():
+            raise DataError(f"there is no file {file}; give an audio file")
+        # Imported when first needed: it would double the time that the service takes to start.
+        from undersong.audio.decode import decode
+        from undersong.audio.waveform import Undecodable
+        from undersong.foldin.embed import embed_track
+
+        (sound,) = decode([Path(file)], workers=1)
+        if isinstance(sound, Undecodable):
+            raise sound
+        cosines = index.content.vectors @ np.array(
+            embed_track(sound.log_mel, self.encoders), dtype=np.float32
+        )
+        best = np.argsort(-cosines, kind="stable")[:k]
+        ids = [index.content.ids[x] for x in best]
+        return index.neighbours((), ids, cosines[best].tolist())
+
+    @cached_property
+    def audio_unavailable(self) -> str | None:
+        """What keeps audio files from being embedded, in a sentence; None where nothing does."""
+        return hindrance(self.run)
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """What embeds a sound."""
+        return open_encoders(self.run)
+
+    def _items(
+        self, items: str | Item | Sequence[str | Item], kind: Kind | None
+    ) -> tuple[Item, ...]:
+        named = [items] if isinstance(items, str | Item) else list(items)
+        names = self.of(kind).names
+        if not named:
+            raise DataError("no item is named; give an id or a name")
+        try:
+            return tuple(x if isinstance(x, Item) else names.find(x)[0] for x in named)
+        except UnknownItem as error:
+            whole = " ".join(str(x) for x in named)
+            if len(named) == 1 or not names.knows(whole):
+                raise
+            raise UnknownItem(f"{error} Or is it {whole!r}? Put one name in quotes.") from error
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What queries were taken for, their neighbours, and why there is none if filters left none.
+class ItemIndex:
+    """The items of one kind of a run, and all that answers about them are made from."""
 
-    Parameters
-    ----------
-    matches : the item that was asked for, or several (``agreeing.agreed``)
-    linked : whether any relation is known, so that it says something if an answer has none
-    seeds : where several were asked for, of each answer the ids of those that led to it
-    """
+    kind: Kind
+    run: Run
+    progress: Progress = field(default=silent, compare=False)
 
-    matches: tuple[Match, ...]
-    neighbours: tuple[Neighbour, ...]
-    note: str
-    linked: bool
-    seeds: tuple[tuple[str, ...], ...] = ()
-
-
-def similar(
-    index: Index, query: str, *, names: Names, request: Query, facts: Attributes | None = None
-) -> Answer:
-    """Find what a query means and list the items most similar to it, best first.
-
-    Raises
-    ------
-    UnknownItem
-        If no item fits the query.
-    DataError
-        If nothing but its name is known of the item, so that it has no embedding; or as
-        ``retrieve``.
-    """
-    match = names.find(query)
-    row = np.array([row_of(index, match)])
-    found = next(search(index, row, request=request, facts=facts))
-    ids = [index.embeddings.ids[x] for x in found.neighbours[0] if x >= 0]
-    scores, sure = found.scores[0].tolist(), found.confidence[0].tolist()
-    return Answer((match,), name_answers(names, ids, scores, sure), found.note, names.linked)
-
-
-def row_of(index: Index, match: Match) -> int:
-    """Row of an item that was found by name.
-
-    Raises
-    ------
-    DataError
-        If nothing but its name is known of it.
-    """
-    if match.id not in index.embeddings.index:
-        raise DataError(
-            f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays or "
-            "metadata; add some to the catalogue and train again"
+    @cached_property
+    def names(self) -> Names:
+        """All items, in the order of the catalogue."""
+        table = self.run.items(self.kind).select(
+            "id",
+            "name",
+            pl.col("about").fill_null(""),
+            pl.col("relations").fill_null(0),
+            "popularity",
         )
-    return index.embeddings.index[match.id]
+        return Names(table, self.kind)
+
+    @cached_property
+    def _listed(self) -> tuple[tuple[str, ...], Precomputed | None]:
+        return open_lists(self.run, self.kind)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the items of which more than the name is known, in the order of the index."""
+        return self._listed[0]
+
+    @property
+    def lists(self) -> Precomputed | None:
+        """The first answers of each of ``ids``; None where they were not computed."""
+        return self._listed[1]
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row in the index of each of ``ids``."""
+        return {item: row for row, item in enumerate(self.ids)}
+
+    @cached_property
+    def name_rows(self) -> NDArray[np.int64]:
+        """Row in ``names`` of each row of the index."""
+        return np.array([self.names.row[x] for x in self.ids], dtype=np.int64)
+
+    @cached_property
+    def index(self) -> Index:
+        """What finds answers that are in no list."""
+        return open_index(self.run, self.kind)
+
+    @cached_property
+    def cosine_index(self) -> Index:
+        """The same by the cosine of E_G alone; where ``index`` is open, over its vectors."""
+        if "index" in vars(self):
+            return replace(self.index, ranker=None, evidence=None, lists=None)
+        return open_index(self.run, self.kind, paper=True)
+
+    @cached_property
+    def without_vector(self) -> frozenset[str]:
+        """Ids in ``cosine_index`` of which only relations are known: they have no cosine."""
+        embeddings = self.cosine_index.embeddings
+        if not self._shares_vectors or self.index.ranker is None:
+            return frozenset()
+        empty = np.flatnonzero(~embeddings.vectors.any(axis=1))
+        return frozenset(embeddings.ids[x] for x in empty)
+
+    @cached_property
+    def attributes(self) -> Attributes | None:
+        """What filters ask for, in the order of ``index``; None for a run from before filters."""
+        ids = self.index.embeddings.ids if "index" in vars(self) else self.ids
+        return attributes_of(self.run, self.kind, ids)
+
+    @cached_property
+    def cosine_attributes(self) -> Attributes | None:
+        """The same in the order of ``cosine_index``."""
+        if self._shares_vectors:
+            return self.attributes
+        return attributes_of(self.run, self.kind, self.cosine_index.embeddings.ids)
+
+    @property
+    def _shares_vectors(self) -> bool:
+        return "index" in vars(self) and self.index.embeddings is self.cosine_index.embeddings
+
+    @cached_property
+    def background(self) -> Background | None:
+        """What reasons are made from; None where the run has none for this kind."""
+        if self.run.manifest["kind"] != self.kind or not self.run.has(background_file.ITEMS):
+            return None
+        return background_file.read(self.run, self.kind)
+
+    @cached_property
+    def content(self) -> Embeddings | None:
+        """E_C of the items whose sound is known; None where there are none."""
+        there = self.run.has_embeddings(self.kind, "content")
+        return self.run.embeddings(self.kind, "content") if there else None
+
+    @cached_property
+    def links(self) -> scipy.sparse.csr_matrix:
+        """Steps of paths (``undersong.retrieval.paths.graph``)."""
+        return graph(self.index, progress=self.progress)
+
+    @cached_property
+    def places(self) -> pl.DataFrame | None:
+        """The map: id, x, y; None before `undersong publish` has drawn it."""
+        if not self.run.has(projection.FILE):
+            return None
+        everywhere = pl.read_parquet(self.run.file(projection.FILE))
+        return everywhere.filter(pl.col("kind") == self.kind).select("id", "x", "y")
+
+    @cached_property
+    def regions(self) -> pl.DataFrame | None:
+        """Regions of the map: genre, x, y, items; None before it is drawn."""
+        if not self.run.has(projection.FILE):
+            return None
+        return pl.read_parquet(self.run.file(projection.REGIONS_FILE))
+
+    def look_up(self, item: Item, query: Query) -> Neighbours | None:
+        """Return the same as ``similar``, in microseconds, if it was computed before; else None."""
+        k = query.k
+        if not self.run.has(precomputed.file_of(self.kind)) or query != Query(k=k):
+            return None
+        lists, row = self.lists, self.row.get(item.id)
+        if lists is None or row is None or k > lists.rows.shape[1]:
+            return None
+        rows = lists.rows[row, :k]
+        return self._neighbours(
+            (item,),
+            self.name_rows[rows[rows >= 0]].tolist(),
+            lists.scores[row, :k].tolist(),
+            lists.confidence[row, :k].tolist(),
+        )
+
+    def similar(self, item: Item, query: Query) -> Neighbours:
+        """Return what is similar to an item, best first; errors as ``Model.similar``."""
+        if (listed := self.look_up(item, query)) is not None:
+            return listed
+        (row,) = self._rows([item], query)
+        index, attributes, query = self._searched(query)
+        block = next(search(index, np.array([row]), request=query, facts=attributes))
+        ids = [index.embeddings.ids[x] for x in block.neighbours[0] if x >= 0]
+        scores, confidence = block.scores[0].tolist(), block.confidence[0].tolist()
+        return self.neighbours((item,), ids, scores, confidence, note=block.note)
+
+    def agreed(
+        self, items: Sequence[Item], query: Query, others: Sequence[ItemIndex] = ()
+    ) -> Neighbours:
+        """Return what several items, or several runs, agree on (``undersong.retrieval.fusion``)."""
+        self._rows(items, query)
+        searched = [x._searched(query) for x in (self, *others)]
+        fused = fuse(
+            [index for index, _, _ in searched],
+            [x.id for x in items],
+            request=searched[0][2],
+            facts=[attributes for _, attributes, _ in searched],
+        )
+        return self.neighbours(
+            tuple(dict.fromkeys(items)),
+            fused.ids,
+            fused.scores.tolist(),
+            fused.confidence.tolist(),
+            seeds=fused.seeds if len(items) > 1 else (),
+            note=fused.note,
+        )
+
+    def explain(self, item: Item, answers: Sequence[Item], query: Query) -> tuple[Reasons, ...]:
+        """Return why each of some items is, or is not, an answer to one.
+
+        Raises
+        ------
+        DataError
+            As ``explanation.explain.reasons``, or if nothing but its name is known of one.
+        """
+        row, *others = self._rows([item, *answers], query)
+        if self.background is None:
+            raise DataError(f"this run tells no reasons for {self.kind}s")
+        index, _, query = self._searched(query)
+        long_tail = dial(index, query)
+        return reasons(index, self.background, row, np.array(others), long_tail=long_tail)
+
+    def path(self, start: Item, end: Item, *, steps: int | None = None) -> ItemPath:
+        """Return the path between two items; errors as ``Model.path``."""
+        rows = self._rows([start, end], Query())
+        way = shortest_path(self.links, rows[0], rows[1], steps=steps)
+        if not way.rows:
+            longer = shortest_path(self.links, rows[0], rows[1]).rows if steps else ()
+            return ItemPath((), _no_path(start.name, end.name, steps, longer=len(longer) - 1))
+        cosines = [None, *np.round(way.similarity, 4).tolist()]
+        ids = [self.index.embeddings.ids[x] for x in way.rows]
+        pairs = enumerate(zip(ids, cosines, strict=True), start=1)
+        return ItemPath(tuple(PathStep(n, self.names.get(x), y) for n, (x, y) in pairs))
+
+    def neighbours(
+        self,
+        queries: Sequence[Item],
+        ids: Sequence[str],
+        scores: Sequence[float],
+        confidence: Sequence[float] = (),
+        *,
+        seeds: Sequence[tuple[str, ...]] = (),
+        note: str = "",
+    ) -> Neighbours:
+        """Return answers with their names, scores and confidence rounded; NaN is not known."""
+        rows = [self.names.row[x] for x in ids]
+        return self._neighbours(queries, rows, scores, confidence, seeds=seeds, note=note)
+
+    def _neighbours(
+        self,
+        queries: Sequence[Item],
+        rows: Sequence[int],
+        scores: Sequence[float],
+        confidence: Sequence[float] = (),
+        *,
+        seeds: Sequence[tuple[str, ...]] = (),
+        note: str = "",
+    ) -> Neighbours:
+        item = self.names.item
+        neighbours = tuple(
+            Neighbour(
+                place + 1,
+                item(row),
+                round(scores[place], 4),
+                round(confidence[place], 4)
+                if confidence and confidence[place] == confidence[place]
+                else None,
+                seeds[place] if seeds else (),
+            )
+            for place, row in enumerate(rows)
+        )
+        return Neighbours(tuple(queries), neighbours, note, self.names.linked)
+
+    def _searched(self, query: Query) -> tuple[Index, Attributes | None, Query]:
+        """What a query is asked of; with ``paper`` items without a cosine are no answers."""
+        if not query.paper:
+            return self.index, self.attributes, query
+        exclude = query.exclude | self.without_vector
+        return self.cosine_index, self.cosine_attributes, replace(query, exclude=exclude)
+
+    def _rows(self, items: Sequence[Item], query: Query) -> list[int]:
+        """Rows in the index of some items; DataError for one of which only the name is known."""
+        if not self.run.has_embeddings(self.kind, "general"):
+            raise DataError(f"{nothing_known(items[0])}; {REMEDY}")
+        index = self.cosine_index if query.paper else self.index
+        for item in items:
+            if query.paper and item.id in self.without_vector:
+                raise DataError(f"of {item.name} only relations are known, no cosine")
+            if item.id not in index.embeddings.index:
+                raise DataError(f"{nothing_known(item)}; {REMEDY}")
+        return [index.embeddings.index[x.id] for x in items]
 
 
-def name_answers(
-    names: Names, ids: Sequence[str], scores: Sequence[float], sure: Sequence[float]
-) -> tuple[Neighbour, ...]:
-    """Say of each answer what it is: name, what is known about it, how sure; NaN is not known."""
-    answers = []
-    for rank, (item, score, chance) in enumerate(zip(ids, scores, sure, strict=False), start=1):
-        name, about, relations = names.about(item)
-        confidence = None if np.isnan(chance) else round(chance, 4)
-        answers.append(Neighbour(rank, item, name, about, round(score, 4), confidence, relations))
-    return tuple(answers)
+REMEDY = "add some to the catalogue and train again"
 
 
-def text(answer: Answer) -> str:
-    """Show an answer in the terminal: rank, confidence, name, id, and who is long tail.
-
-    In place of the confidence the cosine, where no order was learned. Where nobody is linked,
-    nobody is marked as long tail. Where several were asked for, each answer says whom it is near.
-    """
-    lines = [_heading(match) for match in dict.fromkeys(answer.matches)]
-    asked = {match.id: match.name for match in answer.matches}
-    near = [f"near {_few([asked[x] for x in own])}" for own in answer.seeds]
-    named = [f"{one.name} ({one.item})" for one in answer.neighbours]
-    width = width_of(named)
-    rows = zip(answer.neighbours, named, near or [""] * len(named), strict=True)
-    for one, name, seeds in rows:
-        tail = mark(one.relations, linked=answer.linked)
-        sure = f"{one.score:6.3f}" if one.confidence is None else f"{one.confidence:6.0%}"
-        said = "  ".join(filter(None, (f"{name:<{width}}", one.about, seeds, tail)))
-        lines.append(f"{one.rank:4}  {sure}  {said}".rstrip())
-    return "\n".join([*lines, answer.note] if answer.note else lines)
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return ", ".join(names[:FEW]) + more
-
-
-def _heading(match: Match) -> str:
-    known = f"{match.relations} known relations" if match.relations else "no relation is known"
-    return f"{match.name} ({match.id}): {f'{match.about}; ' if match.about else ''}{known}"
-
-
-def write_neighbours(
-    index: Index,
-    out: Path,
-    *,
-    queries: NDArray[np.int64],
-    request: Query,
-    facts: Attributes | None = None,
-    ask: Callable[..., Iterator[TopK]] = search,
-    progress: Progress = silent,
-) -> tuple[int, str]:
-    """Write the answers of many items as one table: item, rank from 1, neighbour, score.
-
-    With a learned order there is also a column confidence. Each block goes to a file of its own
-    and they are joined by streaming, so memory is bounded by a block. Returns the number of rows,
-    and in a sentence why there is none, if filters left none. ``out`` appears whole or not at all.
-    ``ask`` may do what ``retrieve`` does elsewhere, such as on a cluster.
-    """
-    ids = np.array(index.embeddings.ids, dtype=object)
-    learned = index.ranker is not None and not request.paper
-    out.parent.mkdir(parents=True, exist_ok=True)
-    done, note = 0, ""
-    with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
-        empty = nothing(np.zeros(0, dtype=np.int64))
-        _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
-        for number, block in enumerate(ask(index, queries, request=request, facts=facts)):
-            table = _table(ids, block, learned=learned)
-            table.write_parquet(Path(folder) / f"{number:08}.parquet")
-            done, note = done + len(block.rows), block.note
-            progress("neighbours", done, len(queries))
-        with replacing(out) as temporary:
-            blocks = pl.scan_parquet(Path(folder) / "*.parquet")
-            blocks.sink_parquet(temporary)
-            return int(pl.scan_parquet(temporary).select(pl.len()).collect().item()), note
-
-
-def _table(ids: NDArray[np.object_], block: TopK, *, learned: bool) -> pl.DataFrame:
-    kept = block.neighbours >= 0
-    rank = np.broadcast_to(np.arange(1, kept.shape[1] + 1, dtype=np.int32), kept.shape)
-    table = pl.DataFrame(
-        {
-            "item": pl.Series(ids[np.repeat(block.rows, kept.sum(axis=1))], dtype=pl.String),
-            "rank": rank[kept],
-            "neighbour": pl.Series(ids[block.neighbours[kept]], dtype=pl.String),
-            "score": block.scores[kept],
-            "confidence": block.confidence[kept],
-        }
+def nothing_known(item: Item) -> str:
+    """Return the sentence on an item of which nothing but the name is known."""
+    return (
+        f"nothing is known about {item.name!r} ({item.id}) but its name: no audio, plays or "
+        "metadata"
     )
-    return table if learned else table.drop("confidence")
 
 
-def agreed(
-    indexes: Sequence[Index],
-    queries: Sequence[str],
-    *,
-    names: Names,
-    request: Query,
-    facts: Sequence[Attributes | None] | None = None,
-) -> Answer:
-    """List what is similar to some items, ids or names, by agreement (``retrieval.agreement``).
-
-    ``names`` are those of the first run; the score is the sum of reciprocal ranks.
-
-    Raises
-    ------
-    UnknownItem
-        If no item fits a query; where all of them together are one name, this is said.
-    DataError
-        If nothing but its name is known of one; or as ``agreement``.
-    """
-    matches = _matches(queries, names)
-    for match in matches:
-        row_of(indexes[0], match)
-    found = fuse(indexes, [x.id for x in matches], request=request, facts=facts)
-    answers = name_answers(names, found.ids, found.scores.tolist(), found.confidence.tolist())
-    seeds = found.seeds if len(queries) > 1 else ()
-    return Answer(matches, answers, found.note, names.linked, seeds)
-
-
-def _matches(queries: Sequence[str], names: Names) -> tuple[Match, ...]:
-    try:
-        return tuple(names.find(x) for x in queries)
-    except UnknownItem as error:
-        whole = " ".join(queries)
-        if len(queries) == 1 or not names.knows(whole):
-            raise
-        raise UnknownItem(f"{error} Or is it {whole!r}? Put one name in quotes.") from error
-
-
-@dataclass(frozen=True)
-class PathStep:
-    """One item of a chain: its place from 1, what it is, and the cosine to the one before."""
-
-    place: int
-    item: str
-    name: str
-    about: str
-    similarity: float | None
-
-
-@dataclass(frozen=True)
-class NamedPath:
-    """Items from one to another; where there are none, ``note`` says why."""
-
-    steps: tuple[PathStep, ...]
-    note: str = ""
-
-
-def find_path(
-    index: Index,
-    first: str,
-    last: str,
-    *,
-    names: Names,
-    steps: int | None = None,
-    progress: Progress = silent,
-) -> NamedPath:
-    """Find the chain between two items, each an id or a name (``undersong.retrieval.paths``).
-
-    Raises
-    ------
-    UnknownItem
-        If no item fits a name.
-    DataError
-        If nothing but its name is known of one, or ``steps`` is less than 1.
-    """
-    start, end = names.find(first), names.find(last)
-    ends = row_of(index, start), row_of(index, end)
-    links = graph(index, progress=progress)
-    found = shortest_path(links, *ends, steps=steps)
-    if found.rows:
-        return NamedPath(_steps(index, found, names))
-    longer = shortest_path(links, *ends) if steps is not None else found
-    return NamedPath((), _why_none(start.name, end.name, steps, longer))
-
-
-def path_text(found: NamedPath) -> str:
-    """Show a chain in the terminal: place, cosine to the one before, name, id."""
-    lines = [
-        f"{one.place:4}  {'' if one.similarity is None else f'{one.similarity:6.3f}':>6}  "
-        f"{one.name} ({one.item})  {one.about}".rstrip()
-        for one in found.steps
-    ]
-    return "\n".join(lines) or found.note
-
-
-def _steps(index: Index, found: ItemPath, names: Names) -> tuple[PathStep, ...]:
-    cosines = [None, *np.round(found.similarity, 4).tolist()]
-    steps = []
-    for place, (row, cosine) in enumerate(zip(found.rows, cosines, strict=True), start=1):
-        item = index.embeddings.ids[row]
-        name, about, _ = names.about(item)
-        steps.append(PathStep(place, item, name, about, cosine))
-    return tuple(steps)
-
-
-def _why_none(start: str, end: str, steps: int | None, longer: ItemPath) -> str:
-    if longer.rows:
+def _no_path(start: str, end: str, steps: int | None, *, longer: int) -> str:
+    if longer > 0:
         return (
             f"no chain of {steps} steps or fewer leads from {start!r} to {end!r}; the nearest way "
-            f"has {len(longer.rows) - 1}"
+            f"has {longer}"
         )
     return f"no chain leads from {start!r} to {end!r}: nothing near the one is near the other"

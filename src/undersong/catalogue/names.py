@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 
@@ -19,104 +20,196 @@ PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"}
 )
 
-WIDEST = 48  # characters of a name with its id; a longer one widens its own line alone
+COMPARED = 3_000  # names, the best known of about the right length, that a mistyped one may mean
 
 
-@dataclass(frozen=True)
-class Match:
-    """The item that a query was taken for, and the others it could have meant."""
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An artist or a track, wherever it is listed; long tail: no relation of it is known."""
 
     id: str
+    kind: Kind
     name: str
     about: str
     relations: int
-    others: tuple[str, ...]
+    popularity: float | None
+    long_tail: bool
 
 
 @dataclass(frozen=True)
 class Names:
-    """Names of the items of a run, kept ready so that many queries are found fast.
+    """The items of one kind by id and by name, kept ready so that many queries are answered fast.
 
     Parameters
     ----------
-    items : table of id, name, about, relations, popularity
+    table : (n,) rows of id, name, about, relations, popularity
     """
 
-    items: pl.DataFrame
+    table: pl.DataFrame
+    kind: Kind = "artist"
 
-    def find(self, query: str) -> Match:
-        """Find the item that an id or a name means.
+    def item(self, row: int) -> Item:
+        """Return the item in a row of the table."""
+        item, name, about, relations, popularity = self.table.row(row)
+        return Item(item, self.kind, name, about, relations, popularity, not relations)
+
+    def find(self, query: str) -> tuple[Item, ...]:
+        """Return the items that an id or a name may mean, the best known first.
 
         An exact id wins, then the exact name, then the name without regard to accents, case and
-        punctuation; of several the one with the highest popularity, then the most relations. The
-        others are named in the answer.
+        punctuation; of several the one with the highest popularity, then the most relations.
 
         Raises
         ------
         UnknownItem
-            If nothing fits, with the names that look most like the query; or nothing is asked.
+            If nothing fits, with the names that look most like the query; or it is empty.
         """
-        same = self._fitting(query)
-        if not same and not query.strip():
+        rows = self._fitting(query)
+        if not rows and not query.strip():
             raise UnknownItem("the name of an item is empty; give an id or a name")
-        if not same:
+        if not rows:
             hint = self._hint(fold(query))
-            raise UnknownItem(f"no item {query!r} among {len(self.items)}; {hint}")
-        taken, *others = sorted(same, key=self._fame)
-        row = self.items.row(taken, named=True)
-        also = tuple(self.items["id"][x] for x in others)
-        return Match(row["id"], row["name"], row["about"], row["relations"], also)
-
-    def about(self, item: str) -> tuple[str, str, int]:
-        """Name of an item, what is said about it, and how many relations are known of it."""
-        row = self._by_id[item]
-        return self._names[row], self.items["about"][row], self.items["relations"][row]
+            raise UnknownItem(f"no item {query!r} among {len(self.table)}; {hint}")
+        return self.best_known(rows)
 
     def knows(self, query: str) -> bool:
-        """Say whether an id or a name means any item."""
+        """Whether an id or a name means any item."""
         return bool(self._fitting(query))
 
-    def _fitting(self, query: str) -> list[int]:
-        own = self._by_id.get(query)
-        same = [own] if own is not None else self._by_name.get(query, [])
-        return same or self._by_folded.get(fold(query), [])
+    def get(self, item_id: str) -> Item:
+        """Return the item with an id.
 
-    def _hint(self, folded: str) -> str:
-        near = difflib.get_close_matches(folded, self._by_folded, n=3, cutoff=0.6)
-        likely = [repr(self.items["name"][self._by_folded[x][0]]) for x in near]
-        return f"did you mean {', '.join(likely)}?" if likely else "no name is like it"
+        Raises
+        ------
+        UnknownItem
+            If there is none, with those whose names are like it.
+        """
+        if item_id in self.row:
+            return self.item(self.row[item_id])
+        likely = ", ".join(f"{x.name!r} ({x.id})" for x in self.suggest(item_id, limit=3))
+        hint = f"did you mean {likely}?" if likely else "search by name to find its id"
+        raise UnknownItem(f"no {self.kind} has the id {item_id[:80]!r}; {hint}")
 
-    def _fame(self, row: int) -> tuple[bool, float, int]:
-        popularity = self.items["popularity"][row]
-        return popularity is None, -(popularity or 0), -self.items["relations"][row]
+    def named(self, name: str) -> tuple[Item, ...]:
+        """Return all items of a name, the best known first: spelt so if any is, else folded."""
+        rows = self.by_folded.get(fold(name), [])
+        return self.best_known([x for x in rows if self.table["name"][x] == name] or rows)
+
+    def suggest(self, text: str, *, limit: int) -> tuple[Item, ...]:
+        """Return items whose names somebody may mean who has typed this much (``suggest``)."""
+        return suggest([self], text, limit=limit)
+
+    def best_known(self, rows: Sequence[int]) -> tuple[Item, ...]:
+        """Return the items of some rows, the best known first."""
+        order = sorted(rows, key=lambda x: self.fame[x]) if len(rows) > 1 else rows
+        return tuple(self.item(x) for x in order)
+
+    def starting(self, folded: str, *, limit: int) -> list[tuple[int, int]]:
+        """Return the first rows of names that fit what was typed, each behind its group's number.
+
+        The groups: the very name, names that begin with it as a whole word, that begin so, with a
+        word that does, that hold it anywhere; in each the best known first.
+        """
+        names = self.folded
+        group = (
+            pl.when(names == folded)
+            .then(0)
+            .when(names.str.starts_with(f"{folded} "))
+            .then(1)
+            .when(names.str.starts_with(folded))
+            .then(2)
+            .when(names.str.contains(f" {folded}", literal=True))
+            .then(3)
+            .when(names.str.contains(folded, literal=True))
+            .then(4)
+        )
+        grouped = pl.select(group.alias("group"), fame=pl.Series(self.fame)).with_row_index("row")
+        first = grouped.drop_nulls().sort("group", "fame").head(limit)
+        return list(first.select("group", "row").iter_rows())
+
+    def alike(self, folded: str, *, limit: int) -> list[int]:
+        """Return rows of names like a mistyped one, among the best known of about its length."""
+        lengths = self.folded.str.len_chars().to_numpy().astype(np.int64)
+        rows = np.flatnonzero(np.abs(lengths - len(folded)) <= 2)
+        rows = rows[np.argsort(self.fame[rows], kind="stable")][:COMPARED].tolist()
+        names = {self.folded[row]: row for row in reversed(rows)}
+        return [names[x] for x in difflib.get_close_matches(folded, names, n=limit, cutoff=0.7)]
 
     @cached_property
     def linked(self) -> bool:
-        """Say whether any relation is known; else a mark for items without would be at all."""
-        return bool((self.items["relations"] > 0).any())
+        """Whether any relation is known; else a mark for items without would be at all."""
+        return bool((self.table["relations"] > 0).any())
 
     @cached_property
-    def _names(self) -> list[str]:
-        return self.items["name"].to_list()
+    def row(self) -> dict[str, int]:
+        """Row of each id."""
+        return {item: row for row, item in enumerate(self.table["id"])}
 
     @cached_property
-    def _by_id(self) -> dict[str, int]:
-        return {item: row for row, item in enumerate(self.items["id"])}
+    def folded(self) -> pl.Series:
+        """Names as ``fold`` leaves them, in the order of the table."""
+        return pl.Series([fold(x) for x in self.table["name"]], dtype=pl.String)
+
+    @cached_property
+    def by_folded(self) -> dict[str, list[int]]:
+        """Rows of each folded name."""
+        return _rows(self.folded)
+
+    @cached_property
+    def fame(self) -> NDArray[np.int64]:
+        """Position of each row among all, the best known first: popularity, then relations."""
+        order = self.table.with_row_index("row").sort(
+            ["popularity", "relations"], descending=True, nulls_last=True, maintain_order=True
+        )["row"]
+        position = np.empty(len(order), dtype=np.int64)
+        position[order.to_numpy()] = np.arange(len(order))
+        return position
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        return _rows(self._names)
+        return _rows(self.table["name"])
 
-    @cached_property
-    def _by_folded(self) -> dict[str, list[int]]:
-        return _rows([fold(name) for name in self._names])
+    def _fitting(self, query: str) -> list[int]:
+        if not isinstance(query, str):
+            raise UnknownItem(f"{query!r} is no id or name, which are text; write {str(query)!r}")
+        if query in self.row:
+            return [self.row[query]]
+        return self._by_name.get(query, []) or self.by_folded.get(fold(query), [])
+
+    def _hint(self, folded: str) -> str:
+        near = difflib.get_close_matches(folded, self.by_folded, n=3, cutoff=0.6)
+        likely = [repr(self.table["name"][self.by_folded[x][0]]) for x in near]
+        return f"did you mean {', '.join(likely)}?" if likely else "no name is like it"
 
 
-def _rows(words: Sequence[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def suggest(tables: Sequence[Names], text: str, *, limit: int) -> tuple[Item, ...]:
+    """Return items of several kinds whose names somebody may mean who has typed this much.
+
+    Those that fit best come first (``Names.starting``), of equal ones those of the first kind, then
+    the best known. Where nothing fits, names that look like it.
+    """
+    folded = fold(text)
+    if not folded:
+        return ()
+    fitting = [
+        (group, place, row)
+        for place, names in enumerate(tables)
+        for group, row in names.starting(folded, limit=limit)
+    ]
+    ordered = [(place, row) for _, place, row in sorted(fitting, key=lambda x: x[:2])]
+    ordered = ordered or [
+        (place, row)
+        for place, names in enumerate(tables)
+        for row in names.alike(folded, limit=limit)
+    ]
+    return tuple(tables[place].item(row) for place, row in ordered[:limit])
+
+
+def _rows(words: Iterable[str]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
     for row, word in enumerate(words):
-        found.setdefault(word, []).append(row)
-    return found
+        rows.setdefault(word, []).append(row)
+    return rows
 
 
 def fold(text: str) -> str:
@@ -125,11 +218,6 @@ def fold(text: str) -> str:
     plain = bare.casefold().translate(PLAIN)
     words = "".join(c if c.isalnum() else " " for c in plain).split()
     return " ".join(words) or text.casefold().strip()
-
-
-def find_item(items: pl.DataFrame, query: str) -> Match:
-    """Find the item that one query means; for many queries keep a ``Names``."""
-    return Names(items).find(query)
 
 
 @dataclass(frozen=True)
@@ -190,13 +278,3 @@ def _column(path: Path, table: pl.DataFrame) -> list[str]:
     if "id" not in table.columns:
         raise DataError(f"{path} has no column 'id'; it has {', '.join(table.columns)}")
     return table["id"].cast(pl.String).drop_nulls().to_list()
-
-
-def width_of(named: Sequence[str]) -> int:
-    """Characters of the column of names with their ids."""
-    return max((min(len(x), WIDEST) for x in named), default=0)
-
-
-def mark(relations: int, *, linked: bool) -> str:
-    """Mark an item of which no relation is known, where relations of others are."""
-    return "long tail" if linked and not relations else ""

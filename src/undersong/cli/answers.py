@@ -13,7 +13,9 @@ from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster,
 if TYPE_CHECKING:
     import polars as pl
 
+    from undersong.catalogue import Kind
     from undersong.embeddings import Embeddings
+    from undersong.model import Model
     from undersong.retrieval import Query
 
 SHARE = click.FloatRange(0, 1)
@@ -36,31 +38,22 @@ DIVERSITY = click.option(
 
 
 def with_filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that make a request (``request_of``)."""
+    """Give a command the options that make a query (``query_of``)."""
     for option in reversed(FILTERS):
         command = option(command)
     return command
 
 
-def request_of(k: int, wishes: dict[str, Any]) -> "Query":
-    """Make the request that the options of ``with_filters`` describe, with --paper."""
+def query_of(k: int, options: dict[str, Any]) -> "Query":
+    """Make the query that the options of ``with_filters`` describe."""
     from undersong.catalogue import read_ids
-    from undersong.retrieval import Query
+    from undersong.model import make_query
 
-    given = dict(wishes)
-    first, last = decades_of(given.pop("decade"))
-    library, exclude = given.pop("library"), given.pop("exclude")
-    genres, regions = given.pop("genres"), given.pop("regions")
-    return Query(
-        k=k,
-        genres=frozenset(genres),
-        regions=frozenset(regions),
-        decade_from=first,
-        decade_to=last,
-        library=frozenset(read_ids(library)) if library else None,
-        exclude=frozenset(read_ids(exclude)) if exclude else frozenset(),
-        **given,
-    )
+    decade_from, decade_to = decades_of(options.pop("decade"))
+    for name in ("library", "exclude"):
+        options[name] = read_ids(file) if (file := options[name]) else None
+    options["exclude"] = options["exclude"] or ()
+    return make_query(k=k, decade_from=decade_from, decade_to=decade_to, **options)
 
 
 def decades_of(text: str | None) -> tuple[int | None, int | None]:
@@ -96,10 +89,8 @@ def similar(
     k: int,
     as_json: bool,
     agree: tuple[Path, ...],
-    paper: bool,
-    long_tail: float,
     tracks: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> None:
     """List the K items most similar to QUERY, an id or a name, best first.
 
@@ -116,30 +107,35 @@ def similar(
         undersong similar my/run "Clara Schumann" --decade -1900 --max-popularity 0.5
         undersong similar my/run "Clara Schumann" "Amy Beach"
     """
-    from undersong import model, runs
-    from undersong.catalogue import Names
+    from undersong.model import load
 
-    kind, request = kind_of(tracks), request_of(k, {"paper": paper, **wishes})
-    opened = [runs.read(folder) for folder in (run, *agree)]
-    indexes = [model.open_index(x, kind, paper=paper, long_tail=long_tail) for x in opened]
-    facts = [model.facts_of(x, kind, index) for x, index in zip(opened, indexes, strict=True)]
-    names = Names(opened[0].items(kind))
-    if agree or len(queries) > 1:
-        found = model.agreed(indexes, queries, names=names, request=request, facts=facts)
-    else:
-        found = model.similar(indexes[0], queries[0], names=names, request=request, facts=facts[0])
-    for query, match in zip(queries, found.matches, strict=True):
-        if match.others:
-            click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
+    kind, query = kind_of(tracks), query_of(k, options)
+    model, *others = [load(folder) for folder in (run, *agree)]
+    neighbours = model.similar(queries, kind=kind, agree=others, query=query)
+    for name in queries:
+        _name_others(model, name, kind)
     if not as_json:
-        click.echo(model.text(found))
+        click.echo(str(neighbours))
         return
-    seeds = found.seeds or [()] * len(found.neighbours)
-    for one, own in zip(found.neighbours, seeds, strict=True):
-        line = {**asdict(one), **({"seeds": own} if own else {})}
-        click.echo(json.dumps(line, ensure_ascii=False))
-    if found.note:
-        click.echo(found.note, err=True)
+    for x in neighbours:
+        item = x.item
+        line = {"rank": x.rank, "item": item.id, "name": item.name, "about": item.about}
+        line |= {"score": x.score, "confidence": x.confidence, "relations": item.relations}
+        _echo_json(line | ({"seeds": x.seeds} if x.seeds else {}))
+    if neighbours.note:
+        click.echo(neighbours.note, err=True)
+
+
+def _name_others(model: "Model", name: str, kind: "Kind") -> None:
+    """Name on stderr what a name may also mean."""
+    _, *others = model.find(name, kind=kind)
+    if others:
+        ids = ", ".join(x.id for x in others)
+        click.echo(f"{name!r} may also be: {ids}; ask by id", err=True)
+
+
+def _echo_json(line: object) -> None:
+    click.echo(json.dumps(line, ensure_ascii=False))
 
 
 @click.command()
@@ -164,10 +160,8 @@ def neighbours(
     among: Path | None,
     k: int,
     out: Path,
-    paper: bool,
-    long_tail: float,
     tracks: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> None:
     """Write the K nearest neighbours of many items as one table.
 
@@ -179,46 +173,50 @@ def neighbours(
     Example:
         undersong neighbours my/run -k 50 --out neighbours.parquet
     """
-    from undersong import model, runs
     from undersong.catalogue import read_ids, select
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.retrieval import search
+    from undersong.model import load
+    from undersong.retrieval import search, write_neighbours
 
-    kind, request = kind_of(tracks), request_of(k, {"paper": paper, **wishes})
-    opened = runs.read(run)
-    index = model.open_index(opened, kind, paper=paper, long_tail=long_tail)
-    facts = model.facts_of(opened, kind, index)
-    table = opened.items(kind)
-    asked = select(index.embeddings, table, read_ids(items) if items else None)
+    query, model = query_of(k, options), load(run).of(kind_of(tracks))
+    index = model.cosine_index if query.paper else model.index
+    attributes = model.cosine_attributes if query.paper else model.attributes
+    table = model.names.table
+    selection = select(index.embeddings, table, read_ids(items) if items else None)
     if among:
-        request = _closed(request, read_ids(among), index.embeddings, table)
+        query = _closed(query, read_ids(among), index.embeddings, table)
     with cluster() as there, ProgressDisplay() as progress:
-        ask = search
         if there:
-            from undersong.cluster.jobs import retrieve_there as ask
-        written, note = model.write_neighbours(
-            index, out, queries=asked.rows, request=request, facts=facts, ask=ask, progress=progress
+            from undersong.cluster.jobs import retrieve_there as search
+        written, note = write_neighbours(
+            index,
+            out,
+            queries=selection.rows,
+            request=query,
+            facts=attributes,
+            search=search,
+            progress=progress,
         )
-    if asked.without:
+    if selection.without:
         click.echo(
-            f"left out {asked.without} items of which nothing but the name is known", err=True
+            f"left out {selection.without} items of which nothing but the name is known", err=True
         )
     if note:
         click.echo(note, err=True)
-    click.echo(f"{out}: {written} rows, {len(asked.rows)} items")
+    click.echo(f"{out}: {written} rows, {len(selection.rows)} items")
 
 
 def _closed(
-    request: "Query", ids: list[str], embeddings: "Embeddings", table: "pl.DataFrame"
+    query: "Query", ids: list[str], embeddings: "Embeddings", table: "pl.DataFrame"
 ) -> "Query":
     """Let some items alone compete."""
     from undersong.catalogue import select
     from undersong.errors import DataError
 
-    if request.library is not None:
+    if query.library is not None:
         raise DataError("--among and --library both say who may be an answer; leave one out")
     select(embeddings, table, ids)  # refuses ids that nobody has
-    return replace(request, library=frozenset(ids), closed=True)
+    return replace(query, library=frozenset(ids), closed=True)
 
 
 @click.command()
@@ -238,22 +236,19 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
     Example:
         undersong path my/run "Clara Schumann" "Amy Beach" --steps 6
     """
-    from undersong import model, runs
-    from undersong.catalogue import Names
     from undersong.cli.progress_line import ProgressDisplay
+    from undersong.model import load
 
-    kind = kind_of(tracks)
-    opened = runs.read(run)
-    index, names = model.open_index(opened, kind), Names(opened.items(kind))
     with ProgressDisplay() as progress:
-        found = model.find_path(index, first, last, names=names, steps=steps, progress=progress)
+        way = load(run, progress=progress).path(first, last, kind=kind_of(tracks), steps=steps)
     if not as_json:
-        click.echo(model.path_text(found))
+        click.echo(str(way))
         return
-    for one in found.steps:
-        click.echo(json.dumps(asdict(one), ensure_ascii=False))
-    if found.note:
-        click.echo(found.note, err=True)
+    for x in way:
+        line = {"place": x.place, "item": x.item.id, "name": x.item.name, "about": x.item.about}
+        _echo_json(line | {"similarity": x.similarity})
+    if way.note:
+        click.echo(way.note, err=True)
 
 
 @click.command()
@@ -277,21 +272,13 @@ def explain(
     Example:
         undersong explain my/run "Clara Schumann" "Fanny Hensel"
     """
-    from undersong import model, runs
-    from undersong.explanation import data, reasons
-    from undersong.explanation import explain as finding
+    from undersong.model import load
 
-    kind = kind_of(tracks)
-    opened = runs.read(run)
-    known = data.read(opened, kind)
-    index = model.open_index(opened, kind, paper=paper)
-    first, second, why = finding.explain(
-        index, known, opened.items(kind), asked=a, answered=b, long_tail=long_tail
-    )
-    for query, match in ((a, first), (b, second)):
-        if match.others:
-            click.echo(f"{query!r} may also be: {', '.join(match.others)}; ask by id", err=True)
-    click.echo(json.dumps(asdict(why), ensure_ascii=False) if as_json else reasons.text(why))
+    model, kind = load(run), kind_of(tracks)
+    why = model.explain(a, b, kind=kind, long_tail=long_tail, paper=paper)
+    for name in (a, b):
+        _name_others(model, name, kind)
+    click.echo(json.dumps(asdict(why), ensure_ascii=False) if as_json else str(why))
 
 
 @click.command()
@@ -317,7 +304,7 @@ def recommend(
     tastes: int,
     as_json: bool,
     tracks: bool,
-    **wishes: Any,
+    **options: Any,
 ) -> None:
     """List K items that a listener may like and does not play yet, and what each is near to.
 
@@ -330,49 +317,31 @@ def recommend(
     Example:
         undersong recommend my/run --user plays.csv --max-popularity 0.5
     """
-    from undersong import model, runs
-    from undersong.catalogue import Names, read_catalogue
-    from undersong.retrieval import recommend as played
-    from undersong.retrieval import recommend as recommending
+    from undersong.catalogue import read_catalogue
+    from undersong.model import load
+    from undersong.retrieval.recommend import read_seeds, seeds_of_user
 
-    kind, request = kind_of(tracks), request_of(k, wishes)
-    opened = runs.read(run)
-    index = model.open_index(opened, kind, paper=True)
-    names = Names(opened.items(kind))
-    home = catalogue or _catalogue_of(opened.manifest)
-    whole = read_catalogue(home) if home else None
-    file = Path(user)
-    if file.is_file():
-        seeds = played.read_seeds(file, names)
-    else:
-        seeds = played.seeds_of_user(whole, kind, user)
-    heard = None
-    if whole is not None:
-        heard = recommending.listeners_of(whole, kind, index.embeddings.ids)
-    else:
+    model, kind, query = load(run), kind_of(tracks), query_of(k, options)
+    listens = read_catalogue(catalogue) if catalogue else model.catalogue
+    names, file = model.of(kind).names, Path(user)
+    seeds = read_seeds(file, names) if file.is_file() else seeds_of_user(listens, kind, user)
+    if listens is None:
         click.echo(
             "the run's catalogue is not where it was, so who listens to what is not known; "
             "--catalogue says where it is",
             err=True,
         )
     if seeds.unknown:
-        listed = ", ".join(map(repr, seeds.unknown[:5]))
-        click.echo(f"left out {len(seeds.unknown)} that nobody is called: {listed}", err=True)
-    facts = model.facts_of(opened, kind, index)
-    found = recommending.recommend(
-        index, seeds, request=request, facts=facts, heard=heard, tastes=tastes
-    )
-    answers = recommending.named(found, index, names)
+        words = ", ".join(map(repr, seeds.unknown[:5]))
+        click.echo(f"left out {len(seeds.unknown)} that nobody is called: {words}", err=True)
+    neighbours = model.recommend(seeds, kind=kind, catalogue=listens, tastes=tastes, query=query)
     if not as_json:
-        click.echo(recommending.text(answers, found.note, linked=names.linked))
+        click.echo(str(neighbours))
         return
-    for one in answers:
-        click.echo(json.dumps(asdict(one), ensure_ascii=False))
-    if found.note:
-        click.echo(found.note, err=True)
-
-
-def _catalogue_of(manifest: dict[str, Any]) -> Path | None:
-    """Folder of the catalogue that a run was trained on, if it is still there."""
-    folder = manifest.get("catalogue_folder")
-    return Path(folder) if folder and (Path(folder) / "catalogue.json").exists() else None
+    for x in neighbours:
+        item, (because,) = x.item, neighbours.near(x)
+        line = {"rank": x.rank, "item": item.id, "name": item.name, "about": item.about}
+        line |= {"score": x.score, "relations": item.relations, "taste": x.taste}
+        _echo_json(line | {"because": because})
+    if neighbours.note:
+        click.echo(neighbours.note, err=True)

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue import Match, find_item
 from undersong.errors import DataError
 from undersong.explanation import attribution
 from undersong.explanation.attribution import Attribution, effects_in_order, of_cosines, share
@@ -25,37 +23,6 @@ from undersong.ranking.ranker import KNOWN, rerank
 from undersong.retrieval import Index
 
 FEW = 5  # tags and common relations that are named
-
-
-def explain(
-    index: Index,
-    background: Background,
-    items: pl.DataFrame,
-    *,
-    asked: str,
-    answered: str,
-    long_tail: float = 0.0,
-) -> tuple[Match, Match, Reasons]:
-    """Say why an item is similar to another, each given by name or id as in ``search.similar``.
-
-    Raises
-    ------
-    UnknownItem
-        If no item fits one of the names.
-    DataError
-        If both mean the same item, or nothing but its name is known of one.
-    """
-    first, second = find_item(items, asked), find_item(items, answered)
-    rows = []
-    for match in (first, second):
-        if match.id not in index.embeddings.index:
-            raise DataError(
-                f"nothing is known about {match.name!r} ({match.id}) but its name: no audio, plays "
-                "or metadata; add some to the catalogue and train again"
-            )
-        rows.append(index.embeddings.index[match.id])
-    (why,) = reasons(index, background, rows[0], np.array(rows[1:]), long_tail=long_tail)
-    return first, second, why
 
 
 def reasons(

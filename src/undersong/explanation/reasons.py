@@ -1,10 +1,13 @@
-"""What reasons say, as data: the command line, the service and pages show them."""
+"""Reasons as data, and in words: the command line, the service and notebooks show them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import polars as pl
 
 from undersong.explanation.data import AUDIO, LISTENERS, TAGS
+from undersong.io.display import html_table, to_pandas
 
 Whose = Literal["both", "asked", "answered", "neither"]
 
@@ -104,6 +107,30 @@ class Reasons:
     tracks: TrackPair | None
     unknown: tuple[str, ...]
 
+    def frame(self) -> pl.DataFrame:
+        """Return a polars table of what each source adds: source, share, effect, known_of."""
+        schema = {"source": pl.String, "share": pl.Float64, "effect": pl.Float64}
+        rows = [(x.source, x.share, x.effect, x.known_of) for x in self.contributions]
+        return pl.DataFrame(rows, schema={**schema, "known_of": pl.String}, orient="row")
+
+    def to_pandas(self) -> Any:
+        """Return ``frame`` as pandas; UndersongError where that is not installed."""
+        return to_pandas(self.frame())
+
+    def __str__(self) -> str:
+        """Show the sources, what both have in common, and what is not known."""
+        lines = [f"{_pair(self)}: {_sure(self)}", ""]
+        lines += ["   share  without it  source", *map(_line, self.contributions)]
+        lines += [f"{self.start:+8.3f}              where a pair begins of which nothing is known"]
+        lines += [f"{self.score:+8.3f}              score", "", *shared(self), *self.unknown]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        below = "\n".join((*shared(self), *self.unknown))
+        return html_table(self.frame(), above=f"{_pair(self)}: {_sure(self)}", below=below)
+
 
 WHOSE = {"both": "", "asked": " (of the first alone)", "answered": " (of the second alone)"}
 
@@ -129,16 +156,6 @@ def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
     if item.relations:
         told.append(count(item.relations, "known relation"))
     return f"{item.name}: {', '.join(lacking)}; what is said of it rests on {listing(told)}."
-
-
-def text(why: Reasons) -> str:
-    """Show reasons in the terminal."""
-    one, two = why.asked, why.answered
-    lines = [f"{one.name} ({one.item}) and {two.name} ({two.item}): {_sure(why)}", ""]
-    lines += ["   share  without it  source", *map(_line, why.contributions)]
-    lines += [f"{why.start:+8.3f}              where a pair begins of which nothing is known"]
-    lines += [f"{why.score:+8.3f}              score", "", *shared(why), *why.unknown]
-    return "\n".join(lines)
 
 
 def shared(why: Reasons) -> list[str]:
@@ -180,6 +197,11 @@ def listing(words: Iterable[str], last: str = "and") -> str:
     """Join words as people do: a, b and c."""
     *most, end = list(words)
     return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def _pair(why: Reasons) -> str:
+    one, two = why.asked, why.answered
+    return f"{one.name} ({one.item}) and {two.name} ({two.item})"
 
 
 def _sure(why: Reasons) -> str:

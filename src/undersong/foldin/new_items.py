@@ -108,7 +108,7 @@ def of_table(path: Path, kind: Kind, known: Reference) -> Iterator[NewItem]:
     tables = _rows(path, kind)
     for one, rows in tables.items():
         for number, row in enumerate(rows, start=1):
-            yield _of_table_row(row, one, known, where=f"{path}, {one} {number}")
+            yield of_row(row, one, known, where=f"{path}, {one} {number}")
 
 
 def as_type(value: Value | None, field: Field) -> Value | None:
@@ -162,7 +162,8 @@ def _of_row(row: Mapping[str, Any], path: Path, known: Reference) -> NewItem:
     return NewItem("track", item, track["title"], artist_id, artist["name"], fields, path=path)
 
 
-def _of_table_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) -> NewItem:
+def of_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) -> NewItem:
+    """Make a new item of a row with the columns of ``of_table``; ``where`` stands in errors."""
     said = {x: value for x, value in row.items() if value not in (None, "", [])}
     fields = {
         x: _value(value, _field(known, x, kind, where=where), where=where)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from undersong import model, runs
+from undersong import runs
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import ArtifactError
 from undersong.explanation import attribution, data
@@ -22,7 +22,7 @@ from undersong.foldin import encoders
 from undersong.io.files import replacing, sha256
 from undersong.progress import Progress, silent
 from undersong.report import saved as report_files
-from undersong.retrieval import Index, approximate, precomputed, projection
+from undersong.retrieval import Index, approximate, open_index, precomputed, projection
 from undersong.runs import Run
 from undersong.runs import additions as added_file
 
@@ -104,7 +104,7 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
-            index = model.open_index(copied, kind)
+            index = open_index(copied, kind)
             approximate.make_cells(index.embeddings, copied.home, kind=kind)
             largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED
             if len(index.embeddings.ids) <= largest:

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong import model
 from undersong.catalogue import (
     Catalogue,
     Kind,
@@ -19,8 +17,9 @@ from undersong.catalogue import (
     read_catalogue,
 )
 from undersong.errors import ArtifactError
+from undersong.model import ItemIndex, Model
 from undersong.progress import Progress, silent
-from undersong.retrieval import Index, Query, projection, search
+from undersong.retrieval import Index, Query, search
 from undersong.runs import Run
 
 LIST = 10  # answers of each item whose appearances are counted
@@ -91,11 +90,10 @@ def find(
     ArtifactError
         If a catalogue was given that is not the one of the run.
     """
-    kind = cast(Kind, run.manifest["kind"])
-    items = run.items(kind)
-    index = model.open_index(run, kind)
-    relations = dict(items.select("id", "relations").iter_rows())
-    tail = np.array([not relations.get(x, 0) for x in index.embeddings.ids], dtype=bool)
+    model = Model(run)
+    index, items = model.of(), model.items()
+    ids = index.index.embeddings.ids
+    tail = np.array([index.names.get(x).long_tail for x in ids], dtype=bool)
     generator = np.random.default_rng(seed)
     n = len(tail)
     drawn = np.arange(n)
@@ -103,13 +101,13 @@ def find(
         drawn = np.sort(generator.choice(n, LARGEST, replace=False))
     catalogue = _catalogue(run, catalogue_folder)
     return Findings(
-        kind=kind,
+        kind=model.kind,
         relations=items["relations"].to_numpy(),
-        shown=_shown(index, drawn, progress=progress),
+        shown=_shown(index.index, drawn, progress=progress),
         shown_tail=tail[drawn],
         asked=len(drawn),
-        samples=_samples(index, items, tail, generator),
-        map=_map(run, items, kind, generator),
+        samples=_samples(model, tail, generator),
+        map=_map(index, generator),
         catalogue=catalogue,
         described=describe_catalogue(catalogue).kinds if catalogue else (),
     )
@@ -155,40 +153,35 @@ def _shown(
 
 
 def _samples(
-    index: Index, items: pl.DataFrame, tail: NDArray[np.bool_], generator: np.random.Generator
+    model: Model, tail: NDArray[np.bool_], generator: np.random.Generator
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Some of the best-known twentieth and some of the long tail, with their answers."""
-    ids = index.embeddings.ids
-    table = pl.DataFrame({"id": ids}).join(items, on="id", how="left", maintain_order="left")
+    embeddings = model.of().index.embeddings
+    ids = pl.DataFrame({"id": embeddings.ids})
+    table = ids.join(model.items(), on="id", how="left", maintain_order="left")
     fame = "popularity" if table["popularity"].count() else "relations"
     order = np.argsort(-table[fame].fill_null(-1).to_numpy(), kind="stable")
     known = order[~tail[order]][: max(len(ids) // 20, SAMPLES)]
     groups = []
-    for group in (known, np.flatnonzero(tail & index.embeddings.vectors.any(axis=1))):
-        rows = generator.permutation(group)[:SAMPLES]
-        groups.append(tuple(_sample(index, table, int(row)) for row in np.sort(rows)))
+    for group in (known, np.flatnonzero(tail & embeddings.vectors.any(axis=1))):
+        rows = np.sort(generator.permutation(group)[:SAMPLES])
+        groups.append(tuple(_sample(model, embeddings.ids[row]) for row in rows))
     return groups[0], groups[1]
 
 
-def _sample(index: Index, table: pl.DataFrame, row: int) -> Sample:
-    found = next(search(index, np.array([row]), request=Query(k=ANSWERS)))
-    answers = []
-    for other, sure in zip(found.neighbours[0], found.confidence[0], strict=True):
-        if other >= 0:
-            name, about, relations = table.select("name", "about", "relations").row(int(other))
-            confidence = None if np.isnan(sure) else float(sure)
-            answers.append((name, about or "", confidence, not relations))
-    name, about, relations = table.select("name", "about", "relations").row(row)
-    return Sample(name, about or "", relations or 0, tuple(answers))
+def _sample(model: Model, item_id: str) -> Sample:
+    neighbours = model.similar(model.of().names.get(item_id), k=ANSWERS)
+    (item,) = neighbours.queries
+    answers = tuple((x.item.name, x.item.about, x.confidence, x.item.long_tail) for x in neighbours)
+    return Sample(item.name, item.about, item.relations, answers)
 
 
-def _map(run: Run, items: pl.DataFrame, kind: Kind, generator: np.random.Generator) -> Map | None:
-    if not run.has(projection.FILE):
+def _map(index: ItemIndex, generator: np.random.Generator) -> Map | None:
+    if index.places is None or index.regions is None:
         return None
-    places = pl.read_parquet(run.file(projection.FILE)).filter(pl.col("kind") == kind)
-    places = places.join(items.select("id", "relations"), on="id", how="left")
+    relations = index.names.table.select("id", "relations")
+    places = index.places.join(relations, on="id", how="left")
     if len(places) > POINTS:
         places = places[np.sort(generator.choice(len(places), POINTS, replace=False))]
-    regions = pl.read_parquet(run.file(projection.REGIONS_FILE)).rows()
     tail = (places["relations"].fill_null(0) == 0).to_numpy()
-    return Map(places.select("x", "y").to_numpy(), tail, tuple(regions))
+    return Map(places.select("x", "y").to_numpy(), tail, tuple(index.regions.rows()))

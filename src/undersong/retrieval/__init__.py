@@ -1,39 +1,31 @@
 """Retrieval: who may be an answer, in which order, how far apart, and found how fast."""
 
-from undersong.retrieval.fusion import (
-    fuse,
-)
-from undersong.retrieval.index import (
-    BLOCK,
-    Index,
-    Precomputed,
-    TopK,
-    nothing,
-)
-from undersong.retrieval.neighbours import (
-    dial,
-    search,
-)
-from undersong.retrieval.paths import (
-    ItemPath,
-    graph,
-    shortest_path,
-)
-from undersong.retrieval.query import (
-    Query,
-)
+from undersong.retrieval.fusion import fuse
+from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
+from undersong.retrieval.neighbours import dial, search, write_neighbours
+from undersong.retrieval.paths import graph, shortest_path
+from undersong.retrieval.query import Query
+from undersong.retrieval.results import ItemPath, Neighbour, Neighbours, PathStep
+from undersong.retrieval.run_index import attributes_of, open_index, open_lists
 
 __all__ = [
     "BLOCK",
     "Index",
     "ItemPath",
+    "Neighbour",
+    "Neighbours",
+    "PathStep",
     "Precomputed",
     "Query",
     "TopK",
+    "attributes_of",
     "dial",
     "fuse",
     "graph",
     "nothing",
+    "open_index",
+    "open_lists",
     "search",
     "shortest_path",
+    "write_neighbours",
 ]

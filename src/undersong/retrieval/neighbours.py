@@ -1,13 +1,18 @@
-"""One way to ask, for the command line, the service and the reports: an index and a request."""
+"""Search: what is similar to some items of an index, for one query; and all of it as a table."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Attributes
 from undersong.errors import ArtifactError, DataError
+from undersong.io.files import replacing
+from undersong.progress import Progress, silent
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import BLOCK, Index, TopK, by_cosine, join, nothing, pick, rerank_all
 from undersong.retrieval.query import Query
@@ -21,7 +26,7 @@ def search(
     Parameters
     ----------
     rows : (q,) rows of ``index.embeddings`` that ask; no item is an answer to itself
-    facts : of the items of the index, in its order (``search.facts_of``); None where the run has
+    facts : of the items of the index, in its order (``attributes_of``); None where the run has
         none, which is enough for a request that asks for no fact
 
     Raises
@@ -165,3 +170,53 @@ def _searched(
         near = index.approximate
         return near.search(index.embeddings, rows, allowed=allowed, k=k)
     return by_cosine(index.embeddings, rows, among=np.flatnonzero(allowed), k=k)
+
+
+def write_neighbours(
+    index: Index,
+    out: Path,
+    *,
+    queries: NDArray[np.int64],
+    request: Query,
+    facts: Attributes | None = None,
+    search: Callable[..., Iterator[TopK]] = search,
+    progress: Progress = silent,
+) -> tuple[int, str]:
+    """Write the answers of many items as one table: item, rank from 1, neighbour, score.
+
+    With a learned order there is also a column confidence. Each block goes to a file of its own
+    and they are joined by streaming, so memory is bounded by a block. Returns the number of rows,
+    and in a sentence why there is none, if filters left none. ``out`` appears whole or not at all.
+    ``search`` may be another one that answers alike, such as on a cluster.
+    """
+    ids = np.array(index.embeddings.ids, dtype=object)
+    learned = index.ranker is not None and not request.paper
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done, note = 0, ""
+    with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
+        empty = nothing(np.zeros(0, dtype=np.int64))
+        _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
+        for number, block in enumerate(search(index, queries, request=request, facts=facts)):
+            table = _table(ids, block, learned=learned)
+            table.write_parquet(Path(folder) / f"{number:08}.parquet")
+            done, note = done + len(block.rows), block.note
+            progress("neighbours", done, len(queries))
+        with replacing(out) as temporary:
+            blocks = pl.scan_parquet(Path(folder) / "*.parquet")
+            blocks.sink_parquet(temporary)
+            return int(pl.scan_parquet(temporary).select(pl.len()).collect().item()), note
+
+
+def _table(ids: NDArray[np.object_], block: TopK, *, learned: bool) -> pl.DataFrame:
+    kept = block.neighbours >= 0
+    rank = np.broadcast_to(np.arange(1, kept.shape[1] + 1, dtype=np.int32), kept.shape)
+    table = pl.DataFrame(
+        {
+            "item": pl.Series(ids[np.repeat(block.rows, kept.sum(axis=1))], dtype=pl.String),
+            "rank": rank[kept],
+            "neighbour": pl.Series(ids[block.neighbours[kept]], dtype=pl.String),
+            "score": block.scores[kept],
+            "confidence": block.confidence[kept],
+        }
+    )
+    return table if learned else table.drop("confidence")

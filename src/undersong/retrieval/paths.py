@@ -19,7 +19,7 @@ LEAST = 1e-6  # cost of a step between two items of one vector: no step is free,
 
 
 @dataclass(frozen=True)
-class ItemPath:
+class RowPath:
     """A way from one item to another.
 
     Parameters
@@ -60,7 +60,7 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.
 
 def shortest_path(
     links: scipy.sparse.csr_matrix, start: int, end: int, *, steps: int | None = None
-) -> ItemPath:
+) -> RowPath:
     """Find the chain of least cost between two items, of at most so many steps.
 
     Parameters
@@ -119,9 +119,9 @@ def _read_back(
     links: scipy.sparse.csr_matrix,
     *,
     reached: bool,
-) -> ItemPath:
+) -> RowPath:
     if not reached:
-        return ItemPath((), np.zeros(0, dtype=np.float32))
+        return RowPath((), np.zeros(0, dtype=np.float32))
     rows, at = [end], end
     for origin in reversed(came):
         if origin[at] >= 0:
@@ -129,4 +129,4 @@ def _read_back(
             rows.append(at)
     rows.reverse()
     costs = [links[a, b] for a, b in zip(rows[:-1], rows[1:], strict=True)]
-    return ItemPath(tuple(rows), 1 - np.array(costs, dtype=np.float32))
+    return RowPath(tuple(rows), 1 - np.array(costs, dtype=np.float32))

@@ -1,7 +1,8 @@
 """What somebody plays: of a file, or of a user of a catalogue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import sparse
 from scipy.cluster import hierarchy
 
 from undersong import relations
-from undersong.catalogue import Attributes, Catalogue, Kind, Names, mark, width_of
+from undersong.catalogue import Attributes, Catalogue, Kind, Names
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
@@ -48,18 +49,33 @@ def read_seeds(path: Path, names: Names) -> Seeds:
         table = _table(path)
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read as a table of plays: {error}") from error
+    words = table.group_by("word", maintain_order=True).agg(pl.sum("plays"))
+    return seeds_of_plays(dict(words.rows()), names, where=f"{path}: ")
+
+
+def seeds_of_plays(plays: Mapping[str, float], names: Names, *, where: str = "") -> Seeds:
+    """Return what somebody plays, given as ids or names and how often.
+
+    Raises
+    ------
+    DataError
+        If a number of plays is negative or no number.
+    UnknownItem
+        If nothing in it is known.
+    """
     played: dict[str, float] = {}
     unknown: list[str] = []
-    for word, plays in table.group_by("word", maintain_order=True).agg(pl.sum("plays")).rows():
-        try:
-            item = names.find(word).id
-        except UnknownItem:
+    for word, count in plays.items():
+        if not (isinstance(count, Real) and 0 <= count < float("inf")):
+            raise DataError(f"{where}{count} plays of {word!r}; plays are 0 or more")
+        if not names.knows(word):
             unknown.append(word)
-            continue
-        played[item] = played.get(item, 0.0) + plays
+        elif count:
+            item = names.find(word)[0].id
+            played[item] = played.get(item, 0.0) + count
     if not played:
         raise UnknownItem(
-            f"{path}: none of {len(unknown)} words is an id or a name here, first "
+            f"{where}none of {len(plays)} words is an id or a name here, first "
             f"{next(iter(unknown), '')!r}"
         )
     return _seeds(played, unknown)
@@ -145,20 +161,6 @@ class Recommended:
     seeds: NDArray[np.int64]
     tastes: NDArray[np.int64]
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One answer: rank from 1, what it is, which taste it is for, and the seed that led to it."""
-
-    rank: int
-    item: str
-    name: str
-    about: str
-    score: float
-    relations: int
-    taste: int
-    because: str
 
 
 def listeners_of(catalogue: Catalogue, kind: Kind, ids: Sequence[str]) -> sparse.csr_matrix:
@@ -250,35 +252,6 @@ def group(
         label[np.setdiff1d(np.arange(len(vectors)), there)] = heaviest
     groups = [np.flatnonzero(label == x) for x in np.unique(label)]
     return sorted(groups, key=lambda own: (-weights[own].sum(), own[0]))
-
-
-def named(found: Recommended, index: Index, names: Names) -> list[Recommendation]:
-    """Say of each answer what it is, and after which seed it comes."""
-    ids, answers = index.embeddings.ids, []
-    columns = zip(found.rows, found.scores, found.seeds, found.tastes, strict=True)
-    for rank, (row, score, seed, taste) in enumerate(columns, start=1):
-        name, about, relations = names.about(ids[row])
-        because = names.about(ids[seed])[0]
-        score = round(float(score), 4)
-        answers.append(
-            Recommendation(rank, ids[row], name, about, score, relations, int(taste) + 1, because)
-        )
-    return answers
-
-
-def text(answers: Sequence[Recommendation], note: str, *, linked: bool) -> str:
-    """Show answers in the terminal: rank, taste, name, id, why, and who is long tail.
-
-    ``linked``: whether any relation is known (``Names.linked``); else nobody is marked.
-    """
-    named = [f"{one.name} ({one.item})" for one in answers]
-    width = width_of(named)
-    lines = []
-    for one, name in zip(answers, named, strict=True):
-        tail = mark(one.relations, linked=linked)
-        line = f"{one.rank:4}  taste {one.taste}  {name:<{width}}  near {one.because}  {tail}"
-        lines.append(line.rstrip())
-    return "\n".join([*lines, note] if note else lines)
 
 
 def _wide(neighbours: NDArray[np.int64], k: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from undersong.errors import ArtifactError, DataError, UndersongError, UnknownItem
+from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError, UnknownItem
 from undersong.runs import FOREIGN, RunReader
 from undersong.service import page, routes
 from undersong.service.dialects import (
@@ -28,7 +28,7 @@ from undersong.service.middleware import Limits, ShownToken, address
 from undersong.service.monitoring import AccessLog, Log, Numbers, line, silent
 from undersong.service.options import LOOK_SECONDS, ServiceSettings
 from undersong.service.responses import json, refusal
-from undersong.service.snapshot import Snapshot, Unavailable, warm
+from undersong.service.snapshot import Snapshot, warm
 
 # Each asks for the token in the way that its clients show it.
 DIALECTS: dict[str, Callable[[RunReader[Snapshot]], list[Route]]] = {

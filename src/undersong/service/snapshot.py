@@ -11,21 +11,24 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from undersong import model
 from undersong.catalogue import KINDS, Attributes, Kind, fold
 from undersong.embeddings import Embeddings
-from undersong.errors import ArtifactError, UndersongError, UnknownItem
+from undersong.errors import ArtifactError, UnknownItem
 from undersong.explanation import data as background_file
 from undersong.explanation.data import Background
 from undersong.foldin import encoders as hearing
 from undersong.foldin.encoders import Encoders, open_encoders
 from undersong.report import saved as report_files
-from undersong.retrieval import Index, Precomputed, graph, projection
+from undersong.retrieval import (
+    Index,
+    Precomputed,
+    attributes_of,
+    graph,
+    open_index,
+    open_lists,
+    projection,
+)
 from undersong.runs import Run
-
-
-class Unavailable(UndersongError):
-    """Something that this service could do, but not as it is installed, or not with this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class ItemIndex:
         """What finds answers that are in no list; None where nothing but names is known."""
         if not self.ids:
             return None
-        return replace(model.open_index(self.run, self.kind), lists=self.lists)
+        return replace(open_index(self.run, self.kind), lists=self.lists)
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -74,7 +77,7 @@ class ItemIndex:
     @cached_property
     def facts(self) -> Attributes | None:
         """Facts in the order of the index; None for a run from before there were facts."""
-        return model.facts_of(self.run, self.kind, self.index) if self.index else None
+        return attributes_of(self.run, self.kind, self.index.embeddings.ids) if self.index else None
 
     @cached_property
     def background(self) -> Background | None:
@@ -280,7 +283,7 @@ def _open_items(run: Run, kind: Kind, table: pl.DataFrame) -> ItemIndex:
         pl.col("relations").fill_null(0),
         "popularity",
     )
-    ids, lists = model.open_lists(run, kind)
+    ids, lists = open_lists(run, kind)
     return ItemIndex(kind, run, columns, ids, lists)
 
 

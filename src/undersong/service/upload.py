@@ -13,9 +13,10 @@ import numpy as np
 from undersong.audio.decode import decode
 from undersong.audio.waveform import Undecodable
 from undersong.catalogue import Kind
+from undersong.errors import Unavailable
 from undersong.foldin.embed import embed_track
 from undersong.service.questions import Ranked
-from undersong.service.snapshot import Snapshot, Unavailable
+from undersong.service.snapshot import Snapshot
 
 
 def sounds_like(answers: Snapshot, file: BinaryIO, *, kind: Kind, k: int) -> tuple[Ranked, ...]:

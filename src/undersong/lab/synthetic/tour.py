@@ -4,21 +4,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from undersong import model
-from undersong.catalogue import (
-    Names,
-    describe_catalogue,
-    description_text,
-    write_catalogue,
-)
+from undersong.catalogue import describe_catalogue, description_text, write_catalogue
 from undersong.evaluation.compare import compare
 from undersong.importers.tables.conversion import import_tables
 from undersong.lab.synthetic.world import make_demo
+from undersong.model import load
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.progress import Progress
 from undersong.report import saved, terminal
-from undersong.retrieval import Query
 from undersong.runs import Run
 
 NEIGHBOURS = 8
@@ -90,9 +84,7 @@ def _examples(run: Run) -> tuple[str, str]:
 
 
 def _answer(run: Run, query: str) -> str:
-    index, names = model.open_index(run, "artist"), Names(run.items("artist"))
-    request = Query(k=NEIGHBOURS)
-    return model.text(model.similar(index, query, names=names, request=request))
+    return str(load(run.folder).similar(query, kind="artist", k=NEIGHBOURS))
 
 
 def _holds(catalogue_folder: Path, data: Path) -> bool:

@@ -305,8 +305,9 @@ class Model:
     @cached_property
     def catalogue(self) -> Catalogue | None:
         """The catalogue that the run was trained on; None where it is no longer there."""
-        folder = Path(self.run.manifest.get("catalogue_folder") or "")
-        return read_catalogue(folder) if (folder / "catalogue.json").exists() else None
+        name: str | None = self.run.manifest.get("catalogue_folder")
+        there = name and (Path(name) / "catalogue.json").exists()
+        return read_catalogue(Path(name)) if name and there else None
 
     def add(
         self, items: Iterable[str | Path | Mapping[str, Any]], *, kind: Kind = "artist"

@@ -5,7 +5,7 @@ import pytest
 
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
-from undersong.report import layout, saved, terminal
+from undersong.report import layout, report_files, terminal
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
 ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")
@@ -59,8 +59,8 @@ def report():
 
 
 def test_what_is_written_is_read_again(report, tmp_path):
-    saved.write(report, tmp_path)
-    assert saved.read(tmp_path / "report.json") == report
+    report_files.write(report, tmp_path)
+    assert report_files.read(tmp_path / "report.json") == report
     assert sorted(x.name for x in tmp_path.iterdir()) == ["report.json", "report.md"]
 
 
@@ -68,19 +68,19 @@ def test_an_unknown_bound_is_null_and_comes_back(report, tmp_path):
     single = Slice("all", 1, 1, {"GRM": {"map": Number(Interval(0.5))}})
     slices = (single, Slice("long tail", 0, 0, {}))
     one = replace(report, protocols=(replace(report.protocols[0], slices=slices),))
-    saved.write(one, tmp_path)
+    report_files.write(one, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())
     number = found["protocols"][0]["slices"][0]["numbers"]["GRM"]["map"]
     assert number == {"mean": {"value": 0.5, "low": None, "high": None}, "difference": None}
-    assert saved.read(tmp_path / "report.json") == one
+    assert report_files.read(tmp_path / "report.json") == one
 
 
 def test_a_report_of_another_format_says_how_to_make_it_again(report, tmp_path):
-    saved.write(report, tmp_path)
+    report_files.write(report, tmp_path)
     path = tmp_path / "report.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
     with pytest.raises(ArtifactError, match="format 0.*make it again with `undersong evaluate`"):
-        saved.read(path)
+        report_files.read(path)
 
 
 def test_the_terminal_shows_methods_in_their_order_within_its_width(report):
@@ -125,12 +125,12 @@ def test_without_a_relevant_candidate_there_is_no_accuracy_but_a_report(report, 
     text = terminal.render(lonely)
     assert "No relation of any validation artist is known" in text
     assert "consistent@10" in text
-    saved.write(lonely, tmp_path)
+    report_files.write(lonely, tmp_path)
     assert "### Accuracy" not in (tmp_path / "report.md").read_text()
 
 
 def test_markdown_tables_are_whole(report, tmp_path):
-    saved.write(report, tmp_path)
+    report_files.write(report, tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines.count("### Accuracy") == 3
     assert r"- tag kNN: a|b" in lines
@@ -179,7 +179,7 @@ def test_default_answers_that_agree_much_less_than_the_cosine_are_called_out(
     }
     first = replace(report.protocols[0], slices=(Slice("all", 573, 65, methods),))
     judged = replace(report, protocols=(first,), withheld=("label", "mood"))
-    lines = [x for x in layout.notes(judged) if x.startswith("MIND")]
+    lines = [x for x in layout.notes(judged) if x.startswith("WARNING")]
     assert len(lines) == said
     for line in lines:
         assert "in label, mood at .170, those of GRM at .480" in line

@@ -19,7 +19,7 @@ from undersong import runs
 from undersong.catalogue import tables
 from undersong.foldin import encoders
 from undersong.pipeline.publish import publish
-from undersong.report import saved as report_files
+from undersong.report import report_files
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import attributes_of, open_index

@@ -160,12 +160,12 @@ def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> Non
     from undersong import runs
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.evaluation.compare import compare
-    from undersong.report import saved, terminal
+    from undersong.report import report_files, terminal
 
     opened = runs.read(run)
     with ProgressDisplay() as progress:
         report = compare(opened, part=part, catalogue_folder=catalogue, progress=progress)
-    saved.write(report, run)
+    report_files.write(report, run)
     click.echo((run / "report.json").read_text() if as_json else terminal.render(report))
     click.echo(f"written to {run / 'report.md'} and {run / 'report.json'}", err=True)
 

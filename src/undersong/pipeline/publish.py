@@ -21,7 +21,7 @@ from undersong.explanation import attribution, data
 from undersong.foldin import encoders
 from undersong.io.files import replacing, sha256
 from undersong.progress import Progress, silent
-from undersong.report import saved as report_files
+from undersong.report import report_files
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
 from undersong.runs import Run
 from undersong.runs import additions as added_file
@@ -61,7 +61,7 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
         If openTSNE is not installed.
     """
     run = runs.read(folder)
-    report = report_files.place(run)
+    report = report_files.path_of(run)
     added = added_file.place(run.folder, run.generation)
     exported = run.home / encoders.FOLDER / encoders.ABOUT
     about = {name: value for name, value in run.manifest.items() if name != "files"}

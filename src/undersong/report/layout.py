@@ -22,42 +22,42 @@ class Table:
 
 
 def digits(value: float) -> str:
-    """Three decimals without the leading zero, as tables of metrics print them."""
+    """Return three decimals without the leading zero, as tables of metrics print them."""
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def plus_minus(found: Interval) -> str:
-    """Value and half of its 95 % interval."""
-    if found.low is None or found.high is None:
-        return digits(found.value)
-    return f"{digits(found.value)} ±{digits((found.high - found.low) / 2)}"
+def plus_minus(interval: Interval) -> str:
+    """Return a value and half of its 95 % interval."""
+    if interval.low is None or interval.high is None:
+        return digits(interval.value)
+    return f"{digits(interval.value)} ±{digits((interval.high - interval.low) / 2)}"
 
 
-def bounds(found: Interval) -> str:
-    """Value and the bounds of its 95 % interval."""
-    if found.low is None or found.high is None:
-        return digits(found.value)
-    return f"{digits(found.value)} [{digits(found.low)}, {digits(found.high)}]"
+def bounds(interval: Interval) -> str:
+    """Return a value and the bounds of its 95 % interval."""
+    if interval.low is None or interval.high is None:
+        return digits(interval.value)
+    return f"{digits(interval.value)} [{digits(interval.low)}, {digits(interval.high)}]"
 
 
 def lead(protocol: Protocol, report: Report) -> str:
-    """Name the metric that speaks for a protocol."""
+    """Return the name of the metric that leads the results of a protocol."""
     name = LEAD[protocol.name.split(",")[0]]
     return f"{name}{report.k}" if name.endswith("@") else name
 
 
 def count_line(protocol: Protocol, report: Report) -> str:
-    """Say how many ask, how many are skipped, and among how many they look."""
-    asking = protocol.slices[0]
+    """Return the sentence that counts queries, skipped queries and candidates."""
+    whole = protocol.slices[0]
     return (
-        f"{asking.queries:,} {report.kind}s ask; accuracy is over the {asking.answerable:,} with "
+        f"{whole.queries:,} {report.kind}s ask; accuracy is over the {whole.answerable:,} with "
         f"a relevant candidate ({protocol.skipped:,} skipped). {protocol.candidates:,} candidates."
     )
 
 
 def unjudged(report: Report) -> str:
-    """Say that nothing is known to judge answers by, if no query of any protocol has any."""
+    """Return why there is no accuracy, if no query of any protocol has a relevant candidate."""
     if any(x.slices[0].answerable for x in report.protocols):
         return ""
     return (
@@ -66,16 +66,27 @@ def unjudged(report: Report) -> str:
     )
 
 
+def tables(protocol: Protocol, report: Report, *, slices: bool = True) -> list[Table]:
+    """Return every table of a protocol that has numbers; ``slices``: also by relations."""
+    every = []
+    if names := metric_names(protocol.slices[0], ACCURACY):
+        every = [accuracy(protocol, report, names, bounds), differences(protocol, report, names)]
+    if names and slices:
+        every.append(by_slice(protocol, report, lead(protocol, report), bounds))
+    every += [consistency(protocol, report, bounds), beyond_accuracy(protocol, report, bounds)]
+    return [table for table in every if len(table.header) > 1 and table.rows]
+
+
 def accuracy(
     protocol: Protocol, report: Report, names: Sequence[str], show: Callable[[Interval], str]
 ) -> Table:
-    """Metrics against known relations, over all queries."""
+    """Return metrics against known relations, over all queries."""
     columns = [(name, protocol.slices[0], name) for name in names]
     return _table("Accuracy", report, columns, show)
 
 
 def differences(protocol: Protocol, report: Report, names: Sequence[str]) -> Table:
-    """How far each method is above the reference, paired."""
+    """Return how far each method is above the reference, paired."""
     numbers = protocol.slices[0].numbers
     rows = tuple(
         (method, *(_difference(numbers[method].get(name)) for name in names))
@@ -86,7 +97,7 @@ def differences(protocol: Protocol, report: Report, names: Sequence[str]) -> Tab
 
 
 def consistency(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
-    """Agreement of metadata, over all queries and over those of the long tail."""
+    """Return agreement of metadata, over all queries and over those of the long tail."""
     whole, tail = protocol.slices[:2]
     columns = [
         (f"{name.replace('_consistent', '')} {part.name}", part, name)
@@ -98,7 +109,7 @@ def consistency(protocol: Protocol, report: Report, show: Callable[[Interval], s
 
 
 def beyond_accuracy(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
-    """Who is shown, over all queries."""
+    """Return who is shown, over all queries."""
     whole = protocol.slices[0]
     columns = [(name, whole, name) for name in metric_names(whole, BEYOND)]
     return _table(f"Beyond accuracy in {protocol.name}", report, columns, show)
@@ -107,7 +118,7 @@ def beyond_accuracy(protocol: Protocol, report: Report, show: Callable[[Interval
 def by_slice(
     protocol: Protocol, report: Report, name: str, show: Callable[[Interval], str]
 ) -> Table:
-    """One metric for each slice that has an answerable query."""
+    """Return one metric for each slice that has an answerable query."""
     columns = [
         (f"{x.name} ({x.answerable:,})", x, name) for x in protocol.slices[2:] if x.answerable
     ]
@@ -115,32 +126,31 @@ def by_slice(
 
 
 def metric_names(part: Slice, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Metrics of some kinds that a slice has: by kind, the whole ranking before the short list."""
-    found = next(iter(part.numbers.values()), {})
-    some = [name for name in found if name.split("@")[0] in kinds]
-    return tuple(sorted(some, key=lambda x: (kinds.index(x.split("@")[0]), len(x), x)))
+    """Return the metrics of a slice by kind, those of the whole ranking before the short list."""
+    first = next(iter(part.numbers.values()), {})
+    names = [x for x in first if x.split("@")[0] in kinds]
+    return tuple(sorted(names, key=lambda x: (kinds.index(x.split("@")[0]), len(x), x)))
 
 
 def notes(report: Report) -> tuple[str, ...]:
-    """What a reader must know to read the tables."""
+    """Return what a reader must know to read the tables."""
     hubs = {x.hub_queries for x in report.protocols if x.hub_queries < x.candidates}
     lines = [
         f"95 % intervals: bootstrap over queries, {report.resamples:,} resamples, seed "
         f"{report.seed}, paired between methods; jackknife for coverage, Gini and hubness.",
-        _fields_said(report),
+        _fields_line(report),
         f"popularity: mean percentile of the answers, {report.popularity}.",
     ]
     if hubs:
         lines.append(f"Hubness is measured on {min(hubs):,} random queries.")
-    return (*lines, *filter(None, [stray(report)]))
+    return (*lines, *filter(None, [agreement_warning(report)]))
 
 
-def _fields_said(report: Report) -> str:
+def _fields_line(report: Report) -> str:
     chance = " The row `random` is the chance level."
     withheld = f"withheld: {', '.join(report.withheld)}, which no model reads."
     if not report.fields:
-        found = withheld if report.withheld else "No field of metadata is known to agree in."
-        return found + chance
+        return (withheld if report.withheld else "No field of metadata is known.") + chance
     return (
         f"consistent@{report.k}: share of equal fields among {', '.join(report.fields)}; models "
         "read these. "
@@ -149,12 +159,12 @@ def _fields_said(report: Report) -> str:
     )
 
 
-def stray(report: Report) -> str:
-    """Say that the default answers agree much less than E_G's cosine, if they surely do.
+def agreement_warning(report: Report) -> str:
+    """Return a warning if the default answers surely agree much less than E_G's cosine.
 
-    Where relations are known of few items, which of them have any decides what is found again.
-    The learned order then serves the metric and not who listens; fields that no model
-    reads tell.
+    Where few items have known relations, predicting which ones have any already raises accuracy.
+    The learned order then serves the metric and not the listener; fields that no model reads
+    show it.
     """
     name, protocol = f"withheld_consistent@{report.k}", report.protocols[0]
     numbers = protocol.slices[0].numbers
@@ -164,11 +174,11 @@ def stray(report: Report) -> str:
     if ours.difference.high >= 0 or ours.mean.value >= FAR * plain.mean.value:
         return ""
     return (
-        f"MIND: in {protocol.name} the default answers agree with the query in "
+        f"WARNING: in {protocol.name} the default answers agree with the query in "
         f"{', '.join(report.withheld)} at {digits(ours.mean.value)}, those of {report.reference} "
-        f"at {digits(plain.mean.value)}. Relations are known of few items, and the learned order "
-        "has learned which: that counts as right here and need not sound alike. `--paper` answers "
-        "by the cosine."
+        f"at {digits(plain.mean.value)}. Few items have known relations, and the learned order "
+        "has learned which ones: that counts as right here, but the answers need not sound alike. "
+        "`--paper` orders by the cosine."
     )
 
 
@@ -178,7 +188,7 @@ def _table(
     columns: Sequence[tuple[str, Slice, str]],
     show: Callable[[Interval], str],
 ) -> Table:
-    """A row per method that takes part; columns are header, slice and metric."""
+    """Return a row per method that takes part; columns are header, slice and metric."""
     rows = tuple(
         (
             method,

@@ -17,13 +17,12 @@ WIDTH = 110
 
 
 def render(report: Report) -> str:
-    """Write a report as plain text, no line longer than ``WIDTH``.
+    """Return a report as plain text, no line longer than ``WIDTH``.
 
     Accuracy by protocol first, then by number of relations, then agreement of metadata and who
-    is shown. ``report.files.write`` has every number.
+    is shown. ``report_files.write`` writes every number.
     """
-    out = StringIO()
-    console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
+    console = _console()
     if unjudged := layout.unjudged(report):
         console.print(Text(f"{unjudged}\n"))
     for protocol in () if unjudged else report.protocols:
@@ -37,25 +36,33 @@ def render(report: Report) -> str:
             _print(console, layout.beyond_accuracy(protocol, report, layout.plus_minus))
     for line in layout.notes(report):
         console.print(Text(line))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return _text(console)
 
 
 def render_lead(report: Report) -> str:
-    """Write the lead result alone: accuracy of every method in the first protocol, ``cold``."""
-    out = StringIO()
-    console = Console(file=out, width=WIDTH, color_system=None, highlight=False, emoji=False)
+    """Return the lead result alone: accuracy of every method in the first protocol, ``cold``."""
+    console = _console()
     _print_heading(console, report.protocols[0], report)
     _print_accuracy(console, report.protocols[0], report, slices=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return _text(console)
 
 
 def render_tables(tables: Sequence[Table], *, width: int = WIDTH) -> str:
-    """Write tables one below the other as plain text, no line longer than ``width``."""
-    out = StringIO()
-    console = Console(file=out, width=width, color_system=None, highlight=False, emoji=False)
+    """Return tables one below the other as plain text, no line longer than ``width``."""
+    console = _console(width)
     for table in tables:
         _print(console, table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return _text(console)
+
+
+def _console(width: int = WIDTH) -> Console:
+    return Console(
+        file=StringIO(), record=True, width=width, color_system=None, highlight=False, emoji=False
+    )
+
+
+def _text(console: Console) -> str:
+    return "\n".join(x.rstrip() for x in console.export_text().splitlines()) + "\n"
 
 
 def _print_heading(console: Console, protocol: Protocol, report: Report) -> None:
@@ -72,14 +79,14 @@ def _print_accuracy(
         console.print(Padding(Text("Nobody has a relevant candidate: no accuracy."), (1, 2)))
         return
     lead = layout.lead(protocol, report)
-    shown = [x for x in names if x != f"map@{report.k}"]
+    columns = [x for x in names if x != f"map@{report.k}"]
     if protocol.name == "directed":
-        *before, shown = ([x for x in names if x.endswith(f"@{depth}")] for depth in DEPTHS)
-        for some in before:
+        *shallow, columns = ([x for x in names if x.endswith(f"@{depth}")] for depth in DEPTHS)
+        for some in shallow:
             _print(console, layout.accuracy(protocol, report, some, layout.plus_minus))
-    main = layout.accuracy(protocol, report, shown, layout.plus_minus)
-    apart = dict((row[0], row[1]) for row in layout.differences(protocol, report, [lead]).rows)
-    rows = tuple((*row, apart.get(row[0], "reference")) for row in main.rows)
+    main = layout.accuracy(protocol, report, columns, layout.plus_minus)
+    differences = {x[0]: x[1] for x in layout.differences(protocol, report, [lead]).rows}
+    rows = tuple((*row, differences.get(row[0], "reference")) for row in main.rows)
     header = (*main.header, f"{lead} - {report.reference}")
     _print(console, Table("", header, rows))
     if slices and any(x.answerable for x in protocol.slices[2:]):
@@ -90,8 +97,8 @@ def _print(console: Console, table: Table) -> None:
     if len(table.header) < 2:
         return
     rich_table = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for place, name in enumerate(table.header):
-        rich_table.add_column(Text(name), justify="right" if place else "left", vertical="bottom")
+    for column, name in enumerate(table.header):
+        rich_table.add_column(Text(name), justify="right" if column else "left", vertical="bottom")
     for row in table.rows:
         rich_table.add_row(*(Text(cell) for cell in row))
     if table.title:

@@ -18,7 +18,7 @@ from undersong.explanation import data as background_file
 from undersong.explanation.data import Background
 from undersong.foldin import encoders as hearing
 from undersong.foldin.encoders import Encoders, open_encoders
-from undersong.report import saved as report_files
+from undersong.report import report_files
 from undersong.retrieval import (
     Index,
     Precomputed,
@@ -204,7 +204,7 @@ class Snapshot:
 
         None where the run was not evaluated.
         """
-        place = report_files.place(self.run)
+        place = report_files.path_of(self.run)
         if place is None:
             return None
         # Rows of (mean confidence, share that was right, answers); none without a learned order.

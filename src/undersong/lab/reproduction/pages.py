@@ -26,7 +26,7 @@ from undersong.lab.reproduction.outcomes import (
     tables_of,
 )
 from undersong.report.layout import Table
-from undersong.report.saved import markdown_table
+from undersong.report.markdown import markdown_table
 from undersong.report.terminal import render_tables
 
 FORMAT = 1

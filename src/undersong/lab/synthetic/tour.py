@@ -12,7 +12,7 @@ from undersong.model import load
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.progress import Progress
-from undersong.report import saved, terminal
+from undersong.report import report_files, terminal
 from undersong.runs import Run
 
 NEIGHBOURS = 8
@@ -55,7 +55,7 @@ def tour(
     say(f"   trained in {seconds}")
     say(f"5. undersong evaluate {run_folder}\n")
     report = compare(run, part="test", progress=progress)
-    saved.write(report, run_folder)
+    report_files.write(report, run_folder)
     say(terminal.render_lead(report))
     say(f"   The two other protocols and all other numbers are in {run_folder / 'report.md'}.\n")
     known, tail = _examples(run)

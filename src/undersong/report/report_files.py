@@ -1,0 +1,70 @@
+"""The files of a report: ``report.json`` with every number, ``report.md`` to read."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from undersong.evaluation.results import FORMAT, Interval, Number, Protocol, Report, Slice
+from undersong.io.files import read_json, replacing, write_json
+from undersong.report.markdown import markdown
+from undersong.runs import Run
+
+REPORT = "report.json"
+REMEDY = "make it again with `undersong evaluate`"
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.md``, each whole or not at all."""
+    write_json(folder / REPORT, {"format": FORMAT, **asdict(report)})
+    with replacing(folder / "report.md") as temporary:
+        temporary.write_text(markdown(report), encoding="utf-8")
+
+
+def read(path: Path) -> Report:
+    """Read ``report.json``.
+
+    Raises
+    ------
+    ArtifactError
+        If it is absent, is not JSON, or has another format.
+    """
+    values = read_json(path, form=FORMAT, remedy=REMEDY)
+    del values["format"]
+    return Report(
+        **values
+        | {
+            "methods": tuple((name, note) for name, note in values["methods"]),
+            "fields": tuple(values["fields"]),
+            "withheld": tuple(values["withheld"]),
+            "protocols": tuple(map(_protocol, values["protocols"])),
+        }
+    )
+
+
+def path_of(run: Run) -> Path | None:
+    """Return the report of a generation: its own if published, else the one beside a run.
+
+    None where there is none, or where it is about another training.
+    """
+    path = run.file(REPORT) if run.has(REPORT) else run.folder / REPORT
+    if not path.exists():
+        return None
+    return path if read(path).content in ("", run.trained["content"]) else None
+
+
+def _protocol(values: Mapping[str, Any]) -> Protocol:
+    return Protocol(**{**values, "slices": tuple(map(_slice, values["slices"]))})
+
+
+def _slice(values: Mapping[str, Any]) -> Slice:
+    numbers = {
+        method: {name: _number(x) for name, x in metrics.items()}
+        for method, metrics in values["numbers"].items()
+    }
+    return Slice(**{**values, "numbers": numbers})
+
+
+def _number(values: Mapping[str, Any]) -> Number:
+    difference = values["difference"]
+    return Number(Interval(**values["mean"]), Interval(**difference) if difference else None)

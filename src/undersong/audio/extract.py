@@ -20,9 +20,8 @@ from undersong.audio import shards
 from undersong.audio.decode import Decoded, decode
 from undersong.audio.shards import LogMels
 from undersong.audio.waveform import Undecodable
-from undersong.catalogue import Catalogue
+from undersong.catalogue import Catalogue, write_failures
 from undersong.errors import ArtifactError, DataError
-from undersong.io.files import replacing
 from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
@@ -218,14 +217,6 @@ def _failed(found: pl.DataFrame, root: Path) -> pl.DataFrame:
     failed = found.filter(pl.col("chunks") == 0)
     files = [str(root / x) for x in failed["path"]]
     return failed.with_columns(file=pl.Series(files, dtype=pl.String)).select(list(FAILURES))
-
-
-def write_failures(path: Path, failed: pl.DataFrame) -> None:
-    """Write the failures so that no spreadsheet takes a file name for a formula."""
-    formula = r"^([=+\-@\t\r])"
-    safe = failed.with_columns(pl.all().str.replace(formula, "'$1"))
-    with replacing(path) as temporary:
-        safe.write_csv(temporary)
 
 
 def _nothing(failed: pl.DataFrame) -> str:

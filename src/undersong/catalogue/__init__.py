@@ -39,6 +39,7 @@ from undersong.catalogue.issues import (
     refuse,
     shown,
     whole,
+    write_failures,
 )
 from undersong.catalogue.names import (
     Item,
@@ -73,6 +74,7 @@ from undersong.catalogue.splits import (
 from undersong.catalogue.tables import (
     EXTRACTED,
     Catalogue,
+    complete,
     fingerprint,
     read_catalogue,
     replacing_tables,
@@ -107,6 +109,7 @@ __all__ = [
     "Sheet",
     "SplitSettings",
     "check_catalogue",
+    "complete",
     "describe_catalogue",
     "description_text",
     "empty_faults",
@@ -142,4 +145,5 @@ __all__ = [
     "words_about",
     "write_attributes",
     "write_catalogue",
+    "write_failures",
 ]

@@ -6,11 +6,13 @@ with their number and the first few of them, so that a million faults stay reada
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from undersong.errors import DataError
+from undersong.io.files import replacing
 
 LISTED = 20
 ROW = "(row)"
@@ -81,6 +83,16 @@ def shown(value: object) -> str:
 def total(findings: Iterable[Issues]) -> int:
     """Count the faults."""
     return sum(x.count for x in findings)
+
+
+def write_failures(path: Path, rows: pl.DataFrame) -> None:
+    """Write what could not be used, so that no spreadsheet takes a file name for a formula.
+
+    An empty table says: nothing was left out.
+    """
+    text = pl.col(pl.String).str.replace(r"^([=+\-@\t\r])", "'$1")
+    with replacing(path) as temporary:
+        rows.with_columns(text).write_csv(temporary)
 
 
 def place(fault: Fault) -> str:

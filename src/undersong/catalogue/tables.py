@@ -172,6 +172,13 @@ class Catalogue:
         """Count the rows of plays, of both kinds."""
         return int(self.plays.select(pl.len()).collect().item())
 
+    def counts_text(self) -> str:
+        """Count artists, tracks, plays and relations in a line for the terminal."""
+        return (
+            f"{len(self.artists):,} artists, {len(self.tracks):,} tracks, "
+            f"{self.count_plays():,} plays, {len(self.relations):,} relations"
+        )
+
 
 def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
     """Write a catalogue; a crash leaves the old one or the new one, never a mixture."""
@@ -278,6 +285,14 @@ def rows_of(wanted: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
     asked = wanted.alias("id").to_frame()
     found = asked.join(places, on="id", how="left", maintain_order="left")["place"]
     return found.cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def complete(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return the ``columns`` of a table, each with its type; one that is not there is null."""
+    return rows.select(
+        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in columns.items()
+    )
 
 
 def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -11,9 +11,9 @@ from undersong.cli.group import FILE, FOLDER
 from undersong.errors import UndersongError
 
 if TYPE_CHECKING:
-    from undersong.importers.result import Failures, Imported
+    from undersong.importers.result import Read
 
-Found: TypeAlias = "tuple[Imported, Failures]"
+Reader: TypeAlias = "Callable[..., Read]"
 USER = click.Option(["--user"], default="", help="Whose it is; else the file's name says so.")
 MUSIC = click.Option(["--music"], type=FOLDER, help="Where the files lie, if not where it says.")
 CORE = click.Option(["--core"], is_flag=True, help="Leave out tags and genres, which are not CC0.")
@@ -22,37 +22,43 @@ PATH = click.Path(exists=True, path_type=Path)
 
 def imports(
     what: str, *options: click.Option, type: click.Path = PATH
-) -> Callable[[Callable[..., Found]], click.Command]:
-    """Make a command of a function that imports ``what`` into a catalogue and gives what it found.
+) -> Callable[[Reader], click.Command]:
+    """Make a command that imports ``what`` into a catalogue of a function that returns its reader.
 
     Parameters
     ----------
     what : name of the argument that is read
-    options : passed on by their names
+    options : passed on to the function by their names
     type : of the argument
     """
 
-    def make(function: Callable[..., Found]) -> click.Command:
-        def run(catalogue: Path, **given: Any) -> None:
+    def make(reader: Reader) -> click.Command:
+        def run(catalogue: Path, **values: Any) -> None:
+            path = values.pop(what)
             try:
-                found = function(given.pop(what), catalogue, **given)
+                from undersong.importers.result import import_source, text
+
+                read = reader(**values)
             except ModuleNotFoundError as error:
                 raise UndersongError(
                     f"this import needs {error.name}; "
                     "install it with: pip install 'undersong[sources]'"
                 ) from error
-            _show(*found, catalogue)
+            imported, failures = import_source(read, path, catalogue)
+            click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
+            if failures.count:
+                listed = catalogue / "failures.csv"
+                click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
-        read = click.Argument([what], type=type)
-        written = click.Argument(["catalogue"], type=FOLDER)
-        params = [read, written, *options]
-        return click.Command(function.__name__, callback=run, params=params, help=function.__doc__)
+        arguments = [click.Argument([what], type=type), click.Argument(["catalogue"], type=FOLDER)]
+        params = [*arguments, *options]
+        return click.Command(reader.__name__, callback=run, params=params, help=reader.__doc__)
 
     return make
 
 
 @imports("archive")
-def listenbrainz(path: Path, catalogue: Path) -> Found:
+def listenbrainz() -> "Read":
     """Make CATALOGUE from a ListenBrainz dump or your own export.
 
     ARCHIVE is the .tar.zst (JSON or Spark), the .zip, or a folder either was unpacked to.
@@ -61,14 +67,13 @@ def listenbrainz(path: Path, catalogue: Path) -> Found:
     Example:
         undersong import listenbrainz listenbrainz_ann.zip my/catalogue
     """
-    from undersong.importers.listens.listenbrainz import ORIGIN, listens
-    from undersong.importers.result import import_listens
+    from undersong.importers.listens.listenbrainz import listens
 
-    return import_listens(listens, path, catalogue, origin=ORIGIN)
+    return listens
 
 
 @imports("history", USER)
-def lastfm(path: Path, catalogue: Path, user: str) -> Found:
+def lastfm(user: str) -> "Read":
     """Make CATALOGUE from a Last.fm history, as one of many programs saved it.
 
     HISTORY is a file, or a folder or archive of them, one a user: CSV of several shapes, JSON of
@@ -79,14 +84,13 @@ def lastfm(path: Path, catalogue: Path, user: str) -> Found:
     Example:
         undersong import lastfm scrobbles.csv my/catalogue --user ann
     """
-    from undersong.importers.listens.lastfm import ORIGIN, listens
-    from undersong.importers.result import import_listens
+    from undersong.importers.listens.lastfm import listens
 
-    return import_listens(partial(listens, user=user), path, catalogue, origin=ORIGIN)
+    return partial(listens, user=user)
 
 
 @imports("export", USER)
-def spotify(path: Path, catalogue: Path, user: str) -> Found:
+def spotify(user: str) -> "Read":
     """Make CATALOGUE from Spotify's extended streaming history.
 
     EXPORT is the zip that Spotify sends, or the folder it was unpacked to. Skipped streams and
@@ -96,14 +100,13 @@ def spotify(path: Path, catalogue: Path, user: str) -> Found:
     Example:
         undersong import spotify my_spotify_data.zip my/catalogue --user ann
     """
-    from undersong.importers.listens.spotify import ORIGIN, listens
-    from undersong.importers.result import import_listens
+    from undersong.importers.listens.spotify import listens
 
-    return import_listens(partial(listens, user=user), path, catalogue, origin=ORIGIN)
+    return partial(listens, user=user)
 
 
 @imports("database", MUSIC, type=FILE)
-def navidrome(path: Path, catalogue: Path, music: Path | None) -> Found:
+def navidrome(music: Path | None) -> "Read":
     """Make CATALOGUE from the tracks and plays in Navidrome's DATABASE, which is only read.
 
     \b
@@ -111,13 +114,12 @@ def navidrome(path: Path, catalogue: Path, music: Path | None) -> Found:
         undersong import navidrome /var/lib/navidrome/navidrome.db my/catalogue
     """
     from undersong.importers.players.navidrome import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(partial(read, music=music), path, catalogue)
+    return partial(read, music=music)
 
 
 @imports("database", MUSIC, type=FILE)
-def beets(path: Path, catalogue: Path, music: Path | None) -> Found:
+def beets(music: Path | None) -> "Read":
     """Make CATALOGUE from the library DATABASE of beets, which is only read.
 
     \b
@@ -125,13 +127,12 @@ def beets(path: Path, catalogue: Path, music: Path | None) -> Found:
         undersong import beets ~/.config/beets/library.db my/catalogue
     """
     from undersong.importers.players.beets import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(partial(read, music=music), path, catalogue)
+    return partial(read, music=music)
 
 
 @imports("dump", CORE)
-def musicbrainz(path: Path, catalogue: Path, core: bool) -> Found:
+def musicbrainz(core: bool) -> "Read":
     """Make CATALOGUE from the artists of a MusicBrainz JSON dump.
 
     DUMP is artist.tar.xz, or the folder it was unpacked to; a table artist_gid_redirect in that
@@ -142,13 +143,12 @@ def musicbrainz(path: Path, catalogue: Path, core: bool) -> Found:
         undersong import musicbrainz artist.tar.xz my/catalogue
     """
     from undersong.importers.datasets.musicbrainz import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(partial(read, core=core), path, catalogue)
+    return partial(read, core=core)
 
 
 @imports("archive")
-def hetrec(path: Path, catalogue: Path) -> Found:
+def hetrec() -> "Read":
     """Make CATALOGUE from HetRec 2011's Last.fm-2k, the zip as it comes.
 
     \b
@@ -156,13 +156,12 @@ def hetrec(path: Path, catalogue: Path) -> Found:
         undersong import hetrec hetrec2011-lastfm-2k.zip my/catalogue
     """
     from undersong.importers.datasets.hetrec import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(read, path, catalogue)
+    return read
 
 
 @imports("data")
-def olga(path: Path, catalogue: Path) -> Found:
+def olga() -> "Read":
     """Make CATALOGUE from OLGA: a folder or archive with artists.csv and relations.csv.
 
     \b
@@ -170,13 +169,12 @@ def olga(path: Path, catalogue: Path) -> Found:
         undersong import olga data/olga my/catalogue
     """
     from undersong.importers.datasets.olga import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(read, path, catalogue)
+    return read
 
 
 @imports("data")
-def deezer(path: Path, catalogue: Path) -> Found:
+def deezer() -> "Read":
     """Make CATALOGUE from Deezer's similar artists: deezer_graph.csv and deezer_features.csv.
 
     \b
@@ -184,33 +182,21 @@ def deezer(path: Path, catalogue: Path) -> Found:
         undersong import deezer similar_artists_ranking/data my/catalogue
     """
     from undersong.importers.datasets.deezer import read
-    from undersong.importers.result import import_whole
 
-    return import_whole(read, path, catalogue)
+    return read
 
 
 @imports("archive")
-def mlhd(path: Path, catalogue: Path) -> Found:
+def mlhd() -> "Read":
     """Make CATALOGUE from MLHD+: one archive, a folder of them, or some users' files.
 
     \b
     Example:
         undersong import mlhd mlhdplus-complete-0.tar my/catalogue
     """
-    from undersong.importers.datasets.mlhd import ORIGIN, listens
-    from undersong.importers.result import import_listens
+    from undersong.importers.datasets.mlhd import listens
 
-    return import_listens(listens, path, catalogue, origin=ORIGIN)
-
-
-def _show(imported: "Imported", failures: "Failures", catalogue: Path) -> None:
-    """Print what became of an import."""
-    from undersong.importers.result import text
-
-    click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
-    if failures.count:
-        listed = catalogue / "failures.csv"
-        click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
+    return listens
 
 
 COMMANDS = (

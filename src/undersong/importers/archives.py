@@ -103,7 +103,7 @@ class Member:
         return data
 
 
-def members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
+def members(path: Path, wanted: str, *, alone: bool = True, lacking: str = "") -> Iterator[Member]:
     """Read the files of an archive, of a folder, or the one file that ``path`` is.
 
     Zip, tar, gzip, bzip2, xz and Zstandard are known by their first bytes, not by their names.
@@ -112,20 +112,30 @@ def members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
     ----------
     wanted : regular expression that is searched in the names, without regard to case
     alone : a file that is no archive is wanted whatever its name
+    lacking : what to say where no file is wanted; "" to say nothing
 
     Raises
     ------
     DataError
         If it cannot be read, is damaged, encrypted, or unpacks to far more than it should.
     """
+    empty = True
+    for member in _members(path, wanted, alone=alone):
+        empty = False
+        yield member
+    if empty and lacking:
+        raise DataError(f"{path} {lacking}")
+
+
+def _members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]:
     pattern = re.compile(wanted, re.I)
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path).as_posix()
             if file.is_file() and ARCHIVE.search(name):
-                yield from (Member(f"{name}/{x.name}", x.stream) for x in members(file, wanted))
+                yield from (Member(f"{name}/{x.name}", x.stream) for x in _members(file, wanted))
             elif file.is_file() and pattern.search(name):
-                yield from (Member(name, x.stream) for x in members(file, wanted))
+                yield from (Member(name, x.stream) for x in _members(file, wanted))
         return
     try:
         if zipfile.is_zipfile(path):

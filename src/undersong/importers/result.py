@@ -1,24 +1,19 @@
-"""What an import left out: one row each, with the line it stands in, and what to do."""
+"""What an import comes to: a catalogue, and what was left out, with its line and a remedy."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import Catalogue, Origin, write_catalogue
+from undersong.catalogue import Catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.importers.listens.history import Block, gather
+from undersong.importers.listens.history import Listens, gather
 from undersong.io.files import replacing
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
-COLUMNS = {
-    "file": pl.String(),
-    "line": pl.Int64(),
-    "reason": pl.String(),
-    "remedy": pl.String(),
-}
+COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}
 
 
 @dataclass
@@ -47,12 +42,6 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain)
 
 
-def write_failures(failures: Failures, folder: Path) -> None:
-    """Write ``failures.csv``, a table that a spreadsheet opens; an empty one says: nothing."""
-    with replacing(folder / "failures.csv") as temporary:
-        pl.DataFrame(failures.rows, schema=COLUMNS, orient="row").write_csv(temporary)
-
-
 PARTS = ".listens.partial"
 
 
@@ -73,100 +62,67 @@ class Imported:
     others: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
 
-def write(imported: Imported, folder: Path, *, failures: Failures) -> None:
-    """Write what an importer gave.
+Read = Callable[[Path, Failures], Imported | Listens]
+
+
+def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failures]:
+    """Make a catalogue of a source, and write it.
 
     A crash leaves the old catalogue or the new one; without listens rather than with those of
     another.
 
-    Raises
-    ------
-    DataError
-        If the folder holds the catalogue of a folder of music.
-    """
-    _refuse_music(folder)
-    shutil.rmtree(folder / "listens", ignore_errors=True)
-    write_catalogue(imported.catalogue, folder)
-    for name, table in (("identities", imported.identities), *imported.others.items()):
-        with replacing(folder / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
-    write_failures(failures, folder)
-
-
-def import_listens(
-    read: Callable[[Path, Failures], Iterable[Block]],
-    path: Path,
-    folder: Path,
-    *,
-    origin: Origin,
-) -> tuple[Imported, Failures]:
-    """Make a catalogue of listens, and write it.
-
     Parameters
     ----------
-    read : gives blocks of listens from ``path``
+    read : of the source at ``path``; notes what it leaves out
     folder : of the catalogue
-    origin : whose the listens are
 
     Raises
     ------
     DataError
-        If nothing can be read; the catalogue is then as it was.
+        If nothing can be read, or the folder holds the catalogue of a folder of music. It is then
+        as it was.
     """
-    _refuse_music(folder)
-    failures = Failures()
-    parts = folder / PARTS
+    if (folder / "files.parquet").exists():
+        raise DataError(
+            f"{folder} holds the catalogue of a folder of music; import into another one"
+        )
+    failures, parts = Failures(), folder / PARTS
     shutil.rmtree(parts, ignore_errors=True)
     try:
-        found = gather(read(path, failures), parts=parts, source=origin.name.lower())
-        notes = [f"{found.listens:,} listens"]
-        if found.skipped:
-            notes.append(f"{found.skipped:,} of them skipped, which are no plays")
-        if found.nameless:
-            notes.append(f"{found.nameless:,} others name no artist or no user")
-        catalogue = replace(found.catalogue, origins=(origin,))
-        imported = Imported(catalogue, found.identities, tuple(notes))
-        write(imported, folder, failures=failures)
-        parts.rename(folder / "listens")
+        source = read(path, failures)
+        imported = source if isinstance(source, Imported) else _of_listens(source, parts)
+        if imported.catalogue.artists.is_empty():
+            first = "; ".join(f"line {x[1]} of {x[0]}: {x[2]}" for x in failures.rows[:1])
+            raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
+        _write(imported, folder, failures)
+        if parts.exists():
+            parts.rename(folder / "listens")
     finally:
         shutil.rmtree(parts, ignore_errors=True)
     return imported, failures
 
 
-def import_whole(
-    read: Callable[[Path, Failures], Imported], path: Path, folder: Path
-) -> tuple[Imported, Failures]:
-    """Make a catalogue of a source that is read at once, and write it.
+def _of_listens(source: Listens, parts: Path) -> Imported:
+    tables = gather(source.blocks, parts=parts, source=source.origin.name.lower())
+    notes = [f"{tables.listens:,} listens"]
+    if tables.skipped:
+        notes.append(f"{tables.skipped:,} of them skipped, which are no plays")
+    if tables.nameless:
+        notes.append(f"{tables.nameless:,} others name no artist or no user")
+    catalogue = replace(tables.catalogue, origins=(source.origin,))
+    return Imported(catalogue, tables.identities, tuple(notes))
 
-    Raises
-    ------
-    DataError
-        If nothing can be read; the catalogue is then as it was.
-    """
-    _refuse_music(folder)
-    failures = Failures()
-    imported = read(path, failures)
-    if imported.catalogue.artists.is_empty():
-        first = "; ".join(
-            f"line {line} of {file}: {reason}" for file, line, reason, _ in failures.rows[:1]
-        )
-        raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
-    write(imported, folder, failures=failures)
-    return imported, failures
+
+def _write(imported: Imported, folder: Path, failures: Failures) -> None:
+    shutil.rmtree(folder / "listens", ignore_errors=True)
+    write_catalogue(imported.catalogue, folder)
+    for name, table in (("identities", imported.identities), *imported.others.items()):
+        with replacing(folder / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    rows = pl.DataFrame(failures.rows, schema=COLUMNS, orient="row")
+    write_failures(folder / "failures.csv", rows)
 
 
 def text(imported: Imported) -> str:
     """Describe for the terminal what an import came to."""
-    catalogue = imported.catalogue
-    counts = (
-        f"{len(catalogue.artists):,} artists, {len(catalogue.tracks):,} tracks, "
-        f"{catalogue.count_plays():,} plays, {len(catalogue.relations):,} relations"
-    )
-    return "\n".join((*imported.notes, counts))
-
-
-def _refuse_music(folder: Path) -> None:
-    if (folder / "files.parquet").exists():
-        raise DataError(
-            f"{folder} holds the catalogue of a folder of music; import into another one"
-        )
+    return "\n".join((*imported.notes, imported.catalogue.counts_text()))

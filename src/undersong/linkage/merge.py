@@ -13,7 +13,7 @@ from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind
 from undersong.errors import DataError
 from undersong.linkage import values
 from undersong.linkage.items import Key, LinkedItem, items_of
-from undersong.linkage.matching import Doubt, match
+from undersong.linkage.matching import match
 from undersong.linkage.records import (
     DOUBTS,
     FORMER,
@@ -73,7 +73,7 @@ def merge(
     known = _known(before)
     ids: dict[Kind, dict[Key, str]] = {}
     homes: dict[Key, str] = {}
-    tables: list[pl.DataFrame] = []
+    identities: list[tuple[str, ...]] = []
     doubts: list[tuple[str, ...]] = []
     for kind in KINDS:
         items = [x for name, one in sources.items() for x in items_of(name, one, kind, homes)]
@@ -84,18 +84,23 @@ def merge(
             conflicts=conflicts,
         )
         earlier = known.get(kind, ({}, {}))
-        named = name_groups(matching.groups, earlier[0])
-        ids[kind] = {
-            x.key: item for item, group in zip(named, matching.groups, strict=True) for x in group
-        }
+        new_ids = name_groups(matching.groups, earlier[0])
+        pairs = zip(new_ids, matching.groups, strict=True)
+        ids[kind] = {x.key: item for item, group in pairs for x in group}
         homes = homes or ids[kind]
-        old = _redirects(matching.groups, named, *earlier)
-        tables.append(_identities(kind, ids[kind], old))
-        doubts += _doubts(kind, matching.doubts, items)
+        identities += [(kind, *key, item) for key, item in ids[kind].items()]
+        former = _redirects(matching.groups, new_ids, *earlier)
+        identities += [(kind, FORMER, old, now) for old, now in former.items()]
+        names = {x.key: x.spelling.exact for x in items}
+        doubts += [
+            (kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b]) for x in matching.doubts
+        ]
     whole, between_same = _combine(sources, ids, same_users=same_users)
     return Merged(
         whole,
-        pl.concat(tables).sort("kind", "source", "source_id"),
+        pl.DataFrame(identities, schema=IDENTITIES, orient="row").sort(
+            "kind", "source", "source_id"
+        ),
         pl.DataFrame(doubts, schema=DOUBTS, orient="row"),
         between_same,
     )
@@ -131,24 +136,18 @@ def _redirects(
     before: Mapping[Key, str],
     older: Mapping[str, str],
 ) -> dict[str, str]:
-    """Lead every id that was ever given to one of today; one whose items are all gone leads on."""
-    new = redirects(groups, ids, before)
+    """Lead every former id to one of today, never to another redirect.
+
+    An id whose items are in several groups leads to the one that holds most of them; one whose
+    items are all gone leads on.
+    """
+    new: dict[str, str] = {}
     today = set(ids)
+    for _, item, number in sorted(_claims(groups, before)):
+        if item not in today:
+            new.setdefault(item, ids[number])
     led = {old: new.get(now, now) for old, now in older.items()}
     return {old: now for old, now in (led | new).items() if old not in today and now in today}
-
-
-def _identities(kind: Kind, ids: Mapping[Key, str], old: Mapping[str, str]) -> pl.DataFrame:
-    rows = [(kind, *key, item) for key, item in ids.items()]
-    rows += [(kind, FORMER, item, now) for item, now in old.items()]
-    return pl.DataFrame(rows, schema=IDENTITIES, orient="row")
-
-
-def _doubts(
-    kind: Kind, doubts: Sequence[Doubt], items: Sequence[LinkedItem]
-) -> list[tuple[str, ...]]:
-    names = {x.key: x.spelling.exact for x in items}
-    return [(kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b]) for x in doubts]
 
 
 def _combine(
@@ -161,9 +160,8 @@ def _combine(
     }
     plays, relations = [pl.LazyFrame(schema=PLAYS)], [pl.DataFrame(schema=RELATIONS)]
     for name, one in sources.items():
-        users = (
-            pl.col("user") if same_users else (pl.lit(f"{name}:") + pl.col("user")).alias("user")
-        )
+        prefix = "" if same_users else f"{name}:"
+        users = (pl.lit(prefix) + pl.col("user")).alias("user")
         for kind in KINDS:
             now = named[kind][name]
             rows = one.plays.filter(pl.col("kind") == kind)
@@ -210,29 +208,12 @@ def name_groups(groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str
         if number not in ids and item not in taken:
             ids[number] = item
             taken.add(item)
-    spoken = taken | set(
-        before.values()
-    )  # an id that was another's is a redirect, never given anew
+    spoken = taken | set(before.values())  # an id that was another's is a redirect, never new
     for number, items in enumerate(groups):
         if number not in ids:
             ids[number] = _fresh(items, spoken)
             spoken.add(ids[number])
     return [ids[number] for number in range(len(groups))]
-
-
-def redirects(
-    groups: Sequence[Sequence[LinkedItem]], ids: Sequence[str], before: Mapping[Key, str]
-) -> dict[str, str]:
-    """Where ids that were given earlier lead now: to an id of today, never to another redirect.
-
-    An id whose items are in several groups leads to the one that holds most of them.
-    """
-    today = set(ids)
-    leading: dict[str, str] = {}
-    for _, item, number in sorted(_claims(groups, before)):
-        if item not in today:
-            leading.setdefault(item, ids[number])
-    return leading
 
 
 def _claims(

@@ -26,6 +26,7 @@ DOUBTS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
 CORRECTIONS = {x: pl.String() for x in ("kind", "verdict", "a", "b")}
 VERDICTS = ("same", "different")
 FORMAT = 1
+REMEDY = "merge again with `undersong merge`"
 _KEY = "undersong.identities"
 
 
@@ -53,12 +54,12 @@ def read_identities(folder: Path) -> pl.DataFrame:
     ArtifactError
         If the file is damaged or of another format.
     """
-    return _read(folder / "identities.parquet", IDENTITIES)
+    return _read(folder / "identities.parquet", IDENTITIES, version=FORMAT, remedy=REMEDY)
 
 
 def read_doubts(folder: Path) -> pl.DataFrame:
     """Read which pairs stay apart and may be looked at."""
-    return _read(folder / "doubts.parquet", DOUBTS)
+    return _read(folder / "doubts.parquet", DOUBTS, version=FORMAT, remedy=REMEDY)
 
 
 def read_corrections(folder: Path) -> list[Correction]:
@@ -115,14 +116,13 @@ def item_of(query: str, identities: pl.DataFrame) -> Key:
     if not rows.filter(pl.col("source") == source, pl.col("source_id") == item).is_empty():
         return source, item
     current = follow(query, identities)
-    own = rows.filter(pl.col("id") == current).sort("source", "source_id")
-    if own.is_empty():
-        known = [*(f"{s}:{i}" for s, i in rows.select("source", "source_id").iter_rows())]
+    keys: list[Key] = rows.filter(pl.col("id") == current).select("source", "source_id").rows()
+    if not keys:
+        known = map(word, rows.select("source", "source_id").iter_rows())
         raise UnknownItem(
             f"{query!r} is no id and no source:id of this catalogue; {nearest_known(query, known)}"
         )
-    first = own.row(0, named=True)
-    return first["source"], first["source_id"]
+    return min(keys)
 
 
 def items_alone(identities: pl.DataFrame) -> pl.DataFrame:
@@ -146,31 +146,17 @@ def _correction(row: tuple[str | None, ...], where: str) -> Correction:
     kind, verdict, a, b = (x or "" for x in row)
     if verdict not in VERDICTS:
         raise DataError(f"{where}: verdict {verdict!r}; {nearest_known(verdict, VERDICTS)}")
-    for one in KINDS:
-        if kind == one:
-            for text in (a, b):
-                if not all(text.partition(":")[::2]):
-                    raise DataError(f"{where}: {text!r} is no item; write source:id")
-            return Correction(one, verdict, _key(a), _key(b))
-    raise DataError(f"{where}: kind {kind!r}; {nearest_known(kind, KINDS)}")
+    if kind not in KINDS:
+        raise DataError(f"{where}: kind {kind!r}; {nearest_known(kind, KINDS)}")
+    for text in (a, b):
+        if not all(text.partition(":")[::2]):
+            raise DataError(f"{where}: {text!r} is no item; write source:id")
+    return Correction(kind, verdict, _key(a), _key(b))
 
 
 def _key(text: str) -> Key:
     source, _, item = text.partition(":")
     return source, item
-
-
-def _read(path: Path, columns: dict[str, pl.String]) -> pl.DataFrame:
-    if not path.exists():
-        return pl.DataFrame(schema=columns)
-    remedy = "merge again with `undersong merge`"
-    try:
-        version = pl.read_parquet_metadata(path).get(_KEY)
-        if version == str(FORMAT):
-            return pl.read_parquet(path).select(*columns)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    raise ArtifactError(f"{path}: format {version}, but this version reads {FORMAT}; {remedy}")
 
 
 def read_services(folder: Path) -> pl.DataFrame:
@@ -181,13 +167,22 @@ def read_services(folder: Path) -> pl.DataFrame:
     ArtifactError
         If the file is damaged.
     """
-    path = folder / "identities.parquet"
+    return _read(folder / "identities.parquet", IDENTITIES, remedy=f"import {folder} again")
+
+
+def _read(
+    path: Path, columns: dict[str, pl.String], *, version: int = 0, remedy: str
+) -> pl.DataFrame:
+    """Read a table of words; of any version where ``version`` is 0."""
     if not path.exists():
-        return pl.DataFrame(schema=IDENTITIES)
+        return pl.DataFrame(schema=columns)
     try:
-        return pl.read_parquet(path).select(*IDENTITIES).cast(pl.String())
+        there = pl.read_parquet_metadata(path).get(_KEY)
+        if not version or there == str(version):
+            return pl.read_parquet(path).select(*columns).cast(pl.String())
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); import {folder} again") from error
+        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    raise ArtifactError(f"{path}: format {there}, but this version reads {version}; {remedy}")
 
 
 def carry(identities: pl.DataFrame, services: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong import features, relations
-from undersong.audio.extract import write_failures
 from undersong.catalogue import (
     ATTRIBUTES_FILE,
     KINDS,
@@ -20,6 +19,7 @@ from undersong.catalogue import (
     split,
     words_about,
     write_attributes,
+    write_failures,
 )
 from undersong.explanation import ablation as reasons
 from undersong.features import CONTENT, read_items

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from undersong.catalogue import Origin
-from undersong.errors import DataError
 from undersong.importers.archives import TABLE_REMEDY, members, separated
-from undersong.importers.listens.history import LISTENS, Block, blocks
+from undersong.importers.listens.history import Listens, blocks, listen
 from undersong.importers.result import Failures
 
 ORIGIN = Origin("MLHD+", "research; terms of MetaBrainz and McGill", "plays")
@@ -19,7 +18,7 @@ WANTED = r"\.(txt|tsv|csv)(\.(zst|gz))?$"
 LATEST = 1 << 40  # seconds since 1970
 
 
-def listens(path: Path, failures: Failures) -> Iterator[Block]:
+def listens(path: Path, failures: Failures) -> Listens:
     """Read an archive, a folder of them or one user's file, block by block.
 
     Raises
@@ -27,13 +26,12 @@ def listens(path: Path, failures: Failures) -> Iterator[Block]:
     DataError
         If it cannot be read, or has no file of a user in it.
     """
-    return blocks(_rows(path, failures))
+    return Listens(ORIGIN, blocks(_rows(path, failures)))
 
 
 def _rows(path: Path, failures: Failures) -> Iterator[tuple[object, ...]]:
-    found = False
-    for packed in members(path, WANTED):
-        found = True
+    lacking = "has no file of a user in it, which are <user>.txt.zst"
+    for packed in members(path, WANTED, lacking=lacking):
         user = PurePosixPath(packed.name).name.split(".")[0]
         with packed.unpacked() as member:
             for number, values in separated(member, failures, mark="\t", width=4):
@@ -41,8 +39,6 @@ def _rows(path: Path, failures: Failures) -> Iterator[tuple[object, ...]]:
                     yield _row(user, values[0], values[1], values[3])
                 except ValueError as error:
                     failures.add(member.name, number, str(error), remedy=TABLE_REMEDY)
-    if not found:
-        raise DataError(f"{path} has no file of a user in it, which are <user>.txt.zst")
 
 
 def _row(user: str, when: str, artists: str, recording: str) -> tuple[object, ...]:
@@ -50,12 +46,11 @@ def _row(user: str, when: str, artists: str, recording: str) -> tuple[object, ..
     if not 0 <= seconds < LATEST:
         raise ValueError(f"{when} is no time of a listen")
     ids = [x for x in artists.strip("{}").split(",") if x]
-    columns = {
-        "user": user,
-        "artist": ids[0] if ids else None,
-        "artist_ids": " ".join(ids),
-        "title": recording or None,
-        "recording": recording or None,
-        "listened_at": seconds,
-    }
-    return tuple(columns.get(x) for x in LISTENS)
+    return listen(
+        user=user,
+        artist=ids[0] if ids else None,
+        artist_ids=" ".join(ids),
+        title=recording or None,
+        recording=recording or None,
+        listened_at=seconds,
+    )

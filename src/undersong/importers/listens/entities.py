@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Kind, fold
-from undersong.importers.music.credits import credits_of
+from undersong.importers.music.credits import artist_ids, credits_of
 from undersong.importers.music.tags import UUID, Tags
 
 PAIR = 1 << 32  # user * PAIR + thing
@@ -115,9 +115,8 @@ def table(counts: pl.DataFrame, *, kind: Kind, users: pl.Series, items: pl.Serie
 def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     """Find which artist and track of a catalogue each thing heard is.
 
-    The artist is the main one of the credit. Its id is MusicBrainz's; a name without one has that
-    of the only artist of this name, else the name is the id. A title without a recording is the
-    most played recording of this artist and title; else the id is made of both.
+    The artist is the main one of the credit (``credits.artist_ids``). A title without a recording
+    is the most played recording of this artist and title; else the id is made of both.
 
     Parameters
     ----------
@@ -151,15 +150,7 @@ def _main_artists(rows: pl.DataFrame) -> pl.DataFrame:
     pairs = rows.select("artist", "artist_ids").unique(maintain_order=True)
     main = [_main(*x) for x in pairs.iter_rows()]
     names = pl.Series("artist_name", [name for name, _ in main], dtype=pl.String)
-    keys = folded(names).to_list()
-    known: dict[str, set[str]] = {}
-    for (_, mbid), key in zip(main, keys, strict=True):
-        if mbid:
-            known.setdefault(key, set()).add(mbid)
-    ids = []
-    for (_, mbid), key in zip(main, keys, strict=True):
-        same = known.get(key, set())
-        ids.append(mbid or (min(same) if len(same) == 1 else key.replace(" ", "-")))
+    ids = artist_ids(folded(names).to_list(), [mbid for _, mbid in main])
     return pairs.with_columns(pl.Series("artist_id", ids, dtype=pl.String), names)
 
 

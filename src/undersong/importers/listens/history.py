@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from undersong.catalogue import ITEMS, Catalogue
+from undersong.catalogue import ITEMS, Catalogue, Origin, complete
 from undersong.errors import DataError
 from undersong.importers.listens.entities import PAIR, Counts, Numbered, resolve, table
 from undersong.importers.music.tags import UUID
@@ -50,13 +50,11 @@ class ListenTables:
     Parameters
     ----------
     catalogue : artists, tracks, and plays of both
-    items : item (as in the kept listens), track, artist, and the columns ``ITEM``
     identities : kind, id, source, source_id: which ids of other services mean an item
     listens, skipped, nameless : how many; skipped and nameless ones are no plays
     """
 
     catalogue: Catalogue
-    items: pl.DataFrame
     identities: pl.DataFrame
     listens: int
     skipped: int
@@ -77,6 +75,19 @@ class Block:
     listens: pl.DataFrame
     users: pl.DataFrame
     items: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Listens:
+    """A source of listens, block by block, and whose they are."""
+
+    origin: Origin
+    blocks: Iterable[Block]
+
+
+def listen(**columns: object) -> tuple[object, ...]:
+    """Return a row with the columns ``LISTENS``; what is not named is null."""
+    return tuple(columns.get(x) for x in LISTENS)
 
 
 def block(rows: pl.DataFrame) -> Block:
@@ -131,7 +142,6 @@ def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables
     resolved.drop("number").write_parquet(parts / "items.parquet")
     return ListenTables(
         catalogue=_catalogue(resolved, counts, users.rows()["user"]),
-        items=resolved.drop("number"),
         identities=_identities(resolved, source),
         listens=count,
         skipped=skipped,
@@ -189,8 +199,8 @@ def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> C
     names = artists.select(id="artist_id", name=_unlike("artist_name", "artist_id"))
     tracks = tracks.with_columns(title=_unlike("title", "id"))
     return Catalogue(
-        artists=_whole(names, ITEMS["artist"]),
-        tracks=_whole(tracks, ITEMS["track"]),
+        artists=complete(names, ITEMS["artist"]),
+        tracks=complete(tracks, ITEMS["track"]),
         plays=pl.concat(plays).lazy(),
         fields=(),
     )
@@ -198,14 +208,6 @@ def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> C
 
 def _unlike(name: str, item: str) -> pl.Expr:
     return pl.when(pl.col(name) != pl.col(item)).then(name)
-
-
-def _whole(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Complete the columns of a table; what is not known is null."""
-    return rows.select(
-        (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in types.items()
-    )
 
 
 def _identities(items: pl.DataFrame, source: str) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from typing import Any
 
 from undersong.catalogue import Origin
 from undersong.importers.archives import Member, entries, members
-from undersong.importers.listens.history import LISTENS, Block, blocks
+from undersong.importers.listens.history import LISTENS, Listens, blocks, listen
 from undersong.importers.result import Failures, shown
 
 ORIGIN = Origin("Last.fm", "its users' own, or non-commercial", "plays")
@@ -49,7 +49,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
 PLAYER = re.compile(r"#AUDIOSCROBBLER/")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block]:
+def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
     """Read a history, or a folder or archive of them, block by block.
 
     Parameters
@@ -61,11 +61,12 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block
     DataError
         If a file cannot be read.
     """
-    return blocks(
+    rows = (
         row
         for member in members(path, WANTED)
         for row in _rows(member, failures, user or PurePosixPath(member.name).stem)
     )
+    return Listens(ORIGIN, blocks(rows))
 
 
 def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
@@ -83,7 +84,7 @@ def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[objec
                 failures.add(member.name, number, f"is no listen: {error}", remedy=REMEDY)
                 continue
             if columns:
-                yield _ordered(columns, user)
+                yield listen(user=user, **columns)
 
 
 def _objects(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -147,7 +148,8 @@ def _table(member: Member, failures: Failures, user: str) -> Iterator[tuple[obje
                 columns, user, header = _shape(_values(text, mark), user)
                 if header:
                     continue
-            yield _ordered(_listen(columns, _values(text, mark)), user)
+            row = _listen(columns, _values(text, mark))
+            yield listen(**row | {"user": row.get("user") or user})
         except (ValueError, OverflowError, csv.Error) as error:
             failures.add(member.name, number, f"{error}: {text[:80]!r}", remedy=REMEDY)
 
@@ -190,17 +192,17 @@ def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
         raise ValueError("is of no known shape, and no header stands before it")
     if len(values) < len(columns) - (columns is LOG):  # players leave out the last one
         raise ValueError(f"has {len(values)} values, not {len(columns)}")
-    said = dict(zip(columns, values, strict=False))
-    columns_read: dict[str, object] = {x: said.get(x) or None for x in LISTENS if x in said}
-    if "plays" in said:
-        columns_read["plays"] = float(int(said["plays"]))
+    cells = dict(zip(columns, values, strict=False))
+    row: dict[str, object] = {x: cells[x] or None for x in LISTENS if x in cells}
+    if "plays" in cells:
+        row["plays"] = float(int(cells["plays"]))
     if columns is LOG:
-        columns_read["skipped"] = said["rating"] == "S"
-        columns_read["artist"] = None if said["artist"] == "<Untagged>" else said["artist"]
-    if "when" in said:
-        whole = f"{said['when']} {said['time']}" if "time" in said else said["when"]
-        columns_read["listened_at"] = _instant(whole)
-    return columns_read
+        row["skipped"] = cells["rating"] == "S"
+        row["artist"] = None if cells["artist"] == "<Untagged>" else cells["artist"]
+    if "when" in cells:
+        date = f"{cells['when']} {cells['time']}" if "time" in cells else cells["when"]
+        row["listened_at"] = _instant(date)
+    return row
 
 
 def _instant(value: object) -> int:
@@ -224,7 +226,3 @@ def _date(text: str) -> datetime:
             continue
     date = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _ordered(columns: dict[str, object], user: str) -> tuple[object, ...]:
-    return tuple(columns.get(x) or (user if x == "user" else columns.get(x)) for x in LISTENS)

@@ -15,9 +15,8 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import Origin
-from undersong.errors import DataError
 from undersong.importers.archives import NEWLINE, Member, members
-from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block
+from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, Listens, block
 from undersong.importers.result import Failures
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
@@ -69,7 +68,7 @@ LISTEN = msgspec.json.Decoder(_Listen)
 TRACK = msgspec.json.Decoder(_Track)
 
 
-def listens(path: Path, failures: Failures) -> Iterator[Block]:
+def listens(path: Path, failures: Failures) -> Listens:
     """Read a dump or an export, block by block.
 
     Parameters
@@ -81,16 +80,17 @@ def listens(path: Path, failures: Failures) -> Iterator[Block]:
     DataError
         If the archive cannot be read, or has no listens in it.
     """
+    return Listens(ORIGIN, _blocks(path, failures))
+
+
+def _blocks(path: Path, failures: Failures) -> Iterator[Block]:
     reading = _Reading(_owner(path))
-    found = False
-    for member in members(path, WANTED):
-        found = True
+    lacking = "has no listens in it, which are listens/<year>/<month>.listens"
+    for member in members(path, WANTED, lacking=lacking):
         if member.name.endswith(".parquet"):
             yield from _spark(member, failures)
         else:
             yield from _json(member, failures, reading)
-    if not found:
-        raise DataError(f"{path} has no listens in it, which are listens/<year>/<month>.listens")
     yield reading.block()
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import msgspec
 
 from undersong.catalogue import Origin
-from undersong.errors import DataError
 from undersong.importers.archives import REMEDY, entries, members
-from undersong.importers.listens.history import LISTENS, Block, blocks
+from undersong.importers.listens.history import Listens, blocks, listen
 from undersong.importers.result import Failures
 
 ORIGIN = Origin("Spotify", "personal data, under Spotify's terms", "plays")
@@ -40,7 +39,7 @@ class _Stream(msgspec.Struct):
     short_ms_played: int | None = msgspec.field(default=None, name="msPlayed")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block]:
+def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
     """Read an export, block by block.
 
     Parameters
@@ -53,13 +52,12 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Iterator[Block
     DataError
         If the archive cannot be read, or has no history in it.
     """
-    return blocks(_rows(path, failures, user or path.stem))
+    return Listens(ORIGIN, blocks(_rows(path, failures, user or path.stem)))
 
 
 def _rows(path: Path, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
-    found = False
-    for member in members(path, WANTED):
-        found = True
+    lacking = "has no file Streaming_History_Audio_*.json in it"
+    for member in members(path, WANTED, lacking=lacking):
         for number, entry in entries(member, failures):
             try:
                 row = _row(msgspec.convert(entry, _Stream), user)
@@ -68,8 +66,6 @@ def _rows(path: Path, failures: Failures, user: str) -> Iterator[tuple[object, .
                 continue
             if row:
                 yield row
-    if not found:
-        raise DataError(f"{path} has no file Streaming_History_Audio_*.json in it")
 
 
 def _row(stream: _Stream, user: str) -> tuple[object, ...] | None:
@@ -83,7 +79,7 @@ def _row(stream: _Stream, user: str) -> tuple[object, ...] | None:
     seconds = played / 1000
     if seconds < 0:
         raise ValueError(f"was heard for {seconds:g} seconds")
-    return _ordered(
+    return listen(
         user=stream.username or user,
         artist=stream.master_metadata_album_artist_name or stream.artist_name,
         title=stream.master_metadata_track_name or stream.track_name,
@@ -92,7 +88,3 @@ def _row(stream: _Stream, user: str) -> tuple[object, ...] | None:
         seconds=seconds,
         skipped=bool(stream.skipped) or seconds < SHORTEST,
     )
-
-
-def _ordered(**columns: object) -> tuple[object, ...]:
-    return tuple(columns.get(x) for x in LISTENS)

@@ -73,6 +73,26 @@ def _somebodies(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(x for x in names if is_somebody(x)))
 
 
+def artist_ids(names: Sequence[str], mbids: Sequence[str]) -> list[str]:
+    """Return the id of each credited artist.
+
+    A name without an id has that of the one artist of that name who has one. Of several none is
+    taken: they are other people, and this may be yet another. Then the id is made of the name.
+
+    Parameters
+    ----------
+    names : folded (``catalogue.fold``)
+    mbids : of MusicBrainz; empty where none is known
+    """
+    known: dict[str, set[str]] = {}
+    for name, mbid in zip(names, mbids, strict=True):
+        if mbid:
+            known.setdefault(name, set()).add(mbid)
+    only = {name: min(ids) for name, ids in known.items() if len(ids) == 1}
+    pairs = zip(names, mbids, strict=True)
+    return [mbid or only.get(name, name.replace(" ", "-")) for name, mbid in pairs]
+
+
 NUMBER = re.compile(r"^(?:[a-d]?\d{1,3}(?:[-.]\d{1,3})?)(?:\s*[-._]\s*|\s+)(?=\S)", re.I)
 DISC = re.compile(r"(?:cd|disc|disk|dis[ck] no|side|lp)[\s._-]*(?:\d{1,2}|[a-d])", re.I)
 

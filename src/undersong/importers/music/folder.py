@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import Catalogue, read_catalogue, write_catalogue
+from undersong.catalogue import Catalogue, read_catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
 from undersong.importers.music.credits import credits_of, path_names
 from undersong.importers.music.known_files import (
@@ -20,7 +20,6 @@ from undersong.importers.music.known_files import (
     compare,
     known_pairs,
     read_files,
-    write_failures,
     write_files,
 )
 from undersong.importers.music.library import FILES, keep, library
@@ -30,6 +29,7 @@ from undersong.importers.music.tags import Tags, Unreadable
 from undersong.progress import Progress, silent
 
 STAGE = "read tags"
+FAILURES = dict.fromkeys(("file", "reason", "remedy"), pl.String())
 BLOCK = 2_000  # files between two words on progress
 SECONDS_BETWEEN_SAVES = 30.0
 
@@ -44,7 +44,7 @@ class FolderSummary:
     left_out : files and folders listed in failures.csv
     guessed : files whose artist or title was taken from their path
     duplicates : files that are the recording of another
-    artists, tracks, plays, relations : of the catalogue, with what other imports brought
+    counts : of the catalogue, with what other imports brought, in words
     pairs : what became of the table of known pairs, if one was given
     """
 
@@ -55,10 +55,7 @@ class FolderSummary:
     left_out: int
     guessed: int
     duplicates: int
-    artists: int
-    tracks: int
-    plays: int
-    relations: int
+    counts: str
     pairs: KnownPairs | None
 
 
@@ -75,7 +72,7 @@ def import_folder(
     Parameters
     ----------
     music : searched with all folders below
-    catalogue : folder; what other imports brought to it stays (``keeping.keep``)
+    catalogue : folder; what other imports brought to it stays (``library.keep``)
     relations : table of pairs that are known to be similar (``known_pairs``)
         They take the place of earlier pairs from the same sources.
     workers : processes that read tags; as many as there are processors unless given
@@ -94,7 +91,9 @@ def import_folder(
     files, unread = _read(root, catalogue, same, pending, workers=workers, progress=progress)
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
     if failures or catalogue.exists():
-        write_failures(catalogue, failures)
+        rows = [(x.file, x.reason, x.remedy) for x in failures]
+        table = pl.DataFrame(rows, schema=FAILURES, orient="row")
+        write_failures(catalogue / "failures.csv", table)
     if files.is_empty():
         raise DataError(_nothing(music, scan, failures, catalogue))
     write_files(catalogue, root, files)
@@ -102,7 +101,9 @@ def import_folder(
     made = replace(keep(plain, old) if old else plain, audio_root=root)
     pairs = known_pairs(relations, made) if relations else None
     if pairs:
-        made = _with_pairs(made, pairs)
+        sources = pairs.relations["source"].unique().implode()
+        others = made.relations.filter(~pl.col("source").is_in(sources))
+        made = replace(made, relations=pl.concat([others, pairs.relations]))
     write_catalogue(made, catalogue)
     known, read, unchanged = (set(x["path"]) for x in (before, files, same))
     return FolderSummary(
@@ -113,10 +114,7 @@ def import_folder(
         left_out=len(failures),
         guessed=int(files["guessed"].sum()),
         duplicates=len(files) - len(plain.tracks),
-        artists=len(made.artists),
-        tracks=len(made.tracks),
-        plays=made.count_plays(),
-        relations=len(made.relations),
+        counts=made.counts_text(),
         pairs=pairs,
     )
 
@@ -126,7 +124,7 @@ def text(summary: FolderSummary) -> str:
     s = summary
     lines = [
         f"{s.new:,} new, {s.changed:,} changed, {s.removed:,} removed, {s.unchanged:,} unchanged",
-        f"{s.artists:,} artists, {s.tracks:,} tracks, {s.plays:,} plays, {s.relations:,} relations",
+        s.counts,
     ]
     if s.duplicates:
         lines.append(f"{s.duplicates:,} files are the recording of another; one of each is kept")
@@ -191,19 +189,15 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
     if isinstance(tags, Unreadable):
         return Failure(file.path, tags.reason, tags.remedy)
     credits, names = credits_of(tags), path_names(file.path)
-    guessed = not credits or tags.title is None
-    album = tags.album
     if not credits and names.artist is None:
         remedy = "tag it, or put it in a folder Artist/Album"
         return Failure(file.path, "no artist in its tags or path", remedy)
-    if not credits:
-        album = album or names.album
     return {
         **vars(file),
         "artists": [x.name for x in credits] or [names.artist],
         "artist_ids": [x.id for x in credits] or [""],
         "title": tags.title or names.title,
-        "album": album,
+        "album": tags.album if credits else tags.album or names.album,
         "recording": tags.recording,
         "genres": list(tags.genres) or None,
         "year": tags.year,
@@ -211,15 +205,8 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
         "release_country": tags.release_country,
         "compilation": tags.compilation,
         "seconds": tags.seconds,
-        "guessed": guessed,
+        "guessed": not credits or tags.title is None,
     }
-
-
-def _with_pairs(catalogue: Catalogue, pairs: KnownPairs) -> Catalogue:
-    """Let pairs take the place of earlier ones from the same sources."""
-    sources = pairs.relations["source"].unique().implode()
-    others = catalogue.relations.filter(~pl.col("source").is_in(sources))
-    return replace(catalogue, relations=pl.concat([others, pairs.relations]))
 
 
 def _nothing(music: Path, scan: Walk, failures: Sequence[Failure], catalogue: Path) -> str:

@@ -1,10 +1,8 @@
-"""What the last import knew of each file of a music folder: two files in the catalogue's folder.
+"""What the last import knew of a music folder (``files.parquet``), and pairs that users know.
 
-files.parquet    what the tags of every file said, and the size, time and inode it had then
-failures.csv     file, reason, remedy
+The file holds the tags of every file, and the size, time and inode that it had then.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +11,12 @@ import polars as pl
 from undersong.catalogue import KINDS, RELATIONS, Catalogue, Kind, fold, refuse, whole
 from undersong.errors import DataError
 from undersong.importers.music.library import FILES
-from undersong.importers.music.scan import Failure, ScannedFile, Walk
+from undersong.importers.music.scan import ScannedFile, Walk
 from undersong.importers.tables.spreadsheets import header, read_sheet
 from undersong.io.files import replacing
 
 FORMAT = "1"  # of the file, and of how tags are understood: a new one reads them all again
 STAMP = ("path", "size", "modified", "inode")
-FAILURES = dict.fromkeys(("file", "reason", "remedy"), pl.String())
 
 
 def read_files(catalogue: Path, root: Path) -> pl.DataFrame:
@@ -72,13 +69,6 @@ def compare(scan: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Scann
     known = set(same["path"])
     pending = tuple(x for x in scan.files if x.path not in known)
     return pl.concat([same, before.filter(hidden)]), pending
-
-
-def write_failures(catalogue: Path, failures: Iterable[Failure]) -> None:
-    """List what was left out, as a table that a spreadsheet opens; an empty one says: nothing."""
-    rows = [(x.file, x.reason, x.remedy) for x in failures]
-    with replacing(catalogue / "failures.csv") as temporary:
-        pl.DataFrame(rows, schema=FAILURES, orient="row").write_csv(temporary)
 
 
 @dataclass(frozen=True)

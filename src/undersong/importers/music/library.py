@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Field, Kind, fold
+from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Field, Kind, complete, fold
 from undersong.embeddings import Embeddings
+from undersong.importers.music.credits import artist_ids
 
 FILES: dict[str, pl.DataType] = {
     "path": pl.String(),
@@ -77,8 +78,8 @@ def library(files: pl.DataFrame) -> Catalogue:
     items: dict[Kind, pl.DataFrame] = {"artist": artists, "track": tracks}
     fields = tuple(x for x in FIELDS if items[x.kind][x.name].drop_nulls().len())
     return Catalogue(
-        artists=_only(artists, "artist", fields),
-        tracks=_only(tracks, "track", fields, "seconds"),
+        artists=complete(artists, _columns("artist", fields)),
+        tracks=complete(tracks, _columns("track", fields) | {"seconds": pl.Float64()}),
         fields=fields,
     )
 
@@ -89,22 +90,10 @@ def slug(name: str) -> str:
 
 
 def _credits(files: pl.DataFrame) -> pl.DataFrame:
-    """Everybody who is credited, the main one first: path, name, id.
-
-    A name without an id has that of the one artist of that name who has one. Of several none is
-    taken: they are other people, and this may be yet another.
-    """
+    """Everybody who is credited, the main one first: path, name, id (``credits.artist_ids``)."""
     each = files.select("path", name="artists", mbid="artist_ids").explode("name", "mbid")
     pairs = each.select("name", "mbid").unique(maintain_order=True)
-    folded = {name: fold(name) for name in pairs["name"].unique()}
-    known: dict[str, set[str]] = {}
-    for name, mbid in pairs.iter_rows():
-        if mbid:
-            known.setdefault(folded[name], set()).add(mbid)
-    ids = []
-    for name, mbid in pairs.iter_rows():
-        same = known.get(folded[name], set())
-        ids.append(mbid or (min(same) if len(same) == 1 else slug(name)))
+    ids = artist_ids(list(map(fold, pairs["name"])), pairs["mbid"].to_list())
     pairs = pairs.with_columns(pl.Series("id", ids, dtype=pl.String))
     return each.join(pairs, on=["name", "mbid"], how="left", maintain_order="left").drop("mbid")
 
@@ -143,9 +132,9 @@ def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
     country and decade the most frequent counts, of the years the median.
     """
     own = pl.DataFrame({"id": tracks["artist"].unique().sort()})
-    artists = own.join(_most(credits, "id", "name"), on="id", how="left")
+    artists = own.join(_most(credits, "name"), on="id", how="left")
     for word in ("country", "release_country", "decade"):
-        frequent = _most(tracks.select(pl.col("artist").alias("id"), word), "id", word)
+        frequent = _most(tracks.select(word, id="artist"), word)
         artists = artists.join(frequent, on="id", how="left")
     years = tracks.group_by(id="artist").agg(pl.col("year").cast(pl.Float64).median())
     genres = (
@@ -167,26 +156,15 @@ def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
     return artists.sort("id")
 
 
-def _most(rows: pl.DataFrame, key: str, word: str) -> pl.DataFrame:
-    """Find the word that stands most often beside each key; of two the first in the alphabet."""
-    counts = rows.drop_nulls().group_by(key, word).len()
-    return (
-        counts.sort("len", word, descending=[True, False])
-        .unique(key, keep="first", maintain_order=True)
-        .drop("len")
-    )
+def _most(rows: pl.DataFrame, word: str) -> pl.DataFrame:
+    """Return the most frequent value of a column for each id; of two the first in the alphabet."""
+    counts = rows.drop_nulls().group_by("id", word).len()
+    order = counts.sort("len", word, descending=[True, False])
+    return order.unique("id", keep="first", maintain_order=True).drop("len")
 
 
-def _only(rows: pl.DataFrame, kind: Kind, fields: tuple[Field, ...], *plain: str) -> pl.DataFrame:
-    """Take the columns of the catalogue, each with its type; what is not there is null."""
-    types = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in fields if x.kind == kind}
-    return rows.select(
-        *(
-            (pl.col(name) if name in rows.columns else pl.lit(None)).cast(dtype).alias(name)
-            for name, dtype in types.items()
-        ),
-        *plain,
-    )
+def _columns(kind: Kind, fields: tuple[Field, ...]) -> dict[str, pl.DataType]:
+    return ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in fields if x.kind == kind}
 
 
 MADE = frozenset((x.kind, x.name) for x in FIELDS)

@@ -15,7 +15,8 @@ import polars as pl
 from undersong.catalogue import Origin
 from undersong.importers.music.credits import Credit, credits_of, is_somebody
 from undersong.importers.music.tags import UUID, Tags
-from undersong.importers.players.collection import TOTALS, columns, file_row, owned, reading, select
+from undersong.importers.players import collection
+from undersong.importers.players.collection import TOTALS, file_row, mbid, records
 from undersong.importers.result import Failures, Imported
 
 ORIGIN = Origin("beets", "personal data", "tracks, tags, plays")
@@ -42,17 +43,10 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     DataError
         If it is not one of beets, or has no item in it that names an artist.
     """
-    with reading(path, program="beets", tables=("items",)) as opened:
-        rows = []
-        for number, values in enumerate(select(opened, "items", *NAMES), start=1):
-            item = dict(zip(NAMES, values, strict=True))
-            row = _row(item)
-            if row:
-                rows.append(row)
-            else:
-                failures.add(_path(item), number, "names no artist or title", remedy=REMEDY)
+    with collection.reading(path, program="beets", tables=("items",)) as opened:
+        rows = [(_path(x), _row(x)) for x in records(opened, "items", NAMES)]
         totals = _totals(opened)
-    return owned(path, rows, totals, origin=ORIGIN, music=music)
+    return collection.owned(path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music)
 
 
 def _row(item: dict[str, Any]) -> dict[str, object] | None:
@@ -60,14 +54,13 @@ def _row(item: dict[str, Any]) -> dict[str, object] | None:
     credits = _credits(item)
     if not credits or not item["title"]:
         return None
-    recording = UUID.fullmatch(item["mb_trackid"] or "")
     return file_row(
         source_id=item["id"],
         path=_path(item),
         credits=credits,
         title=item["title"],
         album=item["album"],
-        recording=recording[0].lower() if recording else None,
+        recording=mbid(item["mb_trackid"]),
         genres=GENRES.split(item["genres"] or item["genre"] or ""),
         year=item["original_year"] or item["year"],
         seconds=item["length"],
@@ -93,10 +86,7 @@ def _path(item: dict[str, Any]) -> str:
 
 def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
     """Count plays, of which beets knows no user."""
-    rows = []
-    if columns(opened, "item_attributes"):
-        found = opened.execute(
-            "SELECT entity_id, CAST(value AS INTEGER) FROM item_attributes WHERE key = 'play_count'"
-        )
-        rows = [(OWNER, str(item), float(plays)) for item, plays in found if plays and plays > 0]
+    query = "SELECT entity_id, CAST(value AS INTEGER) FROM item_attributes WHERE key = 'play_count'"
+    counts = opened.execute(query) if collection.columns(opened, "item_attributes") else ()
+    rows = [(OWNER, str(item), float(plays)) for item, plays in counts if plays and plays > 0]
     return pl.DataFrame(rows, schema=TOTALS, orient="row")

@@ -5,10 +5,11 @@ tracks and fields are made of them as of a music folder, so both give the same i
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -18,15 +19,11 @@ from undersong.importers.listens.entities import resolve
 from undersong.importers.listens.history import IDENTITIES
 from undersong.importers.music.credits import Credit
 from undersong.importers.music.library import FILES, library
-from undersong.importers.music.tags import NO_GENRE
-from undersong.importers.result import Imported
+from undersong.importers.music.tags import NO_GENRE, UUID
+from undersong.importers.result import Failures, Imported
 
 OWNED = {"source_id": pl.String()} | FILES
-TOTALS: dict[str, pl.DataType] = {
-    "user": pl.String(),
-    "source_id": pl.String(),
-    "plays": pl.Float64(),
-}
+TOTALS = {"user": pl.String(), "source_id": pl.String(), "plays": pl.Float64()}
 
 
 def file_row(
@@ -64,10 +61,12 @@ def file_row(
 
 def owned(
     path: Path,
-    rows: Sequence[dict[str, object]],
+    rows: Iterable[tuple[str, dict[str, object] | None]],
     totals: pl.DataFrame,
+    failures: Failures,
     *,
     origin: Origin,
+    remedy: str,
     music: Path | None,
 ) -> Imported:
     """Make a catalogue of files and of how often each was played.
@@ -75,8 +74,9 @@ def owned(
     Parameters
     ----------
     path : of the collection, for the message
-    rows : of ``file_row``
+    rows : path and ``file_row`` of each file; None where it names no artist or title
     totals : columns ``TOTALS``
+    remedy : for a file that names no artist or title
     music : folder at which paths begin
 
     Raises
@@ -84,9 +84,15 @@ def owned(
     DataError
         If there is no row.
     """
-    if not rows:
+    named_rows = []
+    for number, (file, row) in enumerate(rows, start=1):
+        if row:
+            named_rows.append(row)
+        else:
+            failures.add(file, number, "names no artist or title", remedy=remedy)
+    if not named_rows:
         raise DataError(f"{path} has no file in it that names an artist and a title")
-    files = pl.DataFrame(rows, schema=OWNED, orient="row")
+    files = pl.DataFrame(named_rows, schema=OWNED, orient="row")
     artists = pl.col("artists")
     things = files.select(
         item=pl.int_range(pl.len(), dtype=pl.UInt64),
@@ -106,7 +112,7 @@ def owned(
         artist_ids=pl.concat_list(resolved["artist_id"], blanks),
     )
     catalogue = library(named)
-    ids = _kept(named, resolved, catalogue)
+    ids = _tracks_of(named, resolved, catalogue)
     played = totals.join(ids, on="source_id")
     counts = [
         played.group_by("user", item=column)
@@ -117,7 +123,9 @@ def owned(
     ]
     source = pl.lit(origin.name.lower()).alias("source")
     identities = ids.select(pl.lit("track").alias("kind"), "id", source, "source_id")
-    tracks = _heard(catalogue.tracks, music)
+    # Of a track that is no file on this machine the audio is not known.
+    paths = [x if ((music or Path()) / x).is_file() else None for x in catalogue.tracks["path"]]
+    tracks = catalogue.tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
     lacking = len(tracks) - tracks["path"].count()
     catalogue = replace(
         catalogue,
@@ -130,13 +138,7 @@ def owned(
     return Imported(catalogue, identities.sort(list(IDENTITIES)), tuple(notes[: bool(lacking)]))
 
 
-def _heard(tracks: pl.DataFrame, music: Path | None) -> pl.DataFrame:
-    """Keep the paths that lead to a file on this machine; of others the audio is not known."""
-    paths = [x if ((music or Path()) / x).is_file() else None for x in tracks["path"]]
-    return tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
-
-
-def _kept(named: pl.DataFrame, resolved: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _tracks_of(named: pl.DataFrame, resolved: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Find which track each file is: source_id, id, artist. A copy is what it is a copy of."""
     rows = resolved.select("source_id", artist="artist_id", track="track_id", title="title")
     tracks = catalogue.tracks.select("id", "artist", "title")
@@ -194,10 +196,18 @@ def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
     return frozenset(x for (x,) in rows)
 
 
-def select(connection: sqlite3.Connection, table: str, *names: str) -> sqlite3.Cursor:
+def records(
+    connection: sqlite3.Connection, table: str, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Read columns of a table; what this version of the program lacks is null, or no row."""
     there = columns(connection, table)
-    if not there:
-        return connection.execute("SELECT 0 WHERE 0")
-    wanted = (f'"{x}"' if x in there else "NULL" for x in names)
-    return connection.execute(f'SELECT {", ".join(wanted)} FROM "{table}"')
+    if there:
+        wanted = (f'"{x}"' if x in there else "NULL" for x in names)
+        for row in connection.execute(f'SELECT {", ".join(wanted)} FROM "{table}"'):
+            yield dict(zip(names, row, strict=True))
+
+
+def mbid(text: str | None) -> str | None:
+    """Return an id of MusicBrainz in small letters; None for what is none."""
+    match = UUID.fullmatch(text or "")
+    return match[0].lower() if match else None

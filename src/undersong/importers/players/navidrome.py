@@ -17,11 +17,17 @@ import polars as pl
 from undersong.catalogue import Origin
 from undersong.importers.music.credits import Credit, credits_of, is_somebody
 from undersong.importers.music.tags import UUID, Tags
-from undersong.importers.players.collection import TOTALS, columns, file_row, owned, reading, select
+from undersong.importers.players import collection
+from undersong.importers.players.collection import TOTALS, file_row, mbid, records
 from undersong.importers.result import Failures, Imported
 
 ORIGIN = Origin("Navidrome", "personal data", "tracks, tags, plays")
 REMEDY = "tag the file, and let Navidrome scan again"
+NAMES = (
+    *("id", "path", "title", "album", "artist", "mbz_artist_id", "album_artist"),
+    *("mbz_recording_id", "mbz_track_id", "genre", "tags", "year", "duration"),
+    *("compilation", "missing", "library_id"),
+)
 
 
 def read(path: Path, failures: Failures, *, music: Path | None = None) -> Imported:
@@ -36,53 +42,46 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     DataError
         If it is not one of Navidrome, or has no file in it that names an artist.
     """
-    with reading(
+    with collection.reading(
         path, program="Navidrome", tables=("media_file", "artist", "annotation")
     ) as opened:
         credits = _credits(opened)
-        rows: list[dict[str, object]] = []
-        for number, row in enumerate(_files(opened, music), start=1):
-            made = _row(row, credits.get(row["id"], ()))
-            if made:
-                rows.append(made)
-            else:
-                failures.add(str(row["path"]), number, "names no artist or title", remedy=REMEDY)
+        files = _files(opened, music)
+        rows = [(str(x["path"]), _row(x, credits.get(x["id"], ()))) for x in files]
         totals = _totals(opened)
-    return owned(path, rows, totals, origin=ORIGIN, music=music)
+    return collection.owned(path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music)
 
 
 def _files(opened: sqlite3.Connection, music: Path | None) -> Iterator[dict[str, Any]]:
     """Read the files that are there; paths begin at the root unless ``music`` is given."""
-    libraries = {} if music else dict(select(opened, "library", "id", "path"))
-    names = (
-        *("id", "path", "title", "album", "artist", "mbz_artist_id", "album_artist"),
-        *("mbz_recording_id", "mbz_track_id", "genre", "tags", "year", "duration"),
-        *("compilation", "missing", "library_id"),
-    )
-    for row in select(opened, "media_file", *names):
-        file = dict(zip(names, row, strict=True))
+    libraries = {} if music else _pairs(opened, "library", "id", "path")
+    for file in records(opened, "media_file", NAMES):
         file["path"] = os.path.join(libraries.get(file["library_id"]) or "", file["path"])
         if not file["missing"]:
             yield file
 
 
+def _pairs(opened: sqlite3.Connection, table: str, key: str, value: str) -> dict[str, str]:
+    return {x[key]: x[value] for x in records(opened, table, (key, value))}
+
+
 def _credits(opened: sqlite3.Connection) -> dict[str, tuple[Credit, ...]]:
     """List the artists of each file, in their order; of old versions nothing is known."""
-    if not columns(opened, "media_file_artists"):
+    if not collection.columns(opened, "media_file_artists"):
         return {}
-    found: dict[str, list[Credit]] = {}
+    credits: dict[str, list[Credit]] = {}
     rows = opened.execute(
         "SELECT link.media_file_id, artist.name, artist.mbz_artist_id FROM media_file_artists link "
         "JOIN artist ON artist.id = link.artist_id WHERE link.role = 'artist' ORDER BY link.rowid"
     )
-    for file, name, mbid in rows:
+    for file, name, artist_id in rows:
         if is_somebody(name):
-            found.setdefault(file, []).append(Credit(name, _mbid(mbid) or ""))
-    return {file: tuple(credits) for file, credits in found.items()}
+            credits.setdefault(file, []).append(Credit(name, mbid(artist_id) or ""))
+    return {file: tuple(names) for file, names in credits.items()}
 
 
 def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
-    users = dict(select(opened, "user", "id", "user_name"))
+    users = _pairs(opened, "user", "id", "user_name")
     rows = opened.execute(
         "SELECT user_id, item_id, play_count FROM annotation "
         "WHERE item_type = 'media_file' AND play_count > 0"
@@ -109,17 +108,12 @@ def _row(file: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object]
         title=file["title"],
         album=file["album"],
         # Before 0.55 the recording stood in mbz_track_id, as in the tags of most formats.
-        recording=_mbid(file["mbz_recording_id"]) or _mbid(file["mbz_track_id"]),
+        recording=mbid(file["mbz_recording_id"]) or mbid(file["mbz_track_id"]),
         genres=_genres(file),
         year=file["year"],
         seconds=file["duration"],
         compilation=file["compilation"],
     )
-
-
-def _mbid(text: str | None) -> str | None:
-    match = UUID.fullmatch(text or "")
-    return match[0].lower() if match else None
 
 
 def _genres(file: dict[str, Any]) -> list[str]:

@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from undersong.catalogue import Catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.importers.listens.history import Listens, gather
 from undersong.io.files import replacing
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
@@ -43,6 +42,7 @@ def shown(text: str) -> str:
 
 
 PARTS = ".listens.partial"
+IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Imported:
 
     Parameters
     ----------
-    identities : kind, id, source, source_id
+    identities : kind, id, source, source_id: which ids of other services mean an item
     notes : lines for the terminal
     others : name -> table, for what a catalogue has no place
     """
@@ -62,6 +62,7 @@ class Imported:
     others: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
 
+Listens = Callable[[Path], Imported]
 Read = Callable[[Path, Failures], Imported | Listens]
 
 
@@ -73,7 +74,9 @@ def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failu
 
     Parameters
     ----------
-    read : of the source at ``path``; notes what it leaves out
+    read : reads the source at ``path``, and adds what it leaves out to the failures
+        A source of listens returns a function instead, which writes them to a folder on its way
+        (``history.gather``). A reader raises DataError if nothing can be read.
     folder : of the catalogue
 
     Raises
@@ -90,7 +93,7 @@ def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failu
     shutil.rmtree(parts, ignore_errors=True)
     try:
         source = read(path, failures)
-        imported = source if isinstance(source, Imported) else _of_listens(source, parts)
+        imported = source if isinstance(source, Imported) else source(parts)
         if imported.catalogue.artists.is_empty():
             first = "; ".join(f"line {x[1]} of {x[0]}: {x[2]}" for x in failures.rows[:1])
             raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
@@ -100,17 +103,6 @@ def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failu
     finally:
         shutil.rmtree(parts, ignore_errors=True)
     return imported, failures
-
-
-def _of_listens(source: Listens, parts: Path) -> Imported:
-    tables = gather(source.blocks, parts=parts, source=source.origin.name.lower())
-    notes = [f"{tables.listens:,} listens"]
-    if tables.skipped:
-        notes.append(f"{tables.skipped:,} of them skipped, which are no plays")
-    if tables.nameless:
-        notes.append(f"{tables.nameless:,} others name no artist or no user")
-    catalogue = replace(tables.catalogue, origins=(source.origin,))
-    return Imported(catalogue, tables.identities, tuple(notes))
 
 
 def _write(imported: Imported, folder: Path, failures: Failures) -> None:

@@ -171,7 +171,6 @@ def _of_two_ids(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
 
 
 def _blocks(items: Sequence[LinkedItem]) -> dict[tuple[str, str], list[int]]:
-    """Rows of the items that share a key; of tracks, of one artist."""
     blocks: dict[tuple[str, str], list[int]] = {}
     for row, item in enumerate(items):
         for key in {item.spelling.key, item.spelling.turned} - {""}:

@@ -141,7 +141,6 @@ def _renamed(
     schema: Mapping[str, pl.DataType],
     root: Path | None,
 ) -> pl.DataFrame:
-    """Return a source's items with their new ids and all columns of the merged table."""
     table = one.items(kind)
     new_ids = pl.Series("id", [named[kind][source][x] for x in table["id"]], dtype=pl.String)
     columns = []

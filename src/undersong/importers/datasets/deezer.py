@@ -20,8 +20,7 @@ from undersong.catalogue import ITEMS, RELATIONS, Catalogue, Field, Origin
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.importers.archives import TABLE_REMEDY, Member, members, separated
-from undersong.importers.listens.history import IDENTITIES
-from undersong.importers.result import Failures, Imported
+from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("Deezer, similar artists ranking (RecSys 2021)", "no licence stated", "all")
 WANTED = r"(^|/)deezer_(graph|features)\.csv$"
@@ -35,13 +34,7 @@ FIELDS = (
 
 
 def read(path: Path, failures: Failures) -> Imported:
-    """Read the two files.
-
-    Raises
-    ------
-    DataError
-        If one is lacking, or no line of it can be read.
-    """
+    """Read the two files."""
     numbers: dict[str, list[list[float]]] = {}
     for member in members(path, WANTED, alone=False):
         graph = "graph" in member.name

@@ -13,8 +13,7 @@ import polars as pl
 from undersong.catalogue import ITEMS, PLAYS, Catalogue, Field, Origin
 from undersong.errors import DataError
 from undersong.importers.archives import TABLE_REMEDY, members, separated
-from undersong.importers.listens.history import IDENTITIES
-from undersong.importers.result import Failures, Imported
+from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("HetRec 2011 Last.fm-2k", "non-commercial use", "plays, tags")
 WIDTHS = {"artists": 4, "tags": 2, "user_artists": 3, "user_taggedartists": 6}
@@ -25,13 +24,7 @@ Rows = dict[str, list[tuple[int, list[str]]]]
 
 
 def read(path: Path, failures: Failures) -> Imported:
-    """Read the zip as it comes, or the folder it was unpacked to.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, or lacks one of the four files.
-    """
+    """Read the zip as it comes, or the folder it was unpacked to."""
     rows: Rows = {}
     for member in members(path, WANTED, alone=False):
         name = Path(member.name).stem
@@ -63,7 +56,6 @@ def read(path: Path, failures: Failures) -> Imported:
 
 
 def _tags(rows: Rows) -> pl.DataFrame:
-    """Order the tags of each artist by how many users gave them."""
     words = {number: word.strip() for _, (number, word) in rows["tags"]}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for _, (_, artist, tag, *_) in rows["user_taggedartists"]:

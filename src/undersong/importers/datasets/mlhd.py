@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from undersong.catalogue import Origin
 from undersong.importers.archives import TABLE_REMEDY, members, separated
-from undersong.importers.listens.history import Listens, blocks, listen
-from undersong.importers.result import Failures
+from undersong.importers.listens.history import listen, listens_of
+from undersong.importers.result import Failures, Listens
 
 ORIGIN = Origin("MLHD+", "research; terms of MetaBrainz and McGill", "plays")
 WANTED = r"\.(txt|tsv|csv)(\.(zst|gz))?$"
@@ -19,14 +19,8 @@ LATEST = 1 << 40  # seconds since 1970
 
 
 def listens(path: Path, failures: Failures) -> Listens:
-    """Read an archive, a folder of them or one user's file, block by block.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, or has no file of a user in it.
-    """
-    return Listens(ORIGIN, blocks(_rows(path, failures)))
+    """Read an archive, a folder of them or one user's file, block by block."""
+    return listens_of(_rows(path, failures), origin=ORIGIN)
 
 
 def _rows(path: Path, failures: Failures) -> Iterator[tuple[object, ...]]:

@@ -18,10 +18,9 @@ import polars as pl
 from undersong.catalogue import FIELD_TYPES, ITEMS, Catalogue, Field, Origin
 from undersong.errors import DataError
 from undersong.importers.archives import Member, members
-from undersong.importers.listens.history import IDENTITIES
 from undersong.importers.music.credits import NOBODY_IDS
 from undersong.importers.music.tags import UUID
-from undersong.importers.result import Failures, Imported
+from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("MusicBrainz", "CC0; tags and genres CC BY-NC-SA 3.0", "artists, fields")
 CORE = Origin("MusicBrainz", "CC0", "artists, fields")
@@ -91,11 +90,6 @@ def read(path: Path, failures: Failures, *, core: bool = False) -> Imported:
     path : ``artist.tar.xz``, a folder it was unpacked to, or the file ``artist`` of it
         A table ``artist_gid_redirect`` (old id, id) beside it is read as well.
     core : leave out what is not CC0, which is tags and genres
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, or has no artist in it.
     """
     blocks: list[pl.DataFrame] = []
     redirects: list[tuple[str, str]] = []
@@ -164,7 +158,6 @@ def _row(artist: _ArtistEntity) -> tuple[object, ...]:
 
 
 def _voted(words: list[_Voted] | None) -> list[str] | None:
-    """Order words by their votes; those voted down are left out."""
     liked = sorted((x for x in words or () if (x.count or 0) > 0), key=lambda x: -(x.count or 0))
     return [x.name for x in liked] or None
 
@@ -175,7 +168,6 @@ def _year(date: str | None) -> float | None:
 
 
 def _redirects(member: Member, failures: Failures) -> Iterator[tuple[str, str]]:
-    """Read pairs of an old id and the one that it was merged into."""
     for number, line in member.lines(failures):
         text = line.decode("utf-8", "replace").strip()
         ids = [x.lower() for x in UUID.findall(text)]

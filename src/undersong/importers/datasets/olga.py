@@ -15,8 +15,7 @@ import polars as pl
 from undersong.catalogue import ITEMS, RELATIONS, Catalogue, Field, Origin
 from undersong.errors import DataError, nearest_known
 from undersong.importers.archives import TABLE_REMEDY, Member, members, separated
-from undersong.importers.listens.history import IDENTITIES
-from undersong.importers.result import Failures, Imported
+from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("OLGA", "no licence stated; similarities of AllMusic", "artists, relations")
 WANTED = r"(^|/)(artists|relations)\.csv$"
@@ -27,13 +26,7 @@ Rows = list[tuple[int, dict[str, str]]]
 
 
 def read(path: Path, failures: Failures) -> Imported:
-    """Read the two tables.
-
-    Raises
-    ------
-    DataError
-        If one is lacking, or has no column that it needs.
-    """
+    """Read the two tables."""
     rows: dict[str, Rows] = {}
     for member in members(path, WANTED, alone=False):
         name = Path(member.name).stem
@@ -61,7 +54,6 @@ def read(path: Path, failures: Failures) -> Imported:
 def _named(
     member: Member, failures: Failures, needed: tuple[str, ...]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read each line with its values by name."""
     first = member.stream.readline(1 << 16).decode("utf-8-sig", "replace").strip().split(",")
     for name in needed:
         if name not in first:

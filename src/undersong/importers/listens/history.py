@@ -13,6 +13,7 @@ play, but stays in ``listens``, so that sessions can be made of them.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from undersong.catalogue import ITEMS, Catalogue, Origin, complete
 from undersong.errors import DataError
 from undersong.importers.listens.entities import PAIR, Counts, Numbered, resolve, table
 from undersong.importers.music.tags import UUID
+from undersong.importers.result import IDENTITIES, Imported, Listens
 
 LISTENS: dict[str, pl.DataType] = {
     "user": pl.String(),
@@ -40,25 +42,6 @@ ITEM = ("artist", "artist_ids", "title", "recording", "source_id")
 KEPT = ("user", "item", "listened_at", "seconds", "skipped", "plays")
 LONGEST = 1_000  # characters of a name
 BLOCK = 100_000  # listens; a block of a source should have about so many
-IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
-
-
-@dataclass(frozen=True)
-class ListenTables:
-    """What listens come to.
-
-    Parameters
-    ----------
-    catalogue : artists, tracks, and plays of both
-    identities : kind, id, source, source_id: which ids of other services mean an item
-    listens, skipped, nameless : how many; skipped and nameless ones are no plays
-    """
-
-    catalogue: Catalogue
-    identities: pl.DataFrame
-    listens: int
-    skipped: int
-    nameless: int
 
 
 @dataclass(frozen=True)
@@ -75,14 +58,6 @@ class Block:
     listens: pl.DataFrame
     users: pl.DataFrame
     items: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class Listens:
-    """A source of listens, block by block, and whose they are."""
-
-    origin: Origin
-    blocks: Iterable[Block]
 
 
 def listen(**columns: object) -> tuple[object, ...]:
@@ -104,15 +79,20 @@ def blocks(rows: Iterable[tuple[object, ...]]) -> Iterator[Block]:
         yield block(pl.DataFrame(some, schema=LISTENS, orient="row"))
 
 
-def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables:
-    """Count who played what, and keep every listen.
+def listens_of(rows: Iterable[tuple[object, ...]], *, origin: Origin) -> Listens:
+    """Return what writes listens, rows with the columns ``LISTENS``, and makes a catalogue."""
+    return partial(gather, blocks(rows), origin=origin)
+
+
+def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
+    """Count who played what, and write every listen.
 
     Memory is bounded by a block, by the things heard and by the pairs of a user and a thing.
 
     Parameters
     ----------
     parts : folder that the listens are written to
-    source : the service that ``source_id`` is of
+    origin : the service that ``source_id`` is of
 
     Raises
     ------
@@ -127,7 +107,7 @@ def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables
         heard = some.listens
         count += len(heard)
         nameless += len(block_read.listens) - len(heard)
-        _kept(some).write_parquet(parts / f"part-{number:06}.parquet")
+        _named_listens(some).write_parquet(parts / f"part-{number:06}.parquet")
         who = users.numbers(some.users, heard["user"].to_numpy())
         what = things.numbers(some.items, heard["item"].to_numpy())
         played = heard.select(
@@ -140,13 +120,13 @@ def gather(blocks: Iterable[Block], *, parts: Path, source: str) -> ListenTables
     counts = plays.rows()
     resolved = _resolved(things.rows(), counts)
     resolved.drop("number").write_parquet(parts / "items.parquet")
-    return ListenTables(
-        catalogue=_catalogue(resolved, counts, users.rows()["user"]),
-        identities=_identities(resolved, source),
-        listens=count,
-        skipped=skipped,
-        nameless=nameless,
-    )
+    notes = [f"{count:,} listens"]
+    if skipped:
+        notes.append(f"{skipped:,} of them skipped, which are no plays")
+    if nameless:
+        notes.append(f"{nameless:,} others name no artist or no user")
+    catalogue = _catalogue(resolved, counts, users.rows()["user"], origin)
+    return Imported(catalogue, _identities(resolved, origin.name.lower()), tuple(notes))
 
 
 def _named(block: Block) -> Block:
@@ -168,8 +148,7 @@ def _clean(name: str) -> pl.Expr:
     return pl.col(name).str.strip_chars().str.head(LONGEST)
 
 
-def _kept(block: Block) -> pl.DataFrame:
-    """Name users and things of each listen."""
+def _named_listens(block: Block) -> pl.DataFrame:
     return block.listens.with_columns(
         block.users["user"].gather(block.listens["user"]),
         block.items["item"].gather(block.listens["item"]),
@@ -184,7 +163,9 @@ def _resolved(things: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
     return resolve(numbered, named.select("item", "plays"))
 
 
-def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> Catalogue:
+def _catalogue(
+    items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series, origin: Origin
+) -> Catalogue:
     """Make the tables; of several ways to write a name the most played counts."""
     often = items.sort("plays", descending=True, maintain_order=True)
     artists = often.unique("artist_id", keep="first", maintain_order=True).sort("artist_id")
@@ -202,6 +183,7 @@ def _catalogue(items: pl.DataFrame, counts: pl.DataFrame, users: pl.Series) -> C
         artists=complete(names, ITEMS["artist"]),
         tracks=complete(tracks, ITEMS["track"]),
         plays=pl.concat(plays).lazy(),
+        origins=(origin,),
         fields=(),
     )
 
@@ -211,7 +193,6 @@ def _unlike(name: str, item: str) -> pl.Expr:
 
 
 def _identities(items: pl.DataFrame, source: str) -> pl.DataFrame:
-    """List the ids of other services that stand for each item."""
     recordings = items.drop_nulls("recording").select(
         kind=pl.lit("track"), id="track_id", source=pl.lit("musicbrainz"), source_id="recording"
     )

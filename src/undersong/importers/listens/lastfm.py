@@ -23,8 +23,8 @@ from typing import Any
 
 from undersong.catalogue import Origin
 from undersong.importers.archives import Member, entries, members
-from undersong.importers.listens.history import LISTENS, Listens, blocks, listen
-from undersong.importers.result import Failures, shown
+from undersong.importers.listens.history import LISTENS, listen, listens_of
+from undersong.importers.result import Failures, Listens, shown
 
 ORIGIN = Origin("Last.fm", "its users' own, or non-commercial", "plays")
 WANTED = r"\.(csv|tsv|log|json|jsonl|txt)$"
@@ -66,7 +66,7 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
         for member in members(path, WANTED)
         for row in _rows(member, failures, user or PurePosixPath(member.name).stem)
     )
-    return Listens(ORIGIN, blocks(rows))
+    return listens_of(rows, origin=ORIGIN)
 
 
 def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
@@ -206,7 +206,6 @@ def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
 
 
 def _instant(value: object) -> int:
-    """Read a time as seconds since 1970, whichever way it is written."""
     if isinstance(value, str) and not value.strip().isdecimal():
         return int(_date(value.strip()).timestamp())
     if not isinstance(value, (str, int, float)):

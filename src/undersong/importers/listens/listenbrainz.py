@@ -7,6 +7,7 @@ no listens. ListenBrainz gives its data as CC0.
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,8 @@ import polars as pl
 
 from undersong.catalogue import Origin
 from undersong.importers.archives import NEWLINE, Member, members
-from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, Listens, block
-from undersong.importers.result import Failures
+from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block, gather
+from undersong.importers.result import Failures, Listens
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
@@ -74,13 +75,8 @@ def listens(path: Path, failures: Failures) -> Listens:
     Parameters
     ----------
     path : the archive as it comes, a folder it was unpacked to, or one file of it
-
-    Raises
-    ------
-    DataError
-        If the archive cannot be read, or has no listens in it.
     """
-    return Listens(ORIGIN, _blocks(path, failures))
+    return partial(gather, _blocks(path, failures), origin=ORIGIN)
 
 
 def _blocks(path: Path, failures: Failures) -> Iterator[Block]:
@@ -205,7 +201,6 @@ def _one_by_one(
 
 
 def _item(track: _Track) -> _Item:
-    """Return what was heard."""
     sent, mapped = track.additional_info, track.mbid_mapping
     ids = (sent and sent.artist_mbids) or (mapped and mapped.artist_mbids) or None
     recording = (sent and sent.recording_mbid) or (mapped and mapped.recording_mbid) or None

@@ -15,8 +15,8 @@ import msgspec
 
 from undersong.catalogue import Origin
 from undersong.importers.archives import REMEDY, entries, members
-from undersong.importers.listens.history import Listens, blocks, listen
-from undersong.importers.result import Failures
+from undersong.importers.listens.history import listen, listens_of
+from undersong.importers.result import Failures, Listens
 
 ORIGIN = Origin("Spotify", "personal data, under Spotify's terms", "plays")
 WANTED = r"(streaming_?history|endsong)[^/]*\.json$"
@@ -46,13 +46,8 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
     ----------
     path : the zip as it comes, the folder it was unpacked to, or one file of it
     user : whose it is, where the export does not say; by default the name of the file
-
-    Raises
-    ------
-    DataError
-        If the archive cannot be read, or has no history in it.
     """
-    return Listens(ORIGIN, blocks(_rows(path, failures, user or path.stem)))
+    return listens_of(_rows(path, failures, user or path.stem), origin=ORIGIN)
 
 
 def _rows(path: Path, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:

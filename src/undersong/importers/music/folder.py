@@ -161,7 +161,6 @@ def _read(
     workers: int | None,
     progress: Progress,
 ) -> tuple[pl.DataFrame, list[Failure]]:
-    """Read the tags of the pending files, and save what is known now and then."""
     files, failures, saved = same, list[Failure](), time.monotonic()
     with tag_readers(min(workers or os.cpu_count() or 1, len(pending)) or 1) as read:
         for start in range(0, len(pending), BLOCK):

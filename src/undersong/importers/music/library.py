@@ -217,7 +217,6 @@ def _changed(new: Catalogue, old: Catalogue, kind: Kind) -> Iterator[tuple[str, 
 def _follow(
     rows: pl.DataFrame, ids: Mapping[Kind, Mapping[str, str]], *columns: str
 ) -> pl.DataFrame:
-    """Put new ids in the place of old ones."""
     for kind, changed in ids.items():
         concerned = pl.when(pl.col("kind") == kind)
         rows = rows.with_columns(
@@ -234,7 +233,6 @@ def _features(features: Embeddings, changed: Mapping[str, str]) -> Embeddings:
 
 
 def _named(catalogue: Catalogue, kind: Kind) -> pl.Series:
-    """List the ids that plays, relations and features name."""
     pairs = catalogue.pairs(kind)
     played = catalogue.played(kind).select(pl.col("item").unique()).collect()
     named = [pairs["a"], pairs["b"], played["item"]]

@@ -1,7 +1,7 @@
 """Tags read in child processes, so that a hostile or broken file costs one file and nothing else.
 
 A child reads one line of JSON, a list of paths, and answers with one line of JSON for each in
-turn. It has limits on memory, may write no file, and ends itself when a file takes too long; its
+turn. It is confined (``sandbox.confine``), and ends itself when a file takes too long; its
 death then tells which file it was, and another child goes on behind it.
 
     python -m undersong.importers.music.tag_readers MEMORY SECONDS      the child
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from undersong.importers.music.tags import Tags, Unreadable, read
-from undersong.sandbox import GONE, Child, receive, send
+from undersong.sandbox import GONE, Child, confine, receive, send
 
 SECONDS = 20  # of wall time for one file; a disk that wakes up takes about 10
 MEMORY = 1 << 30  # bytes of address space of a child
@@ -116,16 +116,6 @@ def _serve(requests: IO[bytes], answers: IO[bytes], *, seconds: int) -> None:
             signal.alarm(0)
 
 
-def _limit(memory: int) -> None:
-    if sys.platform == "win32":
-        return  # no such limits there
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 if __name__ == "__main__":
-    _limit(int(sys.argv[1]))
+    confine(memory=int(sys.argv[1]))
     _serve(sys.stdin.buffer, sys.stdout.buffer, seconds=int(sys.argv[2]))

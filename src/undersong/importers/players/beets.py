@@ -37,11 +37,6 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     Parameters
     ----------
     music : where the files lie, if their paths do not begin with a slash
-
-    Raises
-    ------
-    DataError
-        If it is not one of beets, or has no item in it that names an artist.
     """
     with collection.reading(path, program="beets", tables=("items",)) as opened:
         rows = [(_path(x), _row(x)) for x in records(opened, "items", NAMES)]
@@ -50,7 +45,6 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
 
 
 def _row(item: dict[str, Any]) -> dict[str, object] | None:
-    """Make the row of one item; None where it names nobody or has no title."""
     credits = _credits(item)
     if not credits or not item["title"]:
         return None

@@ -16,11 +16,10 @@ import polars as pl
 from undersong.catalogue import Catalogue, Origin
 from undersong.errors import DataError
 from undersong.importers.listens.entities import resolve
-from undersong.importers.listens.history import IDENTITIES
 from undersong.importers.music.credits import Credit
 from undersong.importers.music.library import FILES, library
 from undersong.importers.music.tags import NO_GENRE, UUID
-from undersong.importers.result import Failures, Imported
+from undersong.importers.result import IDENTITIES, Failures, Imported
 
 OWNED = {"source_id": pl.String()} | FILES
 TOTALS = {"user": pl.String(), "source_id": pl.String(), "plays": pl.Float64()}

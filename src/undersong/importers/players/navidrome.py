@@ -36,11 +36,6 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     Parameters
     ----------
     music : where the files lie, if not where the server sees them
-
-    Raises
-    ------
-    DataError
-        If it is not one of Navidrome, or has no file in it that names an artist.
     """
     with collection.reading(
         path, program="Navidrome", tables=("media_file", "artist", "annotation")
@@ -94,7 +89,6 @@ def _totals(opened: sqlite3.Connection) -> pl.DataFrame:
 
 
 def _row(file: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object] | None:
-    """Make the row of one file; None where it names nobody or has no title."""
     artist = file["artist"] if is_somebody(file["artist"]) else file["album_artist"]
     if not credits and is_somebody(artist):
         ids = UUID.findall(file["mbz_artist_id"] or "")

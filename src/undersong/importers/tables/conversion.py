@@ -116,7 +116,6 @@ def text(summary: ImportSummary) -> str:
 
 
 def _read_tables(mapping: Mapping) -> _Tables:
-    """Read every table as far as it can be read, and list the faults."""
     data, issues = mapping.data, list[Issues]()
     artists = _artists(data, mapping.artists, issues)
     if artists is None:
@@ -138,7 +137,6 @@ def _read_tables(mapping: Mapping) -> _Tables:
 
 
 def _catalogue(mapping: Mapping, tables: _Tables) -> Catalogue:
-    """Join what was read without a fault."""
     rows = {kind: reading.catalogue_rows() for kind, reading in tables.items.items()}
     plays = [pl.DataFrame(schema=PLAYS), *(x.catalogue_rows() for x in tables.plays)]
     relations = [pl.DataFrame(schema=RELATIONS), *(x.catalogue_rows() for x in tables.relations)]

@@ -104,45 +104,48 @@ class RowsMapping(TableMapping):
 
 
 @dataclass(frozen=True)
-class ArtistsMapping(TableMapping):
-    """``[artists]``. A column named "" is not there."""
+class ItemsMapping(TableMapping):
+    """What both tables of items have. A column named "" is not there."""
 
     id: str = "id"
-    name: str = ""
     split: str = ""
     split_values: Pairs = SAME_SPLITS
     fields: Fields = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fields("artist", self.fields)
-        _check_split_values(self.split_values)
+        _check_fields("track" if isinstance(self, TracksMapping) else "artist", self.fields)
+        for word, split in self.split_values:
+            if split not in SPLITS:
+                remedy = nearest_known(str(split), SPLITS)
+                raise ValueError(f"split_values {word} = {split!r}; {remedy}")
 
 
 @dataclass(frozen=True)
-class TracksMapping(TableMapping):
+class ArtistsMapping(ItemsMapping):
+    """``[artists]``."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TracksMapping(ItemsMapping):
     """``[tracks]``; relative audio paths begin at ``audio_root``, itself relative to the data.
 
     ``unknown = "add"`` makes an artist of every one that only the tracks name. With
     ``artist_fields`` each track also gets the fields of its artist under names of its own.
     """
 
-    id: str = "id"
     artist: str = "artist"
     title: str = ""
     path: str = ""
     popularity: str = ""
-    split: str = ""
-    split_values: Pairs = SAME_SPLITS
     audio_root: str = "."
     artist_fields: bool = False
     unknown: str = "fault"
-    fields: Fields = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fields("track", self.fields)
-        _check_split_values(self.split_values)
         _one_of("unknown", self.unknown, ["fault", "leave out", "add"])
 
 
@@ -309,12 +312,6 @@ def _field(name: str, table: Any, where: str) -> FieldMapping:
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise ValueError(f"{key} {value!r}; {nearest_known(value, [x for x in known if x])}")
-
-
-def _check_split_values(values: Pairs) -> None:
-    for word, part in values:
-        if part not in SPLITS:
-            raise ValueError(f"split_values {word} = {part!r}; {nearest_known(str(part), SPLITS)}")
 
 
 def _check_fields(kind: Kind, fields: Fields) -> None:

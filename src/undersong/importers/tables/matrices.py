@@ -57,7 +57,6 @@ def read_matrix(
 
 
 def _ids(path: Path, table: FeaturesMapping) -> tuple[pl.Series | None, list[Issues]]:
-    """Read the ids, one a line of a text file or in column ``id`` of a table."""
     if path.suffix != ".txt" or not path.is_file():
         sheet, findings = spreadsheets.read_sheet(path, {"id": table.id}, file=table.ids)
         return (None if sheet is None else sheet.rows["id"].cast(pl.String)), findings
@@ -70,7 +69,6 @@ def _ids(path: Path, table: FeaturesMapping) -> tuple[pl.Series | None, list[Iss
 
 
 def _array(path: Path, table: FeaturesMapping) -> tuple[NDArray[Any] | None, list[Issues]]:
-    """Read one matrix of numbers, never with pickle."""
     if missing := spreadsheets.missing_file(path, file=table.file):
         return None, missing
     try:

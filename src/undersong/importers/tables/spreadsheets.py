@@ -182,7 +182,6 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | None
 
 
 def _undecodable(path: Path, file: str) -> list[Issues]:
-    """List the lines of a file that are not UTF-8."""
     remedy = f"if it is Latin-1: iconv -f latin1 -t utf-8 {path.name} > converted.csv"
     first: list[Fault] = []
     count = 0
@@ -202,7 +201,6 @@ def _undecodable(path: Path, file: str) -> list[Issues]:
 
 
 def _delimiter(path: Path) -> str:
-    """Take the delimiter that stands most often in the first line, a comma if none does."""
     with _open(path) as binary:
         first = binary.readline().decode("utf-8", errors="replace")
     return max(DELIMITERS, key=first.count)

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from random_evidence import BARE, LOOSE, UNKNOWN, N, random_evidence, random_relations
 from undersong.errors import ArtifactError
-from undersong.io import arrays
+from undersong.io.tensors import read_tensors
 from undersong.ranking import context
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.context import EDGE_FREE, ON_RELATIONS, RankingContext
@@ -296,7 +296,7 @@ def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
 def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):
     evidence, path = random_evidence(), tmp_path / "e"
     context.write(path, evidence)
-    about, known = arrays.read(path, form=1)
+    about, known = read_tensors(path, version=1)
     known.pop("crowd")
     save_file(known, path, about)
     found = context.read(path, evidence.vectors)

@@ -1,9 +1,21 @@
 import hashlib
+from functools import partial
 
+import numpy as np
+import polars as pl
 import pytest
 
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, DataError, UndersongError, needs
+from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, replacing, sha256, write_json
+from undersong.io.tables import (
+    read_metadata,
+    read_table,
+    read_user_table,
+    scan_table,
+    write_table,
+)
+from undersong.io.tensors import read_about, read_tensors, write_tensors
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):
@@ -35,7 +47,7 @@ def test_json_is_sorted_unescaped_and_ends_its_line(tmp_path):
     write_json(path, {"b": [1.5, None], "a": "é", "format": 3})
     text = '{\n  "a": "é",\n  "b": [\n    1.5,\n    null\n  ],\n  "format": 3\n}\n'
     assert path.read_text(encoding="utf-8") == text
-    assert read_json(path, form=3, remedy="again")["a"] == "é"
+    assert read_json(path, version=3, hint="again")["a"] == "é"
 
 
 def test_a_number_that_is_not_finite_is_no_json_and_keeps_the_old_file(tmp_path):
@@ -43,7 +55,7 @@ def test_a_number_that_is_not_finite_is_no_json_and_keeps_the_old_file(tmp_path)
     write_json(path, {"format": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"x": float("nan")})
-    assert read_json(path, form=1, remedy="again") == {"format": 1}
+    assert read_json(path, version=1, hint="again") == {"format": 1}
 
 
 @pytest.mark.parametrize(
@@ -62,10 +74,101 @@ def test_json_of_another_form_is_refused_with_the_remedy(tmp_path, content, mess
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ArtifactError, match=message):
-        read_json(path, form=3, remedy="run it again")
+        read_json(path, version=3, hint="run it again")
 
 
 def test_the_hash_is_sha256(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"undersong" * 100_003)
     assert sha256(path) == hashlib.sha256(b"undersong" * 100_003).hexdigest()
+
+
+def test_a_table_is_read_by_the_format_in_its_metadata(tmp_path):
+    path, table = tmp_path / "new" / "x.parquet", pl.DataFrame({"id": ["a", "b"], "n": [5, 3]})
+    write_table(path, table, metadata={"undersong.x": "2", "note": "é"})
+    assert read_table(path, hint="again", metadata={"undersong.x": "2"}).equals(table)
+    assert read_table(path, hint="again", columns=["n"]).columns == ["n"]
+    assert read_metadata(path, hint="again")["note"] == "é"
+    assert scan_table(path, hint="again").collect().equals(table)
+    with pytest.raises(ArtifactError, match="x.parquet: format 2, but this version reads 3; again"):
+        read_table(path, hint="again", metadata={"undersong.x": "3"})
+    with pytest.raises(ArtifactError, match="x.parquet cannot be read .*; again"):
+        read_table(path, hint="again", columns=["gone"])
+
+
+def test_a_file_that_is_no_table_is_refused_as_the_caller_says(tmp_path):
+    path = tmp_path / "x.parquet"
+    for read in (read_table, scan_table, read_metadata):
+        with pytest.raises(ArtifactError, match="x.parquet cannot be read .*; again"):
+            read(path, hint="again")
+    path.write_bytes(b"PK")
+    for read in (read_table, scan_table, read_metadata):
+        with pytest.raises(DataError, match="x.parquet is no list .*; write one"):
+            read(path, hint="write one", fault="is no list", error=DataError)
+
+
+def test_a_table_of_the_users_own_is_parquet_or_text(tmp_path):
+    pl.DataFrame({"n": [7]}).write_parquet(tmp_path / "x.PARQUET")
+    (tmp_path / "x.csv").write_text("n\n7\n")
+    assert read_user_table(tmp_path / "x.PARQUET")["n"].to_list() == [7]
+    assert read_user_table(tmp_path / "x.csv")["n"].to_list() == ["7"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_read_by_memory_map(tmp_path, order):
+    array = np.asarray(np.arange(12, dtype=np.float32).reshape(4, 3), order=order)
+    write_array(tmp_path / "x.npy", array)
+    mapped = map_array(tmp_path / "x.npy", hint="again")
+    np.testing.assert_array_equal(mapped, array)
+    assert mapped.flags.c_contiguous
+    assert not mapped.flags.writeable
+
+
+def test_a_file_that_is_no_array_is_refused(tmp_path):
+    path = tmp_path / "x.npy"
+    with pytest.raises(ArtifactError, match="x.npy cannot be read .*; again"):
+        map_array(path, hint="again")
+    np.save(path, np.array([{}, "x"]), allow_pickle=True)
+    with pytest.raises(ArtifactError, match="x.npy holds no lists .*; again"):
+        map_array(path, hint="again", fault="holds no lists")
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+    with pytest.raises(
+        ArtifactError, match="x.npy cannot be read .it holds several arrays.; again"
+    ):
+        map_array(path, hint="again")
+
+
+@pytest.mark.parametrize("framework", ["numpy", "pt"])
+def test_tensors_come_back_in_either_framework_with_the_words_about_them(tmp_path, framework):
+    torch = pytest.importorskip("torch", reason="torch is missing: pip install 'undersong[train]'")
+    path, values = tmp_path / "x.safetensors", np.arange(6, dtype=np.float32).reshape(2, 3).T
+    last = torch.arange(120.0).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    tensors = {"w": values} if framework == "numpy" else {"w": torch.from_numpy(values), "c": last}
+    write_tensors(path, tensors, version=4, about={"names": "é"})
+    about, read = read_tensors(path, version=4, framework=framework)
+    assert about == read_about(path) == {"names": "é", "format": "4"}
+    assert set(read) == set(tensors)
+    assert isinstance(read["w"], type(tensors["w"]))
+    np.testing.assert_array_equal(np.asarray(read["w"]), values)
+    if framework == "pt":
+        assert torch.equal(read["c"], last)
+
+
+def test_tensors_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    for read in (read_about, partial(read_tensors, version=4)):
+        with pytest.raises(ArtifactError, match="x.safetensors cannot be read .*; train again"):
+            read(path)
+    write_tensors(path, {"w": np.zeros(5)}, version=4, about={})
+    with pytest.raises(ArtifactError, match="format 4, but this version reads 6; delete it"):
+        read_tensors(path, version=6, hint="delete it")
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match="x.safetensors is damaged .*; delete it"):
+        read_tensors(path, version=4, hint="delete it", fault="is damaged")
+
+
+def test_a_missing_package_is_named_with_what_installs_it():
+    message = r"drawing needs nowhere; install it with: pip install 'undersong\[plot\]'"
+    with pytest.raises(UndersongError, match=message), needs("plot", "drawing"):
+        import nowhere.at.all  # noqa: F401

@@ -16,11 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError, DataError
-from undersong.io.files import replacing
+from undersong.io.arrays import map_array, write_array
+from undersong.io.tables import read_table, write_table
 
-FORMAT = 1
-_KEY = "undersong.embeddings"
-METADATA = {_KEY: str(FORMAT)}  # what marks a Parquet file as one of embeddings
+METADATA = {"undersong.embeddings": "1"}  # what marks a Parquet file as one of embeddings
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,11 @@ class Embeddings:
                 ),
             }
         )
-        with replacing(path) as temporary:
-            table.write_parquet(temporary, metadata=METADATA)
+        write_table(path, table, metadata=METADATA)
 
     def write_vectors(self, path: Path) -> None:
         """Write the vectors alone as .npy, which ``read`` maps instead of decoding Parquet."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(self.vectors), allow_pickle=False)
+        write_array(path, self.vectors)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -120,29 +117,19 @@ def read_ids(path: Path) -> tuple[str, ...]:
 
 
 def _read(path: Path, *, columns: list[str] | None) -> pl.DataFrame:
-    try:
-        found = pl.read_parquet_metadata(path).get(_KEY)
-        if found == str(FORMAT):
-            return pl.read_parquet(path, columns=columns)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} is no embedding file ({error}); train again") from error
-    raise ArtifactError(
-        f"{path}: embedding format {found}, but this version reads {FORMAT}; train again"
-    )
+    fault, hint = "is no embedding file", "train again"
+    return read_table(path, hint=hint, metadata=METADATA, columns=columns, fault=fault)
 
 
 def _map(path: Path, ids: tuple[str, ...]) -> Embeddings:
-    remedy = "publish the run again with `undersong publish`"
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} holds no vectors ({error}); {remedy}") from error
-    if not isinstance(vectors, np.memmap) or vectors.dtype != np.float32:
-        raise ArtifactError(f"{path} holds no float32 vectors; {remedy}")
+    hint = "publish the run again with `undersong publish`"
+    vectors = map_array(path, hint=hint, fault="holds no vectors")
+    if vectors.dtype != np.float32:
+        raise ArtifactError(f"{path} holds no float32 vectors; {hint}")
     try:
         found = Embeddings(ids, np.asarray(vectors))
     except DataError as error:
-        raise ArtifactError(f"{path}: {error}; {remedy}") from error
+        raise ArtifactError(f"{path}: {error}; {hint}") from error
     if isinstance(vectors.base, mmap.mmap) and sys.platform != "win32":
         # All were looked at to check them; they need not stay in memory until they are asked for.
         vectors.base.madvise(mmap.MADV_DONTNEED)

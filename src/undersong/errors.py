@@ -6,7 +6,8 @@ its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 LISTED = 20  # known words in a message where none is near
 
@@ -36,10 +37,38 @@ class Unavailable(UndersongError):
 
 
 def nearest_known(word: str, known: Iterable[str]) -> str:
-    """Say which known word a mistyped one may have meant, as the end of an error message."""
+    """Return which known word a mistyped one may have meant, as the end of an error message."""
     names = list(known)
     same = [x for x in names if x.casefold() == word.casefold()]
     if near := same or difflib.get_close_matches(word, names, n=1):
         return f"did you mean {near[0]!r}?"
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     return f"known: {', '.join(names[:LISTED]) or 'none'}{more}"
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an optional part of this package."""
+    return f"pip install 'undersong[{extra}]'"
+
+
+@contextmanager
+def needs(extra: str, purpose: str) -> Iterator[None]:
+    """Import optional packages in this block; one that is missing ends it with what to install.
+
+    Parameters
+    ----------
+    extra : the optional part that brings them
+    purpose : what they are needed for, the beginning of the message
+
+    Raises
+    ------
+    UndersongError
+        If a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        raise UndersongError(
+            f"{purpose} needs {package}; install it with: {install(extra)}"
+        ) from error

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from undersong.audio.logmel import BANDS, log_mel
 from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
+from undersong.errors import install
 from undersong.sandbox import (
     GONE,
     Child,
@@ -207,7 +208,7 @@ def _reader() -> Callable[[Path], Sound]:
         reason = f"the audio libraries do not load ({error})"
 
         def refuse(path: Path) -> Sound:
-            raise Undecodable(reason, "pip install 'undersong[audio]'")
+            raise Undecodable(reason, install("audio"))
 
         return refuse
     return read

@@ -25,6 +25,7 @@ from undersong.audio.waveform import (
     Undecodable,
     starts,
 )
+from undersong.errors import install
 
 SHORTEST = 0.5  # seconds; less is no music
 LOST = 0.5  # seconds that may lack at the end: headers of MP3 files guess, encoders add padding
@@ -35,7 +36,7 @@ BLOCK = 1 << 22  # samples of all channels read at a time, 16 MB: soundfile seek
 
 CONVERT = "convert it to FLAC, OGG, MP3 or WAV"
 FETCH = "get the file again"
-INSTALL = "pip install 'undersong[av]'"
+INSTALL = install("av")
 
 
 def read(path: Path) -> Sound:

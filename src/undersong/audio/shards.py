@@ -25,7 +25,9 @@ from undersong.audio.decode import Decoded
 from undersong.audio.logmel import BANDS
 from undersong.audio.waveform import FRAMES, Undecodable
 from undersong.errors import ArtifactError
-from undersong.io.files import read_json, replacing, write_json
+from undersong.io.arrays import map_array, write_array
+from undersong.io.files import read_json, reading, write_json
+from undersong.io.tables import PolarsError, write_table
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
 OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks
@@ -90,7 +92,7 @@ def current_run(folder: Path) -> int:
     place = folder / "audio.json"
     run = 0
     if place.exists():
-        about = read_json(place, form=FORMAT, remedy=f"delete {folder} to analyse all files again")
+        about = read_json(place, version=FORMAT, hint=f"delete {folder} to analyse all files again")
         run = int(about["run"])
         if not about["finished"]:
             return run
@@ -132,8 +134,7 @@ def write_shard(
     """Write what was found in some files, as ``place.npy`` and ``place.parquet``."""
     pictures = [x.log_mel for x in found if isinstance(x, Decoded)]
     if pictures:
-        with replacing(place.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate(pictures), allow_pickle=False)
+        write_array(place.with_suffix(".npy"), np.concatenate(pictures))
     chunks = np.array([len(x.log_mel) if isinstance(x, Decoded) else 0 for x in found])
     failed = [None if isinstance(x, Decoded) else x for x in found]
     table = files.with_columns(
@@ -146,8 +147,7 @@ def write_shard(
         reason=pl.Series([_plain(x.reason) if x else None for x in failed], dtype=pl.String),
         remedy=pl.Series([x.remedy if x else None for x in failed], dtype=pl.String),
     )
-    with replacing(place.with_suffix(".parquet")) as temporary:
-        table.write_parquet(temporary)
+    write_table(place.with_suffix(".parquet"), table)
 
 
 def _plain(text: str) -> str:
@@ -156,23 +156,17 @@ def _plain(text: str) -> str:
 
 
 def _read_index(path: Path) -> pl.DataFrame:
-    try:
+    hint = "delete it to analyse its files again"
+    with reading(path, PolarsError, hint=hint):
         return pl.read_parquet(path).select(pl.col(x).cast(kind) for x, kind in INDEX.items())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error}); delete it to analyse its files again"
-        ) from error
 
 
 def _open(path: Path) -> NDArray[np.float16]:
-    remedy = f"delete {path.with_suffix('.parquet').name} beside it to analyse its files again"
-    try:
-        found: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    if found.dtype != np.float16 or found.shape[1:] != (BANDS, FRAMES):
+    hint = f"delete {path.with_suffix('.parquet').name} beside it to analyse its files again"
+    pictures = map_array(path, hint=hint)
+    if pictures.dtype != np.float16 or pictures.shape[1:] != (BANDS, FRAMES):
         raise ArtifactError(
-            f"{path} holds {found.dtype} of shape {found.shape}, expected float16 of "
-            f"(chunks, {BANDS}, {FRAMES}); {remedy}"
+            f"{path} holds {pictures.dtype} of shape {pictures.shape}, expected float16 of "
+            f"(chunks, {BANDS}, {FRAMES}); {hint}"
         )
-    return found
+    return pictures

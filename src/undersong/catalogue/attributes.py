@@ -25,11 +25,9 @@ import polars as pl
 
 from undersong.catalogue.schema import Kind, Role
 from undersong.catalogue.tables import Catalogue
-from undersong.errors import ArtifactError
-from undersong.io.files import replacing
+from undersong.io.tables import read_table, write_table
 
 ATTRIBUTES_FILE = "facts.parquet"
-FORMAT = 1
 COLUMNS: dict[str, pl.DataType] = {
     "kind": pl.String(),
     "id": pl.String(),
@@ -42,7 +40,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "album": pl.String(),
     "mbid": pl.String(),
 }
-_KEY = "undersong.facts"
+METADATA = {"undersong.facts": "1"}
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
@@ -101,8 +99,7 @@ def make_attributes(catalogue: Catalogue) -> pl.DataFrame:
 
 def write_attributes(path: Path, table: pl.DataFrame) -> None:
     """Write what ``make`` gathered."""
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+    write_table(path, table, metadata=METADATA)
 
 
 def read_attributes(path: Path, kind: Kind) -> Attributes:
@@ -113,13 +110,8 @@ def read_attributes(path: Path, kind: Kind) -> Attributes:
     ArtifactError
         If the file is absent, is no Parquet file, or has another format.
     """
-    try:
-        found = pl.read_parquet_metadata(path).get(_KEY)
-        if found == str(FORMAT):
-            return Attributes(pl.read_parquet(path).filter(pl.col("kind") == kind).drop("kind"))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} is no file of facts ({error}); train again") from error
-    raise ArtifactError(f"{path}: format {found} of facts, but this version reads {FORMAT}")
+    table = read_table(path, hint="train again", metadata=METADATA, fault="is no file of facts")
+    return Attributes(table.filter(pl.col("kind") == kind).drop("kind"))
 
 
 def _of_kind(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:

@@ -35,7 +35,7 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
     ArtifactError
         If the folder is no catalogue, or has another format.
     """
-    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
     home = folder / about["tables"]
     fields = tuple(Field(**x) for x in about["fields"])
     root = Path(about["audio_root"]) if about["audio_root"] else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from undersong.catalogue.schema import KINDS, Kind, Role
 from undersong.catalogue.tables import Catalogue
-from undersong.errors import DataError, UndersongError
+from undersong.errors import DataError, needs
 from undersong.io.files import replacing
 
 if TYPE_CHECKING:
@@ -259,13 +259,9 @@ def plot_relations(description: Description, path: Path) -> None:
     kinds = [x for x in description.kinds if x.pairs]
     if not kinds:
         raise DataError("no relation is known, so there is nothing to draw; import relations")
-    try:
+    with needs("plot", "drawing"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UndersongError(
-            "drawing needs matplotlib; install it with: pip install 'undersong[plot]'"
-        ) from error
     figure = Figure(figsize=(7.4, 3.0), layout="constrained")
     FigureCanvasAgg(figure)
     ranked, shares = figure.subplots(1, 2)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from undersong.catalogue.tables import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.io.files import reading
+from undersong.io.tables import PolarsError, read_user_table
 
 # Letters that are no plain letter with an accent, and what people type in their place.
 PLAIN = str.maketrans(
@@ -259,15 +261,12 @@ def read_ids(path: Path) -> list[str]:
     DataError
         If the file cannot be read, has no such column, or holds no id.
     """
-    try:
-        if path.suffix.lower() == ".parquet":
-            ids = _column(path, pl.read_parquet(path))
-        elif path.suffix.lower() == ".csv":
-            ids = _column(path, pl.read_csv(path, infer_schema=False))
+    fault, hint = "cannot be read as a list of ids", "write one a line"
+    with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
+        if path.suffix.lower() in (".parquet", ".csv"):
+            ids = _column(path, read_user_table(path))
         else:
             ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read as a list of ids: {error}") from error
     given = [item for item in ids if item]
     if not given:
         raise DataError(f"{path} holds no id; write one a line")

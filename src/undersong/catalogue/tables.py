@@ -43,7 +43,8 @@ from undersong.catalogue.schema import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.io.files import read_json, replacing, sha256, write_json
+from undersong.io.files import read_json, sha256, write_json
+from undersong.io.tables import read_table, scan_table, write_table
 
 EXTRACTED = "audio"
 LISTENS = "listens"
@@ -196,8 +197,7 @@ def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
         origins=catalogue.origins,
     ) as home:
         for name, table in tables.items():
-            with replacing(home / f"{name}.parquet") as temporary:
-                table.write_parquet(temporary)
+            write_table(home / f"{name}.parquet", table)
         for (name, kind), features in catalogue.features.items():
             features.write(home / "features" / f"{name}.{kind}.parquet")
 
@@ -239,7 +239,7 @@ def read_catalogue(folder: Path) -> Catalogue:
     ArtifactError
         If the folder is no catalogue, has another format, or a table is missing or damaged.
     """
-    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
     lacking = {"tables", "fields", "features", "audio_root"} - set(about)
     if lacking:
         raise ArtifactError(
@@ -270,7 +270,7 @@ def read_catalogue(folder: Path) -> Catalogue:
 
 def fingerprint(folder: Path) -> str:
     """Hash all of a catalogue that is learned from, so that a run knows what it was trained on."""
-    about = read_json(folder / "catalogue.json", form=FORMAT, remedy=REMEDY)
+    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
     about.pop("origins", None)
     home = folder / about["tables"]
     digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
@@ -297,19 +297,13 @@ def complete(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataF
 
 def _read_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     _scan_table(path, columns)
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+    return read_table(path, hint=REMEDY)
 
 
 def _scan_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     """Open a table without reading its rows."""
-    try:
-        table = pl.scan_parquet(path, glob=False)
-        schema = table.collect_schema()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+    table = scan_table(path, hint=REMEDY)
+    schema = table.collect_schema()
     for name, want in columns.items():
         found = schema.get(name)
         if found != want:

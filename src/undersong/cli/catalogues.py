@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from undersong.cli.group import FILE, FOLDER, TRACKS, Group, kind_of
-from undersong.errors import UndersongError
+from undersong.errors import needs
 
 
 @click.group(name="import", cls=Group)
@@ -50,12 +50,8 @@ def folder(music: Path, catalogue: Path, relations: Path | None) -> None:
     Example:
         undersong import folder ~/Music my/catalogue
     """
-    try:
+    with needs("audio", "reading tags"):
         from undersong.importers.music.folder import import_folder, text
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"reading tags needs {error.name}; install it with: pip install 'undersong[audio]'"
-        ) from error
     from undersong.cli.progress_line import ProgressDisplay
 
     with ProgressDisplay() as progress:
@@ -138,10 +134,8 @@ def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool) -> None:
             f"{len(folders)} folders are given; name the catalogues first and the result last"
         )
     *sources, out = folders
-    try:
+    with needs("identity", "merging"):
         from undersong.linkage.identify import merge_folders, summary
-    except ModuleNotFoundError as error:
-        raise _lacking(error) from error
 
     merged = merge_folders(sources, out, conflicts=conflicts, same_users=same_users)
     click.echo(f"{summary(merged)}\ncatalogue written to {out}")
@@ -169,10 +163,8 @@ def identify(
         undersong identify my/merged "Nirvana"
         undersong identify my/merged --different library:nirvana listens:nirvana
     """
-    try:
+    with needs("identity", "merging"):
         from undersong.linkage import identify as folder
-    except ModuleNotFoundError as error:
-        raise _lacking(error) from error
 
     kind = kind_of(tracks)
     for verdict, pair in (("same", same), ("different", different)):
@@ -185,9 +177,3 @@ def identify(
             click.echo(folder.text(identity))
     elif not same and not different:
         click.echo(folder.doubts_text(catalogue, kind))
-
-
-def _lacking(error: ModuleNotFoundError) -> UndersongError:
-    return UndersongError(
-        f"merging needs {error.name}; install it with: pip install 'undersong[identity]'"
-    )

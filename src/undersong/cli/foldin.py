@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from undersong.cli.group import FOLDER, TRACKS, kind_of
-from undersong.errors import DataError, UndersongError
+from undersong.errors import DataError, needs
 
 if TYPE_CHECKING:
     from undersong.catalogue import Field
@@ -91,12 +91,8 @@ def onnx(run: Path) -> None:
     """
     from undersong import runs
 
-    try:
+    with needs("train,onnx", "exporting encoders"):
         from undersong.export.onnx import export
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"exporting encoders needs {error.name}; pip install 'undersong[train,onnx]'"
-        ) from error
     click.echo(f"encoders written to {export(runs.read(run))}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.errors import UndersongError, nearest_known
+from undersong.errors import UndersongError, nearest_known, needs
 
 if TYPE_CHECKING:
     from undersong.catalogue import Kind
@@ -65,12 +65,8 @@ def cluster() -> Iterator[bool]:
     if not address:
         yield False
         return
-    try:
+    with needs("cluster", "a cluster"):
         from undersong.cluster import connection
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"a cluster needs {error.name}; install it with: pip install 'undersong[cluster]'"
-        ) from error
     with connection.joined(address):
         yield True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from undersong.cli.group import FILE, FOLDER
-from undersong.errors import UndersongError
+from undersong.errors import needs
 
 if TYPE_CHECKING:
     from undersong.importers.result import Read
@@ -35,15 +35,10 @@ def imports(
     def make(reader: Reader) -> click.Command:
         def run(catalogue: Path, **values: Any) -> None:
             path = values.pop(what)
-            try:
+            with needs("sources", "this import"):
                 from undersong.importers.result import import_source, text
 
                 read = reader(**values)
-            except ModuleNotFoundError as error:
-                raise UndersongError(
-                    f"this import needs {error.name}; "
-                    "install it with: pip install 'undersong[sources]'"
-                ) from error
             imported, failures = import_source(read, path, catalogue)
             click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
             if failures.count:

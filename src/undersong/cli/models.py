@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from undersong.cli.group import FILE, FOLDER, cluster
-from undersong.errors import UndersongError
+from undersong.errors import needs
 
 SAID = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
 
@@ -110,13 +110,9 @@ def tune(
     Example:
         undersong tune my/catalogue my/study --trials 40 --confirm
     """
-    try:
+    with needs("tune", "tuning"):
         from undersong.lab.tuning import study as studies
         from undersong.lab.tuning import trials_table
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"tuning needs {error.name}; install it with: pip install 'undersong[tune]'"
-        ) from error
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
 

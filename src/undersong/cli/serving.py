@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from undersong.cli.group import FILE, FOLDER
+from undersong.errors import needs
 
 
 @click.command()
@@ -135,14 +136,10 @@ def serve(
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
     from undersong.runs import RunReader
 
-    try:
+    with needs("serve", "the service"):
         reader = RunReader(folder, opening=_open, readying=_warm)
         from undersong.service import app, middleware, server
         from undersong.service.options import RATE, ServiceSettings
-    except ImportError as error:
-        raise click.ClickException(
-            f"the service needs {error.name}; install it with: pip install 'undersong[serve]'"
-        ) from error
     near = is_loopback(host)
     if token_file is None and not near:
         token_file = Path(click.get_app_dir("undersong")) / "token"

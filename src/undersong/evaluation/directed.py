@@ -21,6 +21,7 @@ from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
 from undersong.evaluation.scoring import Judged, summarise
 from undersong.evaluation.ties import blocks, make_ties, rank
+from undersong.io.tables import read_table
 
 FILE = "directed.parquet"
 MEANING = (
@@ -42,10 +43,7 @@ def read_directed(folder: Path, ids: Sequence[str]) -> sparse.csr_matrix | None:
     if not path.exists():
         return None
     remedy = "make the catalogue again with `undersong import`"
-    try:
-        table = pl.read_parquet(path, columns=["a", "b", "similarity"])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    table = read_table(path, hint=remedy, columns=["a", "b", "similarity"])
     table = table.filter(pl.col("similarity") > 0, pl.col("a") != pl.col("b"))
     known, n = pl.Series(ids, dtype=pl.String), len(ids)
     a, b = (rows_of(table[name], known) for name in ("a", "b"))

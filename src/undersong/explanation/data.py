@@ -33,7 +33,9 @@ from undersong.catalogue import Catalogue, Field, Kind, numbered, rows_of
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.features import Modality
-from undersong.io.files import replacing
+from undersong.io.arrays import map_array
+from undersong.io.files import check_format
+from undersong.io.tables import read_metadata, read_table, write_table
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
@@ -216,8 +218,7 @@ def make(
 def write(path: Path, table: pl.DataFrame, groups: dict[str, tuple[str, ...]]) -> None:
     """Write what ``make`` gathered."""
     about = json.dumps({"format": FORMAT, "groups": groups})
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={_KEY: about})
+    write_table(path, table, metadata={_KEY: about})
 
 
 def read(run: Run, kind: Kind) -> Background:
@@ -241,20 +242,11 @@ def read(run: Run, kind: Kind) -> Background:
             "again with `undersong train`"
         )
     path = run.file(ITEMS)
-    try:
-        about = json.loads(pl.read_parquet_metadata(path).get(_KEY, "{}"))
-        table = pl.read_parquet(path)
-        without = np.load(run.file(WITHOUT), mmap_mode="r", allow_pickle=False)
-        has = run.has(FIRST)
-        first = np.load(run.file(FIRST), mmap_mode="r", allow_pickle=False) if has else None
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(
-            f"reasons of {run.home} cannot be read ({error}); train again"
-        ) from error
-    if about.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about = json.loads(read_metadata(path, hint="train again").get(_KEY, "{}"))
+    check_format(path, about.get("format"), FORMAT, hint="train again")
+    table = read_table(path, hint="train again")
+    without = map_array(run.file(WITHOUT), hint="train again")
+    first = map_array(run.file(FIRST), hint="train again") if run.has(FIRST) else None
     names = dict(run.items(kind).select("id", "name").iter_rows())
     tracks, titles = None, {}
     if kind == "artist" and run.has_embeddings("track", "content"):

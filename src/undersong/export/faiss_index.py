@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.embeddings import unit
-from undersong.errors import DataError, UndersongError
+from undersong.errors import DataError, needs
 from undersong.export.flat_files import ITEMS, write_items
 from undersong.export.rows import Rows, placing, refuse_foreign
 from undersong.progress import Progress, silent
@@ -40,12 +40,8 @@ def write_faiss(
     UndersongError
         If faiss is not installed.
     """
-    try:
+    with needs("faiss", "this export"):
         import faiss
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            "this export needs faiss; install it with: pip install 'undersong[faiss]'"
-        ) from error
     if not rows.count:
         raise DataError("no item has such a vector; an index needs one or more")
     refuse_foreign(out, beside=(ITEMS,), force=force)

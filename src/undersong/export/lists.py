@@ -11,6 +11,7 @@ from undersong.errors import DataError, nearest_known
 from undersong.export.flat_files import write_csv
 from undersong.export.rows import placing, provenance
 from undersong.io.files import sha256
+from undersong.io.tables import scan_table
 from undersong.runs import Run
 
 NEEDED = ("item", "rank", "neighbour", "score")
@@ -59,13 +60,9 @@ def write_lists(run: Run, neighbours: Path, out: Path, *, kind: Kind, force: boo
 
 
 def _scan(path: Path) -> pl.LazyFrame:
-    try:
-        table = pl.scan_parquet(path)
-        columns = table.collect_schema().names()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            f"{path} is no table of neighbours ({error}); make one with `undersong neighbours`"
-        ) from error
+    fault, hint = "is no table of neighbours", "make one with `undersong neighbours`"
+    table = scan_table(path, hint=hint, fault=fault, error=DataError)
+    columns = table.collect_schema().names()
     absent = [x for x in NEEDED if x not in columns]
     if absent:
         raise DataError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from undersong.audio.logmel import BANDS
 from undersong.audio.waveform import FRAMES
-from undersong.errors import UndersongError
+from undersong.errors import UndersongError, needs
 from undersong.foldin.encoders import FOLDER, FORMAT, MODELS, weights_of
 from undersong.io.files import replacing, sha256, write_json
 from undersong.models.content.network import VectorEncoder
@@ -39,13 +39,9 @@ def export(run: Run) -> Path:
     UndersongError
         If the exporter is not installed.
     """
-    try:
+    with needs("onnx", "an ONNX file"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"ONNX files need {error.name}; install it with: pip install 'undersong[onnx]'"
-        ) from error
     home = run.home / FOLDER
     for name in MODELS:
         if run.has(weights_of(name)):

@@ -89,7 +89,7 @@ def send(out: Path, url: str, *, alias: str, progress: Progress = silent) -> str
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
         raise SettingsError(f"{url!r} is no address; write it as http://localhost:6333")
     server = url.rstrip("/")
-    about = read_json(note(out), form=FORMAT, remedy="export again")
+    about = read_json(note(out), version=FORMAT, hint="export again")
     name = f"{alias}-{about['generation']}-{about['files'][out.name]['sha256'][:12]}"
     place = f"{server}/collections/{quote(name, safe='')}"
     if not _ask(f"{place}/exists", "GET")["exists"]:

@@ -152,7 +152,7 @@ def _listed(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(read_json(path, form=FORMAT, remedy="")["files"])
+        return dict(read_json(path, version=FORMAT, hint="")["files"])
     except (ArtifactError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} exists and is no note of `undersong export`; choose another name, or replace "

@@ -88,7 +88,7 @@ def read_added(run: Run, known: Reference, rows: pl.DataFrame, kind: Kind) -> tu
 
 def read_encoders(run: Run) -> tuple[Encoder, ...]:
     """Read the encoders of metadata that a run learned."""
-    about = read_json(run.file("encoders.json"), form=1, remedy=REMEDY)
+    about = read_json(run.file("encoders.json"), version=1, hint=REMEDY)
     return features.from_json(about["encoders"])
 
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from undersong.errors import ArtifactError, UndersongError
+from undersong.errors import ArtifactError, UndersongError, install
 from undersong.io.files import read_json, sha256
+from undersong.io.tensors import read_about
 from undersong.runs import Run
 
 FORMAT = 1
 FOLDER, ABOUT = "onnx", "encoders.json"
 MODELS = ("content", "general")
 NO_ENGINE = (
-    "nothing here can run the encoders of {run}; pip install 'undersong[train]', or, without "
-    "PyTorch, pip install 'undersong[onnx]' and run `undersong export onnx {run}` where PyTorch is"
+    f"nothing here can run the encoders of {{run}}; {install('train')}, or, without PyTorch, "
+    f"{install('onnx')} and run `undersong export onnx {{run}}` where PyTorch is"
 )
 
 Floats = NDArray[np.float32]
@@ -72,7 +72,7 @@ def open_encoders(run: Run) -> Encoders:
         columns=int(about.get("columns", 0)),
         top=int(settings.get("top", 0)),
         content=lambda pieces: models["content"]([pieces]),
-        widths=tuple(json.loads(_about(run.file(weights_of("general")))["widths"])),
+        widths=tuple(json.loads(read_about(run.file(weights_of("general")))["widths"])),
         general=lambda sources, missing: models["general"]([*sources, missing]),
     )
 
@@ -111,7 +111,7 @@ def _present(package: str) -> bool:
 def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floats]]:
     home = run.home / FOLDER
     remedy = f"run `undersong export onnx {run.folder}` again"
-    about = read_json(home / ABOUT, form=FORMAT, remedy=remedy)
+    about = read_json(home / ABOUT, version=FORMAT, hint=remedy)
     found = {}
     for name, digest in about["files"].items():
         path = home / f"{name}.onnx"
@@ -160,15 +160,7 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
 
 def _about_content(run: Run) -> dict[str, str]:
     file = weights_of("content")
-    return _about(run.file(file)) if run.has(file) else {}
-
-
-def _about(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
+    return read_about(run.file(file)) if run.has(file) else {}
 
 
 SOURCE = "audio"
@@ -189,10 +181,10 @@ def hindrance(run: Run) -> str | None:
     if source_of(run) != SOURCE:
         return "this run learned from feature vectors, not from sound; ask by id"
     if find_spec("soundfile") is None:
-        return "nothing here decodes audio; install it with: pip install 'undersong[audio]'"
+        return f"nothing here decodes audio; install it with: {install('audio')}"
     if engine_of(run) is None:
         return (
-            "nothing here embeds sound; pip install 'undersong[train]', or, without PyTorch, "
-            "'undersong[onnx]' and `undersong export onnx` where PyTorch is"
+            f"nothing here embeds sound; {install('train')}, or, without PyTorch, "
+            f"{install('onnx')} and run `undersong export onnx` where PyTorch is"
         )
     return None

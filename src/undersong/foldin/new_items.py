@@ -22,7 +22,8 @@ from undersong.importers.music.library import FILES, library, slug
 from undersong.importers.music.scan import Failure, ScannedFile
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags
-from undersong.io.files import sha256
+from undersong.io.files import reading, sha256
+from undersong.io.tables import PolarsError, read_user_table
 
 Value = str | float | list[str]
 TABLES = (".csv", ".parquet", ".toml")
@@ -187,16 +188,12 @@ def of_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) 
 
 
 def _rows(path: Path, kind: Kind) -> dict[Kind, list[dict[str, Any]]]:
-    try:
+    causes = (UnicodeDecodeError, tomllib.TOMLDecodeError, PolarsError)
+    fault, hint = "cannot be read as a table of new items", "docs/add.md shows one"
+    with reading(path, *causes, fault=fault, hint=hint, error=DataError):
         if path.suffix.lower() == ".toml":
             return _toml(path)
-        table = (
-            pl.read_parquet(path)
-            if path.suffix.lower() == ".parquet"
-            else pl.read_csv(path, infer_schema=False)
-        )
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, pl.exceptions.PolarsError) as e:
-        raise DataError(f"{path} cannot be read as a table of new items: {e}") from e
+        table = read_user_table(path)
     return {kind: list(table.iter_rows(named=True))}
 
 

@@ -20,8 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import FIELD_TYPES, Catalogue, Field, Kind, fold
-from undersong.errors import ArtifactError
-from undersong.io.files import replacing
+from undersong.io.files import check_format
+from undersong.io.tables import read_metadata, read_table, write_table
 
 FILE = "known.parquet"
 FORMAT = 1
@@ -81,9 +81,8 @@ def write(path: Path, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bo
         pl.lit("track").alias("kind"), "id", pl.col("title").alias("name"), "artist"
     ).with_columns(learned=pl.Series(studied["track"], dtype=pl.Boolean))
     about = {"format": FORMAT, "fields": [asdict(x) for x in fields]}
-    with replacing(path) as temporary:
-        table = pl.concat([artists, tracks], how="diagonal")
-        table.write_parquet(temporary, metadata={_KEY: json.dumps(about)})
+    table = pl.concat([artists, tracks], how="diagonal")
+    write_table(path, table, metadata={_KEY: json.dumps(about)})
 
 
 def read(path: Path) -> Reference:
@@ -94,15 +93,9 @@ def read(path: Path) -> Reference:
     ArtifactError
         If the file is damaged or has another format.
     """
-    try:
-        about = json.loads(pl.read_parquet_metadata(path).get(_KEY, "{}"))
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {FORMAT}; train again"
-        )
+    about = json.loads(read_metadata(path, hint="train again").get(_KEY, "{}"))
+    check_format(path, about.get("format"), FORMAT, hint="train again")
+    table = read_table(path, hint="train again")
     fields = tuple(Field(**x) for x in about["fields"])
     artists = table.filter(pl.col("kind") == "artist").select(
         "id",

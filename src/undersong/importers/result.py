@@ -9,7 +9,7 @@ import polars as pl
 
 from undersong.catalogue import Catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.io.files import replacing
+from undersong.io.tables import write_table
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
 COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}
@@ -109,8 +109,7 @@ def _write(imported: Imported, folder: Path, failures: Failures) -> None:
     shutil.rmtree(folder / "listens", ignore_errors=True)
     write_catalogue(imported.catalogue, folder)
     for name, table in (("identities", imported.identities), *imported.others.items()):
-        with replacing(folder / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
+        write_table(folder / f"{name}.parquet", table)
     rows = pl.DataFrame(failures.rows, schema=COLUMNS, orient="row")
     write_failures(folder / "failures.csv", rows)
 

@@ -1,1 +1,1 @@
-"""Files: whole or not at all, and one reader and writer for each kind."""
+"""One reader and one writer for each kind of file, written whole or not at all."""

@@ -1,30 +1,31 @@
-"""Named arrays of a safetensors file with a format number, read without torch."""
+"""One array in a .npy file, read by memory map, so that readers share one copy of it."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from undersong.errors import ArtifactError
+from undersong.io.files import reading, replacing
 
 
-def read(path: Path, *, form: int) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """Read the words about the arrays of a file, and the arrays.
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array row by row."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def map_array(path: Path, *, hint: str, fault: str = "cannot be read") -> np.memmap[Any, Any]:
+    """Open an array for reading; the parts that are used are read when they are used.
 
     Raises
     ------
     ArtifactError
-        If the file is absent, damaged or of another format.
+        If the file is absent or damaged, or holds anything else, Python objects among it.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); train again") from error
-    if about.get("format") != str(form):
-        raise ArtifactError(
-            f"{path}: format {about.get('format')}, but this version reads {form}; train again"
-        )
-    return about, arrays
+    with reading(path, ValueError, EOFError, hint=hint, fault=fault):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.memmap):
+        raise ArtifactError(f"{path} {fault} (it holds several arrays); {hint}")
+    return array

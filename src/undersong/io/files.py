@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, UndersongError
 
 BLOCK = 1 << 21  # bytes that are hashed at once
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; once written, it takes the place of ``path`` at once.
+    """Yield a temporary path to write, which then takes the place of ``path`` at once.
 
     When the block raises, the temporary file goes away and ``path`` stays as it was.
     """
@@ -43,6 +43,42 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def reading(
+    path: Path,
+    *causes: type[Exception],
+    hint: str,
+    fault: str = "cannot be read",
+    error: type[UndersongError] = ArtifactError,
+) -> Iterator[None]:
+    """Name the file, and what to do, where a reader raises OSError or one of ``causes``.
+
+    Parameters
+    ----------
+    hint : what to do, the end of the message
+    fault : what is wrong with the file, where "cannot be read" says too little
+    error : class of what is raised instead; DataError where the file is the user's own
+    """
+    expected: tuple[type[Exception], ...] = (OSError, *causes)
+    try:
+        yield
+    except expected as cause:
+        reason = str(cause).partition("\n")[0]  # polars adds its plan of the query below
+        raise error(f"{path} {fault} ({reason}); {hint}") from cause
+
+
+def check_format(path: Path, found: object, version: object, *, hint: str) -> None:
+    """Refuse a file of another format number than the one that this version reads.
+
+    Raises
+    ------
+    ArtifactError
+        If the two differ.
+    """
+    if found != version:
+        raise ArtifactError(f"{path}: format {found}, but this version reads {version}; {hint}")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read and compare: sorted keys, two spaces, UTF-8."""
     with replacing(path) as temporary:
@@ -50,23 +86,23 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, *, form: int, remedy: str) -> dict[str, Any]:
-    """Read a JSON file whose key ``format`` must be ``form``.
+def read_json(path: Path, *, version: int, hint: str) -> dict[str, Any]:
+    """Read a JSON file whose key ``format`` must be ``version``.
 
     Raises
     ------
     ArtifactError
-        If the file is absent, is not JSON, or has another format; ``remedy`` says what to do.
+        If the file is absent, is not JSON, or has another format; ``hint`` says what to do.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is missing; {remedy}") from error
+        raise ArtifactError(f"{path} is missing; {hint}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is not JSON ({error}); {remedy}") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != form:
-        raise ArtifactError(f"{path}: format {found!r}, but this version reads {form}; {remedy}")
+        raise ArtifactError(f"{path} is not JSON ({error}); {hint}") from error
+    number = content.get("format") if isinstance(content, dict) else None
+    if number != version:
+        check_format(path, repr(number), version, hint=hint)
     return dict(content)
 
 

@@ -24,7 +24,7 @@ from undersong.linkage.records import (
     read_identities,
     read_services,
     word,
-    write_table,
+    write_records,
 )
 
 REASONS = {
@@ -89,8 +89,8 @@ def merge_folders(
         same_users=same_users,
     )
     services = {name: read_services(x) for name, x in zip(names, folders, strict=True)}
-    write_table(out / "identities.parquet", carry(merged.identities, services))
-    write_table(out / "doubts.parquet", merged.doubts)
+    write_records(out / "identities.parquet", carry(merged.identities, services))
+    write_records(out / "doubts.parquet", merged.doubts)
     write_catalogue(merged.catalogue, out)
     return merged
 

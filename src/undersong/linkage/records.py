@@ -15,8 +15,9 @@ from pathlib import Path
 import polars as pl
 
 from undersong.catalogue import KINDS, Kind
-from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
-from undersong.io.files import replacing
+from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.io.files import reading, replacing
+from undersong.io.tables import PolarsError, read_table, read_user_table, write_table
 from undersong.linkage.items import Key
 
 FORMER = "former"
@@ -25,9 +26,8 @@ IDENTITIES = {x: pl.String() for x in ("kind", "source", "source_id", "id")}
 DOUBTS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
 CORRECTIONS = {x: pl.String() for x in ("kind", "verdict", "a", "b")}
 VERDICTS = ("same", "different")
-FORMAT = 1
 REMEDY = "merge again with `undersong merge`"
-_KEY = "undersong.identities"
+METADATA = {"undersong.identities": "1"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ class Correction:
     b: Key
 
 
-def write_table(path: Path, table: pl.DataFrame) -> None:
+def write_records(path: Path, table: pl.DataFrame) -> None:
     """Write identities or doubts."""
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+    write_table(path, table, metadata=METADATA)
 
 
 def read_identities(folder: Path) -> pl.DataFrame:
@@ -54,12 +53,12 @@ def read_identities(folder: Path) -> pl.DataFrame:
     ArtifactError
         If the file is damaged or of another format.
     """
-    return _read(folder / "identities.parquet", IDENTITIES, version=FORMAT, remedy=REMEDY)
+    return _read(folder / "identities.parquet", IDENTITIES, metadata=METADATA, hint=REMEDY)
 
 
 def read_doubts(folder: Path) -> pl.DataFrame:
     """Read which pairs stay apart and may be looked at."""
-    return _read(folder / "doubts.parquet", DOUBTS, version=FORMAT, remedy=REMEDY)
+    return _read(folder / "doubts.parquet", DOUBTS, metadata=METADATA, hint=REMEDY)
 
 
 def read_corrections(folder: Path) -> list[Correction]:
@@ -73,10 +72,8 @@ def read_corrections(folder: Path) -> list[Correction]:
     path = folder / "corrections.csv"
     if not path.exists():
         return []
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read ({error}); see docs/identity.md") from error
+    with reading(path, PolarsError, hint="see docs/identity.md", error=DataError):
+        table = read_user_table(path)
     if table.columns != list(CORRECTIONS):
         raise DataError(
             f"{path} has the columns {', '.join(table.columns)}; they are {', '.join(CORRECTIONS)}"
@@ -167,22 +164,23 @@ def read_services(folder: Path) -> pl.DataFrame:
     ArtifactError
         If the file is damaged.
     """
-    return _read(folder / "identities.parquet", IDENTITIES, remedy=f"import {folder} again")
+    return _read(folder / "identities.parquet", IDENTITIES, hint=f"import {folder} again")
 
 
 def _read(
-    path: Path, columns: dict[str, pl.String], *, version: int = 0, remedy: str
+    path: Path,
+    columns: dict[str, pl.String],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    hint: str,
 ) -> pl.DataFrame:
-    """Read a table of words; of any version where ``version`` is 0."""
+    """Read a table of words; of any format where no ``metadata`` names it."""
     if not path.exists():
         return pl.DataFrame(schema=columns)
-    try:
-        there = pl.read_parquet_metadata(path).get(_KEY)
-        if not version or there == str(version):
-            return pl.read_parquet(path).select(*columns).cast(pl.String())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    raise ArtifactError(f"{path}: format {there}, but this version reads {version}; {remedy}")
+    with reading(path, PolarsError, hint=hint):
+        return read_table(path, hint=hint, metadata=metadata, columns=list(columns)).cast(
+            pl.String()
+        )
 
 
 def carry(identities: pl.DataFrame, services: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

@@ -79,7 +79,7 @@ def _resume_or_start(folder: Path, about: Mapping[str, Any], *, fresh: bool) -> 
     started = work / "started.json"
     if started.exists() and not fresh:
         try:
-            if _same(read_json(started, form=FORMAT, remedy="train again"), about):
+            if _same(read_json(started, version=FORMAT, hint="train again"), about):
                 return work
         except ArtifactError:
             pass  # left by another version: begin anew

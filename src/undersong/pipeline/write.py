@@ -25,7 +25,8 @@ from undersong.explanation import ablation as reasons
 from undersong.features import CONTENT, read_items
 from undersong.foldin import drift
 from undersong.foldin import reference as known_file
-from undersong.io.files import replacing, write_json
+from undersong.io.files import write_json
+from undersong.io.tables import write_table
 from undersong.models.content import training
 from undersong.models.general import training as general
 from undersong.pipeline.learn import Learned
@@ -94,8 +95,7 @@ def write(
     items = [
         _items(catalogue, kind, learned.parts if kind == learned.kind else None) for kind in KINDS
     ]
-    with replacing(home / "items.parquet") as temporary:
-        pl.concat(items).write_parquet(temporary)
+    write_table(home / "items.parquet", pl.concat(items))
     write_attributes(home / ATTRIBUTES_FILE, make_attributes(catalogue))
     known_file.write(home / known_file.FILE, catalogue, studied)
     reasons.write(

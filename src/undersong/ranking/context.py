@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from undersong.errors import ArtifactError
 from undersong.features import Modality
-from undersong.io import arrays as arrays_file
-from undersong.io.files import replacing
+from undersong.io.tensors import read_tensors, write_tensors
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
 HUB = 10  # nearest items that tell how crowded it is around one
@@ -187,8 +185,7 @@ def write(path: Path, evidence: RankingContext) -> None:
             parts = {"indptr": values.indptr, "indices": values.indices, "data": values.data}
             arrays |= {f"{number}.{name}": part for name, part in parts.items()}
         about.append({"name": source.name, "width": source.width, "weight": source.weight})
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, {"format": str(FORMAT), "sources": json.dumps(about)})
+    write_tensors(path, arrays, version=FORMAT, about={"sources": json.dumps(about)})
 
 
 def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
@@ -199,7 +196,7 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
     ArtifactError
         If the file is absent, damaged or of another format, or of other items.
     """
-    about, arrays = arrays_file.read(path, form=FORMAT)
+    about, arrays = read_tensors(path, version=FORMAT)
     n = len(arrays["relations.indptr"]) - 1
     if n != len(vectors):
         raise ArtifactError(f"{path} is about {n} items, but {len(vectors)} have a vector")

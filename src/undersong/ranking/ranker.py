@@ -15,7 +15,7 @@ import scipy
 from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError
-from undersong.io import arrays
+from undersong.io.tensors import read_tensors
 from undersong.ranking.candidates import Candidates, gather_candidates
 from undersong.ranking.context import RankingContext
 
@@ -174,7 +174,7 @@ def read(path: Path) -> Ranker:
     ArtifactError
         If the file is absent, damaged or of another format.
     """
-    about, weights = arrays.read(path, form=FORMAT)
+    about, weights = read_tensors(path, version=FORMAT)
     slope, offset = json.loads(about["calibration"])
     names = tuple(json.loads(about["names"]))
     return Ranker(names, weights, (slope, offset), int(about["candidates"]))

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 from torch import Tensor, nn
 
+from undersong.io.tensors import write_tensors
 from undersong.metrics import DEEP, accuracy
 from undersong.progress import Progress, silent
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
 from undersong.ranking.ranker import FORMAT, Ranker, log_sum
-from undersong.training import weights
 from undersong.training.loop import History, train
 
 BLOCK = 256
@@ -274,7 +274,7 @@ def save(fitted: Fitted, path: Path) -> None:
         "calibration": json.dumps(fitted.ranker.calibration),
         "candidates": str(fitted.ranker.candidates),
     }
-    weights.write(fitted.model, path, form=FORMAT, about=about)
+    write_tensors(path, fitted.model.state_dict(), version=FORMAT, about=about)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def read(path: Path) -> Report:
     ArtifactError
         If it is absent, is not JSON, or has another format.
     """
-    values = read_json(path, form=FORMAT, remedy=REMEDY)
+    values = read_json(path, version=FORMAT, hint=REMEDY)
     del values["format"]
     return Report(
         **values

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from undersong.errors import ArtifactError, DataError
-from undersong.io.files import replacing
+from undersong.io.arrays import map_array, write_array
 from undersong.progress import Progress, silent
 from undersong.retrieval.hubness import raise_unreached
 from undersong.retrieval.index import BLOCK, Index, Precomputed
@@ -68,8 +68,7 @@ def make_lists(
         progress("lists", int(rows[-1]) + 1, n)
     raised = raise_unreached(lists["neighbour"], lists["confidence"])
     lists = np.take_along_axis(lists, raised.places, axis=1)
-    with replacing(folder / file_of(kind)) as temporary, temporary.open("wb") as file:
-        np.save(file, lists, allow_pickle=False)
+    write_array(folder / file_of(kind), lists)
     return Made(n, lists.shape[1], raised.unreached_before, raised.unreached)
 
 
@@ -81,11 +80,8 @@ def read(path: Path, *, n: int) -> Precomputed:
     ArtifactError
         If the file is absent, holds anything else (a pickle, too), or is of other items.
     """
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} is no file of answers ({error}); {REMEDY}") from error
-    if not isinstance(found, np.memmap) or found.dtype != RECORD or found.ndim != 2:
+    found = map_array(path, hint=REMEDY, fault="is no file of answers")
+    if found.dtype != RECORD or found.ndim != 2:
         raise ArtifactError(f"{path} holds other records than {RECORD.names}; {REMEDY}")
     if len(found) != n or not _within(path, found, n=n):
         raise ArtifactError(f"{path} is of {len(found)} items, the run of {n}; {REMEDY}")

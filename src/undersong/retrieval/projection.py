@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
 from undersong.embeddings import unit
-from undersong.errors import UndersongError
-from undersong.io.files import replacing
+from undersong.errors import needs
+from undersong.io.tables import write_table
 from undersong.progress import Progress, silent
 from undersong.retrieval import approximate
 from undersong.runs import Run
@@ -70,8 +70,7 @@ def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) 
         (FILE, pl.concat(tables)),
         (REGIONS_FILE, regions(positions[main], genres)),
     ):
-        with replacing(folder / name) as temporary:
-            table.write_parquet(temporary)
+        write_table(folder / name, table)
 
 
 def lay_out(
@@ -158,13 +157,9 @@ def _peak(places: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _by_tsne(vectors: NDArray[np.float32], *, seed: int, progress: Progress) -> NDArray[np.float32]:
-    try:
+    with needs("map", "the map"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
-    except ImportError as error:
-        raise UndersongError(
-            "the map needs openTSNE; install it with: pip install 'undersong[map]'"
-        ) from error
     # One thread, and exact neighbours: several would add in another order each time.
     likeness = PerplexityBasedNN(
         vectors,

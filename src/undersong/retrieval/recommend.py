@@ -14,6 +14,8 @@ from scipy.cluster import hierarchy
 from undersong import relations
 from undersong.catalogue import Attributes, Catalogue, Kind, Names
 from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.io.files import reading
+from undersong.io.tables import PolarsError, read_user_table
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search
@@ -45,10 +47,9 @@ def read_seeds(path: Path, names: Names) -> Seeds:
     UnknownItem
         If nothing in it is known.
     """
-    try:
+    fault, hint = "cannot be read as a table of plays", "write it with the columns id and plays"
+    with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
         table = _table(path)
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read as a table of plays: {error}") from error
     words = table.group_by("word", maintain_order=True).agg(pl.sum("plays"))
     return seeds_of_plays(dict(words.rows()), names, where=f"{path}: ")
 
@@ -120,8 +121,7 @@ def _table(path: Path) -> pl.DataFrame:
         return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
             "word", plays=pl.lit(1.0)
         )
-    parquet = path.suffix.lower() == ".parquet"
-    table = pl.read_parquet(path) if parquet else pl.read_csv(path, infer_schema=False)
+    table = read_user_table(path)
     column = next((x for x in ("id", "name") if x in table.columns), None)
     if column is None:
         raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(table.columns)}")

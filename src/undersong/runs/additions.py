@@ -12,10 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from undersong.errors import ArtifactError
-from undersong.io.files import replacing
+from undersong.io.tables import read_table, write_table
 
-FORMAT = 1
-_KEY = "undersong.added"
+METADATA = {"undersong.added": "1"}
 
 # ``fields`` is JSON, name -> word, words or number. ``given`` is a feature vector that a user gave,
 # ``content`` E_C and ``general`` E_G. ``nearest`` is the highest cosine of E_C to what CbRM learned
@@ -59,25 +58,18 @@ def read(folder: Path, generation: str) -> pl.DataFrame:
         If the file is damaged or has another format.
     """
     path = place(folder, generation)
-    remedy = f"delete it and add the items again to {folder}"
-    try:
-        found = pl.read_parquet_metadata(path).get(_KEY)
-        table = pl.read_parquet(path) if found == str(FORMAT) else None
-    except FileNotFoundError:
+    if not path.exists():
         return pl.DataFrame(schema=COLUMNS)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
-    if table is None or dict(table.schema) != COLUMNS:
-        raise ArtifactError(
-            f"{path}: format {found!r} of added items, but this version reads {FORMAT}; {remedy}"
-        )
+    hint = f"delete it and add the items again to {folder}"
+    table = read_table(path, hint=hint, metadata=METADATA)
+    if dict(table.schema) != COLUMNS:
+        raise ArtifactError(f"{path} holds other columns than {', '.join(COLUMNS)}; {hint}")
     return table
 
 
 def write(folder: Path, generation: str, table: pl.DataFrame) -> None:
     """Write what was added to a generation; a reader sees the old rows or the new ones."""
-    with replacing(place(folder, generation)) as temporary:
-        table.write_parquet(temporary, metadata={_KEY: str(FORMAT)})
+    write_table(place(folder, generation), table, metadata=METADATA)
 
 
 @contextmanager

@@ -32,7 +32,8 @@ from undersong import embeddings
 from undersong.catalogue import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, nearest_known
-from undersong.io.files import flush, read_json, sha256, write_json
+from undersong.io.files import flush, read_json, reading, sha256, write_json
+from undersong.io.tables import read_table
 from undersong.runs import additions as added_file
 
 FORMAT = 1
@@ -121,11 +122,7 @@ class Run:
 
     def trained_items(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind that were in the catalogue, with the columns of ``items``."""
-        path = self.file("items.parquet")
-        try:
-            table = pl.read_parquet(path)
-        except pl.exceptions.PolarsError as error:
-            raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
+        table = read_table(self.file("items.parquet"), hint=REMEDY)
         return table.filter(pl.col("kind") == kind).drop("kind")
 
     def file(self, name: str) -> Path:
@@ -186,10 +183,8 @@ def check(path: Path, expected: str) -> None:
     ArtifactError
         If it cannot be read or was changed.
     """
-    try:
+    with reading(path, hint=REMEDY):
         found = sha256(path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {REMEDY}") from error
     if found != expected:
         raise ArtifactError(
             f"{path} was changed since it was published: sha256 {found[:12]}..., manifest says "
@@ -209,7 +204,7 @@ def read(folder: Path) -> Run:
     path = folder / "current.json"
     if not path.exists():
         raise ArtifactError(f"{path} is missing: {_why_none(folder)}")
-    generation = str(read_json(path, form=FORMAT, remedy=REMEDY).get("generation"))
+    generation = str(read_json(path, version=FORMAT, hint=REMEDY).get("generation"))
     if not generation.isdecimal():
         raise ArtifactError(f"{path} names the generation {generation!r}, no number; {REMEDY}")
     return read_generation(folder, generation)
@@ -239,7 +234,7 @@ def read_generation(folder: Path, generation: str) -> Run:
         If it is absent or has another format, or its manifest names files outside of it.
     """
     path = folder / "generations" / generation / "manifest.json"
-    manifest = read_json(path, form=FORMAT, remedy=REMEDY)
+    manifest = read_json(path, version=FORMAT, hint=REMEDY)
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(x, str) for x in files.values()):
         raise ArtifactError(f"{path} lists no files with their sha256; {REMEDY}")

@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from undersong.errors import ArtifactError
-from undersong.io.files import replacing
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.progress import Progress, silent
 from undersong.training import distributed
 
@@ -261,15 +259,10 @@ def _save(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
     about = {
-        "format": str(FORMAT),
         "outcome": json.dumps(asdict(outcome)),
         "fingerprint": _fingerprint(model, schedule, seed),
     }
-    # Convolutions that run channels last have weights in that order; safetensors knows one order.
-    order = torch.contiguous_format
-    whole = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(whole, temporary, metadata=about)
+    write_tensors(path, tensors, version=FORMAT, about=about)
 
 
 def _resume(
@@ -285,17 +278,14 @@ def _resume(
     """Take up the state of a checkpoint made by the same model, schedule and seed, if any."""
     if not path.exists():
         return History()
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete it to begin anew") from error
-    if about.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path}: checkpoint format {about.get('format')}, but this version reads {FORMAT}; "
-            "delete it to begin anew"
-        )
+    about, tensors = read_tensors(
+        path,
+        version=FORMAT,
+        framework="pt",
+        device=str(device),
+        hint="delete it to begin anew",
+        fault="is damaged",
+    )
     if about["fingerprint"] != _fingerprint(model, schedule, seed):
         return History()
     model.load_state_dict(_part(tensors, "model."))

@@ -13,7 +13,7 @@ from undersong.errors import DataError
 from undersong.importers.music.library import FILES
 from undersong.importers.music.scan import ScannedFile, Walk
 from undersong.importers.tables.spreadsheets import header, read_sheet
-from undersong.io.files import replacing
+from undersong.io.tables import read_metadata, read_table, write_table
 
 FORMAT = "1"  # of the file, and of how tags are understood: a new one reads them all again
 STAMP = ("path", "size", "modified", "inode")
@@ -32,11 +32,9 @@ def read_files(catalogue: Path, root: Path) -> pl.DataFrame:
     path = catalogue / "files.parquet"
     if not path.exists():
         return pl.DataFrame(schema=FILES)
-    try:
-        about = pl.read_parquet_metadata(path)
-        files = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete it and import again") from error
+    hint = "delete it and import again"
+    about = read_metadata(path, hint=hint, error=DataError)
+    files = read_table(path, hint=hint, error=DataError)
     if about.get("root") != str(root):
         raise DataError(
             f"{catalogue} was made from {about.get('root')}, not from {root}; import into another "
@@ -47,8 +45,8 @@ def read_files(catalogue: Path, root: Path) -> pl.DataFrame:
 
 def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
     """Write what is known of the files."""
-    with replacing(catalogue / "files.parquet") as temporary:
-        files.write_parquet(temporary, metadata={"format": FORMAT, "root": str(root)})
+    metadata = {"format": FORMAT, "root": str(root)}
+    write_table(catalogue / "files.parquet", files, metadata=metadata)
 
 
 def compare(scan: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:

@@ -20,6 +20,7 @@ from undersong.importers.music.credits import Credit
 from undersong.importers.music.library import FILES, library
 from undersong.importers.music.tags import NO_GENRE, UUID
 from undersong.importers.result import IDENTITIES, Failures, Imported
+from undersong.io import files
 
 OWNED = {"source_id": pl.String()} | FILES
 TOTALS = {"user": pl.String(), "source_id": pl.String(), "plays": pl.Float64()}
@@ -169,7 +170,8 @@ def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sq
         If it is no SQLite file, is damaged or locked, or lacks a table.
     """
     remedy = f"give the database of {program}, with the files -wal and -shm beside it"
-    try:
+    # SQLite's own message may quote damaged bytes.
+    with files.reading(path, sqlite3.Error, UnicodeDecodeError, hint=remedy, error=DataError):
         with path.open("rb") as file:
             head = file.read(20)
         waiting = path.with_name(f"{path.name}-wal").exists()
@@ -184,9 +186,6 @@ def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sq
             yield connection
         finally:
             connection.close()
-    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
-        # SQLite's own message may quote damaged bytes.
-        raise DataError(f"{path} cannot be read ({error}); {remedy}") from error
 
 
 def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:

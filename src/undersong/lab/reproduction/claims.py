@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from undersong.catalogue import Catalogue, describe_catalogue, plot_relations
-from undersong.errors import UndersongError
+from undersong.errors import needs
 from undersong.io.files import replacing
 from undersong.lab.reproduction.estimates import Estimate
 from undersong.lab.reproduction.methods import WITH_GRAPH, WITHOUT_PRIOR
@@ -180,13 +180,9 @@ def draw_consistency(sets: Sequence[Results], stem: Path) -> tuple[Path, ...]:
     panels = [x for x in sets if x.rows and x.number(x.rows[0], METRIC, of=LONG_TAIL)]
     if not panels:
         return ()
-    try:
+    with needs("plot", "drawing"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UndersongError(
-            "drawing needs matplotlib; install it with: pip install 'undersong[plot]'"
-        ) from error
     figure = Figure(figsize=(1.2 + 3.0 * len(panels), 3.0), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, results in zip(

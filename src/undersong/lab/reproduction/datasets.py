@@ -194,6 +194,6 @@ def _related_by_artist(catalogue: Catalogue) -> Catalogue:
 def _reads(stamp: Path) -> dict[str, object]:
     """What a stamp says; nothing if it is not there or another version wrote it."""
     try:
-        return read_json(stamp, form=FORMAT, remedy="make it again")
+        return read_json(stamp, version=FORMAT, hint="make it again")
     except ArtifactError:
         return {}

@@ -9,14 +9,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Catalogue, Kind
-from undersong.errors import ArtifactError
 from undersong.evaluation import bootstrap
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import EvaluationSettings, hub_queries_of, pools_of
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
-from undersong.io.files import replacing
+from undersong.io.tables import read_metadata, read_table, write_table
 
 ACCURACY, ANSWERS, WHOLE = "accuracy", "answers", "whole"
 COLUMNS = {
@@ -25,7 +24,7 @@ COLUMNS = {
     "metric": pl.String(),
     "values": pl.List(pl.Float64()),
 }
-_KEY, FORMAT = "undersong.answers", "1"
+METADATA = {"undersong.answers": "1"}
 
 # Hubness asks 2,000 random items, not all: it costs most, and is a column beside the others.
 JUDGING = EvaluationSettings(hub_queries=2000)
@@ -106,8 +105,7 @@ def write(judged: Mapping[str, Judged], path: Path, *, note: str) -> None:
         rows += [(pool, ANSWERS, name, x.tolist()) for name, x in one.answers.items()]
         rows += [(pool, WHOLE, n, [x.value, *x.left_out]) for n, x in one.whole.items()]
     table = pl.DataFrame(rows, schema=COLUMNS, orient="row")
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata={_KEY: FORMAT, "note": note})
+    write_table(path, table, metadata=METADATA | {"note": note})
 
 
 def read(path: Path) -> tuple[dict[str, Judged], str]:
@@ -118,14 +116,8 @@ def read(path: Path) -> tuple[dict[str, Judged], str]:
     ArtifactError
         If the file is damaged or of another format.
     """
-    remedy = "delete it and run `undersong reproduce` again"
-    try:
-        about = pl.read_parquet_metadata(path)
-        if about.get(_KEY) != FORMAT:
-            raise ArtifactError(f"{path} holds no answers of this version; {remedy}")
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}); {remedy}") from error
+    hint = "delete it and run `undersong reproduce` again"
+    table = read_table(path, hint=hint, metadata=METADATA)
     found: dict[str, Judged] = {}
     for (pool,), part in table.group_by(["pool"], maintain_order=True):
         values: dict[str, dict[str, NDArray[np.float64]]] = {ACCURACY: {}, ANSWERS: {}, WHOLE: {}}
@@ -133,7 +125,7 @@ def read(path: Path) -> tuple[dict[str, Judged], str]:
             values[sort][metric] = np.array(given, dtype=np.float64)
         whole = {name: Whole(float(x[0]), x[1:]) for name, x in values[WHOLE].items()}
         found[str(pool)] = Judged(values[ACCURACY], values[ANSWERS], whole)
-    return found, about["note"]
+    return found, read_metadata(path, hint=hint)["note"]
 
 
 RESAMPLES = 1000

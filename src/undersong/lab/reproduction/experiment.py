@@ -189,7 +189,7 @@ def _claim_folder(plan: Plan) -> None:
     about = {"format": FORMAT, "quick": plan.quick, "part": plan.part}
     stamp = plan.out / "reproduction-made.json"
     if stamp.exists():
-        found = read_json(stamp, form=FORMAT, remedy="give another folder")
+        found = read_json(stamp, version=FORMAT, hint="give another folder")
         if found != about:
             kind = "quick" if found.get("quick") else "whole"
             raise ArtifactError(
@@ -297,7 +297,7 @@ def gather(plan: Plan, data_set: DataSet, made: Sequence[Place]) -> Results:
     found: dict[str, dict[int, Mapping[str, Judged]]] = {}
     notes: dict[str, str] = {}
     for one in made:
-        listed = read_json(one.home / "answered.json", form=FORMAT, remedy="reproduce again")
+        listed = read_json(one.home / "answered.json", version=FORMAT, hint="reproduce again")
         for name in listed["models"]:
             judged, note = estimates.read(one.answers(name))
             found.setdefault(name, {})[one.seed] = judged

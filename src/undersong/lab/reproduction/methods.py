@@ -108,7 +108,7 @@ def settle(place: Place) -> None:
         write_json(stamp, about)
         return
     remedy = f"give another folder, or delete {place.home} to make it again"
-    found = read_json(stamp, form=FORMAT, remedy=remedy)
+    found = read_json(stamp, version=FORMAT, hint=remedy)
     if found.get("catalogue") != wanted["catalogue"]:
         raise ArtifactError(f"{place.home} was made of another catalogue; {remedy}")
     if differs := first_difference(found, wanted):

@@ -138,7 +138,7 @@ def _is_complete(folder: Path, about: dict[str, int | float]) -> bool:
     remedy = "give another folder, or delete this one"
     complete = (folder / "demo.json").exists()
     marker = folder / ("demo.json" if complete else "demo.partial.json")
-    found = read_json(marker, form=FORMAT, remedy=remedy)
+    found = read_json(marker, version=FORMAT, hint=remedy)
     if found != about:
         raise ArtifactError(f"{folder} holds another demo ({found}, not {about}); {remedy}")
     return complete

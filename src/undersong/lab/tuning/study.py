@@ -26,7 +26,8 @@ from optuna.trial import FrozenTrial
 
 from undersong.catalogue import fingerprint, read_catalogue
 from undersong.errors import ArtifactError, SettingsError, UndersongError
-from undersong.io.files import read_json, replacing, write_json
+from undersong.io.arrays import write_array
+from undersong.io.files import read_json, write_json
 from undersong.lab.tuning import space, trials, trials_table
 from undersong.lab.tuning.space import Range
 from undersong.lab.tuning.trials import Bench
@@ -151,9 +152,7 @@ def _try_one(search: _Search) -> None:
         space.tell_error(study, trial, error, seconds=time.monotonic() - started)
         return
     if scored.queries is not None:
-        path = _queries(search.folder, trial.number)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, scored.queries)
+        write_array(_queries(search.folder, trial.number), scored.queries)
     space.tell_score(study, trial, scored.score, seconds=time.monotonic() - started)
 
 
@@ -234,7 +233,7 @@ def _take_up(folder: Path, about: Mapping[str, Any]) -> None:
     if begun and not path.exists():
         raise ArtifactError(f"{path} is missing beside {space.FILE}; give another folder")
     if path.exists():
-        found = read_json(path, form=trials_table.FORMAT, remedy="give another folder")
+        found = read_json(path, version=trials_table.FORMAT, hint="give another folder")
         wanted = json.loads(json.dumps(about))
         for key in wanted if begun else ("catalogue", "settings"):
             if found.get(key) != wanted[key]:

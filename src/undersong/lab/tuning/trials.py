@@ -185,7 +185,7 @@ def _kept(
         names = sorted([kind, name] for kind, name in known.embeddings)
         write_json(home / "kept.json", {"format": FORMAT, "embeddings": names})
         shutil.rmtree(work, ignore_errors=True)
-    kept = read_json(home / "kept.json", form=FORMAT, remedy=REMEDY)["embeddings"]
+    kept = read_json(home / "kept.json", version=FORMAT, hint=REMEDY)["embeddings"]
     return {(kind, name): embeddings.read(home / f"{kind}.{name}.parquet") for kind, name in kept}
 
 
@@ -199,7 +199,7 @@ def _work(folder: Path, settings: Settings, seed: int) -> Path:
     about = {"format": FORMAT, "settings": asdict(settings), "seed": seed}
     started = work / "started.json"
     try:
-        if read_json(started, form=FORMAT, remedy=REMEDY) == about:
+        if read_json(started, version=FORMAT, hint=REMEDY) == about:
             return work
     except ArtifactError:
         pass  # the first trial, or one of another version: begin anew

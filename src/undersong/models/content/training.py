@@ -21,6 +21,7 @@ from undersong.audio.extract import FAILURES
 from undersong.catalogue import Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError, nearest_known
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.content.inputs import Clips, of_audio, of_vectors
@@ -33,7 +34,7 @@ from undersong.models.content.network import (
 )
 from undersong.models.content.tag_heads import Tagger, read_tags, tag_loss
 from undersong.progress import Progress, silent
-from undersong.training import distributed, weights
+from undersong.training import distributed
 from undersong.training.batches import anchors_with_partners
 from undersong.training.loop import History, mixed_precision, train
 
@@ -339,7 +340,7 @@ def save_content(model: ContentModel, path: Path) -> None:
         "columns": str(columns),
         "settings": json.dumps(asdict(model.settings)),
     }
-    weights.write(model, path, form=FORMAT, about=about)
+    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
 
 
 def load_content(path: Path) -> ContentModel:
@@ -350,7 +351,7 @@ def load_content(path: Path) -> ContentModel:
     ArtifactError
         If the file is absent, damaged or of another format.
     """
-    about, tensors = weights.read(path, form=FORMAT)
+    about, tensors = read_tensors(path, version=FORMAT, framework="pt")
     table = json.loads(about["settings"])
     settings = cast(ContentSettings, settings_file.build(ContentSettings, table, f"{path}:"))
     model: ContentModel = (

@@ -19,11 +19,12 @@ from undersong import settings as settings_file
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError
 from undersong.features import Modality
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general.network import GeneralModel, GeneralSettings
 from undersong.progress import Progress, silent
-from undersong.training import distributed, weights
+from undersong.training import distributed
 from undersong.training.batches import anchors_with_partners
 from undersong.training.loop import History, mixed_precision, train
 
@@ -181,7 +182,7 @@ def save(model: GeneralModel, path: Path) -> None:
         "settings": json.dumps(asdict(model.settings)),
         "widths": json.dumps(model.sizes),
     }
-    weights.write(model, path, form=FORMAT, about=about)
+    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
 
 
 def load(path: Path) -> GeneralModel:
@@ -192,7 +193,7 @@ def load(path: Path) -> GeneralModel:
     ArtifactError
         If the file is damaged or has another format.
     """
-    about, tensors = weights.read(path, form=FORMAT)
+    about, tensors = read_tensors(path, version=FORMAT, framework="pt")
     table = json.loads(about["settings"])
     settings = cast(GeneralSettings, settings_file.build(GeneralSettings, table, f"{path}:"))
     model = GeneralModel(json.loads(about["widths"]), settings)

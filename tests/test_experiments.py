@@ -339,7 +339,7 @@ def test_damaged_answers_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match="cannot be read .* run `undersong reproduce` again"):
         estimates.read(tmp_path / "a.parquet")
     pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(ArtifactError, match="holds no answers of this version"):
+    with pytest.raises(ArtifactError, match="format None, but this version reads 1; delete it"):
         estimates.read(tmp_path / "b.parquet")
 
 

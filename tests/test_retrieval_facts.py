@@ -107,5 +107,5 @@ def test_a_file_that_is_not_of_facts_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="is no file of facts"):
         attributes.read_attributes(path, "artist")
     pl.DataFrame({"id": ["a"]}).write_parquet(path)
-    with pytest.raises(ArtifactError, match="format None of facts, but this version reads 1"):
+    with pytest.raises(ArtifactError, match="format None, but this version reads 1; train again"):
         attributes.read_attributes(path, "artist")

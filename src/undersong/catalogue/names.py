@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.tables import Kind
+from undersong.catalogue.schema import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading

@@ -13,7 +13,7 @@ ORDER = [
     "errors", "progress", "io", "sandbox", "metrics", "settings", "embeddings", "losses",
     "catalogue", "runs", "relations", "training", "features", "audio", "models", "ranking",
     "importers", "foldin", "retrieval", "explanation", "model", "evaluation", "report", "export",
-    "pipeline", "linkage", "lab", "cluster", "service", "cli", "__main__",
+    "pipeline", "api", "linkage", "lab", "cluster", "service", "cli", "__main__",
 ]
 # fmt: on
 

@@ -1,7 +1,7 @@
 """Every error a caller can act on.
 
 A message says what is wrong, the value found, where, and what to do next. The command line
-prints it as one line and exits 1. Anything else that escapes is a bug in undersong and keeps
+prints it as one line and exits 1; a notebook shows the same line. Anything else that escapes is a bug in undersong and keeps
 its traceback.
 """
 
@@ -14,6 +14,10 @@ LISTED = 20  # known words in a message where none is near
 
 class UndersongError(Exception):
     """Base of all errors a caller can act on."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and Jupyter show in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class DataError(UndersongError):

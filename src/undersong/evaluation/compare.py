@@ -1,6 +1,6 @@
 """A trained run beside what it has to beat: random, the baselines, the paper's simpler models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from undersong import relations
 from undersong.catalogue import Catalogue, Kind, fingerprint, read_catalogue
 from undersong.embeddings import Embeddings
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, DataError
 from undersong.evaluation.baselines.collaborative import als, co_listening
 from undersong.evaluation.baselines.graph import (
     adamic_adar,
@@ -49,6 +49,7 @@ def compare(
     *,
     part: str,
     catalogue_folder: Path | None = None,
+    embeddings: Mapping[str, Embeddings] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
 ) -> Report:
@@ -58,11 +59,14 @@ def compare(
     ----------
     part : "test" or "validation"
     catalogue_folder : by default the catalogue that the run was trained on, where it was then
+    embeddings : name -> vectors of the reader's own, judged by their cosine
 
     Raises
     ------
     ArtifactError
         If the catalogue is not the one that the run was trained on.
+    DataError
+        If embeddings have the name of another method.
     """
     folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
     if fingerprint(folder) != run.manifest["catalogue"]:
@@ -78,6 +82,11 @@ def compare(
         *learned(catalogue, run, kind=kind, parts=parts, part=part),
         *baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress),
     ]
+    names = {x.name for x in methods}
+    for name, vectors in (embeddings or {}).items():
+        if name in names:
+            raise DataError(f"embeddings {name!r} have the name of another method; rename them")
+        methods.append(from_embeddings(name, vectors, catalogue.ids(kind), note="your embeddings"))
     found = evaluate(
         catalogue,
         kind,

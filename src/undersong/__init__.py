@@ -41,11 +41,12 @@ _MODULES = {
     "Settings": "undersong.pipeline.run_settings",
 }
 
+if not TYPE_CHECKING:  # else a name that is not there would have any type
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'undersong' has no attribute {name!r}")
-    return getattr(import_module(_MODULES.get(name, "undersong.api")), name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'undersong' has no attribute {name!r}")
+        return getattr(import_module(_MODULES.get(name, "undersong.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CATALOGUE = "catalogue"  # within the folder of a run: the catalogue that was given as frames
 SPLITS = ("validation", "test")
-LINE = 79  # columns of the line that shows progress
+LINE = 60  # columns of the line that shows progress
 
 
 def import_tables(mapping: Path | str, data: Path | str | None = None) -> Catalogue:
@@ -145,7 +145,7 @@ class Report:
     def _repr_html_(self) -> str:
         return "".join(
             html_table(
-                pl.DataFrame(table.rows, schema=list(table.header), orient="row"),
+                pl.DataFrame(table.rows, schema=["method", *table.header[1:]], orient="row"),
                 above=f"{protocol.name}: {protocol.meaning}",
                 below=layout.count_line(protocol, self.results),
             )
@@ -241,8 +241,7 @@ def _shown(progress: Progress | bool) -> Iterator[Progress]:
         return
 
     def line(stage: str, done: int, total: int, note: str = "") -> None:
-        words = f"{stage}: {done} of {total}  {note}"
-        sys.stderr.write(f"\r{words[:LINE]:<{LINE}}")
+        sys.stderr.write(f"\r{f'{stage}: {done} of {total}':<{LINE}}")
         sys.stderr.flush()
 
     try:

@@ -1,8 +1,8 @@
 """Every error a caller can act on.
 
 A message says what is wrong, the value found, where, and what to do next. The command line
-prints it as one line and exits 1; a notebook shows the same line. Anything else that escapes is a bug in undersong and keeps
-its traceback.
+prints it as one line and exits 1; a notebook shows the same line. Anything else that escapes is a
+bug in undersong and keeps its traceback.
 """
 
 import difflib

@@ -362,7 +362,7 @@ def test_the_map_has_a_place_for_every_item_and_is_sent_once(whole):
 def test_the_report_is_sent_with_its_generation(home, monkeypatch):
     report = home / "report.json"
     report.write_bytes(b'{"kept": "as it is"}')
-    monkeypatch.setattr(report_files, "place", lambda run: report)
+    monkeypatch.setattr(report_files, "path_of", lambda run: report)
     reader = RunReader(home / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         expected = {"generation": 1, "kept": "as it is", "reliability": []}

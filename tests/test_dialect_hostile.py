@@ -5,9 +5,9 @@ import httpx
 import pytest
 
 from spoken import NAMES, make_shelf, mbid, served
+from undersong.catalogue.names import Item
+from undersong.retrieval.results import Neighbour, Neighbours
 from undersong.service.dialects.vocabulary import strengths
-from undersong.service.questions import Found, Ranked
-from undersong.service.snapshot import Item
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -27,10 +27,10 @@ def test_no_question_is_answered_by_a_fault_or_by_half_a_reply(tmp_path):
 def found(*scored):
     items = [Item(f"i{x}", "artist", "", "", 1, None, False) for x in range(len(scored) + 1)]
     ranked = [
-        Ranked(rank, item, score, confidence)
+        Neighbour(rank, item, score, confidence)
         for rank, (item, (score, confidence)) in enumerate(zip(items[1:], scored, strict=True), 1)
     ]
-    return Found(items[0], tuple(ranked))
+    return Neighbours((items[0],), tuple(ranked))
 
 
 @pytest.mark.parametrize(

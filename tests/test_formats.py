@@ -10,6 +10,7 @@ from planted import small_world
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.evaluation.compare import sources_of
+from undersong.model import Model
 from undersong.models.content import training
 from undersong.models.general import training as general
 from undersong.retrieval.index import BLOCK
@@ -17,7 +18,6 @@ from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import open_index
 from undersong.runs.reader import RunReader
-from undersong.service import questions as answers
 from undersong.service.snapshot import open_answers
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format-*"))
@@ -54,19 +54,19 @@ def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
 @pytest.mark.parametrize("home", SHELVES, ids=lambda x: x.name)
 def test_a_shelf_of_every_format_serves_facts_reasons_lists_map_and_what_was_added(home):
     opened = RunReader(home, opening=open_answers).current
-    plain = answers.similar(opened, "artist", "a04", Query(k=5), reasons=True)
-    assert len(plain.answers) == 5
-    assert all(x.reasons.contributions for x in plain.answers)
+    plain = opened.similar("artist", "a04", Query(k=5))
+    assert len(plain) == 5
+    reasons, note = opened.reasons("artist", plain, Query(k=5))
+    assert [bool(x and x.contributions) for x in reasons] == [True] * 5
+    assert note == ""
     request = Query(k=5)  # lists of artists are out of date, since one was added
-    stored, asked = (
-        f(opened, "track", "a04-1", request) for f in (answers.look_up, answers.similar)
-    )
-    assert stored == asked
-    about = answers.item(opened, "artist", "a07")
+    stored = opened.look_up("track", "a04-1", request)
+    assert stored == Model(replace(opened.model.run)).similar("a04-1", kind="track", k=5)
+    about = opened.details("artist", "a07")
     assert (about.genres, about.region) == (("g1",), "y")
     assert -1 <= about.x <= 1
-    added = answers.similar(opened, "artist", "new-band", Query(k=3))
-    assert [x.item.id for x in added.answers] == ["a27", "a19", "a13"]
+    added = opened.similar("artist", "new-band", Query(k=3))
+    assert list(added.ids) == ["a27", "a19", "a13"]
 
 
 @pytest.mark.parametrize("home", RANKED, ids=lambda x: x.name)

@@ -21,10 +21,11 @@ from undersong.foldin import encoders
 from undersong.pipeline.publish import publish
 from undersong.report import report_files
 from undersong.retrieval.fusion import fuse
+from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import attributes_of, open_index
 from undersong.runs.reader import RunReader
-from undersong.service import lookup, questions, routes, schemas
+from undersong.service import routes, schemas
 from undersong.service.app import make_app
 from undersong.service.options import QUERY, UPLOAD, ServiceSettings
 from undersong.service.snapshot import open_answers
@@ -136,8 +137,8 @@ def test_neighbours_are_those_of_the_library_with_what_is_known_of_them(whole, h
         found = ask(whole, "/api/items/artist/a03/similar", **query)
         genres = frozenset({query["genre"]} if "genre" in query else ())
         wish = Query(k=7, genres=genres, diversity=query.get("diversity", 0.0))
-        expected = questions.similar(answers, "artist", "a03", wish)
-        assert [x["item"]["id"] for x in found["answers"]] == [x.item.id for x in expected.answers]
+        expected = answers.similar("artist", "a03", wish)
+        assert [x["item"]["id"] for x in found["answers"]] == list(expected.ids)
         assert [x["rank"] for x in found["answers"]] == [1, 2, 3, 4, 5, 6, 7]
         assert found["item"]["name"] == "Artist 03"
     assert all(
@@ -160,10 +161,15 @@ def test_how_well_known_an_item_is_stands_among_all_that_are_counted(whole, home
 def test_what_is_looked_up_is_what_would_be_found(home):
     answers = RunReader(home / "shelf", opening=open_answers).current
     for kind, item in (("artist", "a00"), ("artist", "a33"), ("track", "a12-0")):
-        quick = questions.look_up(answers, kind, item, Query(k=11))
-        assert quick == questions.similar(answers, kind, item, Query(k=11))
-    assert questions.look_up(answers, "artist", "a00", Query(k=11, diversity=0.1)) is None
-    assert questions.look_up(answers, "artist", "a00", Query(k=900)) is None
+        quick = answers.look_up(kind, item, Query(k=11))
+        index = answers.of(kind)
+        rows = np.array([index.row[item]])
+        block = next(search(index.index, rows, request=Query(k=11)))
+        assert list(quick.ids) == [index.ids[x] for x in block.neighbours[0]]
+        np.testing.assert_allclose(quick.scores, block.scores[0], atol=1e-4)
+        assert answers.similar(kind, item, Query(k=11)) == quick
+    assert answers.look_up("artist", "a00", Query(k=11, diversity=0.1)) is None
+    assert answers.look_up("artist", "a00", Query(k=900)) is None
 
 
 def test_the_reasons_of_an_answer_add_up_to_its_score(whole):
@@ -222,9 +228,9 @@ def test_a_whole_first_word_goes_before_the_beginning_of_a_longer_one(tmp_path):
             popularity=pl.Series(range(9, 3, -1), dtype=pl.Float64),
         ).write_parquet(home / "items.parquet")
     answers = RunReader(tmp_path, opening=open_answers).current
-    found = [x.name for x in lookup.suggest(answers, "bob", kind="artist", limit=9)]
+    found = [x.name for x in answers.of("artist").names.suggest("bob", limit=9)]
     assert found == [names[x] for x in (3, 5, 0, 2, 1, 4)]
-    found = [x.name for x in lookup.suggest(answers, "bobb", kind="artist", limit=9)]
+    found = [x.name for x in answers.of("artist").names.suggest("bobb", limit=9)]
     assert found == ["Bobby V"]
 
 
@@ -243,15 +249,11 @@ def test_without_a_kind_the_name_that_fits_best_comes_first_and_artists_before_t
 
 
 def test_a_musicbrainz_id_and_a_name_find_all_they_fit(small):
-    answers = small.current
-    assert [x.id for x in lookup.by_mbid(answers, "artist", mbid("artist", 4).upper())] == [
-        "artist 4"
-    ]
-    assert lookup.by_mbid(answers, "artist", mbid("artist", 3)) == ()
-    assert [x.id for x in lookup.by_name(answers, "artist", "ZOE")] == ["artist 12"]
-    assert lookup.by_name(answers, "track", "Song 1") == lookup.by_name(
-        answers, "track", "Song 1 <&>"
-    )
+    artists, tracks = small.current.of("artist"), small.current.of("track")
+    assert [x.id for x in artists.with_mbid(mbid("artist", 4).upper())] == ["artist 4"]
+    assert artists.with_mbid(mbid("artist", 3)) == ()
+    assert [x.id for x in artists.names.named("ZOE")] == ["artist 12"]
+    assert tracks.names.named("Song 1") == tracks.names.named("Song 1 <&>") != ()
 
 
 def test_names_arrive_as_they_are(client):
@@ -535,9 +537,9 @@ def test_the_openapi_lists_every_parameter_and_never_422(client):
 
 
 def test_a_compressed_map_is_the_plain_one(whole, home):
-    from undersong.service.page import picture
+    from undersong.service.page import map_reply
 
     answers = RunReader(home / "shelf", opening=open_answers).current
-    plain, small = picture(answers, "track")
+    plain, small = map_reply(answers, "track")
     assert gzip.decompress(small) == plain
     assert np.isfinite(json.loads(plain)["x"]).all()

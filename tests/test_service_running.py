@@ -95,10 +95,10 @@ def test_what_is_answered_from_lists_needs_no_index_and_no_sparse_matrices(tmp_p
     program = (
         "import sys; from pathlib import Path; from undersong import runs\n"
         "from undersong.service import app, routes, server\n"
-        "from undersong.service.questions import look_up, open_answers\n"
+        "from undersong.service.snapshot import open_answers\n"
         "from undersong.retrieval.query import Query\n"
         "answers = open_answers(runs.read(Path(sys.argv[1])))\n"
-        "print(len(look_up(answers, 'artist', 'artist 3', Query(k=5)).answers))\n"
+        "print(len(answers.look_up('artist', 'artist 3', Query(k=5))))\n"
         "print('scipy.sparse' in sys.modules, 'index' in vars(answers.of('artist')))\n"
     )
     told = subprocess.run(

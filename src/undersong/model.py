@@ -366,7 +366,7 @@ class Model:
         """
         if self.audio_unavailable:
             raise Unavailable(self.audio_unavailable)
-        index = self.of(kind)
+        index = self._index(kind or self.kind)
         if index.content is None:
             raise Unavailable(f"this run knows the sound of no {index.kind}; ask with an id")
         if not Path(file).is_file():
@@ -527,6 +527,31 @@ class ItemIndex:
             return None
         return pl.read_parquet(self.run.file(projection.REGIONS_FILE))
 
+    @cached_property
+    def positions(self) -> NDArray[np.floating]:
+        """Place on the map of each row of ``names``, (n, 2); NaN where it has none."""
+        if self.places is None:
+            return np.full((len(self.names.table), 2), np.nan)
+        ids = self.names.table.select("id")
+        places = ids.join(self.places, on="id", how="left", maintain_order="left")
+        return places.select("x", "y").to_numpy()
+
+    @cached_property
+    def by_mbid(self) -> dict[str, list[int]]:
+        """Rows in ``names`` of each MusicBrainz id, in lower case."""
+        rows: dict[str, list[int]] = {}
+        if self.attributes is not None and "mbid" in self.attributes.table.columns:
+            table = self.attributes.table.select("mbid", row=pl.Series(self.name_rows))
+            for mbid, row in table.drop_nulls().iter_rows():
+                rows.setdefault(mbid.lower(), []).append(row)
+        return rows
+
+    def with_mbid(self, mbid: str) -> tuple[Item, ...]:
+        """Return all items with a MusicBrainz id, as their field ``mbid`` or their own id says."""
+        row = self.names.row
+        own = [row[x] for x in (mbid, mbid.lower()) if x in row][:1]
+        return self.names.best_known(self.by_mbid.get(mbid.lower(), []) or own)
+
     def look_up(self, item: Item, query: Query) -> Neighbours | None:
         """Return the same as ``similar``, in microseconds, if it was computed before; else None."""
         k = query.k
@@ -541,6 +566,19 @@ class ItemIndex:
             self.name_rows[rows[rows >= 0]].tolist(),
             lists.scores[row, :k].tolist(),
             lists.confidence[row, :k].tolist(),
+        )
+
+    def unanswerable(self, item: Item, query: Query) -> str:
+        """Return why nothing can be answered about an item, in a sentence; else nothing."""
+        embedded = self.run.has_embeddings(self.kind, "general")
+        if embedded and query.paper and item.id in self.without_vector:
+            return f"of {item.name} only relations are known, no cosine"
+        index = (self.cosine_index if query.paper else self.index) if embedded else None
+        if index is not None and item.id in index.embeddings.index:
+            return ""
+        return (
+            f"nothing is known about {item.name!r} ({item.id}) but its name: no audio, plays or "
+            "metadata"
         )
 
     def similar(self, item: Item, query: Query) -> Neighbours:
@@ -581,9 +619,12 @@ class ItemIndex:
         Raises
         ------
         DataError
-            As ``explanation.explain.reasons``, or if nothing but its name is known of one.
+            As ``explanation.explain.reasons``, or if one is the item itself, or nothing but its
+            name is known.
         """
         row, *others = self._rows([item, *answers], query)
+        if row in others:
+            raise DataError(f"{item.id!r} is asked why it is similar to itself; name two items")
         if self.background is None:
             raise DataError(f"this run tells no reasons for {self.kind}s")
         index, _, query = self._searched(query)
@@ -650,26 +691,11 @@ class ItemIndex:
 
     def _rows(self, items: Sequence[Item], query: Query) -> list[int]:
         """Rows in the index of some items; DataError for one of which only the name is known."""
-        if not self.run.has_embeddings(self.kind, "general"):
-            raise DataError(f"{nothing_known(items[0])}; {REMEDY}")
-        index = self.cosine_index if query.paper else self.index
         for item in items:
-            if query.paper and item.id in self.without_vector:
-                raise DataError(f"of {item.name} only relations are known, no cosine")
-            if item.id not in index.embeddings.index:
-                raise DataError(f"{nothing_known(item)}; {REMEDY}")
+            if why := self.unanswerable(item, query):
+                raise DataError(f"{why}; add some to the catalogue and train again")
+        index = self.cosine_index if query.paper else self.index
         return [index.embeddings.index[x.id] for x in items]
-
-
-REMEDY = "add some to the catalogue and train again"
-
-
-def nothing_known(item: Item) -> str:
-    """Return the sentence on an item of which nothing but the name is known."""
-    return (
-        f"nothing is known about {item.name!r} ({item.id}) but its name: no audio, plays or "
-        "metadata"
-    )
 
 
 def _no_path(start: str, end: str, steps: int | None, *, longer: int) -> str:

@@ -43,12 +43,10 @@ def reasons(
     Raises
     ------
     DataError
-        If an item is asked about itself or was added after the training, or ``long_tail`` of an
-        index without a learned order.
+        If an item was added after the training, or for ``long_tail`` of an index without a learned
+        order.
     """
     ids = index.embeddings.ids
-    if (others == asked).any():
-        raise DataError(f"{ids[asked]!r} is asked why it is similar to itself; name two items")
     _check_trained([ids[asked], *(ids[x] for x in others)], background)
     a = background.index[ids[asked]]
     b = np.array([background.index[ids[x]] for x in others], dtype=np.int64)

@@ -80,7 +80,7 @@ def make_app(
         routes=[
             *routes.routes(reader, media=media),
             *(x for make in DIALECTS.values() for x in make(reader)),
-            *_state(reader),
+            address("/openapi.json", _openapi, guarded=False),
             address("/metrics", lambda request: _numbers(numbers)),
             page.route(page.read_page()),
         ],
@@ -105,7 +105,7 @@ def make_app(
 
 def first_line(answers: Snapshot, address: str) -> str:
     """Say where the service is, with what it answers, and in which dialects."""
-    items = " and ".join(f"{len(x.table):,} {kind}s" for kind, x in answers.kinds.items())
+    items = " and ".join(f"{len(x.names.table):,} {kind}s" for kind, x in answers.kinds.items())
     spoken = ", ".join(DIALECTS) or "none"
     page_at = f"; page at {address}/" if page.read_page() else ""
     return (
@@ -139,7 +139,7 @@ async def _follow(reader: RunReader[Snapshot], numbers: Numbers, log: Log) -> No
             log(line(event="damaged", generation=answers.generation, error=str(error)))
         numbers.generation.set(answers.generation)
         for kind, items in answers.kinds.items():
-            numbers.items.labels(kind).set(len(items.table))
+            numbers.items.labels(kind).set(len(items.names.table))
         log(line(event="generation", generation=answers.generation))
         while reader.current is answers:
             await asyncio.sleep(LOOK_SECONDS)
@@ -150,29 +150,11 @@ async def _follow(reader: RunReader[Snapshot], numbers: Numbers, log: Log) -> No
                 log(line(event="refused", error=str(error)))
 
 
-def _state(reader: RunReader[Snapshot]) -> list[Route]:
-    """Addresses for whoever watches the process, and who wants to know what may be asked.
+def _openapi(request: Request) -> Response:
+    # Imported when first needed: few ask, and it builds the shape of every reply.
+    from undersong.service.openapi import describe
 
-    They need no token and tell nothing else.
-    """
-
-    async def health(request: Request) -> Response:
-        return json({"status": "up"})
-
-    async def ready(request: Request) -> Response:
-        return json({"status": "ready", "generation": reader.current.generation})
-
-    def described(request: Request) -> Response:
-        # Imported when first needed: few ask, and it builds the shape of every reply.
-        from undersong.service.openapi import describe
-
-        return json(describe())
-
-    return [
-        address("/health", health, guarded=False),
-        address("/ready", ready, guarded=False),
-        address("/openapi.json", described, guarded=False),
-    ]
+    return json(describe())
 
 
 def _numbers(numbers: Numbers) -> Response:

@@ -4,8 +4,7 @@ Made here and not by a framework, which would read every request by it: reading 
 one took longer than all else that a request takes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
 from functools import cache
 from typing import Any
 
@@ -13,22 +12,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from undersong import __version__
-from undersong.service import schemas
-from undersong.service.options import UPLOAD
-from undersong.service.schemas import (
-    Asked,
-    ExplainQuery,
-    OfKind,
-    OneQuery,
-    PathQuery,
-    SimilarQuery,
-    SoundQuery,
-    SuggestQuery,
-)
+from undersong.service.routes import OPERATIONS, Operation
+from undersong.service.schemas import Error, Parameters
 
 SUMMARY = "What is similar to an artist or a track, also to those that nobody has linked."
 PLACES = "#/components/schemas/{model}"
-WRONG = {
+ERRORS = {
     400: "A parameter is wrong; the line says which.",
     401: "The token is missing or another one.",
     404: "There is no such item, with those like it.",
@@ -38,111 +27,35 @@ WRONG = {
 }
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One question: what it is for, its parameters, the shape of the reply, what may go wrong.
-
-    Parameters
-    ----------
-    reply : shape of a good reply in JSON; or the media type of another one
-    wrong : further statuses and what they mean
-    file : whether an audio file is sent by POST
-    """
-
-    about: str
-    asked: type[Asked] | None
-    reply: type[BaseModel] | str
-    wrong: Mapping[int, str] = field(default_factory=dict)
-    file: bool = False
-
-
-OPERATIONS = {
-    "/api/items/{kind}/{id}/similar": Operation(
-        "List what is similar to an item, best first; filters keep the order. Of several, further "
-        "ones in also, each lists its own answers: those high in the lists of several come first, "
-        "with the seeds that led to them.",
-        SimilarQuery,
-        schemas.Similar,
-    ),
-    "/api/items/{kind}/{id}": Operation(
-        "Say all that is known of an item.", OneQuery, schemas.OneItem
-    ),
-    "/api/search": Operation(
-        "List items that somebody may mean who has typed this much: those with the very name, then "
-        "those whose names begin so, with it as a whole word first, then those that hold it; "
-        "artists before tracks, the best known first. With kind artists or tracks alone.",
-        SuggestQuery,
-        schemas.Suggestions,
-    ),
-    "/api/explain": Operation(
-        "Say why one item is similar to another.", ExplainQuery, schemas.Explanation
-    ),
-    "/api/path": Operation(
-        "Find a chain between two items in which each step is near.", PathQuery, schemas.Chain
-    ),
-    "/api/map": Operation(
-        "Give every item its place on the map; compressed where the client takes gzip.",
-        OfKind,
-        schemas.MapShape,
-    ),
-    "/api/genres": Operation("List what the filter genre may say.", OfKind, schemas.Genres),
-    "/api/regions": Operation("List what the filter region may say.", OfKind, schemas.Regions),
-    "/api/report": Operation(
-        "Give the report on how good this model is, report.json of the run.",
-        None,
-        "application/json",
-    ),
-    "/api/sounds-like": Operation(
-        "List what sounds most like an audio file; nothing of it is kept.",
-        SoundQuery,
-        schemas.Similar,
-        {
-            408: "The file came too slowly.",
-            413: f"The file has more than {UPLOAD:,} bytes.",
-            415: "The file gives no sound; the line says why.",
-            501: "This service cannot hear; the line says what to install.",
-        },
-        file=True,
-    ),
-    "/media/{kind}/{id}": Operation(
-        "Play a local audio file; a player may ask for parts of it.", OneQuery, "audio/*"
-    ),
-    "/health": Operation("Say that the process is up.", None, schemas.Health),
-    "/ready": Operation("Say that a generation is open, and which.", None, schemas.Ready),
-}
-
-
 @cache
 def describe() -> dict[str, Any]:
     """Make the OpenAPI document, version 3.1."""
-    replies = {x.reply for x in OPERATIONS.values() if not isinstance(x.reply, str)}
-    ordered = sorted(replies | {schemas.Error}, key=lambda x: x.__name__)
-    _, made = models_json_schema([(x, "validation") for x in ordered], ref_template=PLACES)
+    replies = {x.reply for x in OPERATIONS if not isinstance(x.reply, str)}
+    ordered = sorted(replies | {Error}, key=lambda x: x.__name__)
+    _, schemas = models_json_schema([(x, "validation") for x in ordered], ref_template=PLACES)
     return {
         "openapi": "3.1.0",
         "info": {"title": "undersong", "summary": SUMMARY, "version": __version__},
         "paths": {
-            path: {"post" if one.file else "get": _operation(path, one)}
-            for path, one in OPERATIONS.items()
+            x.path.replace(":path", ""): {"post" if x.file else "get": _operation(x)}
+            for x in OPERATIONS
         },
-        "components": {"schemas": made["$defs"]},
+        "components": {"schemas": schemas["$defs"]},
     }
 
 
-def _operation(path: str, one: Operation) -> dict[str, Any]:
-    wrong = {
-        str(status): {"description": said, "content": _content(schemas.Error)}
-        for status, said in {**WRONG, **one.wrong}.items()
+def _operation(operation: Operation) -> dict[str, Any]:
+    errors = {
+        str(status): {"description": meaning, "content": _content(Error)}
+        for status, meaning in {**ERRORS, **operation.errors}.items()
     }
-    found = {
-        "description": one.about,
-        "parameters": _parameters(path, one.asked) if one.asked else [],
-        "responses": {
-            "200": {"description": "The answer.", "content": _content(one.reply)},
-            **wrong,
-        },
+    good = {"description": "The answer.", "content": _content(operation.reply)}
+    described = {
+        "description": operation.summary,
+        "parameters": _parameters(operation.path, operation.parameters),
+        "responses": {"200": good, **errors},
     }
-    return {**found, "requestBody": _upload()} if one.file else found
+    return {**described, "requestBody": _upload()} if operation.file else described
 
 
 def _content(reply: type[BaseModel] | str) -> dict[str, Any]:
@@ -157,13 +70,15 @@ def _upload() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
 
 
-def _parameters(path: str, model: type[Asked]) -> list[dict[str, Any]]:
+def _parameters(path: str, model: type[Parameters] | None) -> list[dict[str, Any]]:
     """Describe parameters; those that the path names stand in the address."""
+    if model is None:
+        return []
     schema = model.model_json_schema()
     return [
         {
             "name": name,
-            "in": "path" if f"{{{name}}}" in path else "query",
+            "in": "path" if re.search(rf"{{{name}[:}}]", path) else "query",
             "required": name in schema.get("required", ()),
             # Nothing in an address is null: what may be left out is left out.
             "schema": about["anyOf"][0] if "anyOf" in about else about,

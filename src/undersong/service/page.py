@@ -16,8 +16,9 @@ from starlette.routing import Route
 
 from undersong.catalogue import Kind
 from undersong.errors import UnknownItem
+from undersong.model import ItemIndex
 from undersong.service.middleware import address
-from undersong.service.snapshot import ItemIndex, Snapshot
+from undersong.service.snapshot import Snapshot
 
 INDEX = "index.html"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -75,35 +76,35 @@ def _gather(folder: Traversable, prefix: str, found: dict[str, File]) -> None:
 DIGITS = 4  # of a place in [-1, 1]: finer than a pixel of any screen
 
 
-def picture(answers: Snapshot, kind: Kind) -> tuple[bytes, bytes]:
-    """Give the map as JSON, plain and compressed by gzip.
+def map_reply(snapshot: Snapshot, kind: Kind) -> tuple[bytes, bytes]:
+    """Return the map as JSON, plain and compressed by gzip.
 
     Raises
     ------
     UnknownItem
         If no map was drawn.
     """
-    if kind not in answers.pictures:
-        hears = answers.hindrance is None
-        content = {"generation": answers.generation, **_content(answers.of(kind)), "hears": hears}
-        plain = orjson.dumps(content)
-        answers.pictures[kind] = plain, gzip.compress(plain, 6, mtime=0)
-    return answers.pictures[kind]
+    if kind not in snapshot.maps:
+        hears = snapshot.model.audio_unavailable is None
+        content = _content(snapshot.of(kind))
+        plain = orjson.dumps({"generation": snapshot.generation, **content, "hears": hears})
+        snapshot.maps[kind] = plain, gzip.compress(plain, 6, mtime=0)
+    return snapshot.maps[kind]
 
 
-def _content(items: ItemIndex) -> dict[str, object]:
-    if items.places is None or items.labels is None:
+def _content(index: ItemIndex) -> dict[str, object]:
+    if index.places is None or index.regions is None:
         raise UnknownItem("no map was drawn of this run; serve a shelf made by `undersong publish`")
-    main: list[str | None] = [None] * len(items.table)
-    if items.facts is not None:
-        first = items.facts.table["genres"].list.first().to_list()
-        for place, genre in zip(items.place_of_row.tolist(), first, strict=True):
-            main[place] = genre
-    table = items.table.with_columns(genre=pl.Series(main, dtype=pl.String))
-    shown = items.places.join(table, on="id", how="inner", maintain_order="left")
+    main: list[str | None] = [None] * len(index.names.table)
+    if index.attributes is not None:
+        first = index.attributes.table["genres"].list.first().to_list()
+        for row, genre in zip(index.name_rows.tolist(), first, strict=True):
+            main[row] = genre
+    table = index.names.table.with_columns(genre=pl.Series(main, dtype=pl.String))
+    shown = index.places.join(table, on="id", how="inner", maintain_order="left")
     genres = sorted(shown["genre"].drop_nulls().unique())
     number = {genre: at for at, genre in enumerate(genres)}
-    labels = items.labels.select(
+    labels = index.regions.select(
         pl.col("genre").alias("text"), pl.col("x").round(DIGITS), pl.col("y").round(DIGITS)
     )
     return {

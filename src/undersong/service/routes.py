@@ -1,33 +1,43 @@
-"""The service's own API: questions as addresses, answers as JSON, each with its generation."""
+"""The service's own API as one table: each address, its parameters, its reply, what answers it.
 
-from dataclasses import asdict
+Starlette's routes and the OpenAPI document (``service.openapi``) both come from ``OPERATIONS``.
+Each handler reads the current snapshot once, so no reply mixes two versions.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from inspect import iscoroutinefunction
+from pathlib import Path
 from threading import BoundedSemaphore
+from typing import Any, BinaryIO
 
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from undersong.catalogue import Item, suggest
 from undersong.errors import DataError
-from undersong.explanation import reasons
-from undersong.explanation.reasons import Reasons
-from undersong.retrieval import Query
+from undersong.explanation.reasons import Reasons, shared
+from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
-from undersong.service import questions
-from undersong.service.lookup import known, suggest
+from undersong.service import schemas
 from undersong.service.media import Media
-from undersong.service.middleware import address
-from undersong.service.options import UPLOADS
-from undersong.service.page import picture
-from undersong.service.questions import Found, Ranked
+from undersong.service.middleware import Answer, address
+from undersong.service.options import UPLOAD, UPLOADS
+from undersong.service.page import map_reply
 from undersong.service.responses import json
 from undersong.service.schemas import (
     ExplainQuery,
     OfKind,
     OneQuery,
+    Parameters,
     PathQuery,
     SimilarQuery,
     SoundQuery,
@@ -37,44 +47,89 @@ from undersong.service.schemas import (
 from undersong.service.snapshot import Snapshot
 
 
-def routes(reader: RunReader[Snapshot], *, media: Media | None) -> list[Route]:
-    """Make the routes of the API; each reads the current generation once.
+@dataclass(frozen=True)
+class Service:
+    """What handlers answer with: the current snapshot, media, and turns to hear an upload."""
 
-    What they take and give is described for clients in ``service.description``.
+    reader: RunReader[Snapshot]
+    media: Media | None
+    uploads: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(UPLOADS))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version in use."""
+        return self.reader.current
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One question of the API.
+
+    Parameters
+    ----------
+    path : as Starlette reads it
+    parameters : of the address and the query; None where none are read
+    reply : shape of a good reply in JSON; or the media type of another one
+    handler : takes the service, the request and its parameters; one that is no coroutine may take
+        its time, and does so in a thread
+    errors : further statuses and what they mean
+    file : whether an audio file is sent by POST
+    guarded : whether a client must show the service's token, if it has one
     """
-    return [
-        *_similar_routes(reader),
-        *_item_routes(reader, media),
-        *_pair_routes(reader),
-        *_catalogue_routes(reader),
-        *_sound_routes(reader, media),
+
+    path: str
+    parameters: type[Parameters] | None
+    reply: type[BaseModel] | str
+    handler: Callable[[Service, Request, Any], Response | Awaitable[Response]]
+    summary: str
+    errors: Mapping[int, str] = field(default_factory=dict)
+    file: bool = False
+    guarded: bool = True
+
+
+def routes(reader: RunReader[Snapshot], *, media: Media | None) -> list[Route]:
+    """Make the routes of the API."""
+    service = Service(reader, media)
+    table = [
+        address(
+            x.path,
+            _answer(x, service),
+            methods=["POST"] if x.file else ["GET"],
+            guarded=x.guarded,
+        )
+        for x in OPERATIONS
     ]
+    return [*table, address(SOUNDS_LIKE, _without_file)]
 
 
-def _similar_routes(reader: RunReader[Snapshot]) -> list[Route]:
-    async def similar(request: HttpRequest) -> Response:
-        """List what is similar to an item, or to several by agreement; filters keep the order."""
-        answers, query = reader.current, read(SimilarQuery, request)
-        wish = query.request()
-        found = None
-        if not query.reasons and not query.also:
-            found = questions.look_up(answers, query.kind, query.id, wish)
-        if found is None:
-            found = await run_in_threadpool(_similar, answers, query, wish)
-        content: dict[str, object] = {
-            "generation": answers.generation,
-            "item": found.item,
-            "answers": [_answer(x) for x in found.answers],
-        }
-        if query.also:
-            content["also"] = found.also
-        return json({**content, "note": found.note} if found.note else content)
+def _answer(operation: Operation, service: Service) -> Answer:
+    handler: Any = operation.handler
 
-    return [address("/api/items/{kind}/{id:path}/similar", similar)]
+    def parameters(request: Request) -> Parameters | None:
+        return read(operation.parameters, request) if operation.parameters else None
+
+    async def quick(request: Request) -> Response:
+        response: Response = await handler(service, request, parameters(request))
+        return response
+
+    def slow(request: Request) -> Response:
+        response: Response = handler(service, request, parameters(request))
+        return response
+
+    return quick if iscoroutinefunction(handler) else slow
 
 
-def _similar(answers: Snapshot, query: SimilarQuery, wish: Query) -> Found:
-    if wish.asks_facts and answers.of(query.kind).facts is None:
+async def _similar(service: Service, request: Request, query: SimilarQuery) -> Response:
+    snapshot, wanted = service.snapshot, query.query()
+    if not query.reasons and not query.also:
+        listed = snapshot.look_up(query.kind, query.id, wanted)
+        if listed is not None:
+            return _neighbours(snapshot, listed.queries[0], listed)
+    return await run_in_threadpool(_searched, snapshot, query, wanted)
+
+
+def _searched(snapshot: Snapshot, query: SimilarQuery, wanted: Query) -> Response:
+    if wanted.asks_facts and snapshot.of(query.kind).attributes is None:
         raise DataError(NO_FACTS)
     if query.also and query.reasons:
         raise DataError(
@@ -82,159 +137,266 @@ def _similar(answers: Snapshot, query: SimilarQuery, wish: Query) -> Found:
             "answer and one of its seeds"
         )
     if query.also:
-        return questions.agreed(answers, query.kind, (query.id, *query.also), wish)
-    return questions.similar(answers, query.kind, query.id, wish, reasons=query.reasons)
+        neighbours = snapshot.agreed(query.kind, (query.id, *query.also), wanted)
+        item, *also = neighbours.queries
+        return _neighbours(snapshot, item, neighbours, also=also)
+    neighbours = snapshot.similar(query.kind, query.id, wanted)
+    (item,) = neighbours.queries
+    if not query.reasons:
+        return _neighbours(snapshot, item, neighbours)
+    reasons, lacking = snapshot.reasons(query.kind, neighbours, wanted)
+    return _neighbours(snapshot, item, neighbours, reasons=reasons, note=lacking)
 
 
-def _item_routes(reader: RunReader[Snapshot], media: Media | None) -> list[Route]:
-    def item(request: HttpRequest) -> Response:
-        """Say all that is known of an item."""
-        answers, query = reader.current, read(OneQuery, request)
-        details = asdict(questions.item(answers, query.kind, query.id))
-        heard = media is not None and media.has(query.kind, query.id)
-        shown = {**details.pop("item"), **details, "media": heard}
-        return json({"generation": answers.generation, "item": shown})
-
-    def search(request: HttpRequest) -> Response:
-        """List items that somebody may mean who has typed this much."""
-        answers, query = reader.current, read(SuggestQuery, request)
-        found = suggest(answers, query.q, kind=query.kind, limit=query.limit)
-        return json({"generation": answers.generation, "items": found})
-
-    return [address("/api/items/{kind}/{id:path}", item), address("/api/search", search)]
-
-
-def _pair_routes(reader: RunReader[Snapshot]) -> list[Route]:
-    def explain(request: HttpRequest) -> Response:
-        """Say why one item is similar to another."""
-        answers, query = reader.current, read(ExplainQuery, request)
-        kind, ends = query.kind, (query.a, query.b)
-        why = questions.explain(answers, kind, *ends, long_tail=query.long_tail)
-        asked, answered = (known(answers, kind, x) for x in ends)
-        content = {"asked": asked, "answered": answered, "reasons": _why(why)}
-        return json({"generation": answers.generation, **content})
-
-    def path(request: HttpRequest) -> Response:
-        """Find a chain between two items in which each step is near."""
-        answers, query = reader.current, read(PathQuery, request)
-        steps, note = questions.path(answers, query.kind, query.a, query.b, steps=query.steps)
-        content = {"generation": answers.generation, "steps": steps}
-        return json({**content, "note": note} if note else content)
-
-    return [address("/api/explain", explain), address("/api/path", path)]
-
-
-def _catalogue_routes(reader: RunReader[Snapshot]) -> list[Route]:
-    def show_map(request: HttpRequest) -> Response:
-        """Give every item its place on the map; compressed where the client takes gzip."""
-        answers, kind = reader.current, read(OfKind, request).kind
-        hears = "deaf" if answers.hindrance else "hears"  # changes with what is installed
-        tag = f'"{answers.generation}-{answers.run.content[:12]}-{kind}-{hears}"'
-        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        plain, small = picture(answers, kind)
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            headers["Content-Encoding"], plain = "gzip", small
-        return Response(plain, headers=headers, media_type="application/json")
-
-    def genres(request: HttpRequest) -> Response:
-        """List what the filter genre may say."""
-        answers = reader.current
-        facts = answers.of(read(OfKind, request).kind).facts
-        return json({"generation": answers.generation, "genres": facts.genres if facts else ()})
-
-    def regions(request: HttpRequest) -> Response:
-        """List what the filter region may say."""
-        answers = reader.current
-        facts = answers.of(read(OfKind, request).kind).facts
-        return json({"generation": answers.generation, "regions": facts.regions if facts else ()})
-
-    async def report(request: HttpRequest) -> Response:
-        """Give the report on how good this model is."""
-        found = reader.current.report
-        if found is None:
-            raise HTTPException(404, "this run was not evaluated; run `undersong evaluate` on it")
-        return Response(found, media_type="application/json")
-
-    return [
-        address("/api/map", show_map),
-        address("/api/genres", genres),
-        address("/api/regions", regions),
-        address("/api/report", report),
-    ]
-
-
-def _sound_routes(reader: RunReader[Snapshot], media: Media | None) -> list[Route]:
-    free = BoundedSemaphore(UPLOADS)
-
-    async def hear(request: HttpRequest) -> Response:
-        """List what sounds most like an audio file; nothing of it is kept."""
-        async with request.form() as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise DataError("file is missing; send an audio file in a multipart form")
-            return await run_in_threadpool(_hear, reader.current, request, file, free)
-
-    async def without_file(request: HttpRequest) -> Response:
-        """Say so, where the page would else say that there is nothing here."""
-        raise HTTPException(405, "send an audio file by POST", headers={"Allow": "POST"})
-
-    def play(request: HttpRequest) -> Response:
-        """Play a local audio file; a player may ask for parts of it."""
-        query = read(OneQuery, request)
-        path = media.find(query.kind, query.id) if media else None
-        if path is None:
-            what = f"{query.kind} {query.id[:80]!r}"
-            raise HTTPException(404, f"no audio file of the {what} can be played here")
-        return FileResponse(path)
-
-    return [
-        address("/api/sounds-like", hear, methods=["POST"]),
-        address("/api/sounds-like", without_file),
-        address("/media/{kind}/{id:path}", play),
-    ]
-
-
-def _hear(
-    answers: Snapshot, request: HttpRequest, file: UploadFile, free: BoundedSemaphore
+def _neighbours(
+    snapshot: Snapshot,
+    item: Item | None,
+    neighbours: Neighbours,
+    *,
+    also: list[Item] | None = None,
+    reasons: list[Reasons | None] | None = None,
+    note: str = "",
 ) -> Response:
+    why = reasons or [None] * len(neighbours)
+    content: dict[str, object] = {
+        "generation": snapshot.generation,
+        "item": item,
+        "answers": [_neighbour(x, y) for x, y in zip(neighbours, why, strict=True)],
+    }
+    if also is not None:
+        content["also"] = also
+    note = neighbours.note or note
+    return json({**content, "note": note} if note else content)
+
+
+def _neighbour(neighbour: Neighbour, reasons: Reasons | None) -> dict[str, object]:
+    content: dict[str, object] = {
+        "rank": neighbour.rank,
+        "item": neighbour.item,
+        "score": neighbour.score,
+        "confidence": neighbour.confidence,
+    }
+    if neighbour.seeds:
+        content["seeds"] = neighbour.seeds
+    return {**content, "reasons": _reasons(reasons)} if reasons else content
+
+
+def _reasons(reasons: Reasons) -> dict[str, object]:
+    return {
+        "score": reasons.score,
+        "confidence": reasons.confidence,
+        "candidate": reasons.candidate,
+        "start": reasons.start,
+        "contributions": reasons.contributions,
+        "sentences": shared(reasons),
+        "unknown": reasons.unknown,
+    }
+
+
+def _item(service: Service, request: Request, query: OneQuery) -> Response:
+    snapshot = service.snapshot
+    details = asdict(snapshot.details(query.kind, query.id))
+    media = service.media is not None and service.media.has(query.kind, query.id)
+    item = {**details.pop("item"), **details, "media": media}
+    return json({"generation": snapshot.generation, "item": item})
+
+
+def _suggest(service: Service, request: Request, query: SuggestQuery) -> Response:
+    snapshot = service.snapshot
+    kinds = [snapshot.of(query.kind)] if query.kind else list(snapshot.kinds.values())
+    items = suggest([x.names for x in kinds], query.q, limit=query.limit)
+    return json({"generation": snapshot.generation, "items": items})
+
+
+def _explain(service: Service, request: Request, query: ExplainQuery) -> Response:
+    snapshot, kind = service.snapshot, query.kind
+    reasons = snapshot.explain(kind, query.a, query.b, long_tail=query.long_tail)
+    ends = {"asked": snapshot.item(kind, query.a), "answered": snapshot.item(kind, query.b)}
+    return json({"generation": snapshot.generation, **ends, "reasons": _reasons(reasons)})
+
+
+def _path(service: Service, request: Request, query: PathQuery) -> Response:
+    snapshot = service.snapshot
+    path = snapshot.path(query.kind, query.a, query.b, steps=query.steps)
+    steps = [{"item": x.item, "similarity": x.similarity} for x in path]
+    content = {"generation": snapshot.generation, "steps": steps}
+    return json({**content, "note": path.note} if path.note else content)
+
+
+def _map(service: Service, request: Request, query: OfKind) -> Response:
+    snapshot, kind = service.snapshot, query.kind
+    # The reply changes with what is installed here.
+    hears = "deaf" if snapshot.model.audio_unavailable else "hears"
+    tag = f'"{snapshot.generation}-{snapshot.model.run.content[:12]}-{kind}-{hears}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    body, compressed = map_reply(snapshot, kind)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"], body = "gzip", compressed
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _genres(service: Service, request: Request, query: OfKind) -> Response:
+    snapshot = service.snapshot
+    attributes = snapshot.of(query.kind).attributes
+    genres = attributes.genres if attributes else ()
+    return json({"generation": snapshot.generation, "genres": genres})
+
+
+def _regions(service: Service, request: Request, query: OfKind) -> Response:
+    snapshot = service.snapshot
+    attributes = snapshot.of(query.kind).attributes
+    regions = attributes.regions if attributes else ()
+    return json({"generation": snapshot.generation, "regions": regions})
+
+
+async def _report(service: Service, request: Request, query: None) -> Response:
+    report = service.snapshot.report
+    if report is None:
+        raise HTTPException(404, "this run was not evaluated; run `undersong evaluate` on it")
+    return Response(report, media_type="application/json")
+
+
+async def _sounds_like(service: Service, request: Request, query: SoundQuery) -> Response:
+    async with request.form() as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise DataError("file is missing; send an audio file in a multipart form")
+        return await run_in_threadpool(_hear, service, query, file.file)
+
+
+def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
     # Imported when first needed: it would double the time that the service takes to start.
     from undersong.audio.waveform import Undecodable
-    from undersong.service.upload import sounds_like
 
-    query = read(SoundQuery, request)
-    if not free.acquire(blocking=False):
+    snapshot = service.snapshot
+    if not service.uploads.acquire(blocking=False):
         raise HTTPException(503, "other files are being heard; try again in a moment")
     try:
-        found = sounds_like(answers, file.file, kind=query.kind or answers.kind, k=query.k)
+        with tempfile.TemporaryDirectory(prefix="undersong-") as folder:
+            path = Path(folder) / "upload"
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            neighbours = snapshot.model.sounds_like(path, kind=query.kind, k=query.k)
     except Undecodable as error:
         raise HTTPException(415, f"{error.reason}; {error.remedy}") from error
     finally:
-        free.release()
-    heard = {"item": None, "answers": [_answer(x) for x in found]}
-    return json({"generation": answers.generation, **heard})
+        service.uploads.release()
+    return _neighbours(snapshot, None, neighbours)
 
 
-def _answer(one: Ranked) -> dict[str, object]:
-    content: dict[str, object] = {
-        "rank": one.rank,
-        "item": one.item,
-        "score": one.score,
-        "confidence": one.confidence,
-    }
-    if one.seeds:
-        content["seeds"] = one.seeds
-    return {**content, "reasons": _why(one.reasons)} if one.reasons else content
+async def _without_file(request: Request) -> Response:
+    raise HTTPException(405, "send an audio file by POST", headers={"Allow": "POST"})
 
 
-def _why(why: Reasons) -> dict[str, object]:
-    return {
-        "score": why.score,
-        "confidence": why.confidence,
-        "candidate": why.candidate,
-        "start": why.start,
-        "contributions": why.contributions,
-        "sentences": reasons.shared(why),
-        "unknown": why.unknown,
-    }
+def _play(service: Service, request: Request, query: OneQuery) -> Response:
+    path = service.media.find(query.kind, query.id) if service.media else None
+    if path is None:
+        item = f"{query.kind} {query.id[:80]!r}"
+        raise HTTPException(404, f"no audio file of the {item} can be played here")
+    return FileResponse(path)
+
+
+async def _health(service: Service, request: Request, query: None) -> Response:
+    return json({"status": "up"})
+
+
+async def _ready(service: Service, request: Request, query: None) -> Response:
+    return json({"status": "ready", "generation": service.snapshot.generation})
+
+
+SOUNDS_LIKE = "/api/sounds-like"
+OPERATIONS = (
+    Operation(
+        "/api/items/{kind}/{id:path}/similar",
+        SimilarQuery,
+        schemas.Similar,
+        _similar,
+        "List what is similar to an item, best first; filters keep the order. Of several, further "
+        "ones in also, each lists its own answers: those high in the lists of several come first, "
+        "with the seeds that led to them.",
+    ),
+    Operation(
+        "/api/items/{kind}/{id:path}",
+        OneQuery,
+        schemas.OneItem,
+        _item,
+        "Return all that is known of an item.",
+    ),
+    Operation(
+        "/api/search",
+        SuggestQuery,
+        schemas.Suggestions,
+        _suggest,
+        "List items that somebody may mean who has typed this much: those with the very name, then "
+        "those whose names begin so, with it as a whole word first, then those that hold it; "
+        "artists before tracks, the best known first. With kind artists or tracks alone.",
+    ),
+    Operation(
+        "/api/explain",
+        ExplainQuery,
+        schemas.Explanation,
+        _explain,
+        "Explain why one item is similar to another.",
+    ),
+    Operation(
+        "/api/path",
+        PathQuery,
+        schemas.Chain,
+        _path,
+        "Find a path between two items in which each step is near.",
+    ),
+    Operation(
+        "/api/map",
+        OfKind,
+        schemas.MapShape,
+        _map,
+        "Return the place of every item on the map; compressed where the client takes gzip.",
+    ),
+    Operation(
+        "/api/genres", OfKind, schemas.Genres, _genres, "List the values of the filter genre."
+    ),
+    Operation(
+        "/api/regions", OfKind, schemas.Regions, _regions, "List the values of the filter region."
+    ),
+    Operation(
+        "/api/report",
+        None,
+        "application/json",
+        _report,
+        "Return the report on how good this model is, report.json of the run.",
+    ),
+    Operation(
+        SOUNDS_LIKE,
+        SoundQuery,
+        schemas.Similar,
+        _sounds_like,
+        "List what sounds most like an audio file; nothing of it is kept.",
+        {
+            408: "The file came too slowly.",
+            413: f"The file has more than {UPLOAD:,} bytes.",
+            415: "The file gives no sound; the line says why.",
+            501: "This service cannot hear; the line says what to install.",
+        },
+        file=True,
+    ),
+    Operation(
+        "/media/{kind}/{id:path}",
+        OneQuery,
+        "audio/*",
+        _play,
+        "Play a local audio file; a player may ask for parts of it.",
+    ),
+    Operation(
+        "/health", None, schemas.Health, _health, "Whether the process is up.", guarded=False
+    ),
+    Operation(
+        "/ready",
+        None,
+        schemas.Ready,
+        _ready,
+        "Whether a generation is open, and which.",
+        guarded=False,
+    ),
+)

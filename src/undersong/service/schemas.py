@@ -1,12 +1,13 @@
-"""What replies of the own API look like, for the OpenAPI and for tests."""
+"""Parameters and replies of the own API, which OpenAPI and tests go by."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request as HttpRequest
+from starlette.requests import Request
 
 from undersong.catalogue import Kind
 from undersong.errors import DataError
+from undersong.model import make_query
 from undersong.retrieval import Query
 from undersong.service.options import MOST, TEXT
 
@@ -193,20 +194,20 @@ Cap = Annotated[int, Field(ge=1, le=MOST)]
 LISTS = frozenset({"genre", "region", "also"})  # parameters that may stand there again
 
 
-class Asked(BaseModel):
+class Parameters(BaseModel):
     """Parameters of a question; unknown ones are refused, since a typing error would be silent."""
 
     # Each is built when it is first read: all of them take a tenth of the start.
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
-class OfKind(Asked):
+class OfKind(Parameters):
     """Which items are meant."""
 
     kind: Kind
 
 
-class SuggestQuery(Asked):
+class SuggestQuery(Parameters):
     """What somebody has typed so far, and which items are meant; both kinds, unless it says."""
 
     kind: Kind | None = None
@@ -233,7 +234,7 @@ class PathQuery(PairQuery):
     steps: int | None = Field(None, ge=1, le=STEPS)
 
 
-class SoundQuery(Asked):
+class SoundQuery(Parameters):
     """What to compare an upload with: artists or tracks, else what the run was trained for."""
 
     kind: Kind | None = None
@@ -247,7 +248,7 @@ class OneQuery(OfKind):
 
 
 class SimilarQuery(OneQuery):
-    """Further items, and a wish about answers, as ``retrieval.request.Request`` explains it."""
+    """Further items, and the fields of a query (``undersong.retrieval.query``)."""
 
     also: list[Text] = Field([], max_length=WORDS)
     k: int = Field(10, ge=1, le=MOST)
@@ -266,30 +267,16 @@ class SimilarQuery(OneQuery):
     paper: bool = False
     reasons: bool = False
 
-    def request(self) -> Query:
-        """The same as a ``Request``; DataError for wishes that no item can fulfil together."""
-        return Query(
-            k=self.k,
-            genres=frozenset(self.genre),
-            all_genres=self.all_genres,
-            regions=frozenset(self.region),
-            decade_from=self.decade_from,
-            decade_to=self.decade_to,
-            max_popularity=self.max_popularity,
-            pop_begin=self.pop_begin,
-            pop_end=self.pop_end,
-            per_artist=self.per_artist,
-            per_album=self.per_album,
-            diversity=self.diversity,
-            long_tail=self.long_tail or None,
-            paper=self.paper,
-        )
+    def query(self) -> Query:
+        """Return the same as a ``Query``; DataError for one that no item can fulfil."""
+        options = self.model_dump(exclude={"kind", "id", "also", "reasons", "genre", "region"})
+        return make_query(genres=self.genre, regions=self.region, **options)
 
 
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=Parameters)
 
 
-def read(model: type[A], request: HttpRequest) -> A:
+def read(model: type[A], request: Request) -> A:
     """Read the parameters of a request, from its path and its query.
 
     Raises
@@ -297,14 +284,14 @@ def read(model: type[A], request: HttpRequest) -> A:
     DataError
         For one that is missing, unknown or beyond its limits.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name in LISTS:
-            given.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value)
         else:
-            given[name] = value
+            values[name] = value
     try:
-        return model.model_validate(given | request.path_params)
+        return model.model_validate(values | request.path_params)
     except ValidationError as error:
         raise DataError(_in_words(error)) from error
 
@@ -314,6 +301,6 @@ def _in_words(error: ValidationError) -> str:
     name = ".".join(str(x) for x in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"there is no parameter {name[:60]!r} here; /openapi.json lists those that are"
-    given = first.get("input")
-    found = f", found {str(given)[:60]!r}" if isinstance(given, str | int | float) else ""
-    return f"{name}: {first['msg']}{found}"
+    value = first.get("input")
+    shown = f", found {str(value)[:60]!r}" if isinstance(value, str | int | float) else ""
+    return f"{name}: {first['msg']}{shown}"

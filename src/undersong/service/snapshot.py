@@ -1,202 +1,72 @@
-"""One generation: what the service answers with, in memory."""
+"""One version of a model as the service answers with it: by ids, and all of it in memory."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import orjson
-import polars as pl
-import scipy
-from numpy.typing import NDArray
 
-from undersong.catalogue import KINDS, Attributes, Kind, fold
-from undersong.embeddings import Embeddings
-from undersong.errors import ArtifactError, UnknownItem
-from undersong.explanation import data as background_file
-from undersong.explanation.data import Background
-from undersong.foldin import encoders as hearing
-from undersong.foldin.encoders import Encoders, open_encoders
-from undersong.report import report_files
-from undersong.retrieval import (
-    Index,
-    Precomputed,
-    attributes_of,
-    graph,
-    open_index,
-    open_lists,
-    projection,
-)
+from undersong.catalogue import Item, Kind
+from undersong.errors import ArtifactError, DataError, UnknownItem
+from undersong.explanation.explain import known
+from undersong.explanation.reasons import Reasons, unknown
+from undersong.model import ItemIndex, Model
+from undersong.report import saved as report_files
+from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.runs import Run
 
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What is said of an item wherever it is listed; long tail: no relation of it is known."""
-
-    id: str
-    kind: Kind
-    name: str
-    about: str
-    relations: int
-    popularity: float | None
-    long_tail: bool
+LARGEST_LINKED = 20_000  # items whose paths are found without lists made by `undersong publish`
+ATTRIBUTES = ("region", "decade", "artist", "album", "mbid", "percentile")
 
 
 @dataclass(frozen=True)
-class ItemIndex:
-    """The items of one kind, and what answers about them are made from.
+class Details:
+    """All that is known of one item; None where nothing is.
 
     Parameters
     ----------
-    run : what is read from it later, by the first who asks for it or by ``warm``
-    table : id, name, about, relations, popularity of every item, in the order of the catalogue
-    ids : those about which more than the name is known, in the order of the index
-    lists : the first answers of each of these; None where they were not computed
+    decade : first year of it
+    artist, album, mbid : of a track the artist's id; a MusicBrainz id
+    percentile : in (0, 1), share of the items of known popularity that are less popular
+    x, y : in [-1, 1], its place on the map
+    unknown : a sentence on what is not known of it; None if nothing is lacking, or no reasons are
     """
 
-    kind: Kind
-    run: Run
-    table: pl.DataFrame
-    ids: tuple[str, ...]
-    lists: Precomputed | None
-
-    @cached_property
-    def index(self) -> Index | None:
-        """What finds answers that are in no list; None where nothing but names is known."""
-        if not self.ids:
-            return None
-        return replace(open_index(self.run, self.kind), lists=self.lists)
-
-    @cached_property
-    def row(self) -> dict[str, int]:
-        """Row in the index of each id."""
-        return {item: row for row, item in enumerate(self.ids)}
-
-    @cached_property
-    def facts(self) -> Attributes | None:
-        """Facts in the order of the index; None for a run from before there were facts."""
-        return attributes_of(self.run, self.kind, self.index.embeddings.ids) if self.index else None
-
-    @cached_property
-    def background(self) -> Background | None:
-        """What reasons are told from; None where the run has none for this kind."""
-        if self.run.manifest["kind"] != self.kind or not self.run.has(background_file.ITEMS):
-            return None
-        return background_file.read(self.run, self.kind)
-
-    @cached_property
-    def places(self) -> pl.DataFrame | None:
-        """The map: id, x, y; None before `undersong publish` has drawn it."""
-        if not self.run.has(projection.FILE):
-            return None
-        everywhere = pl.read_parquet(self.run.file(projection.FILE))
-        return everywhere.filter(pl.col("kind") == self.kind).select("id", "x", "y")
-
-    @cached_property
-    def labels(self) -> pl.DataFrame | None:
-        """Regions of the map: genre, x, y."""
-        if not self.run.has(projection.FILE):
-            return None
-        return pl.read_parquet(self.run.file(projection.REGIONS_FILE))
-
-    def item(self, place: int) -> Item:
-        """Say what stands in a row of the table."""
-        item, name, about, relations, popularity = self.table.row(place)
-        return Item(item, self.kind, name, about, relations, popularity, not relations)
-
-    @cached_property
-    def place(self) -> dict[str, int]:
-        """Row in the table of each id."""
-        return {item: row for row, item in enumerate(self.table["id"])}
-
-    @cached_property
-    def place_of_row(self) -> NDArray[np.int64]:
-        """Row in the table of each row of the index."""
-        return np.array([self.place[x] for x in self.ids], dtype=np.int64)
-
-    @cached_property
-    def folded(self) -> pl.Series:
-        """Names as ``names.fold`` leaves them, in the order of the table."""
-        return pl.Series([fold(x) for x in self.table["name"]], dtype=pl.String)
-
-    @cached_property
-    def by_folded(self) -> dict[str, list[int]]:
-        """Rows of each folded name."""
-        return _rows(self.folded)
-
-    @cached_property
-    def by_mbid(self) -> dict[str, list[int]]:
-        """Rows of the table of each MusicBrainz id."""
-        if self.facts is None or "mbid" not in self.facts.table.columns:
-            return {}
-        known = self.facts.table.select("mbid", place=pl.Series(self.place_of_row)).drop_nulls()
-        found: dict[str, list[int]] = {}
-        for mbid, place in known.iter_rows():
-            found.setdefault(mbid.lower(), []).append(place)
-        return found
-
-    @cached_property
-    def fame(self) -> NDArray[np.int64]:
-        """Position of each row among all, the best known first: popularity, then relations."""
-        order = self.table.with_row_index("row").sort(
-            ["popularity", "relations"], descending=True, nulls_last=True, maintain_order=True
-        )["row"]
-        found = np.empty(len(order), dtype=np.int64)
-        found[order.to_numpy()] = np.arange(len(order))
-        return found
-
-    @cached_property
-    def without_vector(self) -> frozenset[str]:
-        """Ids of indexed items that have relations and nothing else: the cosine ignores them."""
-        if self.index is None:
-            return frozenset()
-        vectors, ids = self.index.embeddings.vectors, self.index.embeddings.ids
-        return frozenset(ids[x] for x in np.flatnonzero(~vectors.any(axis=1)))
-
-    @cached_property
-    def links(self) -> scipy.sparse.csr_matrix:
-        """Steps of chains (``retrieval.paths.graph``)."""
-        if self.index is None:
-            return scipy.sparse.csr_matrix((0, 0))
-        return graph(self.index)
-
-    @cached_property
-    def position(self) -> NDArray[np.floating]:
-        """Place on the map of each row of the table, (n, 2); NaN where it has none."""
-        if self.places is None:
-            return np.full((len(self.table), 2), np.nan)
-        asked = self.table.select("id")
-        found = asked.join(self.places, on="id", how="left", maintain_order="left")
-        return found.select("x", "y").to_numpy()
+    item: Item
+    genres: tuple[str, ...] = ()
+    region: str | None = None
+    decade: int | None = None
+    artist: str | None = None
+    album: str | None = None
+    mbid: str | None = None
+    percentile: float | None = None
+    x: float | None = None
+    y: float | None = None
+    unknown: str | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One generation. Who is similar is in memory once it is opened, the rest once it is warm.
+    """One version. Who is similar is in memory once it is opened, the rest once it is warm.
 
     Parameters
     ----------
-    run : where it is read from; its files may be gone after it was warmed
-    kinds : artists and tracks, those that the run has
-    pictures : maps that were asked for, as replies (``service.picture``)
+    model : its files may be gone after it was warmed
+    maps : maps that were asked for, as replies (``service.page.map_reply``)
     """
 
-    run: Run
-    kinds: dict[Kind, ItemIndex]
-    pictures: dict[Kind, tuple[bytes, bytes]] = field(default_factory=dict)
+    model: Model
+    maps: dict[Kind, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
-        """Number of the generation."""
-        return int(self.run.generation)
+        """Number of the version."""
+        return int(self.model.run.generation)
 
-    @property
-    def kind(self) -> Kind:
-        """The kind of item that the run was trained for."""
-        found: Kind = self.run.manifest["kind"]
-        return found
+    @cached_property
+    def kinds(self) -> dict[Kind, ItemIndex]:
+        """Artists and tracks, those that the run has."""
+        return {kind: self.model.of(kind) for kind in self.model.kinds}
 
     @cached_property
     def report(self) -> bytes | None:
@@ -204,32 +74,16 @@ class Snapshot:
 
         None where the run was not evaluated.
         """
-        place = report_files.path_of(self.run)
-        if place is None:
+        path = report_files.path_of(self.model.run)
+        if path is None:
             return None
         # Rows of (mean confidence, share that was right, answers); none without a learned order.
-        reliability = (self.run.manifest.get("ranking") or {}).get("reliability", [])
-        said = {"generation": self.generation, **orjson.loads(place.read_bytes())}
-        return orjson.dumps({**said, "reliability": reliability})
-
-    @cached_property
-    def hindrance(self) -> str | None:
-        """What keeps files from being heard, in a sentence; None where nothing does."""
-        return hearing.hindrance(self.run)
-
-    @cached_property
-    def encoders(self) -> Encoders:
-        """What embeds a sound (``encoders.opening.open_encoders``)."""
-        return open_encoders(self.run)
-
-    @cached_property
-    def content(self) -> dict[Kind, Embeddings]:
-        """E_C of the items that were heard."""
-        heard = [x for x in self.kinds if self.run.has_embeddings(x, "content")]
-        return {kind: self.run.embeddings(kind, "content") for kind in heard}
+        reliability = (self.model.run.manifest.get("ranking") or {}).get("reliability", [])
+        content = {"generation": self.generation, **orjson.loads(path.read_bytes())}
+        return orjson.dumps({**content, "reliability": reliability})
 
     def of(self, kind: Kind) -> ItemIndex:
-        """Items of one kind.
+        """Return what is asked of the items of one kind.
 
         Raises
         ------
@@ -242,23 +96,131 @@ class Snapshot:
             )
         return self.kinds[kind]
 
+    def item(self, kind: Kind, item_id: str) -> Item:
+        """Return the item with an id; UnknownItem, with those like it, if there is none."""
+        return self.of(kind).names.get(item_id)
+
+    def items(self, kind: Kind, ids: Sequence[str], query: Query) -> list[Item]:
+        """Return the items with some ids, for a question about all of them.
+
+        Raises
+        ------
+        UnknownItem
+            If there is no such item.
+        DataError
+            If nothing but its name is known of one, or with ``paper`` only relations.
+        """
+        items = [self.item(kind, x) for x in ids]
+        for item in items:
+            if why := self.of(kind).unanswerable(item, query):
+                raise DataError(why)
+        return items
+
+    def look_up(self, kind: Kind, item_id: str, query: Query) -> Neighbours | None:
+        """Return the same as ``similar``, in microseconds, if it was computed before; else None."""
+        return self.of(kind).look_up(self.item(kind, item_id), query)
+
+    def similar(self, kind: Kind, item_id: str, query: Query) -> Neighbours:
+        """Return what is similar to an item, best first.
+
+        An item of which nothing but the name is known has no answers; the note says so.
+
+        Raises
+        ------
+        UnknownItem
+            If no item has this id.
+        DataError, ArtifactError
+            As ``retrieval.search``.
+        """
+        index, item = self.of(kind), self.item(kind, item_id)
+        if why := index.unanswerable(item, query):
+            return Neighbours((item,), (), why)
+        return index.similar(item, query)
+
+    def agreed(self, kind: Kind, ids: Sequence[str], query: Query) -> Neighbours:
+        """Return what is similar to several items; errors as ``items`` and ``retrieval.search``."""
+        return self.of(kind).agreed(self.items(kind, ids, query), query)
+
+    def path(self, kind: Kind, a: str, b: str, *, steps: int | None = None) -> ItemPath:
+        """Return the path between two items.
+
+        Raises
+        ------
+        UnknownItem
+            If there is no such item.
+        DataError
+            If nothing but its name is known of one, or paths of so many need a published run.
+        """
+        index, (start, end) = self.of(kind), self.items(kind, (a, b), Query())
+        if index.lists is None and len(index.ids) > LARGEST_LINKED:
+            raise DataError(
+                f"chains of {len(index.ids):,} {kind}s need answers that `undersong publish` "
+                "computes; serve a published shelf"
+            )
+        return index.path(start, end, steps=steps)
+
+    def explain(self, kind: Kind, a: str, b: str, *, long_tail: float = 0.0) -> Reasons:
+        """Return why one item is similar to another; errors as ``items`` and ``Model.explain``."""
+        query = Query(long_tail=long_tail or None)
+        first, second = self.items(kind, (a, b), query)
+        return self.of(kind).explain(first, [second], query)[0]
+
+    def reasons(
+        self, kind: Kind, neighbours: Neighbours, query: Query
+    ) -> tuple[list[Reasons | None], str]:
+        """Return the reasons of the answers about an item, or in a sentence why some have none."""
+        index, (item,) = self.of(kind), neighbours.queries
+        nothing: list[Reasons | None] = [None] * len(neighbours)
+        if not neighbours:
+            return nothing, ""
+        if index.background is None:
+            return nothing, f"this run tells no reasons for {kind}s"
+        trained = index.background.index
+        if item.id not in trained:
+            return nothing, "reasons are told of trained items; this one was added since"
+        explained = [x.item for x in neighbours if x.item.id in trained]
+        all_reasons = iter(index.explain(item, explained, query) if explained else ())
+        lacking = len(explained) < len(neighbours)
+        return (
+            [next(all_reasons) if x.item.id in trained else None for x in neighbours],
+            "items added since training have no reasons yet" if lacking else "",
+        )
+
+    def details(self, kind: Kind, item_id: str) -> Details:
+        """Return all that is known of an item; UnknownItem if there is none."""
+        index, item = self.of(kind), self.item(kind, item_id)
+        x, y = (None if z != z else z for z in index.positions[index.names.row[item_id]].tolist())
+        row, background = index.row.get(item_id), index.background
+        if row is None:
+            return Details(item, x=x, y=y, unknown=f"nothing is known of {item.name} but its name")
+        lacking = None
+        if background is not None and item_id in background.index:
+            counts = known(background, background.index[item_id])
+            lacking = unknown(counts, background.groups)
+        if index.attributes is None:
+            return Details(item, x=x, y=y, unknown=lacking)
+        values = index.attributes.table.row(row, named=True)
+        plain = {name: values[name] for name in ATTRIBUTES}
+        return Details(item, tuple(values["genres"] or ()), **plain, x=x, y=y, unknown=lacking)
+
 
 def open_answers(run: Run) -> Snapshot:
-    """Read what a generation answers with at once: who is similar, by id.
+    """Read what a version answers with at once: who is similar, by id.
 
     Raises
     ------
     ArtifactError
         If a file is damaged, or the run holds no item.
     """
-    tables = {kind: run.items(kind) for kind in KINDS}
-    kinds = {x: _open_items(run, x, table) for x, table in tables.items() if len(table)}
-    if not kinds:
+    snapshot = Snapshot(Model(run))
+    if not snapshot.kinds:
         raise ArtifactError(f"{run.home} holds no items; train again with `undersong train`")
-    return Snapshot(run, kinds)
+    for index in snapshot.kinds.values():
+        _ = index.ids, index.lists
+    return snapshot
 
 
-def warm(answers: Snapshot) -> None:
+def warm(snapshot: Snapshot) -> None:
     """Read all else into memory, but for what hears uploads, which few ever need.
 
     Raises
@@ -266,29 +228,10 @@ def warm(answers: Snapshot) -> None:
     ArtifactError
         If a file is damaged.
     """
-    _ = answers.report, answers.hindrance
-    for items in answers.kinds.values():
-        _ = items.index, items.facts, items.labels, items.position
-        _ = items.by_folded, items.by_mbid, items.fame
-        if items.background is not None:
-            known = items.background
+    _ = snapshot.report, snapshot.model.audio_unavailable
+    for index in snapshot.kinds.values():
+        _ = index.ids and index.index, index.attributes, index.regions, index.positions
+        _ = index.names.by_folded, index.by_mbid, index.names.fame
+        if index.background is not None:
+            known = index.background
             _ = known.index, known.words, known.tags, known.having, known.sources, known.place
-
-
-def _open_items(run: Run, kind: Kind, table: pl.DataFrame) -> ItemIndex:
-    columns = table.select(
-        "id",
-        "name",
-        pl.col("about").fill_null(""),
-        pl.col("relations").fill_null(0),
-        "popularity",
-    )
-    ids, lists = open_lists(run, kind)
-    return ItemIndex(kind, run, columns, ids, lists)
-
-
-def _rows(words: pl.Series) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for row, word in enumerate(words):
-        found.setdefault(word, []).append(row)
-    return found

@@ -12,16 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from undersong.catalogue import Item
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query as Wish
 from undersong.runs import RunReader
 from undersong.service.dialects import vocabulary
 from undersong.service.dialects.vocabulary import true, whole
-from undersong.service.lookup import suggest
 from undersong.service.middleware import address
-from undersong.service.questions import path, similar
 from undersong.service.responses import json
-from undersong.service.snapshot import Item, Snapshot
+from undersong.service.snapshot import Snapshot
 
 MOST = 200  # answers
 OF_ONE_ARTIST = 3  # tracks, where duplicates are to be eliminated
@@ -51,12 +50,12 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
 def _tracks(answers: Snapshot, sent: Sent) -> list[Line]:
     n = whole(sent, "n", default=10, most=MOST)
     asked = _track(answers, sent, "item_id") if sent.get("item_id") else _titled(answers, sent)
-    facts = answers.of("track").facts is not None
+    facts = answers.of("track").attributes is not None
     few = OF_ONE_ARTIST if facts and true(sent, "eliminate_duplicates") else None
-    found = similar(answers, "track", asked.id, Wish(k=n, per_artist=few))
-    if not found.answers:
+    found = answers.similar("track", asked.id, Wish(k=n, per_artist=few))
+    if not found:
         raise UnknownItem(found.note or f"no track is similar to {asked.name!r}")
-    near = zip(found.answers, vocabulary.strengths(found), strict=True)
+    near = zip(found, vocabulary.strengths(found), strict=True)
     return [_line(answers, one.item) | {"distance": _distance(score)} for one, score in near]
 
 
@@ -70,10 +69,10 @@ def _artists(answers: Snapshot, sent: Sent) -> list[Line]:
     )
     if asked is None:
         raise UnknownItem(f"no artist is {given[:80]!r}")
-    found = similar(answers, "artist", asked.id, Wish(k=n))
-    if not found.answers:
+    found = answers.similar("artist", asked.id, Wish(k=n))
+    if not found:
         raise UnknownItem(found.note or f"nobody is similar to {asked.name!r}")
-    near = list(zip(found.answers, vocabulary.strengths(found), strict=True))
+    near = list(zip(found, vocabulary.strengths(found), strict=True))
     lines: list[Line] = [
         {"artist": x.item.name, "artist_id": x.item.id, "divergence": _distance(score)}
         for x, score in near
@@ -99,12 +98,12 @@ def _path(answers: Snapshot, sent: Sent) -> Line:
     start, end = (_track(answers, sent, x) for x in ("start_song_id", "end_song_id"))
     if most < 2:
         raise DataError(f"max_steps is {most}; a path has 2 tracks or more")
-    steps, note = path(answers, "track", start.id, end.id, steps=most - 1)
-    if not steps:
-        raise UnknownItem(note)
-    distance = sum(1 - x.similarity for x in steps if x.similarity is not None)
+    way = answers.path("track", start.id, end.id, steps=most - 1)
+    if not way:
+        raise UnknownItem(way.note)
+    distance = sum(1 - x.similarity for x in way if x.similarity is not None)
     return {
-        "path": [_line(answers, x.item) for x in steps],
+        "path": [_line(answers, x.item) for x in way],
         "total_distance": round(max(distance, 0.0), 6),
     }
 
@@ -115,7 +114,7 @@ def _search(answers: Snapshot, sent: Sent) -> list[Line]:
         return []
     start = whole(sent, "start", default=0, most=MOST, least=0)
     end = whole(sent, "end", default=20, most=MOST)
-    found = suggest(answers, query, kind="artist", limit=end)[start:]
+    found = answers.of("artist").names.suggest(query, limit=end)[start:]
     songs = vocabulary.songs(answers, [x.id for x in found])
     return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in found]
 

@@ -20,7 +20,6 @@ from undersong.service import responses
 from undersong.service.dialects import vocabulary
 from undersong.service.dialects.vocabulary import parameters, whole, xml
 from undersong.service.middleware import SHOWN, address, fits
-from undersong.service.questions import similar
 from undersong.service.snapshot import Snapshot
 
 MOST = 100  # answers, as Last.fm gives; without a limit as many tracks
@@ -69,9 +68,9 @@ def _artists(answers: Snapshot, sent: dict[str, str], *, home: str) -> Content:
     asked = asked or vocabulary.named(answers, "artist", sent.get("artist", ""))
     if asked is None:
         raise UnknownItem("The artist you supplied could not be found")
-    found = similar(answers, "artist", asked.id, Wish(k=limit))
+    found = answers.similar("artist", asked.id, Wish(k=limit))
     artists = []
-    for one, match in zip(found.answers, _matches(vocabulary.strengths(found)), strict=True):
+    for one, match in zip(found, _matches(vocabulary.strengths(found)), strict=True):
         artists.append(
             {
                 "name": one.item.name,
@@ -94,12 +93,12 @@ def _tracks(answers: Snapshot, sent: dict[str, str], *, home: str) -> Content:
     asked = asked or vocabulary.titled(answers, title, artist=artist)
     if asked is None:
         return {"track": [], "@attr": {"artist": artist, "track": title}}
-    found = similar(answers, "track", asked.id, Wish(k=limit))
+    found = answers.similar("track", asked.id, Wish(k=limit))
     matches = _matches(vocabulary.strengths(found))
     return {
         "track": [
             _track(vocabulary.song(answers, one.item), match, home=home)
-            for one, match in zip(found.answers, matches, strict=True)
+            for one, match in zip(found, matches, strict=True)
         ],
         "@attr": {"artist": vocabulary.song(answers, asked).artist, "track": asked.name},
     }

@@ -10,7 +10,6 @@ from undersong.runs import RunReader
 from undersong.service.dialects import vocabulary
 from undersong.service.dialects.vocabulary import whole
 from undersong.service.middleware import address
-from undersong.service.questions import similar
 from undersong.service.responses import json
 from undersong.service.snapshot import Snapshot
 
@@ -35,7 +34,7 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
         artist = artist or vocabulary.named(answers, "artist", given)
         if artist is None:
             raise UnknownItem(f"no artist is {given[:80]!r}; search for its name")
-        found = similar(answers, "artist", artist.id, Wish(k=MOST)).answers
+        found = answers.similar("artist", artist.id, Wish(k=MOST))
         ids = (vocabulary.mbid(answers, x.item) for x in found)
         return json([{"MusicBrainzId": x} for x in ids if x][:limit])
 

@@ -17,17 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from undersong.catalogue import Kind
+from undersong.catalogue import Item, Kind
 from undersong.errors import DataError
 from undersong.retrieval import Query as Wish
 from undersong.runs import RunReader
 from undersong.service.dialects import vocabulary
 from undersong.service.dialects.vocabulary import whole
-from undersong.service.lookup import by_mbid
 from undersong.service.middleware import address
-from undersong.service.questions import similar
 from undersong.service.responses import json
-from undersong.service.snapshot import Item, Snapshot
+from undersong.service.snapshot import Snapshot
 
 MOST = 100  # answers about one id
 REACH = 200  # answers that are looked through for so many with a MusicBrainz id
@@ -156,11 +154,11 @@ def _recordings(answers: Snapshot, asked: str, limit: int) -> list[Line]:
 
 def _near(answers: Snapshot, kind: Kind, asked: str, limit: int) -> list[tuple[Item, str, int]]:
     """List what is similar and has a MusicBrainz id: the item, its id, and a whole score."""
-    known = by_mbid(answers, kind, asked) if kind in answers.kinds else ()
+    known = answers.of(kind).with_mbid(asked) if kind in answers.kinds else ()
     if not known:
         return []
-    found = similar(answers, kind, known[0].id, Wish(k=REACH))
-    near = zip(found.answers, vocabulary.strengths(found), strict=True)
+    found = answers.similar(kind, known[0].id, Wish(k=REACH))
+    near = zip(found, vocabulary.strengths(found), strict=True)
     rated = ((x.item, vocabulary.mbid(answers, x.item), round(SCORE * score)) for x, score in near)
     return [(item, mbid, score) for item, mbid, score in rated if mbid][:limit]
 
@@ -177,7 +175,7 @@ def _radio(answers: Snapshot, asked: str, sent: dict[str, str]) -> dict[str, lis
     most = whole(sent, "max_recordings_per_artist", default=MOST, most=MOST)
     others = whole(sent, "max_similar_artists", default=MOST, most=MOST)
     near = [(item, mbid) for item, mbid, _ in _near(answers, "artist", asked, MOST)]
-    own = by_mbid(answers, "artist", asked)[:1] if "artist" in answers.kinds else ()
+    own = answers.of("artist").with_mbid(asked)[:1] if "artist" in answers.kinds else ()
     artists = [*((x, asked) for x in own), *near[first::step]]
     theirs = vocabulary.songs(answers, [x.id for x, _ in artists])
     listed = {mbid: _heard(answers, item, mbid, theirs[item.id], window) for item, mbid in artists}

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from undersong import __version__
-from undersong.catalogue import Kind
+from undersong.catalogue import Item, Kind
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query as Wish
 from undersong.runs import RunReader
@@ -24,8 +24,7 @@ from undersong.service import responses
 from undersong.service.dialects import vocabulary
 from undersong.service.dialects.vocabulary import parameters, whole, xml
 from undersong.service.middleware import SHOWN, address, fits
-from undersong.service.questions import path, similar
-from undersong.service.snapshot import Item, Snapshot
+from undersong.service.snapshot import Snapshot
 
 VERSION = "1.16.1"  # of the Subsonic API
 NAMESPACE = "http://subsonic.org/restapi"
@@ -133,7 +132,7 @@ def _similar_songs(answers: Snapshot, sent: Sent) -> Content:
     track = vocabulary.identified(answers, "track", given) or vocabulary.album(answers, given)
     if track is None:
         raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
-    found = similar(answers, "track", track.id, Wish(k=count)).answers
+    found = answers.similar("track", track.id, Wish(k=count))
     return {"similarSongs": {"song": [_child(answers, x.item) for x in found]}}
 
 
@@ -156,7 +155,7 @@ def _info(answers: Snapshot, sent: Sent) -> Content:
         artist = vocabulary.identified(answers, "artist", of or "")
     if artist is None:
         raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
-    found = similar(answers, "artist", artist.id, Wish(k=count)).answers
+    found = answers.similar("artist", artist.id, Wish(k=count))
     return {
         **_identity(vocabulary.mbid(answers, artist)),
         "similarArtist": [
@@ -183,8 +182,8 @@ def _sonic_similar(answers: Snapshot, sent: Sent) -> Content | None:
     if not _hears(answers):
         return None
     count = whole(sent, "count", default=10, most=MOST)
-    found = similar(answers, "track", _asked(answers, "track", sent).id, Wish(k=count))
-    matches = zip(found.answers, vocabulary.strengths(found), strict=True)
+    found = answers.similar("track", _asked(answers, "track", sent).id, Wish(k=count))
+    matches = zip(found, vocabulary.strengths(found), strict=True)
     return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
 
 
@@ -196,16 +195,16 @@ def _sonic_path(answers: Snapshot, sent: Sent) -> Content | None:
     ends = [_asked(answers, "track", sent, name) for name in ("startSongId", "endSongId")]
     if ends[0].id != ends[1].id and count < 2:
         raise DataError(f"count is {count}; a way between two songs has 2 or more")
-    steps, _ = path(answers, "track", ends[0].id, ends[1].id, steps=max(count - 1, 1))
+    way = answers.path("track", ends[0].id, ends[1].id, steps=max(count - 1, 1))
     # -1 is how the extension says that there is nothing to compare with.
-    nears = [-1.0 if x.similarity is None else min(max(x.similarity, 0.0), 1.0) for x in steps]
-    matches = zip(steps, nears, strict=True)
+    nears = [-1.0 if x.similarity is None else min(max(x.similarity, 0.0), 1.0) for x in way]
+    matches = zip(way, nears, strict=True)
     return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
 
 
 def _hears(answers: Snapshot) -> bool:
     tracks = answers.kinds.get("track")
-    return tracks is not None and tracks.index is not None
+    return tracks is not None and bool(tracks.ids)
 
 
 def _asked(answers: Snapshot, kind: Kind, sent: Sent, name: str = "id") -> Item:

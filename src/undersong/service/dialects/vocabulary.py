@@ -17,12 +17,10 @@ import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from undersong.catalogue import Kind, fold
+from undersong.catalogue import Item, Kind, fold
 from undersong.errors import DataError
-from undersong.retrieval import Query
-from undersong.service.lookup import by_mbid, by_name
-from undersong.service.questions import Found, similar
-from undersong.service.snapshot import Item, Snapshot
+from undersong.retrieval import Neighbours, Query
+from undersong.service.snapshot import Snapshot
 
 NEAR = 100  # artists whose tracks make a radio
 
@@ -45,26 +43,25 @@ def identified(answers: Snapshot, kind: Kind, given: str) -> Item | None:
     if kind not in answers.kinds or not given:
         return None
     items = answers.of(kind)
-    if given in items.place:
-        return items.item(items.place[given])
-    return next(iter(by_mbid(answers, kind, given)), None)
+    if given in items.names.row:
+        return items.names.get(given)
+    return next(iter(items.with_mbid(given)), None)
 
 
 def named(answers: Snapshot, kind: Kind, name: str) -> Item | None:
     """Find the item with a name, whatever its accents, case and punctuation: the best known."""
     if kind not in answers.kinds or not name:
         return None
-    return next(iter(by_name(answers, kind, name)), None)
+    return next(iter(answers.of(kind).names.named(name)), None)
 
 
 def titled(answers: Snapshot, title: str, *, artist: str) -> Item | None:
     """Find the track with a title by an artist with a name; of several the best known."""
     if "track" not in answers.kinds or not title or not artist:
         return None
-    items, asked = answers.of("track"), fold(artist)
-    places = sorted(items.by_folded.get(fold(title), []), key=lambda x: items.fame[x])
-    found = (items.item(x) for x in places)
-    return next((x for x in found if fold(song(answers, x).artist) == asked), None)
+    names, wanted = answers.of("track").names, fold(artist)
+    tracks = names.best_known(names.by_folded.get(fold(title), []))
+    return next((x for x in tracks if fold(song(answers, x).artist) == wanted), None)
 
 
 def mbid(answers: Snapshot, item: Item) -> str | None:
@@ -92,7 +89,7 @@ def songs(answers: Snapshot, artists: Sequence[str]) -> dict[str, list[Item]]:
     """List the tracks of some artists, given by their ids, the best known first."""
     found: dict[str, list[Item]] = {x: [] for x in artists}
     for place, artist in _tracks(answers, pl.col("artist").is_in(list(found))):
-        found[artist].append(answers.of("track").item(place))
+        found[artist].append(answers.of("track").names.item(place))
     return found
 
 
@@ -101,23 +98,23 @@ def album(answers: Snapshot, name: str) -> Item | None:
     found = _tracks(answers, pl.col("album") == name)
     if len({artist for _, artist in found}) != 1:
         return None
-    return answers.of("track").item(found[0][0])
+    return answers.of("track").names.item(found[0][0])
 
 
 def radio(answers: Snapshot, artist: Item, *, count: int) -> list[Item]:
     """List tracks of an artist and of similar ones: the first of each, the second of each, ..."""
-    near = similar(answers, "artist", artist.id, Query(k=min(count, NEAR))).answers
+    near = answers.similar("artist", artist.id, Query(k=min(count, NEAR)))
     theirs = songs(answers, [artist.id, *(x.item.id for x in near)]).values()
     return [x for turn in zip_longest(*theirs) for x in turn if x is not None][:count]
 
 
-def strengths(found: Found) -> list[float]:
+def strengths(found: Neighbours) -> list[float]:
     """Say how similar each answer is, in [0, 1], never more than the one before.
 
     The confidence where there is one, else the cosine; less than 0 is 0. So a client that sorts by
     it keeps the order of the answers.
     """
-    scores = [x.score if x.confidence is None else x.confidence for x in found.answers]
+    scores = [x.score if x.confidence is None else x.confidence for x in found]
     falling = np.minimum.accumulate(np.clip(scores, 0, 1))
     return [float(x) for x in falling.round(6)]
 
@@ -125,17 +122,17 @@ def strengths(found: Found) -> list[float]:
 def _tracks(answers: Snapshot, wanted: pl.Expr) -> list[tuple[int, str]]:
     """Row of each track that is wanted and id of its artist, the best known first."""
     items = answers.kinds.get("track")
-    if items is None or items.facts is None:
+    if items is None or items.attributes is None:
         return []
-    rows = items.facts.table.lazy().with_row_index("row").filter(wanted).drop_nulls("artist")
+    rows = items.attributes.table.lazy().with_row_index("row").filter(wanted).drop_nulls("artist")
     pairs = rows.select("row", "artist").collect().iter_rows()
-    found = [(int(items.place_of_row[row]), str(artist)) for row, artist in pairs]
-    return sorted(found, key=lambda x: items.fame[x[0]])
+    found = [(int(items.name_rows[row]), str(artist)) for row, artist in pairs]
+    return sorted(found, key=lambda x: items.names.fame[x[0]])
 
 
 def _fact(answers: Snapshot, item: Item) -> dict[str, Any]:
-    """What is known of an item, by the names of ``retrieval.facts``; empty where nothing is."""
-    facts = answers.of(item.kind).facts
+    """What is known of an item, as ``catalogue.attributes`` names it; empty where nothing is."""
+    facts = answers.of(item.kind).attributes
     if facts is None or item.id not in facts.index:
         return {}
     return facts.table.row(facts.index[item.id], named=True)

@@ -11,7 +11,7 @@ from undersong.errors import ArtifactError, DataError, UnknownItem
 from undersong.explanation.explain import known
 from undersong.explanation.reasons import Reasons, unknown
 from undersong.model import ItemIndex, Model
-from undersong.report import saved as report_files
+from undersong.report import report_files
 from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.runs import Run
 

@@ -22,9 +22,8 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue.names import fold
-from undersong.linkage.items import LinkedItem
+from undersong.linkage.items import LinkedItem, main_artist, spell
 from undersong.linkage.matching import match
-from undersong.linkage.spelling import main_artist, spell
 
 CONFLICTS = (1, 2, 3, 5)
 WORDS = 8  # most used tags of an artist

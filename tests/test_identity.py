@@ -15,11 +15,10 @@ from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.linkage.items import LinkedItem
+from undersong.linkage.items import LinkedItem, main_artist, spell, together
 from undersong.linkage.matching import match
 from undersong.linkage.merge import merge
 from undersong.linkage.records import Correction
-from undersong.linkage.spelling import main_artist, spell, together
 
 MBIDS = [f"{x:08x}-aaaa-4bbb-8ccc-0123456789ab" for x in range(7)]
 FIELDS = (

@@ -16,8 +16,8 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -78,22 +78,13 @@ class Member:
     def unpacked(self) -> Iterator["Member"]:
         """Open a member that is packed itself, as one file; another stays as it is.
 
-        Raises
-        ------
-        DataError
-            If it is damaged, or unpacks to more than ``ALWAYS_ALLOWED``.
+        Raises DataError if it is damaged, or unpacks to more than ``ALWAYS_ALLOWED``.
         """
         with _unpacked(self.stream, _Allowance(ALWAYS_ALLOWED, self.name)) as file:
             yield Member(self.name, file)
 
     def whole(self) -> bytes:
-        """Read all of it.
-
-        Raises
-        ------
-        DataError
-            If it is larger than ``LARGEST_WHOLE``.
-        """
+        """Read all of it; a DataError if it is larger than ``LARGEST_WHOLE``."""
         data = self.stream.read(LARGEST_WHOLE + 1)
         if len(data) > LARGEST_WHOLE:
             raise DataError(
@@ -190,26 +181,28 @@ def _is_tar(head: bytes) -> bool:
 @contextmanager
 def _unpacked(packed: Any, allowance: "_Allowance") -> Iterator[io.BufferedReader]:
     """Unpack a stream while it is read, if its first bytes say that it is packed."""
-    head = packed.peek(6)[:6]
-    with ExitStack() as stack:
-        stream: Any = packed
-        if head[:2] == b"\x1f\x8b":
-            stream = stack.enter_context(gzip.open(packed))
-        elif head[:3] == b"BZh":
-            stream = stack.enter_context(bz2.open(packed))
-        elif head == b"\xfd7zXZ\0":
-            stream = stack.enter_context(lzma.open(packed))
-        elif head[:4] == b"\x28\xb5\x2f\xfd":
-            stream = stack.enter_context(_zstandard(packed))
-        if stream is packed:
-            allowance = _Allowance(sys.maxsize, allowance.name)
-        yield io.BufferedReader(_Guarded(stream, allowance), CHUNK)
+    head = packed.peek(6)
+    unpack = next((x for mark, x in UNPACKING.items() if head.startswith(mark)), None)
+    if unpack is None:
+        plain = _Allowance(sys.maxsize, allowance.name)
+        yield io.BufferedReader(_Guarded(packed, plain), CHUNK)
+    else:
+        with unpack(packed) as stream:
+            yield io.BufferedReader(_Guarded(stream, allowance), CHUNK)
 
 
 def _zstandard(packed: IO[bytes]) -> Any:
-    window = 1 << 27  # bytes; what `zstd --long` needs, and the most that is given
+    window = 1 << 27  # bytes; what `zstd --long` needs, and the most that is allowed
     decoder = zstandard.ZstdDecompressor(max_window_size=window)
     return decoder.stream_reader(packed, read_across_frames=True)
+
+
+UNPACKING: dict[bytes, Callable[[Any], Any]] = {  # by the first bytes
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x28\xb5\x2f\xfd": _zstandard,
+}
 
 
 class _Allowance:
@@ -234,7 +227,7 @@ def _allowance(path: Path) -> _Allowance:
 
 
 class _Guarded(io.RawIOBase):
-    """A stream that says how much is read from it, and what is wrong when it cannot be read."""
+    """A stream that counts what is read from it, and words what is wrong."""
 
     def __init__(self, stream: Any, allowance: _Allowance):
         self._stream = stream
@@ -333,6 +326,5 @@ def separated(
         if len(values) == width:
             yield number, values
         else:
-            failures.add(
-                member.name, number, f"has {len(values)} values, not {width}", remedy=TABLE_REMEDY
-            )
+            reason = f"has {len(values)} values, not {width}"
+            failures.add(member.name, number, reason, remedy=TABLE_REMEDY)

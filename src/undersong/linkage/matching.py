@@ -1,15 +1,22 @@
 """Groups of items that are the same, as they grow, and who may never be in one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 from undersong.errors import DataError
-from undersong.linkage.items import Key, LinkedItem, evidence, likeness, shared_words
-from undersong.linkage.spelling import main_artist, spell, together
+from undersong.linkage.items import (
+    Key,
+    LinkedItem,
+    evidence,
+    likeness,
+    main_artist,
+    shared_words,
+    spell,
+    together,
+)
 
 
-@dataclass
 class Clusters:
     """Every item in exactly one group; at first each in its own.
 
@@ -19,18 +26,13 @@ class Clusters:
     apart : pairs of items that a person has said to be different
     """
 
-    items: Sequence[LinkedItem]
-    apart: Iterable[tuple[Key, Key]] = ()
-    _members: list[list[int]] = field(init=False)
-    _group: list[int] = field(init=False)
-    _forbidden: dict[int, set[int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._members = [[row] for row in range(len(self.items))]
-        self._group = list(range(len(self.items)))
-        rows = {x.key: row for row, x in enumerate(self.items)}
-        self._forbidden = {}
-        for a, b in self.apart:
+    def __init__(self, items: Sequence[LinkedItem], apart: Iterable[tuple[Key, Key]] = ()):
+        self.items = items
+        self._members = [[row] for row in range(len(items))]
+        self._group = list(range(len(items)))
+        rows = {x.key: row for row, x in enumerate(items)}
+        self._forbidden: dict[int, set[int]] = {}
+        for a, b in apart:
             if a in rows and b in rows:
                 self._forbidden.setdefault(rows[a], set()).add(rows[b])
                 self._forbidden.setdefault(rows[b], set()).add(rows[a])

@@ -48,10 +48,7 @@ def write_records(path: Path, table: pl.DataFrame) -> None:
 def read_identities(folder: Path) -> pl.DataFrame:
     """Read who is who; no row where the folder was never merged into.
 
-    Raises
-    ------
-    ArtifactError
-        If the file is damaged or of another format.
+    Raises ArtifactError, as ``read_doubts`` does, if the file is damaged or of another format.
     """
     return _read(folder / "identities.parquet", IDENTITIES, metadata=METADATA, hint=REMEDY)
 
@@ -62,12 +59,9 @@ def read_doubts(folder: Path) -> pl.DataFrame:
 
 
 def read_corrections(folder: Path) -> list[Correction]:
-    """Read what a person said; nothing where there is no such file.
+    """Read the corrections; none where there is no such file.
 
-    Raises
-    ------
-    DataError
-        If a line is not one, with its number.
+    Raises DataError if a line is not one, with its number.
     """
     path = folder / "corrections.csv"
     if not path.exists():
@@ -82,7 +76,7 @@ def read_corrections(folder: Path) -> list[Correction]:
 
 
 def add_correction(folder: Path, correction: Correction) -> None:
-    """Write down what a person said; an earlier word about the same two items goes."""
+    """Write a correction; an earlier one about the same two items goes."""
     others = [
         x
         for x in read_corrections(folder)
@@ -140,29 +134,22 @@ def of_kind(corrections: Iterable[Correction], kind: Kind, verdict: str) -> list
 
 
 def _correction(row: tuple[str | None, ...], where: str) -> Correction:
-    kind, verdict, a, b = (x or "" for x in row)
+    kind, verdict, *items = (x or "" for x in row)
     if verdict not in VERDICTS:
         raise DataError(f"{where}: verdict {verdict!r}; {nearest_known(verdict, VERDICTS)}")
     if kind not in KINDS:
         raise DataError(f"{where}: kind {kind!r}; {nearest_known(kind, KINDS)}")
-    for text in (a, b):
-        if not all(text.partition(":")[::2]):
+    keys = [(source, item) for source, _, item in (x.partition(":") for x in items)]
+    for text, key in zip(items, keys, strict=True):
+        if not all(key):
             raise DataError(f"{where}: {text!r} is no item; write source:id")
-    return Correction(kind, verdict, _key(a), _key(b))
-
-
-def _key(text: str) -> Key:
-    source, _, item = text.partition(":")
-    return source, item
+    return Correction(kind, verdict, *keys)
 
 
 def read_services(folder: Path) -> pl.DataFrame:
     """Read which ids of which service mean the items of a catalogue; no row where none is noted.
 
-    Raises
-    ------
-    ArtifactError
-        If the file is damaged.
+    Raises ArtifactError if the file is damaged.
     """
     return _read(folder / "identities.parquet", IDENTITIES, hint=f"import {folder} again")
 

@@ -20,8 +20,7 @@ import polars as pl
 from undersong.catalogue import FIELD_TYPES, ITEMS, Catalogue, Field, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.linkage.items import UUID
-from undersong.linkage.spelling import main_artist
+from undersong.linkage.items import UUID, main_artist
 
 Named = Mapping[Kind, Mapping[str, Mapping[str, str]]]  # kind -> source -> its id -> new id
 SEVERITY = {"test": 0, "validation": 1, "train": 2}
@@ -32,12 +31,8 @@ def fields_of(sources: Mapping[str, Catalogue]) -> tuple[Field, ...]:
 
     A field that is a category in one source and tags in another becomes tags; one that any source
     withholds stays withheld. A role that two fields would hold is held by the one that says
-    something of more items.
-
-    Raises
-    ------
-    DataError
-        If a field is a number in one source and words in another.
+    something of more items. Raises DataError if a field is a number in one source and words in
+    another.
     """
     fields: dict[tuple[Kind, str], Field] = {}
     known: dict[tuple[Kind, str], int] = {}
@@ -57,7 +52,8 @@ def fields_of(sources: Mapping[str, Catalogue]) -> tuple[Field, ...]:
             column = sources[name].items(field.kind)[field.name]
             known[key] = known.get(key, 0) + len(column) - column.null_count()
     for kind in ITEMS:
-        if (kind, "mbid") not in fields and _has_ids(sources, kind):
+        ids = (x for one in sources.values() for x in one.ids(kind))
+        if (kind, "mbid") not in fields and any(UUID.fullmatch(x.lower()) for x in ids):
             fields[kind, "mbid"] = Field("mbid", kind, "category", withheld=True)
     return tuple(_one_role(fields, known, key) for key in sorted(fields))
 
@@ -83,10 +79,7 @@ def items(
 def features(sources: Mapping[str, Catalogue], named: Named) -> dict[tuple[str, Kind], Embeddings]:
     """Features of one name and kind are one space; an item with several vectors has their mean.
 
-    Raises
-    ------
-    DataError
-        If they have two widths.
+    Raises DataError if they have two widths.
     """
     vectors_of: dict[tuple[str, Kind], list[tuple[list[str], Embeddings]]] = {}
     for source, one in sorted(sources.items()):
@@ -113,10 +106,6 @@ def audio_root(sources: Mapping[str, Catalogue]) -> Path | None:
     """Folder at which paths of audio begin: the one of all sources, or what they have in common."""
     roots = {x.audio_root.absolute() for x in sources.values() if x.audio_root}
     return Path(os.path.commonpath(roots)) if roots else None
-
-
-def _has_ids(sources: Mapping[str, Catalogue], kind: Kind) -> bool:
-    return any(UUID.fullmatch(x.lower()) for one in sources.values() for x in one.ids(kind))
 
 
 def _one_role(
@@ -178,18 +167,14 @@ def _path(path: str | None, mine: Path | None, root: Path | None) -> str | None:
 
 def _most(rows: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.DataFrame:
     """One value of a column for each id, as the module's docstring says."""
-    stated = rows.select("id", name).drop_nulls()
-    if name == "split":
-        order = pl.col(name).replace_strict(SEVERITY, default=3)
-        return stated.sort(order, name).group_by("id").agg(pl.col(name).first())
-    if name == "path":
-        return rows.select("id", name, " source").drop_nulls().sort(" source", name).group_by(
-            "id", maintain_order=True
-        ).agg(pl.col(name).first())  # fmt: skip
-    if name == "popularity" and dtype == pl.Float64:
-        return stated.group_by("id").agg(pl.col(name).max())
+    value = pl.col(name)
+    stated = rows.select("id", name, " source").drop_nulls()
+    if name in ("split", "path"):
+        order = value.replace_strict(SEVERITY, default=3) if name == "split" else " source"
+        return stated.sort(order, name).group_by("id", maintain_order=True).agg(value.first())
     if dtype == pl.Float64:
-        return stated.group_by("id").agg(pl.col(name).sort().mean())
+        one = value.max() if name == "popularity" else value.sort().mean()
+        return stated.group_by("id").agg(one)
     place, guest = pl.lit(0), pl.lit(False)
     if name == "name":
         guest = pl.col(name).map_elements(lambda x: bool(main_artist(x)), return_dtype=pl.Boolean)

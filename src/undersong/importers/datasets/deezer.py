@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue import ITEMS, RELATIONS, Catalogue, Field, Origin
+from undersong.catalogue import ITEMS, Catalogue, Field, Origin
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.importers.archives import TABLE_REMEDY, Member, members, separated
@@ -46,18 +46,19 @@ def read(path: Path, failures: Failures) -> Imported:
     described = described[np.unique(described[:, 0], return_index=True)[1]]
     ids = [str(int(x)) for x in described[:, 0]]
     edges = np.array(numbers["graph"])
-    directed = pl.DataFrame(
-        {
-            "a": [str(int(x)) for x in edges[:, 0]],
-            "b": [str(int(x)) for x in edges[:, 1]],
-            "similarity": edges[:, 2],
-        },
-        schema=DIRECTED,
-    ).filter(pl.col("a") != pl.col("b"), pl.col("a").is_in(ids), pl.col("b").is_in(ids))
+    ends = {name: [str(int(x)) for x in edges[:, place]] for place, name in enumerate("ab")}
+    directed = pl.DataFrame(ends | {"similarity": edges[:, 2]}, schema=DIRECTED).filter(
+        pl.col("a") != pl.col("b"), pl.col("a").is_in(ids), pl.col("b").is_in(ids)
+    )
     sound = np.delete(described, np.r_[0, COUNTRY], axis=1).astype(np.float32)  # (n, 36)
     catalogue = Catalogue(
         artists=_artists(ids, described),
-        relations=_relations(directed),
+        relations=directed.select(
+            pl.lit("artist").alias("kind"),
+            pl.min_horizontal("a", "b").alias("a"),
+            pl.max_horizontal("a", "b").alias("b"),
+            pl.lit("deezer").alias("source"),
+        ).unique(maintain_order=True),
         fields=FIELDS,
         features={("descriptors", "artist"): Embeddings(tuple(ids), sound)},
         origins=(ORIGIN,),
@@ -99,9 +100,3 @@ def _artists(ids: list[str], described: NDArray[np.float64]) -> pl.DataFrame:
     return pl.DataFrame(
         columns, schema=ITEMS["artist"] | {"country": pl.String(), "popularity": pl.Float64()}
     )
-
-
-def _relations(directed: pl.DataFrame) -> pl.DataFrame:
-    ends = pl.min_horizontal("a", "b").alias("a"), pl.max_horizontal("a", "b").alias("b")
-    pairs = directed.select(pl.lit("artist").alias("kind"), *ends, pl.lit("deezer").alias("source"))
-    return pairs.unique(maintain_order=True).select(list(RELATIONS))

@@ -107,7 +107,10 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
         heard = some.listens
         count += len(heard)
         nameless += len(block_read.listens) - len(heard)
-        _named_listens(some).write_parquet(parts / f"part-{number:06}.parquet")
+        named = heard.with_columns(
+            some.users["user"].gather(heard["user"]), some.items["item"].gather(heard["item"])
+        )
+        named.select(KEPT).write_parquet(parts / f"part-{number:06}.parquet")
         who = users.numbers(some.users, heard["user"].to_numpy())
         what = things.numbers(some.items, heard["item"].to_numpy())
         played = heard.select(
@@ -146,13 +149,6 @@ def _named(block: Block) -> Block:
 
 def _clean(name: str) -> pl.Expr:
     return pl.col(name).str.strip_chars().str.head(LONGEST)
-
-
-def _named_listens(block: Block) -> pl.DataFrame:
-    return block.listens.with_columns(
-        block.users["user"].gather(block.listens["user"]),
-        block.items["item"].gather(block.listens["item"]),
-    ).select(KEPT)
 
 
 def _resolved(things: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:

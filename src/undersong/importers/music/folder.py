@@ -1,6 +1,6 @@
 """A music folder -> catalogue, again and again: only what is new or changed is read.
 
-The tables are made of ``files.parquet`` alone (``known_files``), which is written first. So an
+The tables are made of ``files.parquet`` alone (``scan``), which is written first. So an
 import that is killed at any moment leaves the old catalogue, and loses half a minute of reading.
 """
 
@@ -15,15 +15,18 @@ import polars as pl
 from undersong.catalogue import Catalogue, read_catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
 from undersong.importers.music.credits import credits_of, path_names
-from undersong.importers.music.known_files import (
-    KnownPairs,
+from undersong.importers.music.library import FILES, keep, library
+from undersong.importers.music.pairs import KnownPairs, known_pairs
+from undersong.importers.music.scan import (
+    SUFFIXES,
+    Failure,
+    ScannedFile,
+    Walk,
     compare,
-    known_pairs,
     read_files,
+    walk,
     write_files,
 )
-from undersong.importers.music.library import FILES, keep, library
-from undersong.importers.music.scan import SUFFIXES, Failure, ScannedFile, Walk, walk
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags, Unreadable
 from undersong.progress import Progress, silent

@@ -1,4 +1,4 @@
-"""The audio files below a folder, and what kept others from being found (`import folder`).
+"""The audio files below a folder, and what the last import knew of them (``files.parquet``).
 
 Links are followed; real folders come first, so that each is found by its own name. Everything
 that is passed over, apart from files that are no audio, is a ``Failure``: a row for the user.
@@ -9,8 +9,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from undersong.errors import DataError
+import polars as pl
 
+from undersong.errors import DataError
+from undersong.importers.music.library import FILES
+from undersong.io.tables import read_metadata, read_table, write_table
+
+FORMAT = "1"  # of files.parquet, and of how tags are understood: a new one reads them all again
+STAMP = ("path", "size", "modified", "inode")
 SUFFIXES = (
     *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".asf", ".dff", ".dsf", ".flac", ".m4a", ".mp2"),
     *(".mp3", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".wma", ".wv"),
@@ -51,12 +57,12 @@ class Walk:
 def walk(root: Path) -> Walk:
     """Find every audio file below a folder, by the end of its name.
 
-    Raises
-    ------
-    DataError
-        If ``root`` is no folder that can be listed.
+    Raises DataError if ``root`` is no folder that can be listed.
     """
-    _check(root)
+    try:
+        os.listdir(root)
+    except OSError as error:
+        raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
     files: list[ScannedFile] = []
     failures: list[Failure] = []
     unlisted: list[str] = []
@@ -83,13 +89,6 @@ def walk(root: Path) -> Walk:
                 (links if entry.linked else folders).append(entry.path)
     files.sort(key=lambda x: x.path)
     return Walk(tuple(files), tuple(failures), tuple(unlisted))
-
-
-def _check(root: Path) -> None:
-    try:
-        os.listdir(root)
-    except OSError as error:
-        raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
 
 
 def _list(folder: Path, seen: set[tuple[int, int]]) -> list[str] | None:
@@ -140,3 +139,49 @@ def _cannot(what: str, error: OSError) -> str:
 def _shown(path: str) -> str:
     """Write a path with each byte that is not UTF-8 as ``\\xNN``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_files(catalogue: Path, root: Path) -> pl.DataFrame:
+    """Read what is known of the files below ``root``, one row each, columns ``library.FILES``.
+
+    Nothing is known where nothing was imported, or another version of undersong did it. Raises
+    DataError if the file is damaged, or about another folder.
+    """
+    path = catalogue / "files.parquet"
+    if not path.exists():
+        return pl.DataFrame(schema=FILES)
+    hint = "delete it and import again"
+    about = read_metadata(path, hint=hint, error=DataError)
+    files = read_table(path, hint=hint, error=DataError)
+    if about.get("root") != str(root):
+        raise DataError(
+            f"{catalogue} was made from {about.get('root')}, not from {root}; import into another "
+            f"catalogue, or, if the music has moved, delete {path} and import again"
+        )
+    return files if about.get("format") == FORMAT else pl.DataFrame(schema=FILES)
+
+
+def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
+    """Write what is known of the files."""
+    metadata = {"format": FORMAT, "root": str(root)}
+    write_table(catalogue / "files.parquet", files, metadata=metadata)
+
+
+def compare(scan: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
+    """Part what is known already from the files to read, which are new or have changed.
+
+    Nothing is known of a folder that cannot be listed now, so what was below it stays: a disk
+    that is not mounted is no music removed.
+    """
+    there = pl.DataFrame(
+        [(x.path, x.size, x.modified, x.inode) for x in scan.files],
+        schema={name: FILES[name] for name in STAMP},
+        orient="row",
+    )
+    hidden = pl.lit(value=False)
+    for folder in scan.unlisted:
+        hidden |= pl.col("path").str.starts_with(f"{folder}/")
+    same = before.join(there, on=STAMP, how="semi", maintain_order="left")
+    known = set(same["path"])
+    pending = tuple(x for x in scan.files if x.path not in known)
+    return pl.concat([same, before.filter(hidden)]), pending

@@ -79,10 +79,7 @@ def owned(
     remedy : for a file that names no artist or title
     music : folder at which paths begin
 
-    Raises
-    ------
-    DataError
-        If there is no row.
+    Raises DataError if no file names an artist and a title.
     """
     named_rows = []
     for number, (file, row) in enumerate(rows, start=1):

@@ -131,7 +131,8 @@ def _read_tables(mapping: Mapping) -> _Tables:
         reading = _features(data, table, items, issues)
         if reading is not None:
             features[table.name, cast(Kind, table.kind)] = reading
-    widths = {key: _width(reading) for key, reading in features.items()}
+    dtypes = {key: reading.sheet.rows.schema["vector"] for key, reading in features.items()}
+    widths = {key: x.shape[0] if isinstance(x, pl.Array) else 0 for key, x in dtypes.items()}
     issues += width_faults(widths, file=mapping.path.name)
     return _Tables(items, [x for x in plays if x], [x for x in relations if x], features, issues)
 
@@ -316,11 +317,6 @@ def _feature_columns(
         return reading
     array = pl.concat_list(names).list.to_array(len(names))
     return reading.with_columns(array.cast(pl.Array(pl.Float32, len(names))).alias("vector"))
-
-
-def _width(reading: Reading) -> int:
-    dtype = reading.sheet.rows.schema["vector"]
-    return dtype.shape[0] if isinstance(dtype, pl.Array) else 0
 
 
 def _embeddings(reading: Reading) -> Embeddings:

@@ -47,9 +47,8 @@ def read(path: Path, failures: Failures) -> Imported:
     ids = [str(int(x)) for x in described[:, 0]]
     edges = np.array(numbers["graph"])
     ends = {name: [str(int(x)) for x in edges[:, place]] for place, name in enumerate("ab")}
-    directed = pl.DataFrame(ends | {"similarity": edges[:, 2]}, schema=DIRECTED).filter(
-        pl.col("a") != pl.col("b"), pl.col("a").is_in(ids), pl.col("b").is_in(ids)
-    )
+    directed = pl.DataFrame(ends | {"similarity": edges[:, 2]}, schema=DIRECTED)
+    directed = directed.filter(pl.col("a") != pl.col("b"), pl.col("a", "b").is_in(ids))
     sound = np.delete(described, np.r_[0, COUNTRY], axis=1).astype(np.float32)  # (n, 36)
     catalogue = Catalogue(
         artists=_artists(ids, described),

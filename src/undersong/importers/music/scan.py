@@ -59,10 +59,7 @@ def walk(root: Path) -> Walk:
 
     Raises DataError if ``root`` is no folder that can be listed.
     """
-    try:
-        os.listdir(root)
-    except OSError as error:
-        raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
+    _check(root)
     files: list[ScannedFile] = []
     failures: list[Failure] = []
     unlisted: list[str] = []
@@ -89,6 +86,13 @@ def walk(root: Path) -> Walk:
                 (links if entry.linked else folders).append(entry.path)
     files.sort(key=lambda x: x.path)
     return Walk(tuple(files), tuple(failures), tuple(unlisted))
+
+
+def _check(root: Path) -> None:
+    try:
+        os.listdir(root)
+    except OSError as error:
+        raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
 
 
 def _list(folder: Path, seen: set[tuple[int, int]]) -> list[str] | None:

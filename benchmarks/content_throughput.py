@@ -21,9 +21,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from undersong.audio.augment import augment
-from undersong.audio.logmel import BANDS
+from undersong.audio.logmel import BANDS, CHUNKS, FRAMES
 from undersong.audio.shards import LogMels
-from undersong.audio.waveform import CHUNKS, FRAMES
 from undersong.losses import cosine, multi_similarity
 from undersong.models.content.network import AudioEncoder, ContentSettings
 from undersong.training.loop import Schedule, mixed_precision

@@ -28,7 +28,7 @@ from undersong.embeddings import unit
 from undersong.importers.tables.conversion import import_tables
 from undersong.models.content.network import AudioEncoder, ContentSettings, of_track
 from undersong.models.content.training import embed_content
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule, Task
 
 MAPPING = Path(__file__).parent.parent / "examples" / "lieder.toml"
 NEIGHBOURS = 10
@@ -115,21 +115,19 @@ def learned(
 
 def train_fold(
     catalogue: Catalogue,
-    parts: NDArray[np.str_],
+    splits: NDArray[np.str_],
     training: Schedule,
     *,
     options: argparse.Namespace,
     held: int,
 ) -> NDArray[np.float32]:
     """E_C of all songs by a model trained without one fold, (n, width)."""
+    folder = f"seed-{options.seed}-fold-{held}-of-{options.folds}-tags-{options.tags}"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     made = embed_content(
-        catalogue,
-        parts,
+        Task(catalogue, "artist", splits),
         settings=ContentSettings(tags=options.tags, training=training),
-        seed=options.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        work=options.work
-        / f"seed-{options.seed}-fold-{held}-of-{options.folds}-tags-{options.tags}",
+        compute=Compute(options.seed, device, options.work / folder),
     )
     if made is None or made.tracks.ids != catalogue.ids("track"):
         raise SystemExit("some files gave no sound; get the data again")

@@ -12,14 +12,18 @@ import soundfile
 from undersong.audio import decode as decoding
 from undersong.audio import file
 from undersong.audio.decode import Decoded, decode
-from undersong.audio.logmel import BANDS, COMPRESSION, log_mel, mel_bank, mel_power
-from undersong.audio.waveform import (
+from undersong.audio.logmel import (
+    BANDS,
     CHUNK_SAMPLES,
     CHUNKS,
+    COMPRESSION,
     FRAMES,
     LOUDNESS,
     RATE,
     Undecodable,
+    log_mel,
+    mel_bank,
+    mel_power,
     starts,
 )
 

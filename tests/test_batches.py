@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import sparse
 
-from undersong.training.batches import anchors_with_partners
+from undersong.training import anchors_with_partners
 
 
 def ring(n, linked):

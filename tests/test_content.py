@@ -9,33 +9,29 @@ import soundfile
 import torch
 
 from undersong.audio.augment import augment
+from undersong.audio.logmel import RATE
 from undersong.audio.shards import LogMels
-from undersong.audio.waveform import RATE
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError
+from undersong.models.content.inputs import choose_input
 from undersong.models.content.network import (
     AudioEncoder,
     ContentSettings,
     VectorEncoder,
     artist_embedding,
-    of_track,
-)
-from undersong.models.content.training import (
-    choose_input,
-    draw_pieces,
-    embed_content,
     load_content,
-    related_pieces,
+    of_track,
     save_content,
 )
+from undersong.models.content.training import draw_clips, embed_content, related_clips
 from undersong.relations import known
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule, Task
 
 # Every size differs from every other: 23 artists, 3 tracks each, 7 columns, E_C of 11.
 QUICK = Schedule(steps=60, validate_every=20, warmup=0.1, learning_rate=3e-3, average=0.9)
 SMALL = ContentSettings(width=11, artists=9, tracks=2, training=QUICK)
-PARTS = np.array(["train"] * 15 + ["validation"] * 4 + ["test"] * 4)
+SPLITS = np.array(["train"] * 15 + ["validation"] * 4 + ["test"] * 4)
 
 
 def catalogue(artists=23, tracks=3, *, pairs=(), features=None, paths=None, root=None):
@@ -74,8 +70,9 @@ def planted(seed=0, *, artists=23, tracks=3, groups=3, noise=0.7):
     return catalogue(artists, tracks, pairs=pairs, features={("mood", "track"): matrix}), group
 
 
-def learn(found, folder, *, parts=PARTS, settings=SMALL):
-    return embed_content(found, parts, settings=settings, seed=3, device="cpu", work=folder)
+def learn(found, folder, *, splits=SPLITS, settings=SMALL):
+    compute = Compute(3, "cpu", folder)
+    return embed_content(Task(found, "artist", splits), settings=settings, compute=compute)
 
 
 def precision(vectors, group, asking):
@@ -294,16 +291,16 @@ def test_a_higher_chunk_has_its_bands_elsewhere_and_silence_where_none_came_from
 @pytest.mark.parametrize(("repeats", "sizes"), [(True, [3, 3, 3]), (False, [3, 2, 1])])
 def test_an_artist_with_few_tracks_is_heard_twice_only_where_that_differs(repeats, sizes):
     rows_of = [np.array([0, 1, 2, 3]), np.array([4, 5]), np.array([6])]
-    drawn = draw_pieces(np.random.default_rng(0), rows_of, count=3, repeats=repeats)
+    drawn = draw_clips(np.random.default_rng(0), rows_of, count=3, repeats=repeats)
     owner = np.array([0, 0, 0, 0, 1, 1, 2])[drawn]
     assert np.bincount(owner).tolist() == sizes
     assert len(set(drawn[owner == 0])) == 3
 
 
-def test_pieces_are_related_by_the_same_or_a_similar_artist():
+def test_clips_are_related_by_the_same_or_a_similar_artist():
     similar = known(catalogue(6, 1, pairs=[(0, 2), (2, 5)]), "artist")
     artist = np.array([5, 0, 2, 0, 3, 5, 3])
-    found = related_pieces(artist, similar)
+    found = related_clips(artist, similar)
     for i, j in np.ndindex(7, 7):
         a, b = sorted((int(artist[i]), int(artist[j])))
         assert found[i, j] == (i != j and (a == b or (a, b) in [(0, 2), (2, 5)])), (i, j)
@@ -315,7 +312,7 @@ def test_pieces_are_related_by_the_same_or_a_similar_artist():
 def test_planted_groups_are_found_of_artists_never_trained_on(tmp_path):
     found, group = planted()
     made = learn(found, tmp_path)
-    asking = PARTS != "train"
+    asking = SPLITS != "train"
     features = found.features["mood", "track"].vectors
     raw = unit((features - features.mean(axis=0)) / features.std(axis=0))
     before, _ = artist_embedding(
@@ -332,7 +329,7 @@ def test_planted_groups_are_found_of_artists_never_trained_on(tmp_path):
 def test_no_relation_of_a_test_artist_and_none_that_leaves_training_is_learned_from(tmp_path):
     found, _ = planted()
     made = learn(found, tmp_path / "a")
-    inside = [(a, b) for a in range(23) for b in range(a) if PARTS[a] == PARTS[b] != "test"]
+    inside = [(a, b) for a in range(23) for b in range(a) if SPLITS[a] == SPLITS[b] != "test"]
     kept = known(found, "artist").toarray()
     fewer = catalogue(pairs=[x for x in inside if kept[x]], features=found.features)
     assert len(fewer.relations) < len(found.relations)
@@ -374,10 +371,10 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path):
         if done == 41:
             raise KeyboardInterrupt
 
-    arguments = {"settings": SMALL, "seed": 3, "device": "cpu", "work": tmp_path / "b"}
+    compute = Compute(3, "cpu", tmp_path / "b", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        embed_content(found, PARTS, **arguments, progress=interrupt)
-    resumed = embed_content(found, PARTS, **arguments)
+        embed_content(Task(found, "artist", SPLITS), settings=SMALL, compute=compute)
+    resumed = learn(found, tmp_path / "b")
     assert resumed.outcome == whole.outcome
     np.testing.assert_array_equal(resumed.artists.vectors, whole.artists.vectors)
 
@@ -405,11 +402,11 @@ def test_an_own_vector_weighs_as_much_as_the_tracks_and_stands_alone_without_the
 
 def test_without_a_related_pair_in_validation_the_last_weights_are_kept(tmp_path):
     found, _ = planted()
-    parts = np.array(["train"] * 21 + ["validation", "test"])
+    splits = np.array(["train"] * 21 + ["validation", "test"])
     matrix = found.features["mood", "track"]
     one_each = Embeddings(matrix.ids[:64], matrix.vectors[:64])  # one track of a21, none of a22
     single = dataclasses.replace(found, features={("mood", "track"): one_each})
-    made = learn(single, tmp_path, parts=parts)
+    made = learn(single, tmp_path, splits=splits)
     assert made.outcome.best_step == QUICK.steps
     assert "a22" not in made.artists.index
 
@@ -566,13 +563,13 @@ def test_groups_are_heard_in_files_also_of_artists_never_trained_on(tmp_path):
     (tmp_path / paths["a4", 1]).write_text("no music")
     pairs = [(a, b) for a in range(12) for b in range(a) if (a - b) % 3 == 0]
     found = catalogue(12, 2, pairs=pairs, paths=paths, root=tmp_path)
-    parts = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
+    splits = np.array(["train"] * 6 + ["validation"] * 3 + ["test"] * 3)
     schedule = Schedule(steps=24, validate_every=12, learning_rate=3e-3)
     settings = dataclasses.replace(SMALL, artists=6, frames=64, mask=5, training=schedule)
-    made = learn(found, tmp_path / "work", parts=parts, settings=settings)
+    made = learn(found, tmp_path / "work", splits=splits, settings=settings)
     assert made.failed["track"].to_list() == ["a4.1"]
     assert made.artists.ids == found.ids("artist")
     assert len(made.tracks.ids) == 23
     group = np.arange(12) % 3
-    assert precision(made.artists.vectors, group, parts == "test") >= 7 / 9  # chance: 0.27
+    assert precision(made.artists.vectors, group, splits == "test") >= 7 / 9  # chance: 0.27
     assert (tmp_path / "work" / "log-mel" / "failures.csv").exists()

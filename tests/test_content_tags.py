@@ -13,16 +13,21 @@ from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.models.content.inputs import Clips
-from undersong.models.content.network import AudioEncoder, ContentSettings, VectorEncoder
+from undersong.models.content.network import (
+    AudioEncoder,
+    ContentSettings,
+    VectorEncoder,
+    save_content,
+)
 from undersong.models.content.tag_heads import Tagger, read_tags, tag_loss
-from undersong.models.content.training import embed_content, save_content
-from undersong.training.loop import Schedule
+from undersong.models.content.training import embed_content
+from undersong.training import Compute, Schedule, Task
 
 # Every size differs from every other: 41 artists in 4 groups, 2 tracks each, 7 columns, E_C of 11.
 ARTISTS, GROUPS, TRACKS = 41, 4, 2
 QUICK = Schedule(steps=60, validate_every=20, learning_rate=3e-3, average=0.9)
 SMALL = ContentSettings(width=11, artists=13, tracks=2, training=QUICK)
-PARTS = np.array(["train"] * 25 + ["validation"] * 16)
+SPLITS = np.array(["train"] * 25 + ["validation"] * 16)
 
 
 def planted(*, style=None, seed=0):
@@ -58,7 +63,8 @@ def planted(*, style=None, seed=0):
 
 def learn(catalogue, folder, **changed):
     settings = dataclasses.replace(SMALL, **changed)
-    return embed_content(catalogue, PARTS, settings=settings, seed=3, device="cpu", work=folder)
+    compute = Compute(3, "cpu", folder)
+    return embed_content(Task(catalogue, "artist", SPLITS), settings=settings, compute=compute)
 
 
 # what is read
@@ -89,7 +95,7 @@ def worded(n, *, own):
     )
 
 
-def pieces_of(track, artist):
+def clips_of(track, artist):
     def nothing(*_):
         raise AssertionError
 
@@ -99,8 +105,8 @@ def pieces_of(track, artist):
 def test_words_of_five_training_items_are_read_of_the_track_and_of_its_artist():
     found = worded(14, own=["glad"] * 6 + [None] * 2 + ["sad"] * 6)
     trains = np.arange(14) < 12  # so 4 are jazz and 4 are sad: too few
-    pieces = pieces_of([3, 8, -1, 6, -1], [3, 8, 2, 6, 13])
-    tags = read_tags(found, pieces, trains)
+    clips = clips_of([3, 8, -1, 6, -1], [3, 8, 2, 6, 13])
+    tags = read_tags(found, clips, trains)
     has, known = tags.of(np.arange(5))
     of_field = [tags.field.tolist().count(x) for x in range(3)]
     assert of_field == [1, 4, 1]  # folk; slow and loud, whole and as words; glad
@@ -119,7 +125,7 @@ def test_of_many_words_the_commonest_are_guessed():
     found = worded(len(words), own=words)
     bare = dataclasses.replace(found, fields=found.fields[4:])
     rows = np.arange(len(words))
-    tags = read_tags(bare, pieces_of(rows, rows), rows >= 0)
+    tags = read_tags(bare, clips_of(rows, rows), rows >= 0)
     assert tags.has.shape == (len(words), 200)
     had = np.asarray(tags.has.sum(axis=0)).ravel()
     assert {int(x): int((had == x).sum()) for x in set(had)} == {6: 110, 9: 90}
@@ -148,7 +154,7 @@ def test_the_loss_is_the_mean_cross_entropy_over_what_is_known():
     assert tag_loss(logits, has, known).item() == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 
-def test_a_piece_of_which_nothing_is_said_pulls_at_nothing():
+def test_a_clip_of_which_nothing_is_said_pulls_at_nothing():
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
     known = torch.ones(6, 4, dtype=torch.bool)
     known[2] = False
@@ -193,7 +199,7 @@ def test_what_must_not_be_read_is_not_guessed(tmp_path):
 
 def test_tags_of_validation_artists_teach_nothing(tmp_path):
     told = planted(style=STYLES)
-    trains = pl.Series(PARTS == "train")
+    trains = pl.Series(SPLITS == "train")
     hidden = told.artists.with_columns(
         pl.when(trains).then(pl.col("style")).otherwise(pl.lit("s0")).alias("style")
     )
@@ -221,10 +227,10 @@ def test_an_interrupted_training_with_tags_goes_on_to_the_same_result(tmp_path):
             raise KeyboardInterrupt
 
     settings = dataclasses.replace(SMALL, tags=1.0)
-    arguments = {"settings": settings, "seed": 3, "device": "cpu", "work": tmp_path / "b"}
+    compute = Compute(3, "cpu", tmp_path / "b", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        embed_content(told, PARTS, **arguments, progress=interrupt)
-    resumed = embed_content(told, PARTS, **arguments)
+        embed_content(Task(told, "artist", SPLITS), settings=settings, compute=compute)
+    resumed = learn(told, tmp_path / "b", tags=1.0)
     assert resumed.outcome == whole.outcome
     np.testing.assert_array_equal(resumed.artists.vectors, whole.artists.vectors)
 

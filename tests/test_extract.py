@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from undersong.audio import extract as extraction
 from undersong.audio import file
 from undersong.audio.extract import extract
-from undersong.audio.logmel import BANDS, log_mel
-from undersong.audio.waveform import FRAMES
+from undersong.audio.logmel import BANDS, FRAMES, log_mel
 from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, Catalogue
 from undersong.cli.main import cli
@@ -21,6 +20,7 @@ from undersong.errors import ArtifactError, DataError
 from undersong.models.content import inputs
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
+from undersong.training import Compute, Task
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import kill_extract
@@ -229,12 +229,9 @@ def test_training_extracts_beside_the_catalogue_so_that_a_retrain_finds_it(tmp_p
     for found in (tables.read_catalogue(tmp_path / "catalogue"), catalogue(tmp_path, ["a.wav"])):
         with pytest.raises(DataError, match="stop here"):
             embed_content(
-                found,
-                np.array(["train"]),
+                Task(found, "artist", np.array(["train"])),
                 settings=ContentSettings(),
-                seed=0,
-                device="cpu",
-                work=tmp_path / "work",
+                compute=Compute(0, "cpu", tmp_path / "work"),
             )
     assert asked == [tmp_path / "catalogue" / "audio", tmp_path / "work" / "log-mel"]
 

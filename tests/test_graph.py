@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from undersong.models.graph.training import (
     random_vectors,
     triplet,
 )
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule
 
 
 def ring_with_chords(n=23, alone=(4, 22), seed=0):
@@ -141,7 +143,7 @@ def test_asked_pairs_and_items_cut_off_are_hidden_both_ways():
     pairs = list_pairs(edges)
     assert len(pairs.a) == edges.nnz // 2
     assert (pairs.a < pairs.b).all()
-    shown = hide(edges, pairs, asked=np.array([1, 8]), cut_off=np.array([15])).toarray()
+    shown = hide(edges, pairs, hidden=np.array([1, 8]), cut_off=np.array([15])).toarray()
     wanted = edges.toarray()
     for pair in (1, 8):
         wanted[pairs.a[pair], pairs.b[pair]] = wanted[pairs.b[pair], pairs.a[pair]] = False
@@ -232,7 +234,7 @@ def test_planted_groups_are_found_from_random_vectors_by_edges(tmp_path):
     group, edges, test = planted()
     vectors = random_vectors(len(group), 17, seed=0)
     embedded, outcome = embed_graph(
-        vectors, **edges, settings=QUICK, seed=0, device="cpu", checkpoint=tmp_path / "x"
+        vectors, **edges, settings=QUICK, compute=Compute(0, "cpu", tmp_path / "x")
     )
     assert embedded.shape == (240, 11)
     assert share_in_group(vectors, group, test) < 0.3
@@ -242,18 +244,18 @@ def test_planted_groups_are_found_from_random_vectors_by_edges(tmp_path):
 
 def test_a_stopped_training_goes_on_to_the_same_embeddings(tmp_path):
     group, edges, _ = planted()
-    common = {"settings": quick(connection_dropout=0.2), "seed": 1, "device": "cpu"}
+    common = {**edges, "settings": quick(connection_dropout=0.2)}
     vectors = random_vectors(len(group), 17, seed=1)
-    whole, _ = embed_graph(vectors, **edges, **common, checkpoint=tmp_path / "whole")
+    whole, _ = embed_graph(vectors, **common, compute=Compute(1, "cpu", tmp_path / "whole"))
 
     def stop(stage, done, total, note=""):
         if done == 25:
             raise InterruptedError
 
-    path = tmp_path / "torn"
+    compute = Compute(1, "cpu", tmp_path / "torn")
     with pytest.raises(InterruptedError):
-        embed_graph(vectors, **edges, **common, checkpoint=path, progress=stop)
-    resumed, outcome = embed_graph(vectors, **edges, **common, checkpoint=path)
+        embed_graph(vectors, **common, compute=dataclasses.replace(compute, progress=stop))
+    resumed, outcome = embed_graph(vectors, **common, compute=compute)
     np.testing.assert_array_equal(resumed, whole)
     assert [step for step, _, _ in outcome.scores][:3] == [10, 20, 30]
 
@@ -274,9 +276,7 @@ def test_an_item_cut_off_learns_nothing_from_edges(tmp_path):
                 vectors,
                 **edges,
                 settings=settings,
-                seed=3,
-                device="cpu",
-                checkpoint=tmp_path / f"{dropout}{hidden}",
+                compute=Compute(3, "cpu", tmp_path / f"{dropout}{hidden}"),
             )
     np.testing.assert_array_equal(found[1.0, False], found[1.0, True])
     assert np.abs(found[0.0, False] - found[0.0, True]).max() > 0.01
@@ -292,7 +292,7 @@ def test_items_of_which_nothing_is_known_get_zeros(tmp_path):
     edges["visible"] = sparse.csr_matrix(visible)
     settings = quick(training=Schedule(steps=2, precision="float32"))
     embedded, _ = embed_graph(
-        vectors, **edges, settings=settings, seed=0, device="cpu", checkpoint=tmp_path / "x"
+        vectors, **edges, settings=settings, compute=Compute(0, "cpu", tmp_path / "x")
     )
     assert embedded[lone].tolist() == [0] * 11
     length = np.linalg.norm(np.delete(embedded, lone, axis=0), axis=1)
@@ -317,9 +317,7 @@ def test_a_graph_needs_relations_to_learn_from_and_to_ask_about(tmp_path, table,
     edges[table] = sparse.csr_matrix((240, 240), dtype=bool)
     vectors = random_vectors(240, 5, seed=0)
     with pytest.raises(DataError, match=message):
-        embed_graph(
-            vectors, **edges, settings=QUICK, seed=0, device="cpu", checkpoint=tmp_path / "x"
-        )
+        embed_graph(vectors, **edges, settings=QUICK, compute=Compute(0, "cpu", tmp_path / "x"))
 
 
 def test_random_vectors_have_length_1_and_follow_the_seed():

@@ -8,7 +8,7 @@ from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
 from undersong.models.interaction import network
 from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
 from undersong.models.interaction.training import embed_interaction
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule, Task
 
 
 def world(*, groups=4, size=9, users=60):
@@ -37,8 +37,8 @@ def world(*, groups=4, size=9, users=60):
         relations=pl.DataFrame(pairs, schema=RELATIONS, orient="row"),
         fields=(),
     )
-    parts = np.array(["train", "validation", "train", "train", "test"] * n)[:n].astype("<U10")
-    return catalogue, parts, np.arange(n) % groups
+    splits = np.array(["train", "validation", "train", "train", "test"] * n)[:n].astype("<U10")
+    return catalogue, splits, np.arange(n) % groups
 
 
 def slow_information(plays):
@@ -70,7 +70,7 @@ def test_factors_reproduce_the_information_of_listeners():
 
 def test_only_the_strongest_co_listening_is_kept(monkeypatch):
     plays = relations.listeners(world()[0], "artist")[:, :35]
-    monkeypatch.setattr(network, "KEPT", 3)
+    monkeypatch.setattr(network, "STRONGEST", 3)
     kept = network._information(plays, block=4).toarray()
     information = slow_information(plays)
     for row, found in zip(information, kept, strict=True):
@@ -106,16 +106,12 @@ def test_it_begins_as_the_plain_factorisation():
 
 
 def embed(tmp_path, **settings):
-    catalogue, parts, label = world()
+    catalogue, splits, label = world()
     quick = Schedule(steps=40, validate_every=10, learning_rate=3e-3, precision="float32")
     made = embed_interaction(
-        catalogue,
-        "artist",
-        parts,
+        Task(catalogue, "artist", splits),
         settings=InteractionSettings(width=11, threshold=2, training=quick, **settings),
-        seed=0,
-        device="cpu",
-        work=tmp_path,
+        compute=Compute(0, "cpu", tmp_path),
     )
     return made, label
 
@@ -136,14 +132,11 @@ def test_an_item_that_nobody_plays_has_no_vector(tmp_path):
 
 
 def test_without_plays_there_is_no_embedding(tmp_path):
-    catalogue, parts, _ = world()
+    catalogue, splits, _ = world()
+    unplayed = Catalogue(catalogue.artists, relations=catalogue.relations, fields=())
     made = embed_interaction(
-        Catalogue(catalogue.artists, relations=catalogue.relations, fields=()),
-        "artist",
-        parts,
+        Task(unplayed, "artist", splits),
         settings=InteractionSettings(),
-        seed=0,
-        device="cpu",
-        work=tmp_path,
+        compute=Compute(0, "cpu", tmp_path),
     )
     assert made is None

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from undersong.errors import ArtifactError
-from undersong.training import loop
-from undersong.training.loop import Schedule, lr_factor, train
+from undersong.training import Schedule, loop, lr_factor, train
 
 QUICK = {"steps": 24, "validate_every": 4, "patience": 9, "precision": "float32"}
 

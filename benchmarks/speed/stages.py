@@ -34,8 +34,7 @@ def log_mel(quick):
     import librosa
     import soundfile
 
-    from undersong.audio.logmel import BANDS, COMPRESSION, WINDOW, log_mel
-    from undersong.audio.waveform import HOP, RATE
+    from undersong.audio.logmel import BANDS, COMPRESSION, HOP, RATE, WINDOW, log_mel
 
     seconds = 3 if quick else 30
     wave = np.random.default_rng(0).normal(0, 0.1, RATE * seconds).astype(np.float32)

@@ -373,7 +373,7 @@ class Model:
             raise DataError(f"there is no file {file}; give an audio file")
         # Imported when first needed: it would double the time that the service takes to start.
         from undersong.audio.decode import decode
-        from undersong.audio.waveform import Undecodable
+        from undersong.audio.logmel import Undecodable
         from undersong.foldin.embed import embed_track
 
         (sound,) = decode([Path(file)], workers=1)

@@ -1,4 +1,4 @@
-"""Chunks as one training step hears them: another place, loudness, height, parts hidden (2.1)."""
+"""Chunks as one training step hears them: cut, louder, higher, masked (section 2.1)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ def augment(
     shift: int,
     mask: int,
 ) -> NDArray[np.float32]:
-    """Change each chunk by chance, (n, m, t) float16 -> (n, m, frames) float32.
+    """Change each chunk at random, (n, m, t) float16 -> (n, m, frames) float32.
 
     Parameters
     ----------

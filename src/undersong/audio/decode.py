@@ -1,9 +1,9 @@
-"""Decoding in child processes, so that a hostile or broken file costs one file and nothing else.
+"""Decoding in child processes, so that a hostile or broken file costs that file alone.
 
-A child reads one path a line from its standard input, and answers on its standard output with
-one line of JSON, then the log-mel chunks. Nothing it sends is ever run or unpickled. It has limits
-on memory and processor time, may write no file and reaches no network where the system allows to
-forbid that; a clock in the parent ends it when a file takes too long.
+A child reads one path a line from its standard input. It answers on its standard output with one
+line of JSON, then the log-mel chunks; nothing that it sends is run or unpickled. Its memory and
+processor time are limited; it writes no file and reaches no network, where the system can forbid
+that. A timer in the parent ends it when a file takes too long.
 
     python -m undersong.audio.decode MEMORY SECONDS      the child, started by ``decode``
 """
@@ -24,8 +24,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.logmel import BANDS, log_mel
-from undersong.audio.waveform import CHUNKS, FRAMES, Sound, Undecodable
+from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
 from undersong.errors import install
 from undersong.sandbox import (
     GONE,
@@ -47,7 +46,7 @@ CHILD = ("-m", "undersong.audio.decode")
 
 @dataclass(frozen=True)
 class Decoded:
-    """What is heard of one file.
+    """Sound of one file.
 
     Parameters
     ----------
@@ -62,40 +61,40 @@ class Decoded:
 def decode(
     paths: Iterable[Path], *, workers: int, seconds: float = SECONDS, memory: int = MEMORY
 ) -> Iterator[Decoded | Undecodable]:
-    """Hear files in the order given, ``workers`` at a time; a failed one gives its reason.
+    """Decode files in their order, ``workers`` at a time; of a failed one yield the reason.
 
-    Memory is bounded whatever the number of paths: at most ``AHEAD`` decoded files a worker.
+    Memory does not grow with the number of paths: at most ``AHEAD`` decoded files a worker wait.
     """
-    children = [Decoder(memory=memory, seconds=seconds) for _ in range(workers)]
-    free = deque(children)
+    decoders = [Decoder(memory=memory, seconds=seconds) for _ in range(workers)]
+    free = deque(decoders)
 
-    def one(path: Path) -> Decoded | Undecodable:
-        child = free.popleft()
+    def decode_one(path: Path) -> Decoded | Undecodable:
+        decoder = free.popleft()
         try:
-            return child.decode(path)
+            return decoder.decode(path)
         finally:
-            free.append(child)
+            free.append(decoder)
 
     waiting: deque[Future[Decoded | Undecodable]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for path in paths:
-                waiting.append(pool.submit(one, path))
+                waiting.append(pool.submit(decode_one, path))
                 if len(waiting) > AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in children:
-                child.stop()  # frees a thread that waits for an answer nobody wants any more
+            for decoder in decoders:
+                decoder.stop()  # frees a thread that waits for an answer nobody wants any more
             pool.shutdown(wait=True)
-            for child in children:
-                child.stop()
+            for decoder in decoders:
+                decoder.stop()
 
 
 class Decoder:
-    """One child process, with a clock that ends it when a file takes too long.
+    """One child process, and a timer that ends it when a file takes too long.
 
     It begins with its first file, and ends by ``stop`` or with this process.
     """
@@ -106,10 +105,10 @@ class Decoder:
         self.stop = self._child.end
 
     def decode(self, path: Path) -> Decoded | Undecodable:
-        """Ask the child for one file; end it if it has not answered in time."""
+        """Decode one file in the child; end the child if it has not answered in time."""
         process = self._child.process or self._begin()
         late = threading.Event()
-        clock = _clock(process, self._seconds, late)
+        timer = _timer(process, self._seconds, late)
         try:
             answer: Decoded | None = _ask(process, path)
         except Undecodable as error:
@@ -117,8 +116,8 @@ class Decoder:
         except GONE:
             answer = None
         finally:
-            clock.cancel()
-            clock.join()
+            timer.cancel()
+            timer.join()
             if late.is_set():
                 self.stop()  # also when the answer came just in time: the child is dead now
         if answer is None:
@@ -130,34 +129,34 @@ class Decoder:
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         process = self._child.begin()
-        clock = _clock(process, START, threading.Event())
+        timer = _timer(process, START, threading.Event())
         with suppress(ValueError):  # it was stopped meanwhile
-            answers(process).readline()  # it is ready, or dead, which the first file tells
-        clock.cancel()
+            answers(process).readline()  # it is ready; or dead, as the first file will show
+        timer.cancel()
         return process
 
 
-def _clock(
+def _timer(
     process: "subprocess.Popen[bytes]", seconds: float, late: threading.Event
 ) -> threading.Timer:
-    """Start a clock that ends a child, and says so, once the time is over."""
+    """Start a timer that ends a child and sets ``late`` once the time is over."""
 
     def end() -> None:
         late.set()
         process.kill()
 
-    clock = threading.Timer(seconds, end)
-    clock.start()
-    return clock
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    return timer
 
 
 def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
-    """Send one path and wait for the answer.
+    """Send one path to a child and read its answer.
 
     Raises
     ------
     Undecodable
-        If the child says so.
+        If the child refuses the file.
     EOFError, BrokenPipeError, ValueError
         If the child is gone, or answers what cannot be an answer.
     """
@@ -165,18 +164,18 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
     about = receive(process)
     if "reason" in about:
         raise Undecodable(about["reason"], about["remedy"])
-    pictures = np.empty((min(int(about["chunks"]), CHUNKS), BANDS, FRAMES), dtype=np.float16)
-    room = memoryview(pictures.data).cast("B")
+    chunks = np.empty((min(int(about["chunks"]), CHUNKS), BANDS, FRAMES), dtype=np.float16)
+    room = memoryview(chunks.data).cast("B")
     while room:
-        got = answers(process).readinto(room)
-        if not got:
+        count = answers(process).readinto(room)
+        if not count:
             raise EOFError
-        room = room[got:]
-    return Decoded(pictures, float(about["seconds"]))
+        room = room[count:]
+    return Decoded(chunks, float(about["seconds"]))
 
 
 def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecodable:
-    """Say why a child ended without an answer: too slow (``seconds``), or by itself."""
+    """Return why a child gave no answer: it was late (``seconds``), or ended by itself."""
     remedy = "convert it to FLAC, OGG, MP3 or WAV, or remove the track"
     if seconds is not None:
         return Undecodable(f"not decoded within {seconds:g} s", remedy)
@@ -201,7 +200,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO, seconds: float) -> None:
 
 
 def _reader() -> Callable[[Path], Sound]:
-    """Load the audio libraries, here in the child alone; without them every file says so."""
+    """Load the audio libraries, in the child alone; without them refuse every file."""
     try:
         from undersong.audio.file import read
     except (ImportError, OSError) as error:

@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 import polars as pl
 
 from undersong.audio import shards
 from undersong.audio.decode import Decoded, decode
+from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
-from undersong.audio.waveform import Undecodable
 from undersong.catalogue import Catalogue, write_failures
 from undersong.errors import ArtifactError, DataError
 from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
-Hear = Callable[[Iterable[Path]], Iterator[Decoded | Undecodable]]
+DecodeFiles = Callable[[Iterable[Path]], Iterator[Decoded | Undecodable]]
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
 
@@ -53,10 +52,10 @@ def extract(
     folder: Path,
     *,
     workers: int | None = None,
-    hear: Hear | None = None,
+    decode_files: DecodeFiles | None = None,
     progress: Progress = silent,
 ) -> Extraction:
-    """Analyse every track that has a path; what was analysed before is not done again.
+    """Analyse every track that has a path, unless that was done before.
 
     A file counts as analysed while its path in the catalogue, its size and its time of change are
     the same. Failed files are tried again by each run, but not by one that goes on after it was
@@ -64,9 +63,9 @@ def extract(
 
     Parameters
     ----------
-    folder : made if absent; killed at any moment, the next call goes on
-    workers : child processes that decode; as many as there are processors unless given
-    hear : what decodes files in the order given, in place of those; such as a cluster
+    folder : made if absent; after a kill at any moment, the next call goes on
+    workers : child processes that decode; by default one a processor
+    decode_files : decodes files in their order in place of child processes, such as on a cluster
 
     Raises
     ------
@@ -75,116 +74,105 @@ def extract(
     ArtifactError
         If ``folder`` cannot be written, is of another format, or a shard in it is damaged.
     """
-    files = _files(catalogue)
+    root = catalogue.audio_root or Path()
+    files = _files(catalogue.tracks, root)
     if not len(files):
         raise DataError("no track of the catalogue has a path; map the column of audio files")
     with _alone(folder, waiting=lambda: progress(STAGE, 0, len(files), "another process extracts")):
         run = shards.current_run(folder)
-        known = shards.index(folder)
-        known = known.filter((pl.col("chunks") > 0) | (pl.col("run") == run))
-        pending = files.join(known, on=list(shards.FILE), how="anti").unique(
+        index = shards.index(folder)
+        tried = index.filter((pl.col("chunks") > 0) | (pl.col("run") == run))
+        pending = files.join(tried, on=list(shards.FILE), how="anti").unique(
             "path", maintain_order=True
         )
         new = _analyse(
             pending,
             folder,
-            root=catalogue.audio_root or Path(),
             run=run,
-            hear=hear or partial(decode, workers=workers or os.cpu_count() or 1),
+            decoded=(decode_files or partial(decode, workers=workers or os.cpu_count() or 1))(
+                root / x for x in pending["path"]
+            ),
             before=len(files) - len(pending),
             progress=progress,
         )
-        found = files.join(
+        files = files.join(
             shards.index(folder), on=list(shards.FILE), how="left", maintain_order="left"
-        )
-        failed = _failed(found, catalogue.audio_root or Path())
+        ).with_columns(file=pl.Series([str(root / x) for x in files["path"]], dtype=pl.String))
+        failed = files.filter(pl.col("chunks") == 0).select(list(FAILURES))
         write_failures(folder / "failures.csv", failed)
         shards.finish(folder, run)
-    done = found.filter(pl.col("chunks") > 0)
+    done = files.filter(pl.col("chunks") > 0)
     if not len(done):
-        raise DataError(_nothing(failed))
+        _, file, reason, remedy = failed.row(0)
+        raise DataError(
+            f"none of {len(failed)} audio files could be analysed; "
+            f"the first, {file}: {reason}; {remedy}"
+        )
     places = (done[x].to_numpy() for x in ("shard", "first", "chunks"))
     return Extraction(
         LogMels(folder, tuple(done["track"]), *places), failed, new, float(done["seconds"].sum())
     )
 
 
-def text(found: Extraction, folder: Path) -> str:
-    """Say in a line what an extraction came to."""
-    files = len(found.done.ids)
-    said = (
-        f"{files} of {files + len(found.failed)} audio files analysed ({found.new} of them now), "
-        f"{found.seconds / 3600:.1f} h of sound: {folder}"
+def text(extraction: Extraction, folder: Path) -> str:
+    """Return a line that sums an extraction up, and a second one if files have failed."""
+    files, failed = len(extraction.done.ids), len(extraction.failed)
+    line = (
+        f"{files} of {files + failed} audio files analysed ({extraction.new} of them now), "
+        f"{extraction.seconds / 3600:.1f} h of sound: {folder}"
     )
-    if not len(found.failed):
-        return said
-    return f"{said}\n{len(found.failed)} failed: {folder / 'failures.csv'} says why"
+    return line + (f"\n{failed} failed: {folder / 'failures.csv'} says why" if failed else "")
 
 
-def _files(catalogue: Catalogue) -> pl.DataFrame:
+def _files(tracks: pl.DataFrame, root: Path) -> pl.DataFrame:
     """Every track with a path: track, path, size and time of change (-1 where there is no file)."""
-    root = catalogue.audio_root or Path()
-    tracks = catalogue.tracks.filter(pl.col("path").is_not_null())
-    sizes, times = [], []
-    for path in tracks["path"]:
-        try:
-            found = (root / path).stat()
-            size, modified = found.st_size, found.st_mtime_ns
-        except (OSError, ValueError):  # the decoder says which; ValueError: a zero byte within
-            size, modified = -1, -1
-        sizes.append(size)
-        times.append(modified)
-    return tracks.select(
-        pl.col("id").alias("track"),
-        "path",
-        pl.Series("size", sizes, dtype=pl.Int64),
-        pl.Series("modified", times, dtype=pl.Int64),
-    )
+    tracks = tracks.filter(pl.col("path").is_not_null())
+    rows = [_size_and_time(root, x) for x in tracks["path"]]
+    about = pl.DataFrame(rows, schema=["size", "modified"], orient="row")
+    return tracks.select(pl.col("id").alias("track"), "path").hstack(about.cast(pl.Int64))
+
+
+def _size_and_time(root: Path, path: str) -> tuple[int, int]:
+    try:
+        status = (root / path).stat()
+    except (OSError, ValueError):  # the decoder tells which; ValueError: a zero byte within
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _analyse(
     pending: pl.DataFrame,
     folder: Path,
     *,
-    root: Path,
     run: int,
-    hear: Hear,
+    decoded: Iterator[Decoded | Undecodable],
     before: int,
     progress: Progress,
 ) -> int:
-    """Analyse files shard by shard; say how many gave sound."""
+    """Write what is decoded of pending files shard by shard; return how many gave sound."""
     total, failed, seconds = before + len(pending), 0, 0.0
     started = time.monotonic()
     progress(STAGE, before, total)
-    sounds = hear(root / x for x in pending["path"])
     number = shards.next_shard(folder)
     for start in range(0, len(pending), SHARD):
-        found: list[Decoded | Undecodable] = []
-        for one in islice(sounds, SHARD):
-            found.append(one)
-            failed += isinstance(one, Undecodable)
-            seconds += one.seconds if isinstance(one, Decoded) else 0
-            done = start + len(found)
-            note = _pace(done, seconds, elapsed=time.monotonic() - started)
+        sounds: list[Decoded | Undecodable] = []
+        for sound in islice(decoded, SHARD):
+            sounds.append(sound)
+            failed += isinstance(sound, Undecodable)
+            # Of a long file only eight chunks are decoded, yet its whole length is real time.
+            seconds += sound.seconds if isinstance(sound, Decoded) else 0
+            done, elapsed = start + len(sounds), max(time.monotonic() - started, 1e-3)
+            note = f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time"
             progress(STAGE, before + done, total, f"{note}, {failed} failed" if failed else note)
-        part = pending[start : start + SHARD].drop("track")
-        shards.write_shard(folder / f"{number:05d}", part, found, run=run)
+        batch = pending[start : start + SHARD].drop("track")
+        shards.write_shard(folder / f"{number:05d}", batch, sounds, run=run)
         number += 1
     return len(pending) - failed
 
 
-def _pace(done: int, seconds: float, *, elapsed: float) -> str:
-    """Say how fast it goes; the length of whole files is the real time.
-
-    Of a long file only eight chunks are decoded, which is part of the speed.
-    """
-    elapsed = max(elapsed, 1e-3)
-    return f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time"
-
-
 @contextmanager
 def _alone(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the folder, which two processes must not fill at once; what killed ones left goes."""
+    """Lock the folder, which two processes must not fill at once; remove what killed ones left."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -194,35 +182,14 @@ def _alone(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
             "folder that is"
         ) from error
     with lock:
-        _hold(lock, waiting)
-        for left in folder.glob(".*.partial"):
-            left.unlink()
+        if sys.platform != "win32":  # which has no such locks
+            import fcntl
+
+            try:  # the system takes a lock from a process that dies
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        for partial_file in folder.glob(".*.partial"):
+            partial_file.unlink()
         yield
-
-
-def _hold(lock: IO[str], waiting: Callable[[], None]) -> None:
-    """Wait for the lock, which the system takes from a process that dies."""
-    if sys.platform == "win32":
-        return  # no such locks there
-    import fcntl
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _failed(found: pl.DataFrame, root: Path) -> pl.DataFrame:
-    failed = found.filter(pl.col("chunks") == 0)
-    files = [str(root / x) for x in failed["path"]]
-    return failed.with_columns(file=pl.Series(files, dtype=pl.String)).select(list(FAILURES))
-
-
-def _nothing(failed: pl.DataFrame) -> str:
-    """Say why nothing was analysed, by the first file."""
-    _, file, reason, remedy = failed.row(0)
-    return (
-        f"none of {len(failed)} audio files could be analysed; "
-        f"the first, {file}: {reason}; {remedy}"
-    )

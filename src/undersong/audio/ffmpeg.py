@@ -1,7 +1,7 @@
 """Formats that libsndfile does not know, read by FFmpeg through PyAV (section 2.1).
 
-FFmpeg reads from an open file and knows no name, and of its formats only those of sound: a playlist
-that names other files or addresses is none of them.
+FFmpeg reads from an open file without knowing its name, and only formats of sound: a playlist that
+names other files or addresses is none of them.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from undersong.audio.waveform import AudioFile, Undecodable
+from undersong.audio.logmel import AudioFile, Undecodable
 
 FORMATS = (
     "aac,ac3,aiff,alac,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,loas,matroska,mov,mp3,mpc,mpc8,oma,"
@@ -45,8 +45,8 @@ def opened(file: BinaryIO) -> Iterator[AudioFile]:
             yield _source(container, container.streams.audio[0])
     # ValueError: rate or channels change midway. OSError: it seeks where no file can.
     except (av.FFmpegError, ValueError, OSError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise Undecodable(f"no audio that can be decoded ({said})", REMEDY) from error
+        reason = getattr(error, "strerror", None) or error
+        raise Undecodable(f"no audio that can be decoded ({reason})", REMEDY) from error
 
 
 def _source(container: InputContainer, stream: AudioStream) -> AudioFile:
@@ -79,22 +79,22 @@ def _source(container: InputContainer, stream: AudioStream) -> AudioFile:
 def _blocks(
     container: InputContainer, stream: AudioStream
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Decode from where the file stands: the frame at which each block begins, and the block."""
+    """Decode onwards: yield the frame at which each block begins, and the block."""
     resampler = av.AudioResampler(format="fltp", rate=stream.rate)
     after = 0
     for frame in container.decode(stream):
-        for part in resampler.resample(frame):
-            samples = part.to_ndarray()  # (channels, n)
+        for resampled in resampler.resample(frame):
+            samples = resampled.to_ndarray()  # (channels, n)
             weights = np.full(len(samples), 1 / len(samples), dtype=np.float32)
             at = after
-            if part.pts is not None and part.time_base is not None:
-                at = round(part.pts * part.time_base * stream.rate)
+            if resampled.pts is not None and resampled.time_base is not None:
+                at = round(resampled.pts * resampled.time_base * stream.rate)
             after = at + samples.shape[1]
             yield at, np.asarray(weights @ samples, dtype=np.float32)
 
 
 def _seconds(container: InputContainer, stream: AudioStream, unit: Fraction) -> float:
-    """Length of the sound; where no header states it, that of all packets."""
+    """Return the length by the header; where none states it, that of all packets."""
     names = set(container.format.name.split(","))
     if names & STATED and (stream.duration or container.duration):
         if stream.duration:

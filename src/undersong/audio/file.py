@@ -1,7 +1,7 @@
 """One audio file -> the sound of a track, read by seeking (section 2.1).
 
-Only what is needed of a long file is read, so ten hours cost no more memory than ten minutes. What
-a file is says its content, never its name.
+Only the chunks of a long file are read, so ten hours cost no more memory than ten minutes. The
+content of a file tells its format, never its name.
 """
 
 import stat
@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from undersong.audio.waveform import (
+from undersong.audio.logmel import (
     CHUNK_SAMPLES,
     CHUNKS,
     LOUDNESS,
@@ -43,7 +43,7 @@ def read(path: Path) -> Sound:
     """Read up to ``CHUNKS`` chunks spread evenly over a file, from its beginning to its end.
 
     A file shorter than one chunk is repeated to fill it. Silent chunks are left out. The gain of
-    the file is removed (how loud a master is says little of the music), dynamics within it stay.
+    the file is removed, for it tells little of the music; dynamics within it stay.
 
     Raises
     ------
@@ -56,17 +56,17 @@ def read(path: Path) -> Sound:
             with _opened(file) as source:
                 _check_header(source)
                 seconds = source.frames / source.rate
-                kept = [x for x in _chunks(source, seconds) if _peak(x) > SILENCE]
+                loud = [x for x in _chunks(source, seconds) if _peak(x) > SILENCE]
         except soundfile.LibsndfileError as error:
             raise _damaged(error) from error
         except OSError as error:
             raise Undecodable(f"cannot be read ({error.strerror})", FETCH) from error
         except MemoryError as error:
             raise Undecodable("decoding needs more memory than it may use", CONVERT) from error
-    if not kept:
+    if not loud:
         raise Undecodable("silence in every part that was read", "remove the track")
-    level = np.sqrt(np.mean([float(np.dot(x, x)) / CHUNK_SAMPLES for x in kept]))
-    chunks = np.stack(kept)
+    level = np.sqrt(np.mean([float(np.dot(x, x)) / CHUNK_SAMPLES for x in loud]))
+    chunks = np.stack(loud)
     chunks *= LOUDNESS / level
     return Sound(chunks, seconds)
 
@@ -77,10 +77,10 @@ def _peak(samples: NDArray[np.float32]) -> float:
 
 @contextmanager
 def _regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file; a pipe or a device is not even opened, for that may wait for ever."""
+    """Open a regular file; never a pipe or a device, for that may wait for ever."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise Undecodable("not a file", "give the path of an audio file")
         file = path.open("rb")
     except FileNotFoundError as error:
@@ -93,14 +93,14 @@ def _regular(path: Path) -> Iterator[BinaryIO]:
             "make the file readable",
         ) from error
     with file:
-        if found.st_size == 0:
+        if status.st_size == 0:
             raise Undecodable("empty (0 bytes)", FETCH)
         yield file
 
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[AudioFile]:
-    """Open with libsndfile; what it does not know with FFmpeg, where PyAV is installed."""
+    """Open with libsndfile or, where PyAV is installed, with FFmpeg."""
     try:
         sound = soundfile.SoundFile(file.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
@@ -145,18 +145,18 @@ def _source(sound: soundfile.SoundFile) -> AudioFile:
 
 
 def _chunks(source: AudioFile, seconds: float) -> list[NDArray[np.float32]]:
-    """Read the chunks: of a short file all at once, for they touch; of a long one each apart."""
+    """Read the chunks: of a short file all at once, of a long one each by itself."""
     begin = starts(seconds)
     if seconds <= CHUNKS * CHUNK_SAMPLES / RATE:
-        whole = _part(source, 0, source.frames)
+        whole = _read_part(source, 0, source.frames)
         first = np.round(begin * RATE).astype(int)
         return [np.resize(whole[x : x + CHUNK_SAMPLES], CHUNK_SAMPLES) for x in first]
     length = -(-CHUNK_SAMPLES * source.rate // RATE)
     first = np.minimum(np.round(begin * source.rate).astype(int), source.frames - length)
-    return [np.resize(_part(source, int(x), length), CHUNK_SAMPLES) for x in first]
+    return [np.resize(_read_part(source, int(x), length), CHUNK_SAMPLES) for x in first]
 
 
-def _part(source: AudioFile, first: int, count: int) -> NDArray[np.float32]:
+def _read_part(source: AudioFile, first: int, count: int) -> NDArray[np.float32]:
     """Read part of a file at ``RATE`` Hz."""
     mono = source.read(first, count)
     if len(mono) < max(count - LOST * source.rate, 1):
@@ -182,13 +182,13 @@ def _check_header(source: AudioFile) -> None:
 
 
 def _damaged(error: soundfile.LibsndfileError) -> Undecodable:
-    said = error.error_string.strip().rstrip(".")
-    return Undecodable(f"no audio that can be decoded ({said})", f"{FETCH}, or {CONVERT}")
+    reason = error.error_string.strip().rstrip(".")
+    return Undecodable(f"no audio that can be decoded ({reason})", f"{FETCH}, or {CONVERT}")
 
 
 def _guess(head: bytes, error: soundfile.LibsndfileError) -> Undecodable:
-    """Say what a file may be that only FFmpeg could read, by its first bytes."""
-    for name, place, mark in (
+    """Name a format that only FFmpeg reads, by the first bytes of a file."""
+    for name, offset, magic in (
         ("MP4 sound (AAC or ALAC)", 4, b"ftyp"),
         ("Windows Media sound", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
         ("Matroska or WebM sound", 0, b"\x1a\x45\xdf\xa3"),
@@ -197,7 +197,7 @@ def _guess(head: bytes, error: soundfile.LibsndfileError) -> Undecodable:
         ("Monkey's Audio", 0, b"MAC "),
         ("WavPack sound", 0, b"wvpk"),
     ):
-        if head[place:].startswith(mark):
+        if head[offset:].startswith(magic):
             return Undecodable(f"{name}, which needs PyAV", f"{INSTALL}, or {CONVERT}")
     unknown = _damaged(error)
     return Undecodable(unknown.reason, f"{unknown.remedy}, or {INSTALL} to read more formats")

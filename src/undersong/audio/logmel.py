@@ -1,20 +1,26 @@
-"""Waveform -> log-mel spectrogram, the picture of sound that the encoder reads (section 2.1).
+"""A few seconds of sound and their log-mel spectrogram, which the encoder reads (section 2.1).
 
-By numpy and scipy alone, for children that decode and for answers without torch; here it is as
-fast as torch, which spreads so little work over threads that wait for each other.
+By NumPy and SciPy alone, for processes that decode and for answers without torch. For so little
+work they are as fast as torch, whose threads would wait for each other.
 
 128 bands are those of Won et al., Evaluation of CNN-based automatic music tagging models (2020);
 window and hop are the same times as theirs at 16,000 Hz, rounded up to the next power of two.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
 
-from undersong.audio.waveform import HOP, RATE
-
+RATE = 22_050  # Hz; keeps everything below 11 kHz
+HOP = 512  # samples between two frames: 23 ms
+FRAMES = 172  # frames of one chunk: 4 s
+CHUNK_SAMPLES = (FRAMES - 1) * HOP  # 87,552 samples, 3.97 s; centred frames give one more
+CHUNKS = 8  # of a track at most: 32 s spread over its length
+LOUDNESS = 0.1  # root mean square every track is brought to, 20 dB below full scale
 WINDOW = 1024  # samples, 46 ms: neighbouring semitones part from about 370 Hz upwards
 BANDS = 128  # m
 COMPRESSION = 10_000.0  # per unit of mel power
@@ -26,8 +32,55 @@ _BREAK_MEL = _BREAK_HERTZ / _LINEAR_HERTZ  # 15
 _LOG_STEP = np.log(6.4) / 27  # a mel
 
 
+class Undecodable(Exception):
+    """A file gives no sound: ``reason`` says why and ``remedy`` what to do."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """An open sound file, whichever library reads it.
+
+    Parameters
+    ----------
+    rate : Hz
+    frames : length, as the header claims or as counted
+    read : (first frame, number) -> mono float32, as many or fewer where the sound ends before
+    """
+
+    rate: int
+    frames: int
+    read: Callable[[int, int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Chunks of one track.
+
+    Parameters
+    ----------
+    chunks : (n, CHUNK_SAMPLES) float32, 1 <= n <= CHUNKS
+        In the order of time, mono, ``RATE`` Hz, root mean square ``LOUDNESS`` over all of them.
+    seconds : length of the whole file
+    """
+
+    chunks: NDArray[np.float32]
+    seconds: float
+
+
+def starts(seconds: float) -> NDArray[np.float64]:
+    """Return the seconds at which chunks begin: as many as fill the file, spread evenly."""
+    length = CHUNK_SAMPLES / RATE
+    count = int(np.clip(np.ceil(seconds / length), 1, CHUNKS))
+    return np.linspace(0, max(seconds - length, 0), count)
+
+
 def log_mel(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-mel spectrograms ``ln(1 + 10 000 power)``, (n, samples) -> (n, 128, t), all >= 0.
+    """Return log-mel spectrograms ``ln(1 + 10 000 power)``, (n, samples) -> (n, 128, t), all >= 0.
 
     ``t = 1 + samples // 512``: frames are centred, with zeros beyond both ends.
 
@@ -40,17 +93,17 @@ def log_mel(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def mel_power(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Power in 128 mel bands, (n, samples) float32 -> (n, 128, t), as librosa counts it."""
+    """Measure the power in 128 mel bands, (n, samples) -> (n, 128, t) float32, as librosa does."""
     samples = waveforms.shape[1]
     bank = sparse.csr_array(mel_bank())  # of 65,664 numbers 1,008 are not 0: nine times as fast
-    found = np.empty((len(waveforms), BANDS, 1 + samples // HOP), dtype=np.float32)
+    power = np.empty((len(waveforms), BANDS, 1 + samples // HOP), dtype=np.float32)
     centred = np.zeros(samples + WINDOW, dtype=np.float32)
-    for place, waveform in enumerate(waveforms):  # one at a time stays in the cache
+    for row, waveform in enumerate(waveforms):  # one at a time stays in the cache
         centred[WINDOW // 2 : WINDOW // 2 + samples] = waveform
         cut = np.lib.stride_tricks.sliding_window_view(centred, WINDOW)[::HOP]  # (t, samples)
         spectrum = fft.rfft(cut * _hann(), axis=1, overwrite_x=True)  # (t, bins)
-        found[place] = bank @ np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T)
-    return found
+        power[row] = bank @ np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T)
+    return power
 
 
 @cache
@@ -61,7 +114,7 @@ def _hann() -> NDArray[np.float32]:
 
 @cache
 def mel_bank() -> NDArray[np.float32]:
-    """Triangular bands of one unit of area each (per Hz), (128, 513), from 0 Hz to half the rate.
+    """Return triangular bands of one unit of area (per Hz), (128, 513), up to half the rate.
 
     Source
     ------

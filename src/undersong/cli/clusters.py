@@ -31,14 +31,18 @@ def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | 
 
     folder = out or catalogue / EXTRACTED
     with cluster() as there, ProgressDisplay() as progress:
-        hear: extraction.Hear | None = None
+        decode_files: extraction.DecodeFiles | None = None
         if there:
-            from undersong.cluster.streaming import decode_there as hear
-        found = extraction.extract(
-            read_catalogue(catalogue), folder, workers=workers, hear=hear, progress=progress
+            from undersong.cluster.streaming import decode_there as decode_files
+        extracted = extraction.extract(
+            read_catalogue(catalogue),
+            folder,
+            workers=workers,
+            decode_files=decode_files,
+            progress=progress,
         )
-    click.echo(extraction.text(found, folder))
-    if len(found.failed) and not keep_going:
+    click.echo(extraction.text(extracted, folder))
+    if len(extracted.failed) and not keep_going:
         raise SystemExit(1)
 
 

@@ -22,8 +22,9 @@ from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UndersongError
 from undersong.features import CONTENT, KNOWN_OF_EACH, Modality, read_sources
 from undersong.foldin.added import read_encoders
-from undersong.models.content import training
-from undersong.models.content.inputs import Clips
+from undersong.models.content.inputs import Clips, read_clips
+from undersong.models.content.network import load_content
+from undersong.models.content.training import of_items
 from undersong.models.general import training as general
 from undersong.models.general.network import GeneralModel
 from undersong.pipeline.run_settings import Settings
@@ -88,13 +89,13 @@ def _heard(
     run: Run, catalogue: Catalogue, *, work: Path, each: Each, progress: Progress
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_C of tracks and artists."""
-    model = training.load_content(run.file(f"weights/{CONTENT}.safetensors"))
-    pieces = training.read_pieces(catalogue, model, work=work, progress=progress)
-    if not len(pieces.artist):
+    model = load_content(run.file(f"weights/{CONTENT}.safetensors"))
+    clips = read_clips(catalogue, model, work=work, progress=progress)
+    if not len(clips.artist):
         return {}
-    one = partial(_content, pieces, model)
-    vectors = _joined(one, len(pieces.artist), each=each, stage="E_C", progress=progress)
-    tracks, artists = training.of_items(catalogue, pieces, vectors, top=model.settings.top)
+    one = partial(_content, clips, model)
+    vectors = _joined(one, len(clips.artist), each=each, stage="E_C", progress=progress)
+    tracks, artists = of_items(catalogue, clips, vectors, top=model.settings.top)
     return {("track", CONTENT): tracks, ("artist", CONTENT): artists}
 
 
@@ -115,8 +116,8 @@ def _joined(
 
 
 @torch.no_grad()
-def _content(pieces: Clips, model: nn.Module, start: int) -> NDArray[np.float32]:
-    return pieces.embed(model, np.arange(start, min(start + ITEMS, len(pieces.artist))))
+def _content(clips: Clips, model: nn.Module, start: int) -> NDArray[np.float32]:
+    return clips.embed(model, np.arange(start, min(start + ITEMS, len(clips.artist))))
 
 
 def _general(model: GeneralModel, sources: tuple[Modality, ...], start: int) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""E_G of every item had one group of sources said nothing, for reasons (GRM, section 2.3).
+"""E_G of every item without each group of sources, for reasons (GRM, section 2.3).
 
-GRM learned with sources hidden (``hide_source``), so it can be asked for an embedding without one.
+GRM learned with sources hidden (``hide_source``), so it can embed an item without one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from undersong import features
 from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.explanation import data
@@ -38,7 +37,7 @@ def write_without(
     Parameters
     ----------
     vectors : (n, d) float32, E_G with all sources
-        An item of which a group says nothing keeps it.
+        Where a group has nothing of an item, its vector without the group is the same.
     """
     n, d = vectors.shape
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +49,11 @@ def write_without(
             rows = np.arange(start, min(start + BLOCK, n))
             for column, hidden in enumerate(groups.values()):
                 out[rows, column] = vectors[rows]
-                told = [~x.missing[rows] for x in sources if x.name in hidden]
-                some = rows[np.any(told, axis=0)]
+                present = [~x.missing[rows] for x in sources if x.name in hidden]
+                some = rows[np.any(present, axis=0)]
                 if len(some):
-                    out[some, column] = without(
-                        model, rows_of(sources, some), hidden, device=device
-                    )
+                    some_sources = rows_of(sources, some)
+                    out[some, column] = without(model, some_sources, hidden, device=device)
             progress("reasons", int(rows[-1]) + 1, n)
         out.flush()
 
@@ -63,13 +61,13 @@ def write_without(
 def without(
     model: nn.Module, sources: Sequence[Modality], hidden: Sequence[str], *, device: str
 ) -> NDArray[np.float32]:
-    """E_G of n items with some sources hidden, (n, d); zeros where nothing is left."""
-    left = tuple(
+    """Embed n items with some sources hidden, (n, d); zeros where nothing is left."""
+    visible = tuple(
         replace(x, missing=np.ones_like(x.missing)) if x.name in hidden else x for x in sources
     )
-    found = training.embed(model, left, device=device)
-    found[np.all([x.missing for x in left], axis=0)] = 0
-    return found
+    vectors = training.embed(model, visible, device=device)
+    vectors[np.all([x.missing for x in visible], axis=0)] = 0
+    return vectors
 
 
 def write(
@@ -86,19 +84,20 @@ def write(
 
     Parameters
     ----------
-    sources : what GRM read of each item of the catalogue
-    model : that made ``embeddings[kind, "general"]``
+    sources : inputs of GRM, of each item of the catalogue
+    model : GRM that made ``embeddings[kind, "general"]``
     """
     groups = data.groups_of([x.name for x in sources], catalogue.fields_of(kind))
-    heard = embeddings.get(("track", "content")) if kind == "artist" else None
-    table = data.make(catalogue, kind, sources, groups=groups, heard=heard.ids if heard else ())
+    tracks = embeddings.get(("track", "content")) if kind == "artist" else None
+    heard = tracks.ids if tracks else ()
+    table = data.make(catalogue, kind, sources, groups=groups, heard=heard)
     data.write(home / data.ITEMS, table, groups)
     general, ids = embeddings[(kind, "general")], catalogue.ids(kind)
     embedded = np.isin(ids, general.ids)
     write_without(
         home / data.WITHOUT,
         model,
-        features.rows_of(sources, np.flatnonzero(embedded)),
+        rows_of(sources, np.flatnonzero(embedded)),
         vectors=general.vectors,
         groups=groups,
         device=str(next(model.parameters()).device),

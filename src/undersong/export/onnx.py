@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undersong.audio.logmel import BANDS
-from undersong.audio.waveform import FRAMES
+from undersong.audio.logmel import BANDS, FRAMES
 from undersong.errors import UndersongError, needs
 from undersong.foldin.encoders import FOLDER, FORMAT, MODELS, weights_of
 from undersong.io.files import replacing, sha256, write_json
-from undersong.models.content.network import VectorEncoder
-from undersong.models.content.training import load_content
+from undersong.models.content.network import VectorEncoder, load_content
 from undersong.models.general.training import load
 from undersong.runs import Run
 

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from undersong.audio.decode import decode
-from undersong.audio.waveform import Undecodable
+from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import UnknownItem, nearest_known
 from undersong.foldin import drift

@@ -138,7 +138,7 @@ def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
 def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floats]]:
     import torch
 
-    from undersong.models.content.training import load_content
+    from undersong.models.content.network import load_content
     from undersong.models.general.training import load
 
     general = load(run.file(weights_of("general")))

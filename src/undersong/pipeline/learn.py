@@ -24,7 +24,7 @@ from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.ranking import training as ranking
 from undersong.ranking.crossfit import cross_fit
-from undersong.training.loop import History
+from undersong.training import Compute, History, Task
 
 
 @dataclass(frozen=True)
@@ -145,25 +145,13 @@ def learn_sources(
         parts if kind == "artist" else split(catalogue, "artist", settings.split, seed=seed)
     )
     clock = _StageClock({})
+    compute = Compute(seed, device, work, progress)
     heard = training.embed_content(
-        catalogue,
-        artist_parts,
-        settings=settings.content,
-        seed=seed,
-        device=device,
-        work=work,
-        progress=progress,
+        Task(catalogue, "artist", artist_parts), settings=settings.content, compute=compute
     )
     clock.stop(CONTENT)
     played = interaction.embed_interaction(
-        catalogue,
-        kind,
-        parts,
-        settings=settings.interaction,
-        seed=seed,
-        device=device,
-        work=work,
-        progress=progress,
+        Task(catalogue, kind, parts), settings=settings.interaction, compute=compute
     )
     clock.stop(INTERACTION)
     embeddings: dict[tuple[Kind, str], Embeddings] = {}

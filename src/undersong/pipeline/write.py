@@ -27,7 +27,7 @@ from undersong.foldin import drift
 from undersong.foldin import reference as known_file
 from undersong.io.files import write_json
 from undersong.io.tables import write_table
-from undersong.models.content import training
+from undersong.models.content.network import save_content
 from undersong.models.general import training as general
 from undersong.pipeline.learn import Learned
 from undersong.pipeline.run_settings import Settings
@@ -84,7 +84,7 @@ def write(
         embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
     general.save(learned.model, home / "weights" / "general.safetensors")
     if learned.content:
-        training.save_content(learned.content.model, home / "weights" / "content.safetensors")
+        save_content(learned.content.model, home / "weights" / "content.safetensors")
         if len(learned.content.failed):
             write_failures(home / "failures.csv", learned.content.failed)
     if learned.ranking:

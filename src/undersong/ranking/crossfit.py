@@ -14,8 +14,9 @@ from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.features import CONTENT, Encoder, read_sources
-from undersong.models.content.network import ContentSettings
-from undersong.models.content.training import AUDIO, NONE, choose_input, embed_content
+from undersong.models.content.inputs import NONE, choose_input
+from undersong.models.content.network import AUDIO, ContentSettings
+from undersong.models.content.training import embed_content
 from undersong.models.general import training as general
 from undersong.models.general.network import GeneralSettings
 from undersong.progress import Progress, silent
@@ -31,6 +32,7 @@ from undersong.ranking.training import (
     partly_observed,
     train_ranking,
 )
+from undersong.training import Compute, Task
 
 LARGEST = 200_000  # items whose order is learned: a query looks at all of them, 70 ms of so many
 
@@ -207,13 +209,9 @@ def _of_fold(
     audio = choose_input(catalogue, content_settings) in (AUDIO, NONE)
     if kind == "artist" and not audio:
         heard = embed_content(
-            catalogue,
-            parts,
+            Task(catalogue, "artist", parts),
             settings=content_settings,
-            seed=seed,
-            device=device,
-            work=work,
-            progress=progress,
+            compute=Compute(seed, device, work, progress),
         )
         if heard:
             known[("artist", CONTENT)] = heard.artists

@@ -268,7 +268,7 @@ async def _sounds_like(service: Service, request: Request, query: SoundQuery) ->
 
 def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
     # Imported when first needed: it would double the time that the service takes to start.
-    from undersong.audio.waveform import Undecodable
+    from undersong.audio.logmel import Undecodable
 
     snapshot = service.snapshot
     if not service.uploads.acquire(blocking=False):

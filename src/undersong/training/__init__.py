@@ -1,1 +1,22 @@
 """How every model is trained: one loop, its batches, and several processes at once."""
+
+from undersong.training.batches import anchors_with_partners
+from undersong.training.distributed import all_gather, broadcast, process_group, rank, shard
+from undersong.training.loop import History, Schedule, lr_factor, mixed_precision, train
+from undersong.training.task import Compute, Task
+
+__all__ = [
+    "Compute",
+    "History",
+    "Schedule",
+    "Task",
+    "all_gather",
+    "anchors_with_partners",
+    "broadcast",
+    "lr_factor",
+    "mixed_precision",
+    "process_group",
+    "rank",
+    "shard",
+    "train",
+]

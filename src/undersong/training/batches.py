@@ -1,4 +1,4 @@
-"""Batches that contain related items: chance alone would put next to none together."""
+"""Batches with related items, of which a uniform draw would hold next to none."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -2,7 +2,7 @@
 
 Step t draws its batch and its dropout from (seed, t) alone, so a run that was interrupted and
 resumed takes the same steps as one that was not. Several processes train as one
-(``undersong.training.distributed``): what they compute is averaged, and the first one judges and
+(``undersong.training.distributed``): their gradients are averaged, and the first one validates and
 writes.
 """
 
@@ -81,7 +81,7 @@ class History:
 
 
 def mixed_precision(schedule: Schedule, device: str) -> AbstractContextManager[Any]:
-    """Run the layers of a model in bfloat16 where that pays; losses stay outside, in float32."""
+    """Run the layers of a model in bfloat16 where that is faster; losses stay in float32."""
     kind = torch.device(device).type
     fast = torch.cuda.is_bf16_supported() if kind == "cuda" else _cpu_multiplies_bfloat16()
     wanted = schedule.precision == "bfloat16" or (schedule.precision == "auto" and fast)
@@ -102,7 +102,7 @@ def train(
     schedule: Schedule,
     seed: int,
     checkpoint: Path,
-    pace: Mapping[str, float] | None = None,
+    lr_multipliers: Mapping[str, float] | None = None,
     stage: str = "train",
     progress: Progress = silent,
 ) -> History:
@@ -115,24 +115,32 @@ def train(
     validate : score of a model, higher is better; called with gradients off, in eval mode
     checkpoint : file to resume from if it fits, written at every validation
     seed : of the batches and of dropout; initialise the model yourself
-    pace : factors on the learning rate, by the beginning of a parameter's name
+    lr_multipliers : factors on the learning rate, by the beginning of a parameter's name
 
     Raises
     ------
     ArtifactError
         If ``checkpoint`` is damaged or of another format, or the loss is no longer finite.
     """
-    device = next(model.parameters()).device
     averaged = copy.deepcopy(model) if schedule.average else model
-    optimizer = _adamw(model, schedule, pace or {})
+    optimizer = _adamw(model, schedule, lr_multipliers or {})
     best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    outcome = _resume(checkpoint, model, averaged, optimizer, best, schedule, seed, device)
-    _begin_together(outcome, model, averaged, checkpoint)
+    state = _State(model, averaged, optimizer, best, History(), _fingerprint(model, schedule, seed))
+    state.resume(checkpoint)
+    history = state.history
+    if distributed.broadcast(history.steps) != history.steps:
+        raise ArtifactError(
+            f"{checkpoint} stands at another step here than where the first process reads it; "
+            "put the run in a folder that all of them share"
+        )
+    distributed.same_state(model)
+    distributed.same_state(averaged)
     losses: list[float] = []
-    while not outcome.finished:
-        step = outcome.steps
+    while not history.finished:
+        step = history.steps
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * group["pace"] * lr_factor(step, schedule)
+            rate = schedule.learning_rate * group["lr_multiplier"]
+            group["lr"] = rate * lr_factor(step, schedule)
         model.train()
         torch.manual_seed(_seed_of_dropout(seed, step))
         value = loss(np.random.default_rng([seed, step]))
@@ -149,39 +157,26 @@ def train(
         optimizer.step()
         if schedule.average:
             _move_average(averaged, model, min(schedule.average, (step + 1) / (step + 10)))
-        outcome.steps += 1
-        if outcome.steps % schedule.validate_every == 0 or outcome.steps == schedule.steps:
-            _judge(averaged, validate, outcome, best, float(np.mean(losses)), schedule)
+        history.steps += 1
+        if history.steps % schedule.validate_every == 0 or history.steps == schedule.steps:
+            state.validate(validate, float(np.mean(losses)), schedule)
             losses.clear()
             if distributed.rank() == 0:
-                _save(checkpoint, model, averaged, optimizer, best, outcome, schedule, seed)
-        total = outcome.steps if outcome.finished else schedule.steps
-        progress(stage, outcome.steps, total, f"best {outcome.best_score:.4f}")
+                state.write(checkpoint)
+        total = history.steps if history.finished else schedule.steps
+        progress(stage, history.steps, total, f"best {history.best_score:.4f}")
     model.load_state_dict(best)
     distributed.same_state(model)
     model.eval()
-    return outcome
+    return history
 
 
 def lr_factor(step: int, schedule: Schedule) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then a cosine down to 0."""
+    """Return the share of the peak learning rate at a step: linear warm-up, then a cosine to 0."""
     warm = schedule.warmup * schedule.steps
     if step < warm:
         return (step + 1) / (warm + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(schedule.steps - warm, 1)))
-
-
-def _begin_together(
-    outcome: History, model: nn.Module, averaged: nn.Module, checkpoint: Path
-) -> None:
-    """Let all processes begin at the same step with the same weights."""
-    if distributed.broadcast(outcome.steps) != outcome.steps:
-        raise ArtifactError(
-            f"{checkpoint} stands at another step here than where the first process reads it; "
-            "put the run in a folder that all of them share"
-        )
-    distributed.same_state(model)
-    distributed.same_state(averaged)
 
 
 def _seed_of_dropout(seed: int, step: int) -> int:
@@ -190,20 +185,23 @@ def _seed_of_dropout(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step, *here]).generate_state(1)[0])
 
 
-def _adamw(model: nn.Module, schedule: Schedule, pace: Mapping[str, float]) -> torch.optim.AdamW:
+def _adamw(
+    model: nn.Module, schedule: Schedule, lr_multipliers: Mapping[str, float]
+) -> torch.optim.AdamW:
     """AdamW with a short memory (second beta .98), since runs are a few hundred steps."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        factor = next((x for prefix, x in pace.items() if name.startswith(prefix)), 1.0)
-        groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+        matches = (x for prefix, x in lr_multipliers.items() if name.startswith(prefix))
+        multiplier = next(matches, 1.0)
+        groups.setdefault((multiplier, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "pace": factor,
+                "lr_multiplier": multiplier,
                 "weight_decay": schedule.weight_decay if matrix else 0.0,
             }
-            for (factor, matrix), parameters in groups.items()
+            for (multiplier, matrix), parameters in groups.items()
         ],
         lr=schedule.learning_rate,
         betas=(0.9, 0.98),
@@ -212,30 +210,10 @@ def _adamw(model: nn.Module, schedule: Schedule, pace: Mapping[str, float]) -> t
 
 @torch.no_grad()
 def _move_average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
-    for kept, now in zip(averaged.parameters(), model.parameters(), strict=True):
-        kept.lerp_(now, 1 - decay)
-    for fixed, current in zip(averaged.buffers(), model.buffers(), strict=True):
-        fixed.copy_(current)
-
-
-@torch.no_grad()
-def _judge(
-    model: nn.Module,
-    validate: Callable[[nn.Module], float],
-    outcome: History,
-    best: dict[str, Tensor],
-    mean_loss: float,
-    schedule: Schedule,
-) -> None:
-    model.eval()
-    score = distributed.broadcast(validate(model) if distributed.rank() == 0 else 0.0)
-    outcome.scores.append((outcome.steps, score, mean_loss))
-    if score > outcome.best_score:
-        outcome.best_step, outcome.best_score = outcome.steps, score
-        for name, value in model.state_dict().items():
-            best[name].copy_(value)
-    waited = sum(step > outcome.best_step for step, _, _ in outcome.scores)
-    outcome.finished = outcome.steps >= schedule.steps or waited >= schedule.patience
+    for mean, current in zip(averaged.parameters(), model.parameters(), strict=True):
+        mean.lerp_(current, 1 - decay)
+    for fixed, buffer in zip(averaged.buffers(), model.buffers(), strict=True):
+        fixed.copy_(buffer)
 
 
 def _fingerprint(model: nn.Module, schedule: Schedule, seed: int) -> str:
@@ -243,62 +221,75 @@ def _fingerprint(model: nn.Module, schedule: Schedule, seed: int) -> str:
     return json.dumps({"schedule": asdict(schedule), "seed": seed, "shapes": shapes})
 
 
-def _save(
-    path: Path,
-    model: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    outcome: History,
-    schedule: Schedule,
-    seed: int,
-) -> None:
-    tensors = {f"best.{name}": value for name, value in best.items()}
-    tensors |= {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
-    about = {
-        "outcome": json.dumps(asdict(outcome)),
-        "fingerprint": _fingerprint(model, schedule, seed),
-    }
-    write_tensors(path, tensors, version=FORMAT, about=about)
+@dataclass
+class _State:
+    """Where training stands: all that a checkpoint holds.
 
+    Only a checkpoint with the same ``fingerprint`` (shapes, schedule and seed) is taken up.
+    """
 
-def _resume(
-    path: Path,
-    model: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    schedule: Schedule,
-    seed: int,
-    device: torch.device,
-) -> History:
-    """Take up the state of a checkpoint made by the same model, schedule and seed, if any."""
-    if not path.exists():
-        return History()
-    about, tensors = read_tensors(
-        path,
-        version=FORMAT,
-        framework="pt",
-        device=str(device),
-        hint="delete it to begin anew",
-        fault="is damaged",
-    )
-    if about["fingerprint"] != _fingerprint(model, schedule, seed):
-        return History()
-    model.load_state_dict(_part(tensors, "model."))
-    averaged.load_state_dict(_part(tensors, "averaged."))
-    best.update(_part(tensors, "best."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(tensors, "optimizer.").items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    found = json.loads(about["outcome"])
-    return History(**{**found, "scores": [(int(a), b, c) for a, b, c in found["scores"]]})
+    model: nn.Module
+    averaged: nn.Module
+    optimizer: torch.optim.Optimizer
+    best: dict[str, Tensor]
+    history: History
+    fingerprint: str
 
+    @torch.no_grad()
+    def validate(
+        self, validate: Callable[[nn.Module], float], mean_loss: float, schedule: Schedule
+    ) -> None:
+        """Score the averaged weights, keep them if they are the best, and stop in time."""
+        self.averaged.eval()
+        history, first = self.history, distributed.rank() == 0
+        score = distributed.broadcast(validate(self.averaged) if first else 0.0)
+        history.scores.append((history.steps, score, mean_loss))
+        if score > history.best_score:
+            history.best_step, history.best_score = history.steps, score
+            for name, value in self.averaged.state_dict().items():
+                self.best[name].copy_(value)
+        waited = sum(step > history.best_step for step, _, _ in history.scores)
+        history.finished = history.steps >= schedule.steps or waited >= schedule.patience
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    def write(self, path: Path) -> None:
+        """Write the checkpoint."""
+        groups = {
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+        }
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            groups[f"optimizer.{number}"] = moments
+        tensors = {f"{x}.{name}": value for x in groups for name, value in groups[x].items()}
+        about = {"outcome": json.dumps(asdict(self.history)), "fingerprint": self.fingerprint}
+        write_tensors(path, tensors, version=FORMAT, about=about)
+
+    def resume(self, path: Path) -> None:
+        """Take up a checkpoint of the same model, schedule and seed, if there is one."""
+        if not path.exists():
+            return
+        about, tensors = read_tensors(
+            path,
+            version=FORMAT,
+            framework="pt",
+            device=str(next(self.model.parameters()).device),
+            hint="delete it to begin anew",
+            fault="is damaged",
+        )
+        if about["fingerprint"] != self.fingerprint:
+            return
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            group, name = key.split(".", 1)
+            groups.setdefault(group, {})[name] = value
+        self.model.load_state_dict(groups["model"])
+        self.averaged.load_state_dict(groups["averaged"])
+        self.best.update(groups["best"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in groups.get("optimizer", {}).items():
+            number, name = key.split(".", 1)
+            moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        values = json.loads(about["outcome"])
+        scores = [(int(step), score, loss) for step, score, loss in values["scores"]]
+        self.history = History(**{**values, "scores": scores})

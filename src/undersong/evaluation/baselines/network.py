@@ -19,8 +19,7 @@ from undersong.losses import cosine, info_nce
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block
-from undersong.training.batches import anchors_with_partners
-from undersong.training.loop import Schedule, train
+from undersong.training import Schedule, anchors_with_partners, train
 
 _ENCODED = 1024  # items encoded at once
 

@@ -37,6 +37,7 @@ from undersong.pipeline.train import train_run
 from undersong.progress import Progress, silent
 from undersong.runs import Run
 from undersong.settings import first_difference
+from undersong.training import Compute
 
 FORMAT = 1
 RANDOM, WITH_GRAPH, WITHOUT_PRIOR = "RdRM", "_G", "GRM without prior"
@@ -160,10 +161,8 @@ def make_graph(place: Place, name: str, run: Run | None, *, progress: Progress =
         queries=queries,
         truth=truth,
         settings=place.graph,
-        seed=place.seed,
-        device=find_device(place.settings.run.device),
-        checkpoint=work / f"{target.stem}.safetensors",
-        progress=progress,
+        compute=Compute(place.seed, find_device(place.settings.run.device), work, progress),
+        name=target.stem,
     )
     Embeddings(ids, found).write(target)
 

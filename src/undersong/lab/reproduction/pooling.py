@@ -18,8 +18,7 @@ from undersong.losses import MultiSimilarity, cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block
-from undersong.training.batches import anchors_with_partners
-from undersong.training.loop import Schedule, train
+from undersong.training import Schedule, anchors_with_partners, train
 
 MOST = 20  # tracks of an artist that take part, the most popular ones
 ROUNDS = 10  # of k-means

@@ -19,13 +19,15 @@ from undersong.errors import ArtifactError, DataError
 from undersong.features import read_sources
 from undersong.io.files import read_json, write_json
 from undersong.metrics import cold_ndcg
-from undersong.models.content import training
+from undersong.models.content.inputs import NONE, choose_input
+from undersong.models.content.network import AUDIO
+from undersong.models.content.training import embed_content
 from undersong.models.general import training as general
-from undersong.models.interaction import training as interaction
+from undersong.models.interaction.training import embed_interaction
 from undersong.pipeline import learn
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
-from undersong.training.loop import History
+from undersong.training import Compute, History, Task
 
 FORMAT = 1
 REMEDY = "delete it to train it again"
@@ -106,22 +108,19 @@ def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
 
 def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
     parts = split(catalogue, "artist", settings.split, seed=settings.run.seed)
-    source = training.choose_input(catalogue, settings.content)
-    if source == training.NONE:
+    source = choose_input(catalogue, settings.content)
+    if source == NONE:
         raise DataError(
             "there is no content to tune: the catalogue has neither feature vectors nor audio "
             "files, or `input` under [content] is 'none'"
         )
 
     def judge(changed: Settings, seed: int) -> TrialScore:
-        found = training.embed_content(
-            catalogue,
-            parts,
+        device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
+        found = embed_content(
+            Task(catalogue, "artist", parts),
             settings=changed.content,
-            seed=seed,
-            device=learn.find_device(changed.run.device),
-            work=_work(folder, changed, seed),
-            progress=progress,
+            compute=Compute(seed, device, work, progress),
         )
         if found is None:
             raise DataError(f"the audio and features of {source!r} are gone; import them again")
@@ -133,7 +132,7 @@ def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
             )
         return TrialScore(_score(found.outcome, "content"))
 
-    idle = "content.noise" if source == training.AUDIO else "content.mask"
+    idle = "content.noise" if source == AUDIO else "content.mask"
     return Bench({}, frozenset({idle}), judge)
 
 
@@ -145,15 +144,11 @@ def _interaction(
     heard = relations.listeners(catalogue, kind).getnnz(axis=0) > 0
 
     def judge(changed: Settings, seed: int) -> TrialScore:
-        found = interaction.embed_interaction(
-            catalogue,
-            kind,
-            parts,
+        device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
+        found = embed_interaction(
+            Task(catalogue, kind, parts),
             settings=changed.interaction,
-            seed=seed,
-            device=learn.find_device(changed.run.device),
-            work=_work(folder, changed, seed),
-            progress=progress,
+            compute=Compute(seed, device, work, progress),
         )
         if found is None:
             raise DataError(f"too few {kind}s or users with plays to tune on; add [[plays]]")

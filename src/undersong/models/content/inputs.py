@@ -1,7 +1,7 @@
 """What CbRM reads of a catalogue: log-mel chunks of files, or rows of a feature matrix (2.1)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +11,77 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from undersong.audio.augment import augment
-from undersong.audio.extract import extract
+from undersong.audio.extract import FAILURES, extract
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Kind
-from undersong.models.content.network import SUMMARY, AudioEncoder, VectorEncoder, of_track
-from undersong.progress import Progress
+from undersong.errors import SettingsError, nearest_known
+from undersong.models.content.network import (
+    AUDIO,
+    SUMMARY,
+    AudioEncoder,
+    ContentModel,
+    ContentSettings,
+    VectorEncoder,
+    of_track,
+)
+from undersong.progress import Progress, silent
 
+AUTO, NONE = "auto", "none"
 TRACKS_BLOCK = 16  # of up to 8 chunks, embedded at a time
 VECTOR_BLOCK = 8192
-WHITENED = 20_000  # tracks at most that say how tracks of one artist differ
+WHITENED = 20_000  # tracks at most by which an audio encoder is whitened
+
+
+def choose_input(catalogue: Catalogue, settings: ContentSettings) -> str:
+    """Return what CbRM reads: the name of a feature matrix, "audio" or "none".
+
+    Raises
+    ------
+    SettingsError
+        If ``input`` names no feature matrix, or "auto" would have to choose between several.
+    """
+    names = sorted({name for name, _ in catalogue.features})
+    has_paths = catalogue.tracks["path"].count() > 0
+    if settings.input == AUTO:
+        if len(names) > 1:
+            raise SettingsError(
+                f"the catalogue has {len(names)} feature matrices; set `input` under [content] to "
+                f"one of {', '.join(names)}" + (f" or {AUDIO}" if has_paths else "")
+            )
+        return names[0] if names else AUDIO if has_paths else NONE
+    if settings.input == AUDIO and not has_paths:
+        raise SettingsError(
+            "[content] input is 'audio', but no track has a path; map one, or 'auto'"
+        )
+    known = [*names, AUDIO, AUTO, NONE]
+    if settings.input not in known:
+        raise SettingsError(
+            f"[content] input {settings.input!r} is no feature matrix of the catalogue; "
+            f"{nearest_known(settings.input, known)}"
+        )
+    return settings.input
+
+
+def new_encoder(catalogue: Catalogue, source: str, settings: ContentSettings) -> ContentModel:
+    """Make an untrained encoder of what ``choose_input`` returned, except "none"."""
+    if source == AUDIO:
+        return AudioEncoder(settings)
+    matrices = (x for (name, _), x in catalogue.features.items() if name == source)
+    return VectorEncoder(source, next(matrices).vectors.shape[1], settings)
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What the encoder reads: one piece per track, and one per artist with a vector of its own.
+    """What an encoder reads: one clip per track, and one per artist with a vector of its own.
 
     Parameters
     ----------
     track : (n,) int, row of the track, -1 for an artist's own vector
     artist : (n,) int, row of the artist
-    draw : pieces as one training step sees them: (m,) rows -> (m, ...)
-    embed : E_C of pieces: (m,) rows -> (m, width)
-    repeats : whether a piece drawn twice is seen in two ways
+    draw : clips as one training step sees them: (m,) rows -> (m, ...)
+    embed : E_C of clips: (m,) rows -> (m, width)
+    repeats : whether a clip drawn twice is seen in two ways
+    failed : audio files that gave no sound: track, file, reason, remedy
     """
 
     track: NDArray[np.int64]
@@ -40,35 +89,53 @@ class Clips:
     draw: Callable[[NDArray[np.int64], np.random.Generator], Tensor]
     embed: Callable[[nn.Module, NDArray[np.int64]], NDArray[np.float32]]
     repeats: bool
+    failed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FAILURES))
 
 
-def of_audio(
+def read_clips(
     catalogue: Catalogue,
-    parts: NDArray[np.str_],
+    model: ContentModel,
     *,
-    model: AudioEncoder,
+    trains: NDArray[np.bool_] | None = None,
     work: Path,
-    device: str,
+    progress: Progress = silent,
+) -> Clips:
+    """Read what an encoder embeds, on the device of the encoder.
+
+    Parameters
+    ----------
+    trains : (artists,) bool, from whose clips a new encoder learns the usual level and spread
+        None leaves an encoder as it is.
+    work : folder for log-mel chunks that are not extracted beside the catalogue
+
+    Raises
+    ------
+    DataError
+        If no audio file can be decoded.
+    """
+    if isinstance(model, VectorEncoder):
+        return _read_vectors(catalogue, model, trains)
+    return _read_audio(catalogue, model, trains, work=work, progress=progress)
+
+
+def _read_audio(
+    catalogue: Catalogue,
+    model: AudioEncoder,
+    trains: NDArray[np.bool_] | None,
+    *,
+    work: Path,
     progress: Progress,
-) -> tuple[Clips, pl.DataFrame]:
-    """Extract what is not yet extracted beside the catalogue, and read it back chunk by chunk."""
-    settings = model.settings
-    found = extract(
-        catalogue,
-        catalogue.extracted or work / "log-mel",
-        workers=settings.workers or None,
-        progress=progress,
-    )
-    mels = found.done
+) -> Clips:
+    settings, device = model.settings, model.usual.device
+    folder = catalogue.extracted or work / "log-mel"
+    extraction = extract(catalogue, folder, workers=settings.workers or None, progress=progress)
+    mels = extraction.done
     track = _rows(catalogue.ids("track"), mels.ids)
     artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]
-
-    trains = np.flatnonzero(parts[artist] == "train")
-    if len(trains):
-        some = trains[np.linspace(0, len(trains) - 1, min(len(trains), WHITENED)).astype(np.int64)]
-        model.whiten(
-            _summaries(model, mels, some, device), torch.from_numpy(artist[some]).to(device)
-        )
+    if trains is not None and len(rows := np.flatnonzero(trains[artist])):
+        some = np.linspace(0, len(rows) - 1, min(len(rows), WHITENED)).astype(np.int64)
+        rows = rows[some]
+        model.whiten(_summaries(model, mels, rows), torch.from_numpy(artist[rows]).to(device))
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         chunks = augment(
@@ -82,67 +149,64 @@ def of_audio(
         return torch.from_numpy(chunks).to(device)
 
     def embed(model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        blocks = range(0, len(rows), TRACKS_BLOCK)
-        vectors = [_embed_tracks(model, mels, rows[x : x + TRACKS_BLOCK], device) for x in blocks]
+        blocks = (rows[x : x + TRACKS_BLOCK] for x in range(0, len(rows), TRACKS_BLOCK))
+        vectors = [_embed_tracks(model, mels, block, device) for block in blocks]
         return torch.cat(vectors).cpu().numpy()
 
-    return Clips(track, artist, draw, embed, repeats=True), found.failed
+    return Clips(track, artist, draw, embed, repeats=True, failed=extraction.failed)
 
 
-def of_vectors(
-    catalogue: Catalogue,
-    name: str,
-    parts: NDArray[np.str_],
-    *,
-    model: VectorEncoder,
-    device: str,
+def _read_vectors(
+    catalogue: Catalogue, model: VectorEncoder, trains: NDArray[np.bool_] | None
 ) -> Clips:
-    """Features of tracks, then those of artists; the model learns the scale of training ones."""
-    width = len(model.mean)
-    track, track_values = _features(catalogue, (name, "track"), width)
-    own, own_values = _features(catalogue, (name, "artist"), width)
+    """Features of tracks, then those of artists."""
+    device = model.mean.device
+    track, of_tracks = _features(catalogue, model, "track")
+    own, of_artists = _features(catalogue, model, "artist")
     artist_of = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))
     artist = np.concatenate([artist_of[track], own])
-    values = torch.from_numpy(np.concatenate([track_values, own_values])).to(device)
-    is_train = torch.from_numpy(parts[artist] == "train").to(device)
-    if is_train.any():
-        model.standardise(values[is_train])
+    values = torch.from_numpy(np.concatenate([of_tracks, of_artists])).to(device)
+    if trains is not None and trains[artist].any():
+        model.standardise(values[torch.from_numpy(trains[artist]).to(device)])
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         return values[torch.from_numpy(rows).to(device)]
 
-    def embed(now: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def embed(model: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         blocks = torch.split(torch.from_numpy(rows).to(device), VECTOR_BLOCK)
-        return torch.cat([now(values[block]) for block in blocks]).cpu().numpy()
+        return torch.cat([model(values[block]) for block in blocks]).cpu().numpy()
 
     return Clips(np.concatenate([track, np.full(len(own), -1)]), artist, draw, embed, repeats=False)
 
 
 @torch.no_grad()
-def _summaries(model: AudioEncoder, mels: LogMels, rows: NDArray[np.int64], device: str) -> Tensor:
+def _summaries(model: AudioEncoder, mels: LogMels, rows: NDArray[np.int64]) -> Tensor:
     """Plain summaries of tracks, the mean over the chunks of each, (m,) rows -> (m, 96)."""
-    found = torch.empty(len(rows), SUMMARY, device=device)
+    device = model.usual.device
+    summaries = torch.empty(len(rows), SUMMARY, device=device)
     for place, row in enumerate(rows):
         chunks = torch.from_numpy(mels.read(row).astype(np.float32)).to(device)
-        found[place] = model.summary(chunks).mean(dim=0)
-    return found
+        summaries[place] = model.summary(chunks).mean(dim=0)
+    return summaries
 
 
-def _embed_tracks(model: nn.Module, mels: LogMels, rows: NDArray[np.int64], device: str) -> Tensor:
+def _embed_tracks(
+    model: nn.Module, mels: LogMels, rows: NDArray[np.int64], device: torch.device
+) -> Tensor:
     """E_C of a few tracks, from all chunks of each."""
     chunks = [mels.read(row) for row in rows]
-    heard = model(torch.from_numpy(np.concatenate(chunks)).to(device).float())
-    return torch.stack([of_track(x) for x in torch.split(heard, [len(x) for x in chunks])])
+    vectors = model(torch.from_numpy(np.concatenate(chunks)).to(device).float())
+    return torch.stack([of_track(x) for x in torch.split(vectors, [len(x) for x in chunks])])
 
 
 def _features(
-    catalogue: Catalogue, key: tuple[str, Kind], width: int
+    catalogue: Catalogue, model: VectorEncoder, kind: Kind
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows of the items of one kind that have features, and those, (n,) and (n, width)."""
-    found = catalogue.features.get(key)
-    if found is None:
-        return np.empty(0, dtype=np.int64), np.empty((0, width), dtype=np.float32)
-    values, missing = found.align(catalogue.ids(key[1]))
+    """Rows of the items of one kind that have features, and those, (n,) and (n, columns)."""
+    matrix = catalogue.features.get((model.source, kind))
+    if matrix is None:
+        return np.empty(0, dtype=np.int64), np.empty((0, len(model.mean)), dtype=np.float32)
+    values, missing = matrix.align(catalogue.ids(kind))
     return np.flatnonzero(~missing), values[~missing]
 
 

@@ -1,10 +1,13 @@
 """Content-based representation model, CbRM: what a track sounds like -> E_C (section 2.1).
 
-Two encoders end in the same unit vectors: one hears log-mel chunks, one reads feature vectors
-that somebody else has computed. Equation 1 makes artists of tracks.
+Two encoders end in the same unit vectors: one reads log-mel chunks, one reads feature vectors
+that other software has computed. Equation 1 makes artists of tracks.
 """
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,11 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from undersong.audio.logmel import BANDS
-from undersong.audio.waveform import FRAMES
+from undersong import settings as settings_file
+from undersong.audio.logmel import BANDS, FRAMES
 from undersong.embeddings import unit
+from undersong.errors import ArtifactError
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import MultiSimilarity
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
+
+FORMAT = 1
+AUDIO = "audio"  # the source of an encoder that reads no feature matrix
 
 # Seven blocks as in Won et al. (2020), of which the first makes the picture smaller by its stride,
 # so that the others cost a fifth: channels, then kernel, stride and pooling in (bands, frames).
@@ -39,7 +47,7 @@ EXTREME = 5.0  # standard deviations at which a feature is cut off
 
 @dataclass(frozen=True)
 class ContentSettings:
-    """What a user may choose. The paper gives none of these; see docs/choices.md.
+    """What a user may choose and the paper leaves open; see docs/choices.md.
 
     Parameters
     ----------
@@ -48,15 +56,15 @@ class ContentSettings:
     width : of E_C
     top : K of equation 1, the most popular tracks that make an artist
     artists, tracks : artists in a batch at most, and tracks of each
-        0 artists stand for 24 when audio is heard and 128 when vectors are read.
+        0 artists stand for 24 with audio and 128 with feature vectors.
     similar : share of those artists that are drawn as pairs of similar artists
-    frames : of a chunk that one training step hears, at a random place, 23 ms each, 64 to 172
+    frames : of a chunk in one training step, at a random place, 23 ms each, 64 to 172
     gain : decibels by which a chunk gets louder or softer while training, at most; 0 for none
     shift : mel bands by which a chunk gets higher or lower while training, at most; 0 for none
     mask : bands, and frames, hidden at random places of a chunk while training; 0 for none
     noise : standard deviations of noise on feature vectors while training
     dropout : share of the last layer's inputs left out while training, in [0, 1)
-    tags : weight of guessing tags while training, beside R_C; 0 for none
+    tags : weight of predicting tags while training, beside R_C; 0 for none
     workers : processes that decode audio; 0 for as many as there are processors
     """
 
@@ -97,11 +105,11 @@ class ContentSettings:
 
 
 class AudioEncoder(nn.Module):
-    """Hears log-mel chunks: a plain summary of each, and 7 blocks of convolution beside it.
+    """Log-mel chunks -> E_C: a plain summary of each, and 7 blocks of convolution beside it.
 
-    The summary is scaled so that what differs between tracks of one artist counts for little
-    (``whiten``). That is the whole model at first, for the other part ends in zeros: a few
-    hundred tracks are too few to learn it from nothing.
+    The summary is scaled so that differences between tracks of one artist count for little
+    (``whiten``). It is the whole model at first, for the convolutions end in zeros: a few
+    hundred tracks are too few to learn them from nothing.
     """
 
     usual_artists = 24  # in a batch: 96 chunks are some 0.3 s of work on one core
@@ -131,8 +139,8 @@ class AudioEncoder(nn.Module):
     def summary(self, log_mel: Tensor) -> Tensor:
         """Sum chunks up, (n, 128, t) -> (n, 96): mean, spread, peak and mean rise of each band."""
         rise = log_mel.diff(dim=2).clamp(min=0)  # where notes begin
-        parts = [log_mel.mean(dim=2), log_mel.std(dim=2), log_mel.amax(dim=2), rise.mean(dim=2)]
-        return torch.cat([part @ self.waves for part in parts], dim=1)
+        levels = [log_mel.mean(dim=2), log_mel.std(dim=2), log_mel.amax(dim=2), rise.mean(dim=2)]
+        return torch.cat([level @ self.waves for level in levels], dim=1)
 
     def whiten(self, summaries: Tensor, artist: Tensor) -> None:
         """Learn which summaries are usual, and how much they differ between tracks of one artist.
@@ -168,15 +176,15 @@ class AudioEncoder(nn.Module):
     def unscaled(self, log_mel: Tensor) -> Tensor:
         """Embed chunks as ``forward`` does, not yet brought to length 1, float32."""
         with torch.autocast(log_mel.device.type, enabled=False):
-            known = (self.summary(log_mel.float()) - self.usual) @ self.whitening
+            summary = (self.summary(log_mel.float()) - self.usual) @ self.whitening
         picture = self.level(log_mel)[:, None].contiguous(memory_format=torch.channels_last)
-        heard = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
-        learned = self.head(torch.cat([heard.mean(dim=2), heard.amax(dim=2)], dim=1))
-        return self.plain(known).float() + learned.float()  # type: ignore[no-any-return]
+        maps = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
+        learned = self.head(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1))
+        return self.plain(summary).float() + learned.float()  # type: ignore[no-any-return]
 
 
 class VectorEncoder(nn.Module):
-    """Reads given feature vectors: standardised, then a linear map plus a small network."""
+    """Feature vectors -> E_C: standardised, then a linear map plus a small network."""
 
     usual_artists = 128  # in a batch
     mean: Tensor
@@ -227,14 +235,14 @@ ContentModel = AudioEncoder | VectorEncoder
 
 
 def cosines() -> Tensor:
-    """First ``SHAPES`` cosines along the bands (DCT-II), each of length 1, (128, 24)."""
-    place = (torch.arange(BANDS, dtype=torch.float64) + 0.5) / BANDS
-    waves = torch.cos(torch.pi * place[:, None] * torch.arange(SHAPES))
+    """Return the first ``SHAPES`` cosines along the bands (DCT-II), each of length 1, (128, 24)."""
+    height = (torch.arange(BANDS, dtype=torch.float64) + 0.5) / BANDS
+    waves = torch.cos(torch.pi * height[:, None] * torch.arange(SHAPES))
     return F.normalize(waves, dim=0).float()
 
 
 def of_track(chunks: Tensor) -> Tensor:
-    """E_C of one track: the mean of its chunks' unit vectors, (chunks, width) -> (width,)."""
+    """Average the unit vectors of a track's chunks to its E_C, (chunks, width) -> (width,)."""
     return F.normalize(chunks.mean(dim=0), dim=0)
 
 
@@ -246,7 +254,7 @@ def artist_embedding(
     top: int,
     artists: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """E_C of artists: the mean over the ``top`` most popular tracks of each (equation 1).
+    """Average the ``top`` most popular tracks of each artist to its E_C (equation 1).
 
     Parameters
     ----------
@@ -266,13 +274,46 @@ def artist_embedding(
     order = np.lexsort((-popularity, artist))  # NaN sorts last; lexsort is stable
     row = artist[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
-    kept = order[rank < top]
+    popular = order[rank < top]
     total = np.zeros((artists, tracks.shape[1]), dtype=np.float32)
-    np.add.at(total, artist[kept], tracks[kept])
-    missing = np.ones(artists, dtype=bool)
-    missing[kept_rows := artist[kept]] = False
-    count = np.maximum(np.bincount(kept_rows, minlength=artists), 1)
-    return unit((total / count[:, None]).astype(np.float32)), missing
+    np.add.at(total, artist[popular], tracks[popular])
+    count = np.bincount(artist[popular], minlength=artists)
+    return unit((total / np.maximum(count, 1)[:, None]).astype(np.float32)), count == 0
+
+
+def save_content(model: ContentModel, path: Path) -> None:
+    """Write the weights of an encoder, its settings and its source, as safetensors."""
+    source, columns = (
+        (model.source, len(model.mean)) if isinstance(model, VectorEncoder) else (AUDIO, 0)
+    )
+    about = {
+        "source": source,
+        "columns": str(columns),
+        "settings": json.dumps(asdict(model.settings)),
+    }
+    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
+
+
+def load_content(path: Path) -> ContentModel:
+    """Read what ``save_content`` wrote, on the CPU and ready to embed.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is absent, damaged or of another format.
+    """
+    about, tensors = read_tensors(path, version=FORMAT, framework="pt")
+    table = json.loads(about["settings"])
+    settings = cast(ContentSettings, settings_file.build(ContentSettings, table, f"{path}:"))
+    model: ContentModel = (
+        AudioEncoder(settings)
+        if about["source"] == AUDIO
+        else VectorEncoder(about["source"], int(about["columns"]), settings)
+    )
+    if set(tensors) != set(model.state_dict()):
+        raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def _block(

@@ -1,11 +1,14 @@
-"""From audio files or given feature vectors to E_C of tracks and artists (section 2.1)."""
+"""From audio files or feature vectors to E_C of tracks and artists (section 2.1).
 
-import json
+Flow:
+    catalogue -> clips: log-mel chunks or feature vectors (inputs.py)
+    an encoder (network.py) learns on R_C: clips of the same or of similar artists attract
+    clips -> E_C of tracks -> E_C of artists (equation 1)
+"""
+
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -16,37 +19,37 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from undersong import relations
-from undersong import settings as settings_file
-from undersong.audio.extract import FAILURES
 from undersong.catalogue import Catalogue
 from undersong.embeddings import Embeddings, unit
-from undersong.errors import ArtifactError, SettingsError, nearest_known
-from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
-from undersong.models.content.inputs import Clips, of_audio, of_vectors
+from undersong.models.content.inputs import NONE, Clips, choose_input, new_encoder, read_clips
 from undersong.models.content.network import (
-    AudioEncoder,
     ContentModel,
     ContentSettings,
     VectorEncoder,
     artist_embedding,
 )
-from undersong.models.content.tag_heads import Tagger, read_tags, tag_loss
-from undersong.progress import Progress, silent
-from undersong.training import distributed
-from undersong.training.batches import anchors_with_partners
-from undersong.training.loop import History, mixed_precision, train
+from undersong.models.content.tag_heads import Tagger, TagTargets, read_tags, tag_loss
+from undersong.training import (
+    Compute,
+    History,
+    Task,
+    all_gather,
+    anchors_with_partners,
+    broadcast,
+    mixed_precision,
+    shard,
+    train,
+)
 
-FORMAT = 1
-AUDIO, AUTO, NONE = "audio", "auto", "none"
-PACE = {"plain": 0.1, "encoder.plain": 0.1}  # what is whitened already learns slowly
-JUDGED = 1000  # pieces that a validation compares at most, whole artists
+LR_MULTIPLIERS = {"plain": 0.1, "encoder.plain": 0.1}  # whitened already, so it learns slowly
+CANDIDATES = 1000  # clips that a validation compares at most, whole artists
 
 
 @dataclass(frozen=True)
 class Content:
-    """E_C of tracks and of artists, the model that made them, how it learned.
+    """E_C of tracks and of artists, the model that made them, and the history of training.
 
     ``failed`` lists the audio files that gave no sound: track, file, reason, remedy.
     """
@@ -58,22 +61,13 @@ class Content:
     failed: pl.DataFrame
 
 
-def embed_content(
-    catalogue: Catalogue,
-    parts: NDArray[np.str_],
-    *,
-    settings: ContentSettings,
-    seed: int,
-    device: str,
-    work: Path,
-    progress: Progress = silent,
-) -> Content | None:
-    """Train CbRM on R_C of the training artists and embed everything that can be heard.
+def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) -> Content | None:
+    """Train CbRM on R_C of the training artists and embed everything with sound or features.
 
     Parameters
     ----------
-    parts : (artists,) "train", "validation" or "test"
-    work : folder of the checkpoint and of the extracted log-mel chunks
+    task : the artists
+    compute : ``work`` also gets the log-mel chunks that lie not beside the catalogue
 
     Returns
     -------
@@ -81,8 +75,8 @@ def embed_content(
         An artist has the mean of equation 1 over its tracks, or the encoding of its own feature
         vector. With both it has their sum, brought to length 1: its own vector, mostly a mean over
         all its work, weighs as much as its tracks together (docs/choices.md). With neither it has
-        no row. Where no two pieces of training artists are related nothing is learned: E_C is
-        the standardised features, and the outcome has no step.
+        no row. Where no two clips of training artists are related nothing is learned: E_C is
+        the standardised features, and the history has no step.
 
     Raises
     ------
@@ -91,136 +85,103 @@ def embed_content(
     DataError
         If no audio file can be decoded.
     """
+    catalogue = task.catalogue
     source = choose_input(catalogue, settings)
     if source == NONE:
         return None
-    torch.manual_seed(seed)
-    failed = pl.DataFrame(schema=FAILURES)
-    model: ContentModel
-    if source == AUDIO:
-        model = AudioEncoder(settings).to(device)
-        pieces, failed = of_audio(
-            catalogue, parts, model=model, work=work, device=device, progress=progress
-        )
-    else:
-        columns = next(
-            x.vectors.shape[1] for (n, _), x in catalogue.features.items() if n == source
-        )
-        model = VectorEncoder(source, columns, settings).to(device)
-        pieces = of_vectors(catalogue, source, parts, model=model, device=device)
-    outcome = _train(
+    torch.manual_seed(compute.seed)
+    model = new_encoder(catalogue, source, settings).to(compute.device)
+    clips = read_clips(
         catalogue,
-        parts,
-        pieces,
-        model=model,
-        seed=seed,
-        device=device,
-        checkpoint=work / "content.safetensors",
-        progress=progress,
+        model,
+        trains=task.within("train"),
+        work=compute.work,
+        progress=compute.progress,
     )
+    history = _train(model, clips, task, compute)
     with torch.no_grad():
-        vectors = pieces.embed(model, np.arange(len(pieces.artist)))
-    tracks, artists = of_items(catalogue, pieces, vectors, top=settings.top)
-    return Content(tracks, artists, model, outcome, failed)
+        vectors = clips.embed(model, np.arange(len(clips.artist)))
+    tracks, artists = of_items(catalogue, clips, vectors, top=settings.top)
+    return Content(tracks, artists, model, history, clips.failed)
 
 
-def choose_input(catalogue: Catalogue, settings: ContentSettings) -> str:
-    """Say what CbRM reads: the name of a feature matrix, "audio" or "none"."""
-    names = sorted({name for name, _ in catalogue.features})
-    has_paths = catalogue.tracks["path"].count() > 0
-    if settings.input == AUTO:
-        if len(names) > 1:
-            raise SettingsError(
-                f"the catalogue has {len(names)} feature matrices; set `input` under [content] to "
-                f"one of {', '.join(names)}" + (f" or {AUDIO}" if has_paths else "")
-            )
-        return names[0] if names else AUDIO if has_paths else NONE
-    if settings.input == AUDIO and not has_paths:
-        raise SettingsError(
-            "[content] input is 'audio', but no track has a path; map one, or 'auto'"
-        )
-    known = [*names, AUDIO, AUTO, NONE]
-    if settings.input not in known:
-        raise SettingsError(
-            f"[content] input {settings.input!r} is no feature matrix of the catalogue; "
-            f"{nearest_known(settings.input, known)}"
-        )
-    return settings.input
-
-
-def _train(
-    catalogue: Catalogue,
-    parts: NDArray[np.str_],
-    pieces: Clips,
-    *,
-    model: ContentModel,
-    seed: int,
-    device: str,
-    checkpoint: Path,
-    progress: Progress,
-) -> History:
+def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> History:
     """Train on R_C: tracks of the same artist or of similar ones attract, all others repel.
 
-    Without known relations that is the tracks of each artist alone.
+    Without known relations only tracks of the same artist attract.
     """
     settings = model.settings
-    size = settings.artists or model.usual_artists
-    heard = np.zeros(len(parts), dtype=bool)
-    heard[pieces.artist] = True
-    trains = heard & (parts == "train")
-    similar = relations.known(catalogue, "artist", trains)
-    rows_of = _pieces_of(pieces.artist, len(parts))
-    if not _anything_related(pieces, trains, similar):
+    trains = task.within("train") & (np.bincount(clips.artist, minlength=len(task.splits)) > 0)
+    similar = relations.known(task.catalogue, "artist", trains)
+    if not _anything_related(clips, trains, similar):
         if isinstance(model, VectorEncoder):
             model.begin_plain()
         model.eval()
         return History()
-    tags = read_tags(catalogue, pieces, trains) if settings.tags else None
-    tagger = Tagger(model, len(tags.field)).to(device) if tags else None
-    learns: nn.Module = tagger or model
+    tags = read_tags(task.catalogue, clips, trains) if settings.tags else None
+    tagger = Tagger(model, len(tags.field)).to(compute.device) if tags else None
+    validate = _validation(clips, task, seed=compute.seed)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        untrained = broadcast(validate(model.eval()))
+    history = train(
+        tagger or model,
+        loss=_loss(model, clips, trains, similar, tags=tags, tagger=tagger, device=compute.device),
+        validate=validate,
+        schedule=settings.training,
+        seed=compute.seed,
+        checkpoint=compute.work / "content.safetensors",
+        lr_multipliers=LR_MULTIPLIERS,
+        stage="CbRM",
+        progress=compute.progress,
+    )
+    if untrained > history.best_score:  # too little to learn from: the start is better
+        model.load_state_dict(start)
+        history.best_step, history.best_score = 0, untrained
+    return history
+
+
+def _anything_related(clips: Clips, trains: NDArray[np.bool_], similar: sparse.csr_matrix) -> bool:
+    """Whether R_C holds any pair: two tracks of one training artist, or similar artists."""
+    clip_count = np.bincount(clips.artist, minlength=len(trains))[trains]
+    return bool(similar.nnz or (clip_count >= (1 if clips.repeats else 2)).any())
+
+
+def _loss(
+    model: ContentModel,
+    clips: Clips,
+    trains: NDArray[np.bool_],
+    similar: sparse.csr_matrix,
+    *,
+    tags: TagTargets | None,
+    tagger: Tagger | None,
+    device: str,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Loss of a batch of training clips: on R_C and, with a tagger, on their tags."""
+    settings = model.settings
+    size = settings.artists or model.usual_artists
+    order = np.argsort(clips.artist, kind="stable")
+    counts = np.bincount(clips.artist, minlength=len(trains))
+    rows_of = np.split(order, np.cumsum(counts)[:-1])  # rows of the clips of each artist
 
     def loss(generator: np.random.Generator) -> Tensor:
         artists = _draw_artists(generator, np.flatnonzero(trains), similar, size, settings.similar)
-        rows = draw_pieces(
-            generator, [rows_of[x] for x in artists], count=settings.tracks, repeats=pieces.repeats
+        rows = draw_clips(
+            generator, [rows_of[x] for x in artists], count=settings.tracks, repeats=clips.repeats
         )
-        inputs = pieces.draw(rows[distributed.shard(len(rows))], generator)
+        inputs = clips.draw(rows[shard(len(rows))], generator)
         with mixed_precision(settings.training, device):
-            heard = model.unscaled(inputs)
-        heard = distributed.all_gather(heard, len(rows))
-        related = torch.from_numpy(related_pieces(pieces.artist[rows], similar)).to(device)
-        similarity = cosine(F.normalize(heard, dim=1))
+            vectors = model.unscaled(inputs)
+        vectors = all_gather(vectors, len(rows))
+        related = torch.from_numpy(related_clips(clips.artist[rows], similar)).to(device)
+        similarity = cosine(F.normalize(vectors, dim=1))
         value = multi_similarity(similarity, related, ~related, settings.loss)
         if tags and tagger:
             has, known = (x.to(device) for x in tags.of(rows))
-            value = value + settings.tags * tag_loss(tagger.guess(heard), has, known)
+            value = value + settings.tags * tag_loss(tagger.guess(vectors), has, known)
         return value
 
-    validate = _judge(catalogue, parts == "validation", pieces, seed=seed)
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    with torch.no_grad():
-        untrained = distributed.broadcast(validate(model.eval()))
-    outcome = train(
-        learns,
-        loss=loss,
-        validate=validate,
-        schedule=settings.training,
-        seed=seed,
-        checkpoint=checkpoint,
-        pace=PACE,
-        stage="CbRM",
-        progress=progress,
-    )
-    if untrained > outcome.best_score:  # too little to learn from: the start is better
-        model.load_state_dict(start)
-        outcome.best_step, outcome.best_score = 0, untrained
-    return outcome
-
-
-def _anything_related(pieces: Clips, trains: NDArray[np.bool_], similar: sparse.csr_matrix) -> bool:
-    """Say whether R_C holds any pair: two tracks of one training artist, or similar artists."""
-    count = np.bincount(pieces.artist, minlength=len(trains))[trains]
-    return bool(similar.nnz or (count >= (1 if pieces.repeats else 2)).any())
+    return loss
 
 
 def _draw_artists(
@@ -232,24 +193,18 @@ def _draw_artists(
 ) -> NDArray[np.int64]:
     """Draw random training artists and, for a share, pairs of similar ones, (size at most,)."""
     pairs = round(size * share / 2)
-    others = min(size - 2 * pairs, len(trains))
-    return anchors_with_partners(
-        generator,
-        similar,
-        anchors=pairs,
-        partners=1,
-        others=generator.choice(trains, size=others, replace=False),
-    )
+    others = generator.choice(trains, size=min(size - 2 * pairs, len(trains)), replace=False)
+    return anchors_with_partners(generator, similar, anchors=pairs, partners=1, others=others)
 
 
-def draw_pieces(
+def draw_clips(
     generator: np.random.Generator,
     rows_of: list[NDArray[np.int64]],
     *,
     count: int,
     repeats: bool,
 ) -> NDArray[np.int64]:
-    """Draw ``count`` random pieces of each artist; of fewer all, twice if ``repeats``."""
+    """Draw ``count`` random clips of each artist; of fewer all, twice if ``repeats``."""
     drawn = []
     for rows in rows_of:
         order = generator.permutation(rows)
@@ -257,110 +212,60 @@ def draw_pieces(
     return np.concatenate(drawn)
 
 
-def related_pieces(artist: NDArray[np.int64], similar: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """R_C among a batch of pieces, (n,) rows of artists -> (n, n) bool."""
+def related_clips(artist: NDArray[np.int64], similar: sparse.csr_matrix) -> NDArray[np.bool_]:
+    """Return R_C among a batch of clips, (n,) rows of artists -> (n, n) bool."""
+    return np.asarray(_related(artist, similar).toarray(), dtype=bool)
+
+
+def _related(artist: NDArray[np.int64], similar: sparse.csr_matrix) -> sparse.csr_matrix:
     present, local = np.unique(artist, return_inverse=True)
-    among = relations.same_or_similar_artist(local, similar[present][:, present])
-    return np.asarray(among.toarray(), dtype=bool)
+    return relations.same_or_similar_artist(local, similar[present][:, present])
 
 
-def _judge(
-    catalogue: Catalogue, asks: NDArray[np.bool_], pieces: Clips, *, seed: int
-) -> Callable[[nn.Module], float]:
-    """NDCG@200 of pieces of validation artists that look for R_C among each other.
+def _validation(clips: Clips, task: Task, *, seed: int) -> Callable[[nn.Module], float]:
+    """NDCG@200 of clips of validation artists that look for R_C among each other.
 
-    Up to 1,000 pieces of whole artists take part. Where no two of them are related nothing can
-    be judged: then the score is the number of the validation, and the last weights are kept.
+    Up to 1,000 clips of whole artists take part. Where no two of them are related the score is
+    the number of the validation, so that the last weights are the best.
     """
-    order = np.random.default_rng([seed, 1]).permutation(len(asks))
-    candidates = np.flatnonzero(asks[pieces.artist])
-    candidates = candidates[np.argsort(order[pieces.artist[candidates]], kind="stable")][:JUDGED]
-    similar = relations.known(catalogue, "artist", asks)
-    present, local = np.unique(pieces.artist[candidates], return_inverse=True)
-    truth = relations.same_or_similar_artist(local, similar[present][:, present])
+    validates = task.within("validation")
+    order = np.random.default_rng([seed, 1]).permutation(len(validates))
+    candidates = np.flatnonzero(validates[clips.artist])
+    by_artist = np.argsort(order[clips.artist[candidates]], kind="stable")
+    candidates = candidates[by_artist][:CANDIDATES]
+    truth = _related(clips.artist[candidates], task.related("validation"))
     queries = np.flatnonzero(truth.getnnz(axis=1))
-    turn = count()  # the start is first and has 0
+    number = count()  # the start is first and has 0
 
     def validate(model: nn.Module) -> float:
         if not len(queries):
-            return float(next(turn))
-        return cold_ndcg(pieces.embed(model, candidates), queries, truth)
+            return float(next(number))
+        return cold_ndcg(clips.embed(model, candidates), queries, truth)
 
     return validate
 
 
-def read_pieces(
-    catalogue: Catalogue, model: ContentModel, *, work: Path, progress: Progress = silent
-) -> Clips:
-    """What a trained encoder reads of a catalogue, on the CPU; the encoder stays as it is."""
-    nobody = np.full(len(catalogue.artists), "none")
-    if isinstance(model, VectorEncoder):
-        return of_vectors(catalogue, model.source, nobody, model=model, device="cpu")
-    return of_audio(catalogue, nobody, model=model, work=work, device="cpu", progress=progress)[0]
-
-
 def of_items(
-    catalogue: Catalogue, pieces: Clips, vectors: NDArray[np.float32], *, top: int
+    catalogue: Catalogue, clips: Clips, vectors: NDArray[np.float32], *, top: int
 ) -> tuple[Embeddings, Embeddings]:
-    """E_C of tracks and of artists (equation 1) from those of all pieces, (n, width)."""
-    is_track = pieces.track >= 0
-    track_ids = catalogue.ids("track")
-    track, heard = pieces.track[is_track], vectors[is_track]
+    """Return E_C of tracks and of artists (equation 1) from those of all clips, (n, width)."""
+    is_track = clips.track >= 0
+    track, of_tracks = clips.track[is_track], vectors[is_track]
     popularity = catalogue.tracks["popularity"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    of_artist, missing = artist_embedding(
-        heard,
-        pieces.artist[is_track],
+    of_artists, missing = artist_embedding(
+        of_tracks,
+        clips.artist[is_track],
         popularity=popularity[track],
         top=top,
         artists=len(catalogue.artists),
     )
-    own = ~is_track
-    of_artist[pieces.artist[own]] += vectors[own]
-    missing[pieces.artist[own]] = False
-    ids = tuple(x for x, absent in zip(catalogue.ids("artist"), missing, strict=True) if not absent)
+    own = clips.artist[~is_track]
+    of_artists[own] += vectors[~is_track]
+    missing[own] = False
+    track_ids, artist_ids = catalogue.ids("track"), catalogue.ids("artist")
     return (
-        Embeddings(tuple(track_ids[row] for row in track), heard),
-        Embeddings(ids, unit(of_artist[~missing])),
+        Embeddings(tuple(track_ids[row] for row in track), of_tracks),
+        Embeddings(
+            tuple(artist_ids[row] for row in np.flatnonzero(~missing)), unit(of_artists[~missing])
+        ),
     )
-
-
-def _pieces_of(artist: NDArray[np.int64], artists: int) -> list[NDArray[np.int64]]:
-    """Rows of the pieces of each artist."""
-    order = np.argsort(artist, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(artist, minlength=artists))[:-1])
-
-
-def save_content(model: ContentModel, path: Path) -> None:
-    """Write the weights of an encoder, its settings and what it reads, as safetensors."""
-    source, columns = (
-        (model.source, len(model.mean)) if isinstance(model, VectorEncoder) else (AUDIO, 0)
-    )
-    about = {
-        "source": source,
-        "columns": str(columns),
-        "settings": json.dumps(asdict(model.settings)),
-    }
-    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
-
-
-def load_content(path: Path) -> ContentModel:
-    """Read what ``save_content`` wrote, on the CPU and ready to embed.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is absent, damaged or of another format.
-    """
-    about, tensors = read_tensors(path, version=FORMAT, framework="pt")
-    table = json.loads(about["settings"])
-    settings = cast(ContentSettings, settings_file.build(ContentSettings, table, f"{path}:"))
-    model: ContentModel = (
-        AudioEncoder(settings)
-        if about["source"] == AUDIO
-        else VectorEncoder(about["source"], int(about["columns"]), settings)
-    )
-    if set(tensors) != set(model.state_dict()):
-        raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
-    model.load_state_dict(tensors)
-    model.eval()
-    return model

@@ -81,7 +81,7 @@ def train_general(
         schedule=settings.training,
         seed=seed,
         checkpoint=work / f"general.{kind}.safetensors",
-        pace={"read.": settings.pace},
+        lr_multipliers={"read.": settings.pace},
         stage=stage,
         progress=progress,
     )

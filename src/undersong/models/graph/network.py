@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class GraphSettings:
     width, out : of the layers, and of X_G
     neighbours : related items that a training step draws for each item and layer; 0 takes all
         An embedding is always computed from all of them.
-    connection_dropout : chance that a step hides all relations of an item it asks about, right or
-        wrong answer, so that the network learns to do without (TISMIR 2022)
+    connection_dropout : chance that a step hides all relations of an item in its batch, so that
+        the network learns to do without (TISMIR 2022)
     node_dup : an item without relations is its own neighbour (NodeDup)
-    hide_asked : hide the relations that a step asks about from the network in that step
-        Otherwise it reads off the answer, which it cannot do for a relation that is not known.
+    hide_asked : hide the related pairs of a batch from the network in that step
+        Otherwise it reads off the answer, which it cannot do for an unknown relation.
     pairs : related pairs a step, at most a fifth of them all
-    others : linked training items a step among which wrong answers are drawn
+    others : linked training items a step, of which negatives are drawn
     margin : of the triplet loss, Euclidean distance of unit vectors, in [0, 2]
-    nearest : negatives nearer than this count as so far when they are drawn, above 0
+    nearest : distance, above 0, at which nearer negatives count when they are drawn
     """
 
     layers: int = 3
@@ -89,7 +89,7 @@ class Connections:
 
 
 def connect(edges: sparse.csr_matrix, *, device: str) -> Connections:
-    """Put edges on the device, (m, n), row i holding the items that item i reads."""
+    """Move edges, (m, n), to the device; row i holds the items that item i reads."""
     other_way = edges.T.tocsr()
     degree = np.maximum(np.diff(edges.indptr), 1).astype(np.float32)
 
@@ -107,12 +107,12 @@ def connect(edges: sparse.csr_matrix, *, device: str) -> Connections:
 
 def mean_of_neighbours(vectors: Tensor, connections: Connections) -> Tensor:
     """Average what each item reads, (n, d) -> (m, d) float32; zeros for an item that reads none."""
-    found: Tensor = _Mean.apply(vectors.float(), connections)  # type: ignore[no-untyped-call]
-    return found
+    means: Tensor = _Mean.apply(vectors.float(), connections)  # type: ignore[no-untyped-call]
+    return means
 
 
 class _Mean(torch.autograd.Function):
-    """Sums over lists of rows in both directions: half the time of PyTorch's own derivative."""
+    """Sums over lists of rows both ways: half the time of PyTorch's own derivative."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, connections: Connections) -> Tensor:

@@ -1,4 +1,4 @@
-"""What of a graph one training step sees: hidden relations, drawn neighbours (section 3.2)."""
+"""The graph of one training step: some relations hidden, neighbours drawn (section 3.2)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Pairs:
     Parameters
     ----------
     a, b : (p,) rows of the two items, a < b
-    cell : (e,) which pair each entry of the matrix belongs to
+    cell : (e,) pair of each entry of the matrix
     row : (e,) row of each entry
     """
 
@@ -39,17 +39,15 @@ def hide(
     edges: sparse.csr_matrix,
     pairs: Pairs,
     *,
-    asked: NDArray[np.int64],
+    hidden: NDArray[np.int64],
     cut_off: NDArray[np.int64],
 ) -> sparse.csr_matrix:
-    """Leave out some pairs, by their number, and all relations of some items, by their row."""
-    asked_pair = np.zeros(len(pairs.a), dtype=bool)
-    asked_pair[asked] = True
+    """Leave out pairs by their number, and all relations of the items in rows ``cut_off``."""
+    hide_pair = np.zeros(len(pairs.a), dtype=bool)
+    hide_pair[hidden] = True
     cut = np.zeros(edges.shape[0], dtype=bool)
     cut[cut_off] = True
-    kept = ~(asked_pair[pairs.cell] | cut[pairs.row] | cut[edges.indices])
-    starts = np.concatenate([[0], np.cumsum(kept)])[edges.indptr]
-    return sparse.csr_matrix((edges.data[kept], edges.indices[kept], starts), shape=edges.shape)
+    return _subset(edges, ~(hide_pair[pairs.cell] | cut[pairs.row] | cut[edges.indices]))
 
 
 def with_duplicates(edges: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -90,8 +88,8 @@ def neighbourhood(
     place[rows] = np.arange(len(rows))
     for _ in range(layers):
         read = _draw(edges[items], neighbours, generator)
-        found = np.unique(read.indices)
-        new = found[place[found] < 0]
+        senders = np.unique(read.indices)
+        new = senders[place[senders] < 0]
         place[new] = len(items) + np.arange(len(new))
         shape = (len(items), len(items) + len(new))
         hops.append(sparse.csr_matrix((read.data, place[read.indices], read.indptr), shape=shape))
@@ -102,7 +100,7 @@ def neighbourhood(
 def _draw(
     edges: sparse.csr_matrix, count: int, generator: np.random.Generator
 ) -> sparse.csr_matrix:
-    """Keep ``count`` random entries of each longer row, each set of them as likely; 0 keeps all."""
+    """Draw ``count`` random entries of each longer row; 0 takes all."""
     degree = np.diff(edges.indptr)
     if count == 0 or degree.max(initial=0) <= count:
         return edges
@@ -111,7 +109,13 @@ def _draw(
     order = long[np.lexsort((generator.random(len(long)), row[long]))]
     rank = np.empty(edges.nnz, dtype=np.int64)
     rank[long] = np.arange(len(long)) - np.searchsorted(row[long], row[long])
-    kept = np.ones(edges.nnz, dtype=bool)
-    kept[order] = rank[long] < count
-    starts = np.concatenate([[0], np.cumsum(kept)])[edges.indptr]
-    return sparse.csr_matrix((edges.data[kept], edges.indices[kept], starts), shape=edges.shape)
+    drawn = np.ones(edges.nnz, dtype=bool)
+    drawn[order] = rank[long] < count
+    return _subset(edges, drawn)
+
+
+def _subset(edges: sparse.csr_matrix, selected: NDArray[np.bool_]) -> sparse.csr_matrix:
+    """Matrix of the selected entries, (e,) bool."""
+    starts = np.concatenate([[0], np.cumsum(selected)])[edges.indptr]
+    entries = (edges.data[selected], edges.indices[selected], starts)
+    return sparse.csr_matrix(entries, shape=edges.shape)

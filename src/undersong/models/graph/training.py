@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,15 +13,14 @@ from undersong.embeddings import unit
 from undersong.errors import DataError
 from undersong.metrics import cold_ndcg
 from undersong.models.graph.network import GraphModel, GraphSettings, connect
-from undersong.models.graph.sampling import Pairs, hide, list_pairs, neighbourhood, with_duplicates
-from undersong.progress import Progress, silent
-from undersong.training.loop import History, mixed_precision, train
+from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
+from undersong.training import Compute, History, mixed_precision, train
 
-MOST_ASKED = 0.2  # of all pairs in one step: those asked about are hidden, others must remain
+LARGEST_BATCH = 0.2  # of all pairs: those of a batch are hidden, others must remain
 
 
 def random_vectors(n: int, width: int, *, seed: int) -> NDArray[np.float32]:
-    """RdRM: a fixed Gaussian vector of length 1 for each of n items, (n, width)."""
+    """Draw RdRM: a Gaussian vector of length 1 for each of n items, (n, width)."""
     generator = np.random.default_rng([seed, n, width])
     return unit(generator.standard_normal((n, width), dtype=np.float32))
 
@@ -35,146 +33,124 @@ def embed_graph(
     queries: NDArray[np.int64],
     truth: sparse.csr_matrix,
     settings: GraphSettings,
-    seed: int,
-    device: str,
-    checkpoint: Path,
-    progress: Progress = silent,
+    compute: Compute,
+    name: str = "graph",
 ) -> tuple[NDArray[np.float32], History]:
-    """Train the graph network on relations of training items, and embed all items by the visible.
+    """Train the graph network on relations of training items; embed all items by the visible ones.
 
     Parameters
     ----------
     vectors : (n, d) E_X of any model; zeros for an item without one
     training : (n, n) bool, symmetric, relations between two training items
     visible : (n, n) bool, symmetric
-        Relations that may be read when the result is asked: protocol ``linked`` shows those of
-        ``baselines.graph.visible_edges``.
-    queries : (q,) rows of the validation items, which ask each other (protocol ``linked``)
-        While they do, their relations to other items in ``truth`` or ``visible`` are shown.
-    truth : (n, n) bool, symmetric, relations of validation items: ``relations.held_out`` gives it
-    checkpoint : file to resume from if it fits
+        Relations that the result may read, such as ``visible_edges`` of protocol ``linked``.
+    queries : (q,) rows of the validation items, which look for each other
+        Their relations to other items in ``truth`` or ``visible`` are shown to the network.
+    truth : (n, n) bool, symmetric, relations of validation items, as by ``relations.held_out``
+    name : of the checkpoint in ``compute.work``
 
     Returns
     -------
     X_G : (n, out) float32, rows of length 1
-        Zeros for an item of which nothing is known: it has no vector of its own, and none is
-        within reach by as many visible relations as there are layers.
-    how training went
+        Zeros for an item of which nothing is known: neither it nor any item within as many visible
+        relations as there are layers has a vector.
+    the history of training
 
     Raises
     ------
     DataError
         If no training item has a relation, or no two validation items are related.
     """
-    asked = truth[queries][:, queries].tocsr()
-    _check(training, asked)
-    torch.manual_seed(seed)
-    model = GraphModel(vectors.shape[1], settings).to(device)
-    given = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
-    while_asking = (training + leaving(truth + visible, queries)).tocsr()
-
-    def validate(now: nn.Module) -> float:
-        found = _embed(now, given, while_asking, settings, device)[queries]
-        return cold_ndcg(found, np.arange(len(queries)), asked)
-
-    outcome = train(
-        model,
-        loss=_loss(model, given, training, settings, device),
-        validate=validate,
-        schedule=settings.training,
-        seed=seed,
-        checkpoint=checkpoint,
-        stage="graph",
-        progress=progress,
-    )
-    embedded = _embed(model, given, visible, settings, device)
-    embedded[~_reached(vectors, visible, settings.layers)] = 0
-    return embedded, outcome
-
-
-def _check(training: sparse.csr_matrix, asked: sparse.csr_matrix) -> None:
+    answers = truth[queries][:, queries].tocsr()
     if not training.nnz:
         raise DataError("no two training items are related, so the graph network learns nothing")
-    if not asked.nnz:
+    if not answers.nnz:
         raise DataError(
-            f"no two of the {asked.shape[0]} validation items are related, so nothing can say when "
+            f"no two of the {len(queries)} validation items are related, so nothing can say when "
             "to stop training the graph network; give more relations, or a larger validation share "
             "under [split] in the settings"
         )
+    torch.manual_seed(compute.seed)
+    model = GraphModel(vectors.shape[1], settings).to(compute.device)
+    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(compute.device)
+    shown = (training + leaving(truth + visible, queries)).tocsr()
+
+    def validate(current: nn.Module) -> float:
+        embedded = _embed(current, inputs, shown, settings)[queries]
+        return cold_ndcg(embedded, np.arange(len(queries)), answers)
+
+    history = train(
+        model,
+        loss=_loss(model, inputs, training),
+        validate=validate,
+        schedule=settings.training,
+        seed=compute.seed,
+        checkpoint=compute.work / f"{name}.safetensors",
+        stage="graph",
+        progress=compute.progress,
+    )
+    embedded = _embed(model, inputs, visible, settings)
+    embedded[~_reached(vectors, visible, settings.layers)] = 0
+    return embedded, history
 
 
 def _loss(
-    model: GraphModel,
-    given: Tensor,
-    training: sparse.csr_matrix,
-    settings: GraphSettings,
-    device: str,
+    model: GraphModel, inputs: Tensor, training: sparse.csr_matrix
 ) -> Callable[[np.random.Generator], Tensor]:
-    """Ask about some related pairs of training items a step."""
+    """Triplet loss of a batch of related pairs of training items, as ``train`` calls it."""
+    settings, device = model.settings, inputs.device
     pairs = list_pairs(training)
     linked = np.flatnonzero(np.diff(training.indptr))
-    count = min(settings.pairs, math.ceil(MOST_ASKED * len(pairs.a)))
+    count = min(settings.pairs, math.ceil(LARGEST_BATCH * len(pairs.a)))
 
     def loss(generator: np.random.Generator) -> Tensor:
-        asked = generator.choice(len(pairs.a), count, replace=False)
-        turn = generator.random(len(asked)) < 0.5
-        anchor = np.where(turn, pairs.b[asked], pairs.a[asked])
-        positive = np.where(turn, pairs.a[asked], pairs.b[asked])
+        batch = generator.choice(len(pairs.a), count, replace=False)
+        turned = generator.random(len(batch)) < 0.5
+        anchor = np.where(turned, pairs.b[batch], pairs.a[batch])
+        positive = np.where(turned, pairs.a[batch], pairs.b[batch])
         others = generator.choice(linked, min(settings.others, len(linked)), replace=False)
         rows = np.unique(np.concatenate([anchor, positive, others]))
-        shown = _shown(generator, training, pairs, asked, rows, settings)
+        cut_off = rows[generator.random(len(rows)) < settings.connection_dropout]
+        hidden = batch if settings.hide_asked else batch[:0]
         items, hops = neighbourhood(
-            shown,
+            _with_loops(hide(training, pairs, hidden=hidden, cut_off=cut_off), settings),
             rows,
             layers=settings.layers,
             neighbours=settings.neighbours,
             generator=generator,
         )
-        read = given[torch.from_numpy(items).to(device)]
-        with mixed_precision(settings.training, device):
-            embedded = model(read, [connect(hop, device=device) for hop in hops])
-        known = np.asarray(training[anchor][:, others].toarray(), dtype=bool)
-        known |= anchor[:, None] == others[None, :]
-        right, wrong, asking = (
+        with mixed_precision(settings.training, str(device)):
+            embedded = model(
+                inputs[torch.from_numpy(items).to(device)],
+                [connect(hop, device=str(device)) for hop in hops],
+            )
+        related = np.asarray(training[anchor][:, others].toarray(), dtype=bool)
+        related |= anchor[:, None] == others[None, :]
+        positives, negatives, anchors = (
             embedded[torch.from_numpy(np.searchsorted(rows, x)).to(device)]
             for x in (positive, others, anchor)
         )
         drawn, possible = draw_negatives(
-            asking, wrong, torch.from_numpy(known).to(device), nearest=settings.nearest
+            anchors, negatives, torch.from_numpy(related).to(device), nearest=settings.nearest
         )
-        cost = triplet(asking, right, wrong[drawn], margin=settings.margin)
+        cost = triplet(anchors, positives, negatives[drawn], margin=settings.margin)
         return (cost * possible).sum() / possible.sum().clamp(min=1)
 
     return loss
 
 
-def _shown(
-    generator: np.random.Generator,
-    training: sparse.csr_matrix,
-    pairs: Pairs,
-    asked: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    settings: GraphSettings,
-) -> sparse.csr_matrix:
-    """Hide the pairs that the step asks about, and all relations of some of its items."""
-    cut_off = rows[generator.random(len(rows)) < settings.connection_dropout]
-    hidden = asked if settings.hide_asked else asked[:0]
-    shown = hide(training, pairs, asked=hidden, cut_off=cut_off)
-    return with_duplicates(shown) if settings.node_dup else shown
-
-
 @torch.no_grad()
 def _embed(
-    model: nn.Module,
-    given: Tensor,
-    edges: sparse.csr_matrix,
-    settings: GraphSettings,
-    device: str,
+    model: nn.Module, inputs: Tensor, edges: sparse.csr_matrix, settings: GraphSettings
 ) -> NDArray[np.float32]:
     """Embed all items at once, each from all its neighbours, (n, out)."""
-    shown = with_duplicates(edges) if settings.node_dup else edges
-    embedded: Tensor = model(given, [connect(shown, device=device)] * settings.layers)
+    connections = connect(_with_loops(edges, settings), device=str(inputs.device))
+    embedded: Tensor = model(inputs, [connections] * settings.layers)
     return embedded.cpu().numpy()
+
+
+def _with_loops(edges: sparse.csr_matrix, settings: GraphSettings) -> sparse.csr_matrix:
+    return with_duplicates(edges) if settings.node_dup else edges
 
 
 def leaving(edges: sparse.csr_matrix, rows: NDArray[np.int64]) -> sparse.csr_matrix:
@@ -182,15 +158,15 @@ def leaving(edges: sparse.csr_matrix, rows: NDArray[np.int64]) -> sparse.csr_mat
     inside = np.zeros(edges.shape[0], dtype=bool)
     inside[rows] = True
     cells = edges.tocoo()
-    kept = inside[cells.row] != inside[cells.col]
-    places = (cells.row[kept], cells.col[kept])
-    return sparse.csr_matrix((cells.data[kept], places), shape=edges.shape, dtype=bool)
+    leaves = inside[cells.row] != inside[cells.col]
+    places = (cells.row[leaves], cells.col[leaves])
+    return sparse.csr_matrix((cells.data[leaves], places), shape=edges.shape, dtype=bool)
 
 
 def _reached(
     vectors: NDArray[np.float32], edges: sparse.csr_matrix, hops: int
 ) -> NDArray[np.bool_]:
-    """Say which items have a vector within so many hops, (n,)."""
+    """Return which items have a vector within so many hops, (n,)."""
     reached = np.asarray(vectors.any(axis=1))
     for _ in range(hops):
         reached = reached | (edges.astype(np.float32) @ reached.astype(np.float32) > 0)
@@ -200,12 +176,12 @@ def _reached(
 def draw_negatives(
     anchors: Tensor, items: Tensor, related: Tensor, *, nearest: float
 ) -> tuple[Tensor, Tensor]:
-    """Draw a wrong answer for each anchor, so that near and far ones come as often.
+    """Draw a negative for each anchor, near ones as often as far ones.
 
-    Unit vectors of many dimensions are nearly all the root of 2 apart: a uniform draw shows next
+    Unit vectors of many dimensions are nearly all the root of 2 apart, so a uniform draw holds next
     to nothing else. The chance of an item is 1 over the density of its distance among random unit
-    vectors. Items nearer than ``nearest`` or farther than the root of 2 count as so far; without
-    that the nearest, often mistakes in the data, and the farthest would be all that is drawn.
+    vectors. Distances below ``nearest`` or above the root of 2 count as these; otherwise only the
+    nearest items, often mistakes in the data, and the farthest would be drawn.
 
     Parameters
     ----------
@@ -214,7 +190,7 @@ def draw_negatives(
 
     Returns
     -------
-    (m,) int, item of each anchor, and (m,) bool, whether there was any to draw
+    (m,) int, item of each anchor, and (m,) bool, whether there was one to draw
 
     Source
     ------
@@ -232,7 +208,7 @@ def draw_negatives(
 
 
 def log_rarity(squared: Tensor, *, d: int, nearest: float) -> Tensor:
-    """Logarithm of 1 over the density of squared distances among unit vectors, but for a constant.
+    """Return log(1 / density) of squared distances among unit vectors, up to a constant.
 
     The density is ``x ** (d - 2) * (1 - x ** 2 / 4) ** ((d - 3) / 2)`` at a distance x.
     """
@@ -242,7 +218,7 @@ def log_rarity(squared: Tensor, *, d: int, nearest: float) -> Tensor:
 
 
 def triplet(anchors: Tensor, positives: Tensor, negatives: Tensor, *, margin: float) -> Tensor:
-    """Ask of each wrong answer to be ``margin`` farther than the right one, (m, d) each -> (m,).
+    """Return how far each negative is from ``margin`` beyond the positive, (m, d) each -> (m,).
 
     ``max(0, margin + distance(anchor, positive) - distance(anchor, negative))``, Euclidean.
     """

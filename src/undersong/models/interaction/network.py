@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from undersong.losses import MultiSimilarity
 from undersong.relations.colistening import SessionSettings
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
-KEPT = 2048  # co-listened items of each item that the factorisation sees
+STRONGEST = 2048  # co-listened items of each item that the factorisation sees
 CELLS = 2**26  # of all items together, at most: of more than 32,768 each shows fewer
 
 
@@ -31,11 +31,11 @@ class InteractionSettings:
     Parameters
     ----------
     width : of E_U
-    threshold : R_U asks for at least so many shared users; 1 for no threshold
-    top : R_U relates each item to so many items that share most users; 0 for no limit
+    threshold : users that two items share at least in R_U; 1 for no threshold
+    top : items that share most users, to which R_U relates each item; 0 for no limit
     batch : anchors a step; each brings one related item
-    sessions : whether R_U relates what is heard in the same sessions, instead of what the same
-        users play; then ``session`` says how and ``threshold`` is not used
+    sessions : whether R_U relates items of the same sessions, instead of the same users; then
+        ``session`` applies and ``threshold`` does not
     """
 
     width: int = 64
@@ -84,13 +84,13 @@ def factorise(plays: sparse.csr_matrix, width: int, *, seed: int) -> NDArray[np.
 def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_matrix:
     """Positive pointwise mutual information of items, (n, n), the strongest of each row.
 
-    Those are ``KEPT``. Of very many items there are ``CELLS`` in all, and the strongest are those
-    whose information times shared users is largest: of few that tells more (docs/scale.md).
+    Those are ``STRONGEST``. Of very many items there are ``CELLS`` in all, and the strongest have
+    the largest information times shared users, which tells more of few (docs/scale.md).
     """
     by_user = (plays > 0).astype(np.float64).tocsr()
     heard = by_user.tocsc()
     n = heard.shape[1]
-    kept = min(KEPT, max(1, CELLS // n))
+    limit = min(STRONGEST, max(1, CELLS // n))
     users = np.asarray(heard.sum(axis=0)).ravel()
     shared = heard.T @ np.asarray(heard.sum(axis=1)).ravel() - users  # with all other items
     context = shared**CONTEXT_POWER
@@ -106,8 +106,8 @@ def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_m
         chance[itself] = 1  # or it may be 0
         values = np.maximum(np.log(cells.data * shared.sum() / chance), 0)
         values[itself] = 0
-        strength = values if kept == KEPT else values * cells.data
-        counts.data = _strongest(values, strength, starts=counts.indptr, kept=kept)
+        strength = values if limit == STRONGEST else values * cells.data
+        counts.data = _strongest(values, strength, starts=counts.indptr, limit=limit)
         counts.eliminate_zeros()
         rows.append(counts)
     return sparse.vstack(rows).tocsr()
@@ -118,13 +118,13 @@ def _strongest(
     strength: NDArray[np.float64],
     *,
     starts: NDArray[np.int32],
-    kept: int,
+    limit: int,
 ) -> NDArray[np.float64]:
-    """Keep so many of the strongest values of each row, so that memory grows with n, not n x n."""
+    """Zero all but the strongest values of each row, so that memory grows with n, not n x n."""
     values = values.copy()
-    for row in np.flatnonzero(np.diff(starts) > kept):
-        there = slice(starts[row], starts[row + 1])
-        values[there][strength[there] < np.partition(strength[there], -kept)[-kept]] = 0
+    for row in np.flatnonzero(np.diff(starts) > limit):
+        cells = slice(starts[row], starts[row + 1])
+        values[cells][strength[cells] < np.partition(strength[cells], -limit)[-limit]] = 0
     return values
 
 

@@ -1,7 +1,6 @@
 """From plays to E_U: factorise co-listening, then fine-tune on R_U (section 2.2)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,16 +15,22 @@ from undersong.errors import DataError
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
-from undersong.progress import Progress, silent
 from undersong.relations.colistening import shared_sessions
-from undersong.training import distributed
-from undersong.training.batches import anchors_with_partners
-from undersong.training.loop import History, mixed_precision, train
+from undersong.training import (
+    Compute,
+    History,
+    Task,
+    all_gather,
+    anchors_with_partners,
+    mixed_precision,
+    shard,
+    train,
+)
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """E_U of the items that somebody plays, the trained model, and how training went."""
+    """E_U of the items that somebody plays, the trained model, and the history of training."""
 
     embeddings: Embeddings
     model: InteractionModel
@@ -33,75 +38,69 @@ class Interaction:
 
 
 def embed_interaction(
-    catalogue: Catalogue,
-    kind: Kind,
-    parts: NDArray[np.str_],
-    *,
-    settings: InteractionSettings,
-    seed: int,
-    device: str,
-    work: Path,
-    progress: Progress = silent,
+    task: Task, *, settings: InteractionSettings, compute: Compute
 ) -> Interaction | None:
-    """Learn E_U of every item with plays; None where fewer than three items or users have any.
+    """Learn E_U of every item with plays; None if fewer than three items or users have any.
 
-    Plays of all items are read, those of validation and test items too: listening is an input,
-    only relations are what is asked for. When to stop is told by the relations R_A of the
-    validation items (cold NDCG@200), since R_U itself says how well it is copied, not what it
-    is good for. Where no relation is known nothing could tell: E_U is the plain factorisation.
+    Plays of all items are read, also of validation and test items: plays are inputs, only
+    relations are hidden. Training stops by the relations R_A of the validation items (cold
+    NDCG@200): R_U would measure how well it is copied, not what it is good for. Without known
+    relations there is nothing to stop by, and E_U is the plain factorisation.
     """
+    catalogue, kind, device = task.catalogue, task.kind, compute.device
     plays = relations.listeners(catalogue, kind)
-    heard = np.flatnonzero(plays.getnnz(axis=0) > 0)
-    if min(len(heard), plays.shape[0]) < 3:
+    played = np.flatnonzero(plays.getnnz(axis=0) > 0)
+    if min(len(played), plays.shape[0]) < 3:
         return None
-    plays = plays[:, heard]
-    related = related_by_listening(catalogue, kind, heard, plays, settings)
-    torch.manual_seed(seed)
-    model = InteractionModel(factorise(plays, settings.width, seed=seed)).to(device)
-    queries, truth = np.empty(0, dtype=np.int64), relations.known(catalogue, kind)
+    plays = plays[:, played]
+    related = related_by_listening(catalogue, kind, played, plays, settings)
+    torch.manual_seed(compute.seed)
+    model = InteractionModel(factorise(plays, settings.width, seed=compute.seed)).to(device)
+
+    queries, truth = np.empty(0, dtype=np.int64), task.related()
     if truth.nnz:
-        queries, truth = relations.held_out(catalogue, kind, parts)
-    asked = np.flatnonzero(np.isin(heard, queries))
-    answers = truth[heard][:, heard].tocsr()
-    asked = asked[answers[asked].getnnz(axis=1) > 0]
-    judged, asked, answers = relations.among_some(asked, answers)
+        queries, truth = task.held_out
+    truth = truth[played][:, played].tocsr()
+    queries = np.flatnonzero(np.isin(played, queries))
+    queries = queries[truth[queries].getnnz(axis=1) > 0]
+    candidates, queries, truth = relations.among_some(queries, truth)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = anchors_with_partners(generator, related, anchors=settings.batch, partners=1)
         positive = torch.from_numpy(relations.block(related, rows)).to(device)
         with mixed_precision(settings.training, device):
-            embedded = model(torch.from_numpy(rows[distributed.shard(len(rows))]).to(device))
-        embedded = distributed.all_gather(embedded.float(), len(rows))
+            embedded = model(torch.from_numpy(rows[shard(len(rows))]).to(device))
+        embedded = all_gather(embedded.float(), len(rows))
         return multi_similarity(cosine(embedded), positive, ~positive, settings.loss)
 
-    def validate(now: nn.Module) -> float:
-        return cold_ndcg(_vectors(now, judged, device), asked, answers)
+    def validate(current: nn.Module) -> float:
+        return cold_ndcg(_vectors(current, candidates, device), queries, truth)
 
-    outcome = History()
-    if related.nnz and len(asked):
-        outcome = train(
+    history = History()
+    if related.nnz and len(queries):
+        history = train(
             model,
             loss=loss,
             validate=validate,
             schedule=settings.training,
-            seed=seed,
-            checkpoint=work / f"interaction.{kind}.safetensors",
+            seed=compute.seed,
+            checkpoint=compute.work / f"interaction.{kind}.safetensors",
             stage="UiRM",
-            progress=progress,
+            progress=compute.progress,
         )
     ids = catalogue.ids(kind)
-    vectors = _vectors(model.eval(), np.arange(len(heard)), device)
-    return Interaction(Embeddings(tuple(ids[row] for row in heard), vectors), model, outcome)
+    vectors = _vectors(model.eval(), np.arange(len(played)), device)
+    return Interaction(Embeddings(tuple(ids[row] for row in played), vectors), model, history)
 
 
 def related_by_listening(
     catalogue: Catalogue,
     kind: Kind,
-    heard: NDArray[np.int64],
+    played: NDArray[np.int64],
     plays: sparse.csr_matrix,
     settings: InteractionSettings,
 ) -> sparse.csr_matrix:
-    """R_U of the items that somebody plays: by listeners in common, or by sessions."""
+    """Return R_U of the items in rows ``played``: by shared listeners, or by shared sessions."""
     if not settings.sessions:
         return relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
     if catalogue.listens is None:
@@ -109,12 +108,9 @@ def related_by_listening(
             "a catalogue in memory keeps no listens; set [interaction] sessions = false"
         )
     ids = catalogue.ids(kind)
+    items = [ids[row] for row in played]
     return shared_sessions(
-        catalogue.listens,
-        kind,
-        [ids[row] for row in heard],
-        settings=settings.session,
-        top=settings.top,
+        catalogue.listens, kind, items, settings=settings.session, top=settings.top
     )
 
 

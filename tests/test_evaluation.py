@@ -8,8 +8,12 @@ from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation import bootstrap
 from undersong.evaluation.baselines import graph
+from undersong.evaluation.found import combined
 from undersong.evaluation.method import Method, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
+from undersong.evaluation.results import Interval
+from undersong.evaluation.scoring import propensities
+from undersong.metrics import accuracy, weighted_ndcg
 from undersong.relations import known
 
 N, GROUPS, K = 90, 6, 4
@@ -91,8 +95,10 @@ def test_a_method_that_knows_the_truth_is_perfect_and_chance_is_not():
 
 def test_each_protocol_has_its_candidates_and_its_ground_truth():
     report = report_of([knows_groups()])
-    assert [x.name for x in report.protocols] == ["cold", "paper", "linked"]
-    assert [x.candidates for x in report.protocols] == [90, 22, 22]
+    names = ["cold, labelled", "cold", "found", "paper", "linked"]
+    assert [x.name for x in report.protocols] == names
+    labelled = (np.diff(known(world(), "artist").indptr) > 0).sum()
+    assert [x.candidates for x in report.protocols] == [labelled, 90, 90, 22, 22]
     truth, asking = known(world(), "artist"), np.flatnonzero(PARTS == "test")
     degrees = np.diff(truth[asking].indptr), np.diff(truth[asking][:, asking].indptr)
     for name, degree in zip(("cold", "paper"), degrees, strict=True):
@@ -187,9 +193,13 @@ def value_of_fame(report):
 def test_every_number_has_an_interval_and_a_paired_difference():
     report = report_of([knows_groups(0.2, "weak"), knows_groups()], reference="weak")
     for protocol in report.protocols:
+        count = {"cold, labelled": 15, "found": 18}.get(protocol.name, 17)
         for method, found in protocol.slices[0].numbers.items():
-            assert len(found) == 16
-            for number in found.values():
+            assert len(found) == count
+            for name, number in found.items():
+                if name == "combined@200":
+                    assert number.mean.low < number.mean.value < number.mean.high
+                    continue
                 assert number.mean.low <= number.mean.value <= number.mean.high
                 assert (number.difference is None) == (method == "weak")
     found = numbers(report, "cold").numbers
@@ -217,7 +227,7 @@ def test_the_same_seed_gives_the_same_report_whatever_the_block():
 
 def test_hubness_asks_a_sample_of_a_large_catalogue():
     report = report_of([knows_groups()], settings=replace(SETTINGS, hub_queries=31))
-    assert [x.hub_queries for x in report.protocols] == [31, 22, 22]
+    assert [x.hub_queries for x in report.protocols] == [60, 31, 90, 22, 22]
     hub = Method("hub", lambda rows: np.tile(np.arange(N, dtype=np.float32), (len(rows), 1)))
     report = report_of([hub])
     assert value(report, "cold", "hub", "nobody's neighbour") == pytest.approx(1 - (K + 1) / N)
@@ -239,8 +249,8 @@ def test_tracks_are_judged_with_and_without_those_of_their_own_artist():
     report = evaluate(
         catalogue, "track", parts=PARTS, methods=[method], part="test", settings=SETTINGS
     )
-    names = ["cold", "paper", "linked"]
-    assert [x.name for x in report.protocols] == [*names, *(f"{x}, other artists" for x in names)]
+    names = ["cold, labelled", "cold", "paper", "linked"]  # no known track is related to a test one
+    assert {x.name for x in report.protocols} == {*names, *(f"{x}, other artists" for x in names)}
     answerable = [numbers(report, x).answerable for x in ("cold", "cold, other artists")]
     # Of three tracks in a row the middle one is only related to its own artist's, and so is
     # the very last.
@@ -312,3 +322,84 @@ def test_a_method_whose_order_depends_on_who_may_answer_is_told_so():
     assert set(pools) == {90, 22}
     for protocol in ("cold", "paper", "linked"):
         assert value(report, protocol, "told", "ndcg") == pytest.approx(1)
+
+
+def neighbours_of(row):
+    truth = known(world(), "artist")
+    return set(truth.indices[truth.indptr[row] : truth.indptr[row + 1]])
+
+
+def test_found_is_what_a_plain_loop_finds():
+    hidden, train = PARTS == "test", PARTS == "train"
+    method = knows_groups(0.05)
+    report = report_of([method])
+    everything = method.scores(np.arange(N))
+    recalls, far, reached, wanted, unlinked = [], [], set(), set(), []
+    visible = {x: {y for y in neighbours_of(x) if train[x] and train[y]} for x in range(N)}
+    for row in np.flatnonzero(train):
+        right = {x for x in neighbours_of(row) if hidden[x]}
+        if not (visible[row] and right):
+            continue
+        order = [x for x in np.argsort(-everything[row], kind="stable") if x != row]
+        order = [x for x in order if x not in visible[row]]
+        recalls.append(len(right & set(order[:K])) / min(K, len(right)))
+        far.append(len(right & set(order[:50])) / min(50, len(right)))
+        unlinked.append(np.mean([not visible[x] for x in order[:K]]))
+        reached |= right & set(order[:50])
+        wanted |= right
+    whole = numbers(report, "found")
+    assert whole.queries == whole.answerable == len(recalls) > 20
+    for name, expected in (
+        (f"recall@{K}", np.mean(recalls)),
+        ("recall@50", np.mean(far)),
+        ("long-tail share", np.mean(unlinked)),
+        ("nobody finds@50", 1 - len(reached) / len(wanted)),
+    ):
+        assert value(report, "found", "groups", name) == pytest.approx(expected), name
+    cold, found = (value(report, x, "groups", "ndcg@200") for x in ("cold, labelled", "found"))
+    both = value(report, "found", "groups", "combined@200")
+    assert both == pytest.approx(2 / (1 / cold + 1 / found))
+    assert min(cold, found) < both < max(cold, found)
+
+
+def test_an_unlabelled_candidate_is_neither_right_nor_wrong():
+    truth = known(world(), "artist").toarray()
+    unlabelled = ~truth.any(axis=1)
+    scores = truth.astype(np.float32)
+    scores[:, unlabelled] = 2  # all of them first
+    report = report_of([Method("tail first", lambda rows: scores[rows])])
+    assert value(report, "cold, labelled", "tail first", "ndcg@200") == pytest.approx(1)
+    assert value(report, "cold", "tail first", "ndcg@200") < 0.6
+
+
+def test_a_right_answer_that_lists_name_rarely_counts_more():
+    ranks = [np.array([1, 4]), np.array([], dtype=np.int64), np.array([250])]
+    weights = [np.array([1.0, 3.0]), np.array([]), np.array([2.0])]
+    scores = weighted_ndcg(ranks, weights)
+    gain = 1 / np.log2(2) + 3 / np.log2(5)
+    assert scores[0] == pytest.approx(gain / (3 / np.log2(2) + 1 / np.log2(3)))
+    assert np.isnan(scores[1])
+    assert scores[2] == 0
+    even = weighted_ndcg(ranks[:1], [np.array([7.0, 7.0])])
+    assert even[0] == pytest.approx(accuracy(ranks[:1], k=3)["ndcg@200"][0])
+    np.testing.assert_allclose(propensities(np.array([0, 1, 9, 36])), [1 / 6, 1 / 6, 0.5, 1])
+
+
+def test_the_slice_like_the_unlinked_is_a_quarter_of_those_that_have_an_answer():
+    report = report_of([knows_groups()])
+    some, whole = (numbers(report, "cold", x) for x in ("like the unlinked", "all"))
+    assert some.queries == some.answerable == whole.answerable // 4 > 2
+
+
+def test_the_harmonic_mean_has_the_interval_of_both_parts():
+    generator = np.random.default_rng(0)
+    one, two = generator.normal(0.5, 0.02, 20000), generator.normal(0.2, 0.03, 20000)
+    both = 2 * one * two / (one + two)
+    low, high = np.quantile(both, [0.025, 0.975])
+    parts = (
+        Interval(0.5, 0.5 - 1.96 * 0.02, 0.5 + 1.96 * 0.02),
+        Interval(0.2, 0.2 - 1.96 * 0.03, 0.2 + 1.96 * 0.03),
+    )
+    mean = combined(*parts)
+    assert (mean.low, mean.high) == pytest.approx((low, high), abs=0.008)
+    assert combined(Interval(0.0), Interval(0.7)) == Interval(0.0)

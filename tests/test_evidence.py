@@ -34,7 +34,7 @@ def onward(walk, neighbours):
     return found
 
 
-def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
+def start_at_nearest(evidence, query, neighbours, *, count, warmth):
     known = np.abs(evidence.vectors).sum(axis=1) > 0
     linked = [x for x in range(len(known)) if neighbours[x] and known[x]]
     nearest = sorted(linked, key=lambda x: -cosine(evidence, query, x))[:count]
@@ -42,6 +42,11 @@ def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
     start = np.zeros(len(known))
     for item, weight in weights.items():
         start[item] = weight / sum(weights.values()) if known[query] else 0
+    return start
+
+
+def walk_from_nearest(evidence, query, neighbours, *, count, warmth):
+    start = start_at_nearest(evidence, query, neighbours, count=count, warmth=warmth)
     return onward(start, neighbours)
 
 
@@ -68,7 +73,10 @@ def slow_features(evidence, query):
     wide = walk_from_nearest(evidence, query, neighbours, count=100, warmth=0.1)
     own, own_whole = own_walks(query, neighbours)
     columns = {name: np.zeros(N) for name in evidence.names}
+    own_relations = neighbours[query][:32]
     for item in range(N):
+        nearest = start_at_nearest(evidence, item, neighbours, count=30, warmth=0.05)
+        to_own = [cosine(evidence, item, x) for x in own_relations]
         shown = [cosine(evidence, query, x) for x in neighbours[item][:32]]
         common = set(neighbours[query]) & set(neighbours[item])
         values = {
@@ -89,6 +97,12 @@ def slow_features(evidence, query):
             "relations of query": math.log1p(degree[query]),
             "mean cosine to its relations": np.mean(shown) if shown else 0,
             "best cosine to its relations": max(shown, default=0),
+            "narrow walk to its nearest": math.log(nearest @ narrow + 1e-4),
+            "own walks to its nearest": math.log(nearest @ own_whole + 1e-6),
+            "walk from candidate": math.log(onward(nearest, neighbours)[query] + 1e-4),
+            "mean cosine to relations of query": sum(x for x in to_own if x != -1)
+            / max(len(to_own), 1),
+            "best cosine to relations of query": max(to_own, default=0),
         }
         for source in evidence.sources:
             whole = source.values

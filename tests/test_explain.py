@@ -274,7 +274,7 @@ def learned(tmp_path_factory):
     return model, index, Background(GROUPS, without, table, None, ids, {})
 
 
-@pytest.mark.parametrize("long_tail", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("long_tail", [-0.6, 0.0, 0.3, 1.0])
 def test_the_shares_of_every_pair_add_up_to_the_learned_score(learned, long_tail):
     _, index, known = learned
     count = 0

@@ -236,14 +236,14 @@ def test_hiding_never_takes_the_last_source_of_an_item():
     assert hidden.mean() > missing.mean()
 
 
-def test_an_unlinked_item_is_not_pushed_from_an_anchor_of_its_meta_label():
+def test_an_unlinked_item_is_pushed_from_nobody():
     related = sparse.csr_matrix(([True, True], ([0, 1], [1, 0])), shape=(4, 4))
-    codes = np.array([[0], [0], [0], [1]], dtype=np.int32)  # 2 and 3 are unlinked, 2 is like 0
+    codes = np.array([[0], [0], [0], [1]], dtype=np.int32)  # 2 and 3 are unlinked
     unlinked = np.array([False, False, True, True])
     pairs = training._pairs(np.arange(4), related, codes, unlinked, SMALL)
-    assert not pairs["unrelated"][0, 2]
-    assert pairs["unrelated"][0, 3]
-    assert not pairs["unrelated"][0, 1]
+    np.testing.assert_array_equal(pairs["unrelated"][:2, :2], np.eye(2, dtype=bool))
+    assert not pairs["unrelated"][2:].any()
+    assert not pairs["unrelated"][:, 2:].any()
     strict = dataclasses.replace(SMALL, tail_is_negative=True)
     assert training._pairs(np.arange(4), related, codes, unlinked, strict)["unrelated"][0, 2]
 

@@ -363,7 +363,7 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
     def trained(progress):
         return train_run(wide / "catalogue", tmp_path / "run", settings=settings, progress=progress)
 
-    for stage in ("GRM, rehearsal 2 of 2", "ranking", "GRM, refit"):
+    for stage in ("GRM, rehearsal 3 of 3", "ranking", "GRM, refit"):
         last = []
 
         def killing(at, done, total, note, *, stage=stage, last=last):

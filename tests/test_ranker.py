@@ -130,6 +130,17 @@ def test_between_0_and_1_the_dial_mixes_both_scores(ranker, evidence):
     assert np.nanmean(np.abs(zero - one)) > 0.5
 
 
+@pytest.mark.parametrize("dial", [-1.0, -0.4])
+def test_below_0_the_dial_takes_from_what_nobody_has_linked(ranker, evidence, dial):
+    listing = dataclasses.replace(ranker, listed=-1.7)
+    fair, lists = (rerank(listing, evidence, LINKED, long_tail=x, count=N) for x in (0.0, dial))
+    lower = by_item(lists.scores, lists.candidates) - by_item(fair.scores, fair.candidates)
+    unlinked = np.tile(evidence.degree == 0, (len(LINKED), 1)).astype(float)
+    given = ~np.isnan(lower)
+    np.testing.assert_allclose(lower[given], (1.7 * dial * unlinked)[given], atol=1e-5)
+    assert unlinked[given].any()
+
+
 def test_permuting_the_items_permutes_the_answers(ranker, evidence):
     turn = np.random.default_rng(3).permutation(N)  # new row -> old row
     other = dataclasses.replace(

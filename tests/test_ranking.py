@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -11,18 +12,22 @@ from planted import wide_world
 from random_evidence import N, random_evidence, random_network, random_relations
 from undersong import features as inputs
 from undersong import relations
+from undersong.catalogue.tail import tail_odds
 from undersong.embeddings import Embeddings
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
 from undersong.ranking import crossfit, training
 from undersong.ranking import ranker as ranker_file
+from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
 from undersong.ranking.training import (
     BINS,
     RankingLists,
+    as_listed,
     calibrate,
     draw_cold_items,
     join,
+    known_askers,
     make_lists,
     ndcg,
     partly_observed,
@@ -56,13 +61,17 @@ def planted_lists(queries, *, seed):
     relevant = (generator.random(chance.shape) < chance) & given
     features[~given] = 0
     total = relevant.sum(axis=1) + generator.integers(3, size=queries)
-    return RankingLists(features, relevant, given, np.maximum(total, 1))
+    unlinked = features[..., 3] > 0.4
+    return RankingLists(
+        features, relevant, given, np.maximum(total, 1), given.copy(), unlinked & given
+    )
 
 
-def trained(lists, validation, folder, *, settings=SETTINGS):
+def trained(lists, validation, folder, *, judging=None, settings=SETTINGS):
     return train_ranking(
         lists,
-        [validation],
+        {"cold": validation},
+        {"tail-like, cold": judging} if judging else {},
         names=NAMES,
         on_relations=ON_RELATIONS,
         settings=settings,
@@ -140,16 +149,64 @@ def test_what_is_right_is_learned_better_than_by_cosine_and_confidence_is_honest
     found = ndcg(fitted.ranker.weigh(lists.features), lists)
     assert ndcg(lists.features[..., 1], lists) + 0.1 < found < best + 0.01
     assert found > best - 0.03
-    assert fitted.cosine == pytest.approx(
+    assert fitted.cosine["cold"] == pytest.approx(
         ndcg(planted_lists(350, seed=2).features[..., 1], planted_lists(350, seed=2))
     )
     scores = np.where(lists.given, fitted.ranker.weigh(lists.features), -np.inf)
-    confidence = fitted.ranker.confidence(scores)
-    table = reliability_of(confidence, lists, np.ones(400, dtype=bool))
+    confidence = fitted.ranker.confidence(scores, lists.unlinked)
+    table = reliability_of(confidence[lists.given], lists.relevant[lists.given])
     assert len(table) > 3
-    for sure, right, count in (*table, *fitted.reliability):
+    for sure, right, count in (*table, *fitted.reliability, *fitted.reliability_unlinked):
         assert sure == pytest.approx(right, abs=0.03 + 2 / math.sqrt(count))
     assert sum(count for _, _, count in table) == lists.given.sum()
+
+
+def test_unlinked_candidates_are_as_sure_as_they_are_often_right(tmp_path):
+    def planted(queries, seed):  # unlinked candidates are right three times less often
+        lists = planted_lists(queries, seed=seed)
+        rare = np.random.default_rng(seed).random(lists.relevant.shape) < 0.3
+        lists.relevant[lists.unlinked & ~rare] = False
+        return lists
+
+    fitted = trained(join([planted(480, 1)]), planted(350, 2), tmp_path)
+    lists = planted(410, 5)
+    scores = np.where(lists.given, fitted.ranker.weigh(lists.features), -np.inf)
+    together = fitted.ranker.confidence(scores)
+    apart = fitted.ranker.confidence(scores, lists.unlinked)
+    for group in (lists.given & lists.unlinked, lists.given & ~lists.unlinked):
+        right = lists.relevant[group].mean()
+        assert apart[group].mean() == pytest.approx(right, abs=0.02)
+    assert together[lists.given & lists.unlinked].mean() > apart[lists.unlinked].mean()
+
+
+def test_a_candidate_that_nobody_can_judge_teaches_nothing_and_counts_for_nothing():
+    lists = join([planted_lists(120, seed=1)])
+    strange = np.random.default_rng(3).random(lists.judged.shape) < 0.2
+    unjudged = lists.given & ~lists.relevant & strange
+    lists = dataclasses.replace(lists, judged=lists.given & ~unjudged)
+    model = RankingModel(5, SETTINGS)
+    training._scale(model, lists, 1)
+    hidden = torch.zeros(5, dtype=torch.bool)
+    features = torch.from_numpy(lists.features).requires_grad_()
+    scores = model(features, hidden).masked_fill(~torch.from_numpy(lists.judged), -torch.inf)
+    listwise(scores, torch.from_numpy(lists.relevant)).backward()
+    assert not features.grad[torch.from_numpy(unjudged)].any()
+    assert features.grad[torch.from_numpy(lists.judged)].any()
+    even = ndcg(np.where(lists.judged, lists.features[..., 1], 9), lists)
+    assert even == ndcg(np.where(lists.judged, lists.features[..., 1], -9), lists)
+
+
+def test_an_order_that_is_worse_for_the_tail_is_not_used(tmp_path):
+    lists, validation = join([planted_lists(480, seed=1)]), planted_lists(350, seed=2)
+    against = planted_lists(70, seed=6)
+    right = np.argsort(-against.features[..., 1], axis=1)[:, :1]  # by cosine alone
+    relevant = np.zeros_like(against.relevant)
+    np.put_along_axis(relevant, right, True, axis=1)
+    relevant &= against.given
+    against = dataclasses.replace(against, relevant=relevant)
+    assert trained(lists, validation, tmp_path / "a", judging=against) is None
+    fitted = trained(lists, validation, tmp_path / "b", judging=planted_lists(71, seed=7))
+    assert fitted.scores["tail-like, cold"] > fitted.cosine["tail-like, cold"]
 
 
 def test_a_ranking_that_is_saved_is_read_as_it_was(fitted, tmp_path):
@@ -157,6 +214,8 @@ def test_a_ranking_that_is_saved_is_read_as_it_was(fitted, tmp_path):
     found = ranker_file.read(tmp_path / "ranking.safetensors")
     assert (found.names, found.candidates) == (NAMES, 19)
     assert found.calibration == pytest.approx(fitted.ranker.calibration)
+    assert found.calibration_unlinked == pytest.approx(fitted.ranker.calibration_unlinked)
+    assert found.listed == pytest.approx(fitted.ranker.listed)
     features = planted_lists(13, seed=7).features
     np.testing.assert_array_equal(found.weigh(features), fitted.ranker.weigh(features))
     with torch.no_grad():
@@ -201,7 +260,7 @@ def test_lists_in_which_nothing_is_right_are_dropped():
     found = join([one, two])
     some = [one.relevant.any(axis=1), two.relevant.any(axis=1)]
     assert len(found.total) == some[0].sum() + some[1].sum() < 28 - 2
-    for name in ("features", "relevant", "given", "total"):
+    for name in ("features", "relevant", "given", "total", "judged", "unlinked"):
         wanted = [getattr(x, name)[kept] for x, kept in zip((one, two), some, strict=True)]
         np.testing.assert_array_equal(getattr(found, name), np.concatenate(wanted))
     assert found.relevant.any(axis=1).all()
@@ -211,32 +270,75 @@ def test_lists_are_of_hidden_relations_alone():
     evidence = random_evidence()
     truth = (evidence.relations + random_relations(seed=8)).astype(bool)
     queries = np.flatnonzero(truth.getnnz(axis=1) > 0)
-    lists = make_lists(evidence, queries, truth, count=N)
+    labelled = np.arange(N) % 5 != 1
+    make = partial(make_lists, evidence, queries, truth, labelled=labelled)
+    lists = make(count=N)
     hidden = truth.toarray() & ~evidence.relations.toarray()
     np.testing.assert_array_equal(lists.relevant.sum(axis=1), hidden[queries].sum(axis=1))
     np.testing.assert_array_equal(lists.total, truth[queries].getnnz(axis=1))
     own = lists.features[..., evidence.names.index("relations in common")]
     assert own.any()
     assert not lists.relevant[~lists.given].any()
-    few = make_lists(evidence, queries, truth, count=41)
+    found = gather_candidates(evidence, queries, count=N, excluded=evidence.relations).candidates
+    np.testing.assert_array_equal(lists.judged, lists.given & labelled[found])
+    alone = evidence.relations.getnnz(axis=1) == 0
+    np.testing.assert_array_equal(lists.unlinked, lists.given & alone[found])
+    assert lists.unlinked.any()
+    few = make(count=41)
     assert few.features.shape == (len(queries), 41, len(evidence.names))
 
 
-@pytest.mark.parametrize(("folds", "share"), [(2, 0.2), (3, 0.33), (1, 0.5)])
-def test_strangers_are_training_items_and_never_in_two_folds(folds, share):
-    train = np.arange(5, 216, 2)
-    groups = draw_cold_items(np.random.default_rng(0), train, folds=folds, share=share)
-    assert [len(x) for x in groups] == [int(share * len(train))] * folds
+@pytest.mark.parametrize(("folds", "share"), [(2, 0.2), (3, 0.24), (1, 0.5)])
+def test_strangers_are_linked_and_never_in_two_groups(folds, share):
+    linked = np.arange(5, 216, 2)
+    log_odds = np.random.default_rng(1).normal(size=217)
+    groups = draw_cold_items(
+        np.random.default_rng(0), linked, log_odds=log_odds, folds=folds, share=share
+    )
+    assert [len(x) for x in groups] == [int(share * len(linked))] * (folds + 1)
     everybody = np.concatenate(groups)
     assert len(set(everybody)) == len(everybody)
-    assert np.isin(everybody, train).all()
+    assert np.isin(everybody, linked).all()
+
+
+def test_half_of_the_strangers_look_like_the_unlinked_and_all_that_judge():
+    linked = np.arange(400)
+    log_odds = np.where(linked < 120, 30.0, 0.0)  # so far apart that they are drawn first
+    groups = draw_cold_items(
+        np.random.default_rng(0), linked, log_odds=log_odds, folds=2, share=0.15
+    )
+    alike = [(group < 120).sum() for group in groups]
+    assert alike == [30, 30, 60]
 
 
 def test_of_very_many_training_items_a_bounded_number_are_strangers(monkeypatch):
     monkeypatch.setattr(training, "COLD_ITEMS", 13)
-    groups = draw_cold_items(np.random.default_rng(0), np.arange(203), folds=3, share=0.25)
-    assert [len(x) for x in groups] == [13, 13, 13]
-    assert len(set(np.concatenate(groups))) == 39
+    groups = draw_cold_items(
+        np.random.default_rng(0), np.arange(203), log_odds=np.zeros(203), folds=3, share=0.25
+    )
+    assert [len(x) for x in groups] == [13, 13, 13, 13]
+    assert len(set(np.concatenate(groups))) == 52
+
+
+def test_known_items_ask_while_some_of_their_relations_and_all_strangers_are_hidden():
+    everything, seen = random_relations(share=0.3), random_relations(share=0.3).toarray()
+    stranger = np.arange(N) % 4 == 2
+    seen[stranger] = seen[:, stranger] = False
+    seen = sparse.csr_matrix(seen)
+    rows, visible, hidden = known_askers(np.random.default_rng(0), seen, everything)
+    linked = seen.getnnz(axis=1) > 0
+    assert linked[rows].all()
+    assert len(rows) == int(training.ASKERS * linked.sum())
+    visible, hidden, seen = (x.toarray() for x in (visible, hidden, seen))
+    for one in (visible, hidden):
+        np.testing.assert_array_equal(one, one.T)
+    np.testing.assert_array_equal(visible | hidden, everything.toarray())
+    assert not (visible & hidden).any()
+    asks = np.isin(np.arange(N), rows)
+    apart = ~asks[:, None] & ~asks[None, :]
+    np.testing.assert_array_equal(visible[apart], seen[apart])
+    lost = (seen & ~visible)[asks].sum() / seen[asks].sum()
+    assert lost == pytest.approx(training.FORGOTTEN, abs=0.06)
 
 
 def test_some_of_the_hidden_relations_are_shown_in_both_directions_and_none_is_lost():
@@ -261,21 +363,32 @@ def test_calibration_finds_the_line_that_chance_followed():
     scores[:, 15:] = -np.inf
     share = scores - ranker_file.log_sum(scores)[:, None]
     right = generator.random(share.shape) < 1 / (1 + np.exp(-(0.7 * share + 0.4)))
-    assert calibrate(scores, right) == pytest.approx((0.7, 0.4), abs=0.08)
+    kept = np.isfinite(share)
+    assert calibrate(share[kept], right[kept]) == pytest.approx((0.7, 0.4), abs=0.08)
+
+
+def test_lists_take_as_much_from_the_unlinked_as_they_name_them_less_often():
+    generator = np.random.default_rng(0)
+    lists = planted_lists(900, seed=1)
+    scores = np.where(lists.given, generator.normal(size=lists.given.shape), -np.inf)
+    odds = np.exp(scores - 1.3 * lists.unlinked)
+    chosen = (odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    place = (generator.random((900, 1)) > chosen).sum(axis=1)
+    relevant = np.arange(19) == place[:, None]
+    named = dataclasses.replace(lists, relevant=relevant & lists.given)
+    assert as_listed([scores.astype(np.float32)], [named]) == pytest.approx(-1.3, abs=0.2)
+    even = dataclasses.replace(named, unlinked=np.zeros_like(named.unlinked))
+    assert -10 <= as_listed([scores.astype(np.float32)], [even]) <= 0
 
 
 def test_the_reliability_table_counts_every_answer_once():
     confidence = np.array([[0.01, 0.06, 0.3, 1.0], [0.03, 0.0, 0.39, 0.9]], dtype=np.float32)
     relevant = np.array([[False, True, True, True], [False, True, False, True]])
     given = np.array([[True, True, True, True], [True, False, True, True]])
-    lists = RankingLists(np.zeros((2, 4, 3), np.float32), relevant, given, np.array([3, 2]))
-    table = reliability_of(confidence, lists, np.array([True, True]))
+    table = reliability_of(confidence[given], relevant[given])
     assert BINS[1:5] == (0.02, 0.05, 0.1, 0.2)
     wanted = [(0.01, 0, 1), (0.03, 0, 1), (0.06, 1, 1), (0.345, 0.5, 2), (0.95, 1, 2)]
     np.testing.assert_allclose(table, wanted, atol=1e-6)
-    assert reliability_of(confidence[1:], lists, np.array([False, True]))[0] == pytest.approx(
-        (0.03, 0, 1)
-    )
 
 
 @pytest.mark.parametrize(
@@ -283,7 +396,7 @@ def test_the_reliability_table_counts_every_answer_once():
     [
         ({"folds": -1}, "folds must be 0 or more"),
         ({"share": 0.6}, r"share in \(0, 0.5\]"),
-        ({"folds": 4, "share": 0.3}, "4 folds of 0.3 of the training items are more than all"),
+        ({"folds": 4, "share": 0.3}, "4 folds of 0.3 of the training items, and one more"),
         ({"candidates": 0}, "must be 1 or more"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"blind": 1.5}, r"blind in \[0, 1\]"),
@@ -312,12 +425,12 @@ def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     """Rehearse and give what was learned from: (evidence, queries, truth, among) of every call."""
     calls, given = [], []
 
-    def recording(evidence, queries, truth, *, count, among=None):
+    def recording(evidence, queries, truth, *, labelled, count, among=None):
         calls.append((evidence, queries, truth, among))
-        return make_lists(evidence, queries, truth, count=count, among=among)
+        return make_lists(evidence, queries, truth, labelled=labelled, count=count, among=among)
 
-    def learning(lists, validation, **others):
-        given.append((lists, validation))
+    def learning(lists, validation, judging, **others):
+        given.append((lists, validation, judging))
 
     monkeypatch.setattr(crossfit, "make_lists", recording)
     monkeypatch.setattr(crossfit, "train_ranking", learning)
@@ -351,12 +464,21 @@ def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
     world, tmp_path, monkeypatch
 ):
     calls, given, parts = rehearsed(world, tmp_path / "a", monkeypatch)
-    assert len(calls) == 11  # four kinds of lists in each fold, three of validation
-    train = np.flatnonzero(parts == "train")
-    hidden = draw_cold_items(np.random.default_rng([0, 2]), train, folds=2, share=0.3)
+    assert len(calls) == 16  # five kinds of lists in each fold, two that judge, four of validation
     related = relations.known(world, "artist", parts == "train")
+    has_link = related.getnnz(axis=1) > 0
+    hidden = draw_cold_items(
+        np.random.default_rng([0, 2]),
+        np.flatnonzero(has_link),
+        log_odds=tail_odds(world, "artist", has_link=has_link, among=parts == "train"),
+        folds=2,
+        share=0.3,
+    )
     for fold in range(2):
-        unknown, each_other, half, linked = calls[4 * fold : 4 * fold + 4]
+        unknown, each_other, half, linked, known = calls[5 * fold : 5 * fold + 5]
+        assert not np.isin(known[1], hidden[fold]).any()
+        assert known[0].relations[hidden[fold]].nnz == 0
+        assert (known[0].relations + known[2] != related).nnz == 0
         assert all(
             x[1] is unknown[1] and x[0].vectors is unknown[0].vectors for x in (half, linked)
         )
@@ -371,17 +493,25 @@ def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
             rows, columns = one[2].nonzero()
             assert set(rows) | set(columns) <= set(hidden[fold])
         assert (linked[0].relations + linked[2] != related).nnz == 0
-    cold, others, linked = calls[8:]
+    cold, finding = calls[10:12]
+    assert set(cold[1]) == set(hidden[2])
+    assert not np.isin(finding[1], hidden[2]).any()
+    rows, columns = finding[2].nonzero()
+    assert (np.isin(rows, hidden[2]) | np.isin(columns, hidden[2])).all()
+    others, linked, known, cold = calls[12:]
     assert cold[0].relations[parts != "train"].nnz == 0
+    assert (parts[known[1]] == "train").all()
+    assert known[2][:, parts == "test"].nnz == 0
     for _, asking, truth, _ in (cold, others, linked):
         assert (parts[asking] == "validation").all()
         assert truth[asking][:, parts == "test"].nnz == 0
     assert linked[0].relations.multiply(linked[2]).nnz == 0
     assert linked[0].relations[parts == "validation"].nnz > 0
-    lists, validation = given[0]
+    lists, validation, judging = given[0]
     assert len(lists.total) > 200
-    assert len(validation[0].total) == len(cold[1]) > 40
-    assert (validation[0].total > validation[1].total).all()  # everybody is asked, or each other
+    assert len(validation["cold"].total) == len(cold[1]) > 40
+    assert validation["cold"].total.sum() > validation["each other"].total.sum()
+    assert list(judging) == ["tail-like, cold", "tail-like, found"]
 
     # Whatever the strangers of the first fold are related to, their evidence stays what it was.
     ids = np.array(world.ids("artist"), dtype=object)
@@ -389,7 +519,8 @@ def test_strangers_are_embedded_by_a_model_that_never_saw_their_relations(
     touched = pl.col("a").is_in(first) | pl.col("b").is_in(first)
     fewer = world.relations.filter(~(touched & (pl.int_range(pl.len()) % 3 == 0)))
     other = dataclasses.replace(world, relations=fewer)
-    again, _, _ = rehearsed(other, tmp_path / "b", monkeypatch, folds=1)
+    monkeypatch.setattr(crossfit, "draw_cold_items", lambda *_, **__: hidden)
+    again, _, _ = rehearsed(other, tmp_path / "b", monkeypatch)
     np.testing.assert_array_equal(calls[0][0].vectors, again[0][0].vectors)
     assert (calls[0][0].relations != again[0][0].relations).nnz == 0
     assert (calls[0][2] != again[0][2]).nnz > 0
@@ -400,12 +531,15 @@ def test_relations_of_validation_and_test_items_change_no_list_to_learn_from(
 ):
     more = dataclasses.replace(world, relations=wide_world(more=0.3).relations)
     assert len(more.relations) > 1.1 * len(world.relations)
-    (lists, (validation, *_)), (others, (judged_by, *_)) = (
+    (lists, validation, judging), (others, judged_by, judging_others) = (
         rehearsed(x, tmp_path / str(len(x.relations)), monkeypatch, folds=1)[1][0]
         for x in (world, more)
     )
     for name in vars(lists):
         np.testing.assert_array_equal(getattr(lists, name), getattr(others, name))
+    for kind, one in judging.items():
+        np.testing.assert_array_equal(one.relevant, judging_others[kind].relevant)
+    validation, judged_by = validation["cold"], judged_by["cold"]
     np.testing.assert_array_equal(validation.features, judged_by.features)
     assert (validation.relevant <= judged_by.relevant).all()
     assert validation.relevant.sum() < judged_by.relevant.sum()
@@ -416,8 +550,8 @@ def test_content_of_feature_vectors_is_learned_anew_for_strangers(tmp_path, monk
     told = np.random.default_rng(1).normal(size=(300, 13)).astype(np.float32)
     embeddings = {("artist", "content"): Embeddings(world.ids("artist"), told)}
     calls, _, _ = rehearsed(world, tmp_path, monkeypatch, folds=1, embeddings=embeddings)
-    assert [x[0].sources[0].name for x in calls] == ["content"] * 7
-    assert [x[0].sources[0].width for x in calls] == [10] * 4 + [13] * 3
+    assert [x[0].sources[0].name for x in calls] == ["content"] * 11
+    assert [x[0].sources[0].width for x in calls] == [10] * 7 + [13] * 4
 
 
 def test_a_catalogue_too_small_or_too_large_to_learn_from_costs_no_time(

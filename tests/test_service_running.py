@@ -270,7 +270,9 @@ def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path
     assert "reasons/items.parquet cannot be read" in next(x for x in lines if '"damaged"' in x)
     shutil.copytree(home, folder / "generations" / "2")
     write_json(folder / "current.json", {"format": 1, "generation": "2"})
-    with pytest.raises(ArtifactError, match="generation 2 of .* is refused: .*items.parquet cannot be read"):
+    with pytest.raises(
+        ArtifactError, match="generation 2 of .* is refused: .*items.parquet cannot be read"
+    ):
         reader.refresh()
     assert reader.current.generation == 1
 

@@ -1,9 +1,11 @@
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 
 from undersong.catalogue.splits import SplitSettings, linked, split
-from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
+from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import DataError
 
 
@@ -119,3 +121,59 @@ def test_an_artist_with_tracks_in_two_splits_is_refused():
     )
     with pytest.raises(DataError, match="artist 'a4' has tracks in the splits test and train"):
         split(Catalogue(artists, tracks=tracks, fields=()), "track", SplitSettings(), seed=0)
+
+
+def popular(links, n=160):
+    """Artists in no order of popularity, of whom the most popular are linked in a chain."""
+    fame = np.random.default_rng(4).permutation(n).astype(float)
+    order = np.argsort(-fame)[:links]
+    rows = [("artist", f"a{a}", f"a{b}", "s") for a, b in zip(order, order[1:], strict=False)]
+    ids = [f"a{x}" for x in range(n)]
+    artists = pl.DataFrame({"id": ids, "name": ids, "split": [None] * n, "fame": fame})
+    return fame, Catalogue(
+        artists.with_columns(pl.col("split").cast(pl.String)),
+        relations=pl.DataFrame(rows, schema=RELATIONS, orient="row"),
+        fields=(Field("fame", "artist", "number", "popularity"),),
+    )
+
+
+def test_a_split_like_the_unlinked_holds_the_least_popular_linked_items():
+    fame, catalogue = popular(100)
+    has_link = linked(catalogue, "artist")
+    settings = SplitSettings(0.12, 0.17, tail="like the unlinked")
+    parts = split(catalogue, "artist", settings, seed=3)
+    counts = [((parts == x) & has_link).sum() for x in ("validation", "test")]
+    assert counts == [12, 17]
+    asking = has_link & (parts != "train")
+    assert fame[asking].mean() + 25 < fame[has_link & ~asking].mean()
+    plain = split(catalogue, "artist", SplitSettings(0.12, 0.17), seed=3)
+    np.testing.assert_array_equal(parts[~has_link], plain[~has_link])
+    np.testing.assert_array_equal(parts, split(catalogue, "artist", settings, seed=3))
+
+
+def test_tracks_split_like_the_unlinked_follow_their_artists():
+    fame, catalogue = popular(90)
+    ids = [f"t{x}" for x in range(320)]
+    tracks = pl.DataFrame(
+        [(x, f"a{n // 2}", x, None, float(fame[n // 2]), None) for n, x in enumerate(ids)],
+        schema=ITEMS["track"],
+        orient="row",
+    )
+    order = np.argsort(-fame)[:90]
+    rows = [
+        ("track", f"t{2 * a}", f"t{2 * b + 1}", "s") for a, b in zip(order, order[1:], strict=False)
+    ]
+    catalogue = dataclasses.replace(
+        catalogue, tracks=tracks, relations=pl.DataFrame(rows, schema=RELATIONS, orient="row")
+    )
+    parts = split(catalogue, "track", SplitSettings(tail="like the unlinked"), seed=1)
+    assert (parts[::2] == parts[1::2]).all()
+    asking = linked(catalogue, "track") & (parts == "test")
+    popularity = tracks["popularity"].to_numpy()
+    assert asking.sum() >= 9
+    assert popularity[asking].mean() + 15 < popularity[linked(catalogue, "track")].mean()
+
+
+def test_another_word_for_how_to_draw_is_refused():
+    with pytest.raises(ValueError, match="tail 'odd' must be 'at random' or 'like the unlinked'"):
+        SplitSettings(tail="odd")

@@ -59,6 +59,30 @@ def accuracy(ranks: Sequence[NDArray[np.int64]], *, k: int) -> dict[str, NDArray
         }
 
 
+def weighted_ndcg(
+    ranks: Sequence[NDArray[np.int64]], weights: Sequence[NDArray[np.float64]], *, depth: int = DEEP
+) -> NDArray[np.float64]:
+    """Score where the relevant items stand, some counting more, (q,) in [0, 1]; NaN without any.
+
+    Parameters
+    ----------
+    ranks : for each query the ranks, from 1, of all its relevant items
+    weights : how much each of them counts, such as 1 / the chance that a list names it
+
+    Source
+    ------
+    Yang et al., Unbiased Offline Recommender Evaluation for Missing-Not-At-Random Implicit
+    Feedback, RecSys 2018: gains weighed by inverse propensities, over those of the best order.
+    """
+    scores = np.full(len(ranks), np.nan)
+    for query, (places, gains) in enumerate(zip(ranks, weights, strict=True)):
+        if len(places):
+            ideal = np.sort(gains)[::-1][:depth] / np.log2(np.arange(2, len(gains) + 2)[:depth])
+            near = places <= depth
+            scores[query] = (gains[near] / np.log2(places[near] + 1)).sum() / ideal.sum()
+    return scores
+
+
 def consistency(
     codes: NDArray[np.int32], rows: NDArray[np.int64], top: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

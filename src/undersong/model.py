@@ -70,6 +70,7 @@ class QueryOptions(TypedDict, total=False):
     per_album: int | None
     diversity: float
     long_tail: float | None
+    only_unlinked: bool
     paper: bool
 
 

@@ -4,7 +4,7 @@ The long tail is the items without a single known relation. They are split too, 
 part has its share of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -12,17 +12,31 @@ from numpy.typing import NDArray
 
 from undersong.catalogue.schema import SPLITS, Kind
 from undersong.catalogue.tables import Catalogue
+from undersong.catalogue.tail import draw_alike, tail_odds
 from undersong.errors import DataError
+
+AT_RANDOM, ALIKE = "at random", "like the unlinked"
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of the items without a given split. The paper takes 80 / 10 / 10."""
+    """Shares of the items without a given split. The paper takes 80 / 10 / 10.
+
+    Parameters
+    ----------
+    tail : how linked items are drawn for validation and test
+        "at random", as in the paper. "like the unlinked" draws each by its odds of being unlinked
+        (``catalogue.tail``), and draws linked items anew that were given a split: they then stand
+        for the long tail as it is, less popular and described by less.
+    """
 
     validation: float = 0.1
     test: float = 0.1
+    tail: str = AT_RANDOM
 
     def __post_init__(self) -> None:
+        if self.tail not in (AT_RANDOM, ALIKE):
+            raise ValueError(f"tail {self.tail!r} must be {AT_RANDOM!r} or {ALIKE!r}")
         if min(self.validation, self.test) <= 0 or self.validation + self.test >= 1:
             raise ValueError(
                 f"validation {self.validation} and test {self.test} must be above 0 and leave "
@@ -64,6 +78,9 @@ def split(
             free = np.flatnonzero(group & (given == ""))
             parts[free] = _shares(len(free), settings, generator)
         parts[parts == ""] = "train"
+        if settings.tail == ALIKE:
+            odds = tail_odds(catalogue, kind, has_link=has_link)
+            parts = _drawn_alike(parts, has_link, odds, settings, generator)
     for part in SPLITS:
         if not (parts == part).any():
             raise DataError(
@@ -73,10 +90,44 @@ def split(
     return parts
 
 
+def _drawn_alike(
+    parts: NDArray[np.str_],
+    has_link: NDArray[np.bool_],
+    log_odds: NDArray[np.float64],
+    settings: SplitSettings,
+    generator: np.random.Generator,
+) -> NDArray[np.str_]:
+    """Draw the linked items of validation and test anew, by their odds of being unlinked."""
+    rows = np.flatnonzero(has_link)
+    sizes = [round(x * len(rows)) for x in (settings.validation, settings.test)]
+    drawn = generator.permutation(draw_alike(generator, log_odds, rows, sum(sizes)))
+    parts = parts.copy()
+    parts[rows] = "train"
+    parts[drawn[: sizes[0]]], parts[drawn[sizes[0] :]] = "validation", "test"
+    return parts
+
+
+def _artists_of_tracks(catalogue: Catalogue, settings: SplitSettings, seed: int) -> dict[str, str]:
+    """Part of each artist; for a split like the unlinked by the mean odds of its linked tracks."""
+    parts = split(catalogue, "artist", replace(settings, tail=AT_RANDOM), seed=seed)
+    ids = catalogue.ids("artist")
+    if settings.tail == ALIKE:
+        has_link = linked(catalogue, "track")
+        odds = tail_odds(catalogue, "track", has_link=has_link)
+        place = {artist: row for row, artist in enumerate(ids)}
+        owner = np.array([place.get(x, -1) for x in catalogue.tracks["artist"]], dtype=np.int64)
+        some = has_link & (owner >= 0)
+        count = np.bincount(owner[some], minlength=len(ids))
+        mean = np.bincount(owner[some], weights=odds[some], minlength=len(ids)) / np.maximum(
+            count, 1
+        )
+        generator = np.random.default_rng([seed, len(ids)])
+        parts = _drawn_alike(parts, count > 0, mean, settings, generator)
+    return dict(zip(ids, parts.tolist(), strict=True))
+
+
 def _split_tracks(catalogue: Catalogue, settings: SplitSettings, seed: int) -> NDArray[np.str_]:
-    artists = dict(
-        zip(catalogue.ids("artist"), split(catalogue, "artist", settings, seed=seed), strict=True)
-    )
+    artists = _artists_of_tracks(catalogue, settings, seed)
     parts = [
         own or artists[artist]
         for own, artist in catalogue.tracks.select("split", "artist").iter_rows()

@@ -35,6 +35,9 @@ FILTERS = (
 DIVERSITY = click.option(
     "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
 )
+ONLY_UNLINKED = click.option(
+    "--only-unlinked", is_flag=True, help="Only items of which no relation is known."
+)
 
 
 def with_filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -79,6 +82,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
     "--agree", multiple=True, type=FOLDER, help="Another run, to list what both agree on."
 )
 @with_filters
+@ONLY_UNLINKED
 @DIVERSITY
 @PAPER
 @LONG_TAIL
@@ -150,6 +154,7 @@ def _echo_json(line: object) -> None:
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
 @with_filters
+@ONLY_UNLINKED
 @DIVERSITY
 @PAPER
 @LONG_TAIL

@@ -23,8 +23,9 @@ LONG_TAIL = click.option(
     "--long-tail",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
-    help="0: all evidence counts. 1: relations do not, so that unlinked items get their turn.",
+    type=click.FloatRange(-1, 1),
+    help="0: all evidence counts. 1: as if nobody were linked. -1: as lists do, which name hardly "
+    "anybody whom nobody has linked.",
 )
 TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
 

@@ -143,27 +143,47 @@ def tune(
     help="Whose items ask.",
 )
 @click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on.")
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV file of similar pairs, columns a and b, that the run never saw: judge by these.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
-def evaluate(run: Path, part: str, catalogue: Path | None, as_json: bool) -> None:
+def evaluate(
+    run: Path, part: str, catalogue: Path | None, truth: Path | None, as_json: bool
+) -> None:
     """Say how good the answers of RUN are, with intervals, beside random and the baselines.
 
-    Writes report.json and report.md into RUN.
+    Writes report.json and report.md into RUN. With --truth the answers are judged by relations
+    that the run never saw, such as a later list's or another platform's: items that nobody had
+    linked ask, and known ones should find them. That writes truth.json and truth.md.
 
     \b
     Example:
         undersong evaluate my/run
+        undersong evaluate my/run --truth later.csv
     """
     from undersong import runs
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.evaluation.compare import compare
+    from undersong.evaluation.compare import compare, compare_truth
     from undersong.report import report_files, terminal
 
     opened = runs.read(run)
     with ProgressDisplay() as progress:
-        report = compare(opened, part=part, catalogue_folder=catalogue, progress=progress)
-    report_files.write(report, run)
-    click.echo((run / "report.json").read_text() if as_json else terminal.render(report))
-    click.echo(f"written to {run / 'report.md'} and {run / 'report.json'}", err=True)
+        if truth is None:
+            report = compare(opened, part=part, catalogue_folder=catalogue, progress=progress)
+            name, note = "report", ""
+        else:
+            report, note = compare_truth(
+                opened, truth=truth, catalogue_folder=catalogue, progress=progress
+            )
+            name = "truth"
+    report_files.write(report, run, name=name)
+    written = [run / f"{name}.{ending}" for ending in ("md", "json")]
+    click.echo(written[1].read_text() if as_json else terminal.render(report))
+    if note:
+        click.echo(note, err=True)
+    click.echo(f"written to {written[0]} and {written[1]}", err=True)
 
 
 @click.command()

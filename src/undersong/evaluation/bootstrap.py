@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUPS = 20
-SHARES = ("coverage", "gini", "nobody's neighbour")  # never below 0 nor above 1
+SHARES = ("coverage", "gini", "nobody's neighbour", "nobody finds")  # never below 0 nor above 1
 NORMAL = 1.96  # standard errors either side that hold 95 % of a normal distribution
 _CELLS = 1 << 24  # indices drawn at once
 

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue import Catalogue, Kind, fingerprint, read_catalogue
@@ -25,6 +26,8 @@ from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.method import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import RANKED, Report
+from undersong.evaluation.scoring import traits
+from undersong.evaluation.truth import judge_truth, read_truth
 from undersong.features import KNOWN_OF_EACH, Modality, read_sources
 from undersong.foldin.added import read_encoders
 from undersong.progress import Progress, silent
@@ -69,12 +72,7 @@ def compare(
         If embeddings have the name of another method.
     """
     folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
-    if fingerprint(folder) != run.manifest["catalogue"]:
-        raise ArtifactError(
-            f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
-            "since; train again, or give the right one with --catalogue"
-        )
-    catalogue = read_catalogue(folder)
+    catalogue = _catalogue_of(run, catalogue_folder)
     kind = cast(Kind, run.manifest["kind"])
     parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
     methods = [
@@ -110,6 +108,94 @@ def compare(
         )
         found = replace(found, protocols=(*found.protocols, directed))
     return replace(found, content=run.trained["content"])
+
+
+def _catalogue_of(run: Run, folder: Path | None) -> Catalogue:
+    """Read the catalogue that a run was trained on; refuse any other."""
+    folder = folder or Path(run.manifest["catalogue_folder"])
+    if fingerprint(folder) != run.manifest["catalogue"]:
+        raise ArtifactError(
+            f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
+            "since; train again, or give the right one with --catalogue"
+        )
+    return read_catalogue(folder)
+
+
+def compare_truth(
+    run: Run,
+    *,
+    truth: Path,
+    catalogue_folder: Path | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),
+    progress: Progress = silent,
+) -> tuple[Report, str]:
+    """Judge the answers of a run, and of every baseline, by relations that it never saw.
+
+    Parameters
+    ----------
+    truth : CSV file with the columns a and b, ids of two similar items each
+
+    Returns
+    -------
+    the report, and a line that says which pairs of the file were left out
+
+    Raises
+    ------
+    ArtifactError
+        If the catalogue is not the one that the run was trained on.
+    DataError
+        If the file has nothing to judge by.
+    """
+    catalogue = _catalogue_of(run, catalogue_folder)
+    kind = cast(Kind, run.manifest["kind"])
+    visible = relations.known(catalogue, kind)
+    pairs = read_truth(truth, catalogue.ids(kind), visible)
+    parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
+    methods = [
+        random(len(parts), seed=settings.seed),
+        *answering(catalogue, run, kind=kind, visible=visible),
+        *baselines(catalogue, run, kind=kind, parts=parts, part="test", progress=progress),
+    ]
+    methods = [method for method in methods if not method.sees_edges]
+    judged_by = traits(catalogue, kind, train=parts == "train")
+    report = Report(
+        kind=kind,
+        part="unlinked",
+        k=settings.k,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        reference="GRM",
+        methods=tuple((method.name, method.note) for method in methods),
+        fields=judged_by.fields,
+        withheld=judged_by.withheld,
+        popularity=judged_by.measure,
+        protocols=judge_truth(
+            methods,
+            pairs.relations,
+            visible,
+            kind=kind,
+            traits=judged_by,
+            reference="GRM",
+            settings=settings,
+            progress=progress,
+        ),
+        content=run.trained["content"],
+    )
+    return report, pairs.note
+
+
+def answering(
+    catalogue: Catalogue, run: Run, *, kind: Kind, visible: sparse.csr_matrix
+) -> list[Method]:
+    """Return how a run answers: in its default order and by the cosine of the E_G that answers."""
+    ids = catalogue.ids(kind)
+    vectors = run.embeddings(kind, "general")
+    cosine = from_embeddings("GRM", vectors, ids, note=NOTES["GRM"])
+    if not run.has("weights/ranking.safetensors"):
+        return [cosine]
+    evidence = RankingContext(vectors.align(ids)[0], sources_of(run, catalogue, kind), visible)
+    ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
+    return [_ranked(RANKED, ranker, evidence, note="the default answers"), cosine]
 
 
 def learned(

@@ -1,16 +1,18 @@
 """How good the answers are (section 3): protocols, slices, intervals -> Report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind
+from undersong.catalogue.tail import draw_alike, tail_odds
 from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.baselines.untrained import random
+from undersong.evaluation.found import by_popularity, of_protocols, pool_of
 from undersong.evaluation.method import Method
 from undersong.evaluation.results import Protocol, Report, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
@@ -28,7 +30,22 @@ MEANINGS = {
     "linked": "As paper, but relations between {part} and training {kind}s are visible to the "
     "methods that can use them. Those between two {part} {kind}s are not.",
 }
-OTHER_ARTISTS = "Tracks of the query's own artist are no candidates."
+MEANINGS |= {
+    "ask": "{kind}s of which the run knows no relation ask the whole catalogue. Right is whom the "
+    "file relates them to.",
+    "more": "{kind}s of which the run knows relations ask the whole catalogue, without what they "
+    "were shown. Right are linked ones that the file relates them to, too.",
+    "found": "known {kind}s ask the whole catalogue, without what they were shown. Right are "
+    "{part} {kind}s that they are related to, of which no relation is shown: how well those find "
+    "an item that nobody has linked, who should. To be read beside cold: it can be won by putting "
+    "all such items first.",
+}
+VARIANTS = {
+    "other artists": "Tracks of the query's own artist are no candidates.",
+    "labelled": "Candidates without any known relation are left out of the answers: no list "
+    "mentions them, so nobody can say that they are wrong.",
+}
+LIKE_TAIL = "like the unlinked"  # a quarter of the queries, drawn by the odds of being unlinked
 
 
 @dataclass(frozen=True)
@@ -68,10 +85,10 @@ def evaluate(
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
 ) -> Report:
-    """Judge methods by the protocols ``cold``, ``paper`` and ``linked``.
+    """Judge methods by the protocols ``cold``, ``found``, ``paper`` and ``linked``.
 
-    Tracks are judged twice by each: among all candidates, and without those of the query's own
-    artist.
+    ``cold`` is judged twice: with and without candidates that no list mentions. Tracks are judged
+    twice by each: among all candidates, and without those of the query's own artist.
 
     Parameters
     ----------
@@ -98,22 +115,36 @@ def evaluate(
     if all(method.name != "random" for method in methods):
         methods = [random(len(parts), seed=settings.seed), *methods]
     judged_by = traits(catalogue, kind, train=parts == "train")
-    degree = _degree(visible_edges(catalogue, kind, parts=parts, part=part))
+    degree = degree_of(visible_edges(catalogue, kind, parts=parts, part=part))
+    visible = known(catalogue, kind, parts == "train")
     ties = make_ties(len(parts), seed=settings.seed)
-    pools = pools_of(catalogue, kind, parts, part)
-    protocols: list[Protocol] = []
+    pools = pools_of(catalogue, kind, parts, part, seed=settings.seed)
+    odds = tail_odds(
+        catalogue,
+        kind,
+        has_link=degree_of(pools["cold"].truth) > 0,
+        among=(parts != "test") | (part == "test"),
+    )
+    protocols: dict[str, Protocol] = {}
     for place, (name, pool) in enumerate(pools.items()):
         judged: dict[str, Judged] = {}
-        hubs = hub_queries_of(pool, settings)
+        hubs = (
+            None
+            if pool.pool is not None or pool.shown is not None
+            else hub_queries_of(pool, settings)
+        )
+        seen = judged_by
+        if pool.shown is not None:  # unlinked is who looks so to those that ask
+            seen = replace(judged_by, long_tail=degree_of(pool.shown) == 0)
         for turn, method in enumerate(methods):
             total = len(pools) * len(methods)
             progress("evaluate", place * len(methods) + turn, total, f"{name}: {method.name}")
-            if method.sees_edges and name.startswith("cold"):
+            if method.sees_edges and not name.startswith("paper"):
                 continue
             judged[method.name] = judge(
                 method,
                 pool,
-                traits=judged_by,
+                traits=seen,
                 ties=ties,
                 k=settings.k,
                 block=settings.block,
@@ -121,15 +152,28 @@ def evaluate(
                 seed=settings.seed,
             )
         edge_free = {m.name: judged[m.name] for m in methods if not m.sees_edges}
-        about = _About(kind, part, pool, judged_by, len(hubs), reference, settings)
+        about = About(
+            kind,
+            part,
+            pool,
+            judged_by,
+            len(pool.candidates if hubs is None else hubs),
+            reference,
+            settings,
+        )
+        alike = _like_tail(odds, pool, seed=settings.seed)
         if name.startswith("cold"):
-            by_relations = _by_degree("{} relations", _degree(pool.truth)[pool.queries])
-            protocols.append(_protocol(name, edge_free, by_relations, about))
+            by_relations = by_degree("{} relations", degree_of(pool.truth)[pool.queries])
+            protocols[name] = protocol_of(name, edge_free, alike | by_relations, about)
+        elif name.startswith("found"):
+            slices = by_degree("visible degree {}", degree_of(visible)[pool.queries])
+            slices |= by_popularity(judged_by.percentile, pool.queries)
+            protocols[name] = protocol_of(name, edge_free, slices, about)
         else:
             linked = name.replace("paper", "linked")
-            by_degree = _by_degree("visible degree {}", degree[pool.queries])
-            protocols.append(_protocol(name, edge_free, {}, about))
-            protocols.append(_protocol(linked, judged, by_degree, about))
+            degrees = by_degree("visible degree {}", degree[pool.queries])
+            protocols[name] = protocol_of(name, edge_free, {}, about)
+            protocols[linked] = protocol_of(linked, judged, degrees, about)
     progress("evaluate", 1, 1)
     return Report(
         kind=kind,
@@ -142,7 +186,7 @@ def evaluate(
         fields=judged_by.fields,
         withheld=judged_by.withheld,
         popularity=judged_by.measure,
-        protocols=tuple(protocols),
+        protocols=of_protocols(protocols),
     )
 
 
@@ -174,21 +218,27 @@ def _reference(methods: Sequence[Method], reference: str | None) -> str:
 
 
 def pools_of(
-    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str
+    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str, *, seed: int = 0
 ) -> dict[str, Pool]:
     """Who asks whom in each protocol; ``linked`` asks the same as ``paper``."""
     truth = known(catalogue, kind, parts != "test" if part == "validation" else None)
     queries, everything = np.flatnonzero(parts == part), np.arange(len(parts))
+    labelled = np.flatnonzero(truth.getnnz(axis=1) > 0)
+    visible = known(catalogue, kind, parts == "train")
     pools = {
+        "cold, labelled": Pool(queries, labelled, everything, truth, pool=everything),
         "cold": Pool(queries, everything, everything, truth),
+        "found": pool_of(visible, truth, parts == part, everything, seed=seed),
         "paper": Pool(queries, queries, everything, truth),
     }
     if kind == "track":
         artists = catalogue.tracks["artist"].fill_null(catalogue.tracks["id"])
         groups = np.unique(artists.to_numpy().astype(str), return_inverse=True)[1]
+        pools["cold, labelled, other artists"] = replace(pools["cold, labelled"], groups=groups)
+        pools["found, other artists"] = replace(pools["found"], groups=groups)
         pools["cold, other artists"] = Pool(queries, everything, groups, truth)
         pools["paper, other artists"] = Pool(queries, queries, groups, truth)
-    return pools
+    return {name: pool for name, pool in pools.items() if len(pool.queries)}
 
 
 def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:
@@ -199,11 +249,12 @@ def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64
     return np.sort(generator.choice(pool.candidates, settings.hub_queries, replace=False))
 
 
-def _degree(relations: sparse.csr_matrix) -> NDArray[np.int64]:
+def degree_of(relations: sparse.csr_matrix) -> NDArray[np.int64]:
+    """Return how many relations each item has, (n,)."""
     return np.asarray(np.diff(relations.indptr), dtype=np.int64)
 
 
-def _by_degree(name: str, degree: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+def by_degree(name: str, degree: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     """Cut queries by a number of relations, as masks (q,)."""
     slices = {}
     for low, high in DEGREES:
@@ -212,8 +263,18 @@ def _by_degree(name: str, degree: NDArray[np.int64]) -> dict[str, NDArray[np.boo
     return slices
 
 
+def _like_tail(odds: NDArray[np.float64], pool: Pool, *, seed: int) -> dict[str, NDArray[np.bool_]]:
+    """Mark queries drawn to look like the unlinked, a quarter of those with an answer, (q,)."""
+    answerable = pool.queries[degree_of(pool.truth)[pool.queries] > 0]
+    if not odds.any():
+        return {}
+    generator = np.random.default_rng([seed, len(pool.queries)])
+    drawn = draw_alike(generator, odds, answerable, len(answerable) // 4)
+    return {LIKE_TAIL: np.isin(pool.queries, drawn)}
+
+
 @dataclass(frozen=True)
-class _About:
+class About:
     """What every protocol of one pool has in common."""
 
     kind: Kind
@@ -225,20 +286,26 @@ class _About:
     settings: EvaluationSettings
 
 
-def _protocol(
+def meaning_of(name: str, part: str, kind: Kind) -> str:
+    """Return a protocol in plain words."""
+    base, *variants = name.split(", ")
+    meaning = MEANINGS[base].format(part=part, kind=kind)
+    return " ".join([meaning[0].upper() + meaning[1:], *(VARIANTS[x] for x in variants)])
+
+
+def protocol_of(
     name: str,
     judged: Mapping[str, Judged],
-    degrees: Mapping[str, NDArray[np.bool_]],
-    about: _About,
+    slices: Mapping[str, NDArray[np.bool_]],
+    about: About,
 ) -> Protocol:
+    """Summarise what methods got in one pool, over all its queries and over slices, (q,) each."""
     tail = about.traits.long_tail[about.pool.queries]
-    masks = {"all": np.ones(len(tail), dtype=bool), "long tail": tail, **degrees}
+    masks = {"all": np.ones(len(tail), dtype=bool), "long tail": tail, **slices}
     answerable = ~np.isnan(next(iter(next(iter(judged.values())).accuracy.values())))
-    base, _, variant = name.partition(", ")
-    meaning = MEANINGS[base].format(part=about.part, kind=about.kind)
     return Protocol(
         name=name,
-        meaning=f"{meaning} {OTHER_ARTISTS}" if variant else meaning,
+        meaning=meaning_of(name, about.part, about.kind),
         candidates=len(about.pool.candidates),
         skipped=int((~answerable).sum()),
         hub_queries=about.hub_queries,

@@ -14,8 +14,10 @@ from undersong.evaluation import bootstrap
 from undersong.evaluation.baselines.untrained import item_popularity, word_matrix
 from undersong.evaluation.method import Method
 from undersong.evaluation.results import Interval, Number
-from undersong.evaluation.ties import Ties, blocks, rank
+from undersong.evaluation.ties import Ranking, Ties, blocks, rank
 from undersong.relations import META_ROLES, codes, meta_codes
+
+FAR = 50  # answers of a known item among which one that nobody has linked should be
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,18 @@ class Pool:
     queries, candidates : (q,) and (c,) rows of the n items, ascending
     groups : (n,) int; a candidate of the query's own group is none (see ``ranking.rank``)
     truth : (n, n) bool, what counts as right
+    shown : (n, n) bool, pairs that the query was shown: they stand behind all others
+    pool : rows among which a method may order its answers; by default the candidates
+        With all items, the answers are those of the whole catalogue, and what is no candidate is
+        left out of them.
     """
 
     queries: NDArray[np.int64]
     candidates: NDArray[np.int64]
     groups: NDArray[np.int64]
     truth: sparse.csr_matrix
+    shown: sparse.csr_matrix | None = None
+    pool: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,16 @@ def traits(catalogue: Catalogue, kind: Kind, *, train: NDArray[np.bool_]) -> Tra
     )
 
 
+def propensities(relations: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how likely lists name each item, by how many relations it has, (n,) in (0, 1].
+
+    The root of its share of those of the most named one, as Yang et al. (RecSys 2018) estimate it
+    from observed counts.
+    """
+    counts = np.maximum(relations, 1)
+    return np.asarray(np.sqrt(counts / counts.max(initial=1)), dtype=np.float64)
+
+
 def judge(
     method: Method,
     pool: Pool,
@@ -114,31 +132,41 @@ def judge(
     ties: Ties,
     k: int,
     block: int,
-    hub_queries: NDArray[np.int64],
+    hub_queries: NDArray[np.int64] | None,
     seed: int,
 ) -> Judged:
     """Ask a method all questions of a pool.
 
     Parameters
     ----------
-    hub_queries : rows of the items that ask for the k-occurrence of each candidate
+    hub_queries : rows of the items that ask for the k-occurrence of each candidate; None: nobody
 
     Raises
     ------
     ArtifactError
         If the method scores with NaN or in another shape, with its name.
     """
-    top, ranks = _ask(method, pool, pool.queries, ties=ties, k=k, block=block)
+    depth = k if pool.shown is None else max(k, FAR)
+    asked = _ask(method, pool, pool.queries, ties=ties, k=depth, block=block)
+    top = asked.top[:, :k]
     group = bootstrap.groups(len(pool.queries), seed=seed)
     shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
     whole = _whole(top, pool.candidates, shown, group)
-    if np.array_equal(hub_queries, pool.queries):
+    if hub_queries is not None:
         near = top
-    else:
-        near, _ = _ask(method, pool, hub_queries, ties=ties, k=k, block=block, answers=False)
-    hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
-    whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
-    return Judged(metrics.accuracy(ranks, k=k), _answers(pool.queries, top, traits, k), whole)
+        if not np.array_equal(hub_queries, pool.queries):
+            near = _ask(method, pool, hub_queries, ties=ties, k=k, block=block, answers=False).top
+        hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
+        whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
+    accuracy = metrics.accuracy(asked.ranks, k=k)
+    named = propensities(np.asarray(pool.truth.getnnz(axis=0), dtype=np.int64))
+    weights = [1 / named[items] for items in asked.relevant]
+    accuracy[f"ndcg@{metrics.DEEP} ips"] = metrics.weighted_ndcg(asked.ranks, weights)
+    if pool.shown is not None:
+        name = f"recall@{FAR}"
+        accuracy = {**accuracy, name: metrics.accuracy(asked.ranks, k=FAR)[name]}
+        whole[f"nobody finds@{FAR}"] = _never(asked, group)
+    return Judged(accuracy, _answers(pool.queries, top, traits, k), whole)
 
 
 def _ask(
@@ -150,16 +178,21 @@ def _ask(
     k: int,
     block: int,
     answers: bool = True,
-) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+) -> Ranking:
     """Best k candidates of each row, (q, k), and ranks of its relevant ones."""
     top = np.empty((len(rows), k), dtype=np.int64)
     ranks: list[NDArray[np.int64]] = []
+    relevant: list[NDArray[np.int64]] = []
     done = 0
-    scores = method.among(pool.candidates) if method.among else method.scores
+    among = pool.candidates if pool.pool is None else pool.pool
+    scores = method.among(among) if method.among else method.scores
     for some in blocks(rows, n=len(pool.groups), block=block):
         try:
+            values = scores(some)
+            if pool.shown is not None:
+                values = np.where(pool.shown[some].toarray(), -np.inf, values)
             found = rank(
-                scores(some),
+                values,
                 some,
                 candidates=pool.candidates,
                 groups=pool.groups,
@@ -171,8 +204,24 @@ def _ask(
             raise ArtifactError(f"method {method.name!r}: {error}") from error
         top[done : done + len(some)] = found.top
         ranks += found.ranks
+        relevant += found.relevant
         done += len(some)
-    return top, ranks
+    return Ranking(top, tuple(ranks), tuple(relevant))
+
+
+def _never(asked: Ranking, group: NDArray[np.int64]) -> Whole:
+    """Share of the right items that no query has among its first ``FAR``, each counted once."""
+    query = np.repeat(np.arange(len(asked.ranks)), [len(x) for x in asked.ranks])
+    items = np.concatenate([np.empty(0, dtype=np.int64), *asked.relevant])
+    near = np.concatenate([np.empty(0, dtype=np.int64), *asked.ranks]) <= FAR
+
+    def measure(some: NDArray[np.bool_]) -> NDArray[np.float64]:
+        wanted = np.unique(items[some[query]])
+        reached = np.unique(items[some[query] & near])
+        return np.array([1 - len(reached) / max(len(wanted), 1)])
+
+    value = float(measure(np.ones(len(asked.ranks), dtype=bool))[0])
+    return Whole(value, bootstrap.jackknife(measure, group)[:, 0])
 
 
 def _answers(

@@ -41,10 +41,12 @@ class Ranking:
     ----------
     top : (q, k) int, rows of the best candidates, best first; -1 where there are fewer than k
     ranks : for each query the ranks, from 1, of its relevant candidates, ascending
+    relevant : for each query the rows of those candidates, in the same order
     """
 
     top: NDArray[np.int64]
     ranks: tuple[NDArray[np.int64], ...]
+    relevant: tuple[NDArray[np.int64], ...] = ()
 
 
 def make_ties(n: int, *, seed: int) -> Ties:
@@ -101,8 +103,9 @@ def rank(
             f"the scores of item {rows[unknown][0]} hold a NaN; give -inf to what cannot be scored"
         )
     keys = _keys(scores[:, candidates], rows, candidates, groups, ties)
-    ranks = _ranks(keys, rows, candidates, relevant) if relevant is not None else ()
-    return Ranking(_top(keys, rows, ties, k), ranks)
+    if relevant is None:
+        return Ranking(_top(keys, rows, ties, k), ())
+    return Ranking(_top(keys, rows, ties, k), *_ranks(keys, rows, candidates, relevant))
 
 
 def _keys(
@@ -145,11 +148,15 @@ def _ranks(
     rows: NDArray[np.int64],
     candidates: NDArray[np.int64],
     relevant: sparse.csr_matrix,
-) -> tuple[NDArray[np.int64], ...]:
+) -> tuple[tuple[NDArray[np.int64], ...], tuple[NDArray[np.int64], ...]]:
+    """Ranks of the relevant candidates of each query, ascending, and their rows."""
     cells = relevant[rows][:, candidates].tocsr()
-    found = []
+    ranks, items = [], []
     for query, row in enumerate(keys):
-        wanted = row[cells.indices[cells.indptr[query] : cells.indptr[query + 1]]]
-        above = [np.count_nonzero(row > key) for key in wanted[wanted > 0]]
-        found.append(np.sort(np.array(above, dtype=np.int64)) + 1)
-    return tuple(found)
+        places = cells.indices[cells.indptr[query] : cells.indptr[query + 1]]
+        places = places[row[places] > 0]
+        above = np.array([np.count_nonzero(row > key) for key in row[places]], dtype=np.int64)
+        order = np.argsort(above, kind="stable")
+        ranks.append(above[order] + 1)
+        items.append(candidates[places[order]])
+    return tuple(ranks), tuple(items)

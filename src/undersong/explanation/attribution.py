@@ -137,14 +137,16 @@ def effects_in_order(
     nothing = np.zeros(len(answers), dtype=np.float32)
     _compare(changed[-1], column, nothing, gone=np.ones((len(answers), 2), bool), listed=listed)
 
-    hidden = evidence.on_relations
+    hidden = ranker.on_relations
     stack = np.concatenate([asked[None], changed])
     blind = ranker.weigh(np.stack([asked, changed[-1]]), hidden).astype(np.float64)
     seen = ranker.weigh(stack).astype(np.float64)
-    if long_tail:
+    if long_tail > 0:
         seen = (1 - long_tail) * seen + long_tail * ranker.weigh(stack, hidden)
     effects = np.where(told, (seen[0] - seen[1:-1]).T, 0)
-    return blind[1], np.column_stack([effects, seen[0] - blind[0]])
+    unlinked = evidence.degree[found.candidates[query][answers]] == 0
+    lowered = max(-long_tail, 0.0) * ranker.listed * unlinked
+    return blind[1], np.column_stack([effects, seen[0] - blind[0] + lowered])
 
 
 def _silence(

@@ -137,13 +137,18 @@ def _held_out(
 
 
 def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
-    """How the learned ranking did on validation items; None where cosine was not beaten."""
+    """How the learned ranking did, by kind of lists; None where the cosine was not beaten."""
     if fitted is None:
         return None
     return {
-        "ndcg@200": fitted.ndcg,
-        "ndcg@200 of cosine": fitted.cosine,
+        "ndcg@200": fitted.scores["cold"],
+        "ndcg@200 of cosine": fitted.cosine["cold"],
+        "judged": {
+            name: {"ndcg@200": value, "ndcg@200 of cosine": fitted.cosine[name]}
+            for name, value in fitted.scores.items()
+        },
         "reliability": [list(row) for row in fitted.reliability],
+        "reliability of unlinked": [list(row) for row in fitted.reliability_unlinked],
     }
 
 

@@ -27,6 +27,8 @@ SHOWN = 32  # relations of a candidate that are looked at one by one
 HUB = 10  # nearest items that tell how crowded it is around one
 CROWD = 32_768  # items that are looked at for that: of more, a random part
 BLOCK = 1024  # rows of similarities held at once
+NEAR = 30  # nearest linked items of each that walks begin from, or end at
+WARMTH = 0.05  # temperature of the softmax over their cosines
 
 EDGE_FREE = (
     "cosine",
@@ -44,10 +46,15 @@ ON_RELATIONS = (
     "relations of candidate",
     "mean cosine to its relations",
     "best cosine to its relations",
+    "narrow walk to its nearest",
     "own walk",
     "own walks",
     "relations in common",
     "relations of query",
+    "own walks to its nearest",
+    "walk from candidate",
+    "mean cosine to relations of query",
+    "best cosine to relations of query",
 )
 
 
@@ -137,6 +144,33 @@ class RankingContext:
         return found
 
     @cached_property
+    def nearest(self) -> scipy.sparse.csr_matrix:
+        """Softmax over the cosines of the 30 linked items nearest to each item, (n, n).
+
+        Zeros for an item without E_G. Linked and unlinked items have it alike: where a walk cannot
+        end at an item that has no relations, it can end at these.
+        """
+        n, count = len(self.vectors), min(NEAR, max(len(self.linked) - 1, 0))
+        weights = np.zeros((n, count), dtype=np.float32)
+        items = np.zeros((n, count), dtype=np.int64)
+        place = np.full(n, -1)
+        place[self.linked] = np.arange(len(self.linked))
+        others = self.vectors[self.linked].T
+        for start in range(0, n if count else 0, BLOCK):
+            rows = np.arange(start, min(start + BLOCK, n))
+            cosines = self.vectors[rows] @ others
+            there = np.flatnonzero(place[rows] >= 0)
+            cosines[there, place[rows[there]]] = -2  # to itself
+            best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+            weights[rows] = softmax(np.take_along_axis(cosines, best, axis=1), WARMTH)
+            items[rows] = self.linked[best]
+        weights[~self.embedded] = 0
+        cells = (weights.ravel(), items.ravel(), np.arange(0, n * count + 1, max(count, 1)))
+        if not count:
+            return scipy.sparse.csr_matrix((n, n), dtype=np.float32)
+        return scipy.sparse.csr_matrix(cells, shape=(n, n))
+
+    @cached_property
     def shown(self) -> NDArray[np.int64]:
         """Up to 32 related items of each, (n, 32), -1 where there are no more."""
         n = len(self.degree)
@@ -162,6 +196,12 @@ class RankingContext:
         found = self.vectors[rows] @ self.vectors.T
         found[np.arange(len(rows)), rows] = -1
         return np.asarray(found, dtype=np.float32)
+
+
+def softmax(values: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return the softmax of each row, (q, k) -> (q, k), at a temperature."""
+    weights = np.exp((values - values.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 FORMAT = 1

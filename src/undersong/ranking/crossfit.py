@@ -11,6 +11,7 @@ from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue import Catalogue, Kind
+from undersong.catalogue.tail import tail_odds
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.features import CONTENT, Encoder, read_sources
@@ -28,6 +29,8 @@ from undersong.ranking.training import (
     RankingLists,
     draw_cold_items,
     join,
+    known_askers,
+    less,
     make_lists,
     partly_observed,
     train_ranking,
@@ -83,17 +86,25 @@ def cross_fit(
         device=device,
         progress=progress,
     )
+    log_odds = tail_odds(
+        catalogue, kind, has_link=related.getnnz(axis=1) > 0, among=parts == "train"
+    )
     try:
-        lists = _rehearsed(play, parts, related, settings=settings, seed=seed, work=work)
+        lists, judging = _rehearsed(
+            play, parts, related, log_odds=log_odds, settings=settings, seed=seed, work=work
+        )
     except DataError:  # too few relations are left for a GRM: then there is no rehearsal
         return None
     if not lists:
         return None
     cold = RankingContext(judged, read_sources(catalogue, kind, encoders, embeddings), related)
-    asks = parts == "validation"
+    validation = parts == "validation"
     return train_ranking(
         join(lists),
-        _judging(cold, queries, truth, asks=asks, candidates=settings.candidates),
+        _validating(
+            cold, queries, truth, asks=validation, candidates=settings.candidates, seed=seed
+        ),
+        judging,
         names=cold.names,
         on_relations=cold.on_relations,
         settings=settings,
@@ -109,40 +120,77 @@ def _rehearsed(
     parts: NDArray[np.str_],
     related: sparse.csr_matrix,
     *,
+    log_odds: NDArray[np.float64],
     settings: RankingSettings,
     seed: int,
     work: Path,
-) -> list[RankingLists]:
-    """Let every fold of the training items play strangers once, and make the lists they get."""
+) -> tuple[list[RankingLists], dict[str, RankingLists]]:
+    """Let each group of training items play strangers once, and make the lists they get.
+
+    The lists of the last group, which looks like the items that nobody has linked, judge what is
+    learned from those of the others.
+    """
     generator = np.random.default_rng([seed, 2])
-    train = np.flatnonzero(parts == "train")
+    linked = np.flatnonzero(related.getnnz(axis=1) > 0)
     lists: list[RankingLists] = []
-    groups = draw_cold_items(generator, train, folds=settings.folds, share=settings.share)
+    judging: dict[str, RankingLists] = {}
+    groups = draw_cold_items(
+        generator, linked, log_odds=log_odds, folds=settings.folds, share=settings.share
+    )
     for fold, hidden in enumerate(groups):
         among = parts.copy()
         among[hidden] = "test"
-        stage = f"GRM, rehearsal {fold + 1} of {settings.folds}"
+        stage = f"GRM, rehearsal {fold + 1} of {len(groups)}"
         evidence = play(among, work=work / f"fold-{fold}", stage=stage)
-        lists += _of_strangers(
-            generator, evidence, related, among=hidden, count=settings.candidates
-        )
-    return lists
+        if fold < settings.folds:
+            lists += _of_strangers(
+                generator, evidence, related, among=hidden, count=settings.candidates
+            )
+        else:
+            judging = _judging(evidence, related, hidden, count=settings.candidates)
+    return lists, judging
 
 
-def _judging(
+def _validating(
     cold: RankingContext,
     queries: NDArray[np.int64],
     truth: sparse.csr_matrix,
     *,
     asks: NDArray[np.bool_],
     candidates: int,
-) -> list[RankingLists]:
-    """Lists of validation items, which say when to stop: all items, each other, half known."""
+    seed: int,
+) -> dict[str, RankingLists]:
+    """Lists of validation items, which say when to stop.
+
+    They ask everybody and each other, half known; and known items ask that should find them.
+    """
+    labelled = truth.getnnz(axis=1) > 0
     among, linked = between(truth, asks)
-    shown = cold.seeing(linked)
-    everybody = make_lists(cold, queries, truth, count=candidates)
-    others = [make_lists(x, queries, among, count=candidates, among=asks) for x in (cold, shown)]
-    return [everybody, *(x for x in others if len(x.total) >= FEWEST)]
+    make = partial(make_lists, labelled=labelled, count=candidates)
+    rows, visible, hidden = known_askers(np.random.default_rng([seed, 3]), cold.relations, truth)
+    others = {
+        "each other": make(cold, queries, among, among=asks),
+        "linked": make(cold.seeing(linked), queries, among, among=asks),
+        "known": make(cold.seeing(visible), rows, hidden),
+    }
+    enough = {name: x for name, x in others.items() if len(x.total) >= FEWEST}
+    return {"cold": make(cold, queries, truth), **enough}
+
+
+def _judging(
+    evidence: RankingContext, related: sparse.csr_matrix, hidden: NDArray[np.int64], *, count: int
+) -> dict[str, RankingLists]:
+    """Lists of items that look like the unlinked: they ask, and known items should find them."""
+    strange = np.zeros(related.shape[0], dtype=bool)
+    strange[hidden] = True
+    labelled = related.getnnz(axis=1) > 0
+    left = less(related, evidence.relations)
+    known = np.flatnonzero(~strange & (left.getnnz(axis=1) > 0) & (evidence.degree > 0))
+    make = partial(make_lists, labelled=labelled, count=count)
+    return {
+        "tail-like, cold": make(evidence, hidden, related),
+        "tail-like, found": make(evidence, known, left),
+    }
 
 
 def between(
@@ -167,21 +215,25 @@ def _of_strangers(
     among: NDArray[np.int64],
     count: int,
 ) -> list[RankingLists]:
-    """Make the four kinds of lists that are answered later, of the items that play strangers.
+    """Make the five kinds of lists that are answered later, of items that play strangers.
 
     Unknown or partly known, they ask everybody or each other: protocols ``cold`` and ``paper``, and
-    what an item with a few relations asks, and ``linked``.
+    what an item with a few relations asks, and ``linked``. And known items ask that should find
+    them.
     """
     strange = np.zeros(related.shape[0], dtype=bool)
     strange[among] = True
     each_other, others = between(related, strange)
     shown, left = partly_observed(generator, evidence.relations, related)
+    known, visible, hidden = known_askers(generator, evidence.relations, related)
     some, linked = evidence.seeing(shown), evidence.seeing(others)
+    make = partial(make_lists, labelled=related.getnnz(axis=1) > 0, count=count)
     return [
-        make_lists(evidence, among, related, count=count),
-        make_lists(evidence, among, each_other, count=count, among=strange),
-        make_lists(some, among, left, count=count),
-        make_lists(linked, among, each_other, count=count, among=strange),
+        make(evidence, among, related),
+        make(evidence, among, each_other, among=strange),
+        make(some, among, left),
+        make(linked, among, each_other, among=strange),
+        make(evidence.seeing(visible), known, hidden),
     ]
 
 

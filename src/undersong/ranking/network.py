@@ -14,10 +14,11 @@ class RankingSettings:
 
     Parameters
     ----------
-    folds : parts of the training items that ask while their relations are hidden; 0 for none
-        For each a GRM is trained that never saw those relations, with a third of the steps. With 0
+    folds : groups of linked training items whose relations are hidden to learn from; 0 for none
+        For each a GRM is trained that never saw those relations, with a third of the steps. One
+        more group, of items like those that nobody has linked, judges what was learned. With 0
         answers are ordered by the cosine of E_G alone, as in the paper.
-    share : of the training items in each fold, in (0, 0.5]
+    share : of the linked training items in each group, in (0, 0.5]
     candidates : so many likeliest items of each query are weighed; the others stand behind them
     hidden : neurons of each of two layers
     dropout : of those neurons, in [0, 1)
@@ -26,7 +27,7 @@ class RankingSettings:
     queries : lists a step
     """
 
-    folds: int = 4
+    folds: int = 2
     share: float = 0.2
     candidates: int = 400
     hidden: int = 64
@@ -46,9 +47,10 @@ class RankingSettings:
     def __post_init__(self) -> None:
         if self.folds < 0 or not 0 < self.share <= 0.5:
             raise ValueError("folds must be 0 or more and share in (0, 0.5]")
-        if self.folds * self.share > 1:
+        if self.folds and (self.folds + 1) * self.share > 1:
             raise ValueError(
-                f"{self.folds} folds of {self.share:g} of the training items are more than all"
+                f"{self.folds} folds of {self.share:g} of the training items, and one more to "
+                "judge by, are more than all"
             )
         if min(self.candidates, self.hidden, self.queries) < 1:
             raise ValueError("candidates, hidden and queries must be 1 or more")

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError
 from undersong.io.tensors import read_tensors
 from undersong.ranking.candidates import Candidates, gather_candidates
-from undersong.ranking.context import RankingContext
+from undersong.ranking.context import ON_RELATIONS, RankingContext
+
+Line = tuple[float, float]  # slope and offset of log-odds
 
 FORMAT = 1
 BELOW = 1.0  # how far behind the last candidate the first of the others stands
@@ -32,14 +34,24 @@ class Ranker:
     ----------
     names : columns of the features that it reads, in order
     weights : name -> array, as in ``models.ranking.RankingModel``
-    calibration : (2,) float, slope and offset of the log-odds of being relevant
+    calibration : slope and offset of the log-odds of being relevant
     candidates : likeliest items of each query that are weighed
+    calibration_unlinked : the same of candidates without any relation; None: as of all others
+    listed : 0 or below, added to the score of a candidate without any relation to order as lists do
+        Lists name hardly anybody whom no list names.
     """
 
     names: tuple[str, ...]
     weights: dict[str, NDArray[np.float32]]
-    calibration: tuple[float, float]
+    calibration: Line
     candidates: int
+    calibration_unlinked: Line | None = None
+    listed: float = 0.0
+
+    @property
+    def on_relations(self) -> NDArray[np.bool_]:
+        """Which columns read relations, (f,)."""
+        return np.array([name in ON_RELATIONS for name in self.names])
 
     def weigh(
         self, features: NDArray[np.float32], hidden: NDArray[np.bool_] | None = None
@@ -57,15 +69,26 @@ class Ranker:
         found = read @ w["rule.weight"].T + w["rule.bias"] + inner @ w["last.weight"].T
         return np.asarray(found[..., 0], dtype=np.float32)
 
-    def confidence(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def confidence(
+        self, scores: NDArray[np.float32], unlinked: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """Chance that each answer is right, (q, c) in [0, 1], from the scores of a whole list.
 
-        Calibrated on validation items: of the answers with confidence .3 about 30 % are relations
-        that somebody wrote down (``reliability`` in the manifest).
+        Calibrated on validation items, apart for candidates that are ``unlinked``, (q, c): of the
+        answers with confidence .3 about 30 % are relations that somebody who looked at both wrote
+        down (``reliability`` in the manifest).
         """
-        slope, offset = self.calibration
-        odds = slope * (scores - log_sum(scores)[:, None]) + offset
-        return np.asarray(scipy.special.expit(odds), dtype=np.float32)
+        share = scores - log_sum(scores)[:, None]
+        confidence = sure(share, self.calibration)
+        if unlinked is None or self.calibration_unlinked is None:
+            return confidence
+        return np.where(unlinked, sure(share, self.calibration_unlinked), confidence)
+
+
+def sure(share: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
+    """Return the chance of being right, by the logarithm of a share and a calibration."""
+    slope, offset = line
+    return np.asarray(scipy.special.expit(slope * share + offset), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -95,9 +118,11 @@ def rerank(
     Parameters
     ----------
     among : (n,) bool, who may be an answer
-    long_tail : in [0, 1]
-        0 weighs all evidence. 1 forgets every relation, so that well-linked items have no
-        advantage over those that nobody has linked. Between, both scores are mixed.
+    long_tail : in [-1, 1]
+        0 weighs all evidence: an item without relations is unlabelled, not wrong. 1 forgets every
+        relation, so that well-linked items have no advantage over those that nobody has linked.
+        -1 orders as lists do, which name hardly anybody whom nobody has linked. Between, the
+        scores are mixed.
     count : candidates of each query, if not the usual number
 
     Raises
@@ -110,18 +135,20 @@ def rerank(
     Items whose relation to the query is known stand first, with any ``long_tail``: somebody said
     so.
     """
-    if ranker.names != evidence.names:
-        strange = sorted(set(ranker.names) ^ set(evidence.names)) or "the same in another order"
-        raise ArtifactError(
-            f"the order of answers was learned from other columns than are known here: {strange}; "
-            "train again"
-        )
+    columns = _columns(ranker, evidence)
     found = gather_candidates(
-        evidence, rows, count=count or ranker.candidates, among=among, long_tail=long_tail
+        evidence,
+        rows,
+        count=count or ranker.candidates,
+        among=among,
+        long_tail=max(long_tail, 0.0),
+        to_nearest="own walks to its nearest" in ranker.names,
     )
-    scores = _mixed(ranker, evidence, found, long_tail)
-    scores = np.where(found.candidates < 0, -np.inf, scores)
-    confidence = ranker.confidence(scores)
+    found = replace(found, features=found.features[..., columns])
+    unlinked = evidence.degree[found.candidates] == 0
+    scores = _mixed(ranker, found, long_tail) + max(-long_tail, 0.0) * ranker.listed * unlinked
+    scores = np.where(found.candidates < 0, -np.inf, scores).astype(np.float32)
+    confidence = ranker.confidence(scores, unlinked)
     known = _known(evidence, found)
     confidence[known] = 1
     scores[known] += KNOWN
@@ -177,7 +204,10 @@ def read(path: Path) -> Ranker:
     about, weights = read_tensors(path, version=FORMAT)
     slope, offset = json.loads(about["calibration"])
     names = tuple(json.loads(about["names"]))
-    return Ranker(names, weights, (slope, offset), int(about["candidates"]))
+    unlinked = json.loads(about.get("calibration of unlinked", "null"))
+    apart = (float(unlinked[0]), float(unlinked[1])) if unlinked else None
+    listed = float(about.get("listed", 0))
+    return Ranker(names, weights, (slope, offset), int(about["candidates"]), apart, listed)
 
 
 def log_sum(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,12 +218,26 @@ def log_sum(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(top + np.log(np.where(total > 0, total, 1)), dtype=np.float32)
 
 
-def _mixed(
-    ranker: Ranker, evidence: RankingContext, found: Candidates, long_tail: float
-) -> NDArray[np.float32]:
-    if long_tail == 0:
+def _columns(ranker: Ranker, evidence: RankingContext) -> NDArray[np.int64]:
+    """Places of the columns that a network reads among those of the evidence, (f,).
+
+    A network of an older version reads some of them.
+    """
+    place = {name: number for number, name in enumerate(evidence.names)}
+    strange = sorted(set(ranker.names) - set(place))
+    sources = {x.name for x in evidence.sources} - {x.removeprefix("same ") for x in ranker.names}
+    if strange or sources:
+        raise ArtifactError(
+            "the order of answers was learned from other columns than are known here: "
+            f"{strange or sorted(sources)}; train again"
+        )
+    return np.array([place[name] for name in ranker.names], dtype=np.int64)
+
+
+def _mixed(ranker: Ranker, found: Candidates, long_tail: float) -> NDArray[np.float32]:
+    if long_tail <= 0:
         return ranker.weigh(found.features)
-    blind = ranker.weigh(found.features, evidence.on_relations)
+    blind = ranker.weigh(found.features, ranker.on_relations)
     if long_tail == 1:
         return blind
     return (1 - long_tail) * ranker.weigh(found.features) + long_tail * blind

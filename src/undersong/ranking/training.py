@@ -7,8 +7,8 @@ those relations again (beyond the paper).
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,23 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 from torch import Tensor, nn
 
+from undersong.catalogue.tail import draw_alike
 from undersong.io.tensors import write_tensors
 from undersong.metrics import DEEP, accuracy
 from undersong.progress import Progress, silent
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
-from undersong.ranking.ranker import FORMAT, Ranker, log_sum
+from undersong.ranking.ranker import FORMAT, Line, Ranker, log_sum, sure
 from undersong.training.loop import History, train
+
+Reliability = tuple[tuple[float, float, int], ...]
 
 BLOCK = 256
 FEWEST = 40  # lists to learn from, and as many to judge by; with fewer nothing is learned
 COLD_ITEMS = 2048  # of a fold at most: more lists teach hardly more and take memory
+ASKERS = 0.25  # share of the linked items that ask while a fold's strangers are to be found
+FORGOTTEN = 0.35  # share of their other relations that they hide, too
 VISIBLE = 0.7  # share of the hidden relations that a stranger who is half known shows
 RARE = 0.3  # smallest deviation of a column of yes and no: that of a tenth
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliability table
@@ -45,42 +50,65 @@ class RankingLists:
     relevant : (q, c) bool
     given : (q, c) bool, False for an empty place
     total : (q,) relevant items of each query, among the candidates or not
+    judged : (q, c) bool, candidates that some list mentions
+        Nobody can tell whether another one is right or wrong: it teaches nothing and counts for
+        nothing.
+    unlinked : (q, c) bool, candidates of which no relation could be seen
     """
 
     features: NDArray[np.float32]
     relevant: NDArray[np.bool_]
     given: NDArray[np.bool_]
     total: NDArray[np.int64]
+    judged: NDArray[np.bool_]
+    unlinked: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained ranking, how well it orders the cold validation lists, and how honest it is.
+    """A trained ranking, how well it orders lists that taught it nothing, and how honest it is.
 
-    ``ndcg`` and ``cosine`` are ndcg@200 of it and of the cosine of E_G.
-
-    ``reliability`` holds rows of (mean confidence, share that was right, answers), of validation
-    items that did not calibrate it.
+    Parameters
+    ----------
+    scores, cosine : name of a kind of lists -> NDCG@200 of the ranking, and of the cosine of E_G
+    reliability, reliability_unlinked : rows of (mean confidence, share that was right, answers)
+        Of validation items that did not calibrate it; apart for candidates that have relations and
+        for those that have none.
     """
 
     ranker: Ranker
     model: RankingModel
     outcome: History
-    ndcg: float
-    cosine: float
-    reliability: tuple[tuple[float, float, int], ...]
+    scores: Mapping[str, float]
+    cosine: Mapping[str, float]
+    reliability: Reliability
+    reliability_unlinked: Reliability
 
 
 def draw_cold_items(
-    generator: np.random.Generator, train: NDArray[np.int64], *, folds: int, share: float
+    generator: np.random.Generator,
+    linked: NDArray[np.int64],
+    *,
+    log_odds: NDArray[np.float64],
+    folds: int,
+    share: float,
 ) -> list[NDArray[np.int64]]:
-    """Choose which training items hide their relations in each fold; no item in two.
+    """Choose which linked training items hide their relations in each fold; no item in two.
 
-    They are a share of all, but ``STRANGERS`` at most.
+    They are a share of all, but ``STRANGERS`` at most. One half of every fold is drawn to look like
+    the items that nobody has linked, by ``log_odds``, (n,), and the other half at random. The last
+    group, one more than ``folds``, looks like them altogether: nothing is learned from it.
     """
-    size = min(int(share * len(train)), COLD_ITEMS)
-    order = generator.permutation(train)
-    return [np.sort(order[fold * size : (fold + 1) * size]) for fold in range(folds)]
+    size = min(int(share * len(linked)), COLD_ITEMS, len(linked) // (folds + 1))
+    like = size + folds * (size // 2)
+    alike = generator.permutation(draw_alike(generator, log_odds, linked, like))
+    others = generator.permutation(np.setdiff1d(linked, alike))
+    judging, alike = alike[:size], alike[size:]
+    groups = [
+        np.concatenate([alike[fold::folds], others[fold::folds][: size - size // 2]])
+        for fold in range(folds)
+    ]
+    return [np.sort(group) for group in (*groups, judging)]
 
 
 def partly_observed(
@@ -104,35 +132,76 @@ def partly_observed(
     return (seen + symmetric(shown)).astype(bool), symmetric(~shown)
 
 
+def known_askers(
+    generator: np.random.Generator, seen: sparse.csr_matrix, all_relations: sparse.csr_matrix
+) -> tuple[NDArray[np.int64], sparse.csr_matrix, sparse.csr_matrix]:
+    """Choose linked items that ask, and hide some of their relations: (rows, visible, hidden).
+
+    What is hidden of those that ask are ``FORGOTTEN`` of the relations that may be ``seen``, and
+    all that may not, which lead to strangers. Both matrices are (n, n) bool, symmetric.
+
+    Notes
+    -----
+    A list that lacks an item with relations speaks a little against it: whoever wrote the list may
+    have looked. One that lacks an item that nobody has linked does not. ``FORGOTTEN`` says how
+    many of the former are right all the same, for each that the list names.
+    """
+    linked = np.flatnonzero(seen.getnnz(axis=1) > 0)
+    size = min(int(ASKERS * len(linked)), COLD_ITEMS)
+    rows = np.sort(generator.choice(linked, size=size, replace=False))
+    asks = np.zeros(seen.shape[0], dtype=bool)
+    asks[rows] = True
+    pairs = sparse.triu(seen, format="coo")
+    forgotten = (asks[pairs.row] | asks[pairs.col]) & (generator.random(pairs.nnz) < FORGOTTEN)
+    a, b = pairs.row[~forgotten], pairs.col[~forgotten]
+    cells = (np.ones(2 * len(a), dtype=bool), (np.append(a, b), np.append(b, a)))
+    visible = sparse.csr_matrix(cells, shape=seen.shape)
+    return rows, visible, less(all_relations, visible)
+
+
+def less(relations: sparse.csr_matrix, some: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the relations that are not among some of them, (n, n) bool."""
+    left = (relations.astype(np.int8) - some.astype(np.int8)).tocsr()
+    left.eliminate_zeros()
+    return left.astype(bool)
+
+
 def make_lists(
     evidence: RankingContext,
     queries: NDArray[np.int64],
     truth: sparse.csr_matrix,
     *,
+    labelled: NDArray[np.bool_],
     count: int,
     among: NDArray[np.bool_] | None = None,
 ) -> RankingLists:
     """Gather the candidates of every query; relations that may be seen are no candidates.
 
     Of all queries those that have something right to be found, ``among`` whom they ask.
+    ``labelled``, (n,) bool, are the items that any list mentions.
     """
     if among is not None:
         truth = truth.multiply(among[None, :]).tocsr()
+        truth.eliminate_zeros()
     queries = queries[truth[queries].getnnz(axis=1) > 0]
     width = len(evidence.names)
     empty = np.empty((0, count), dtype=bool)
-    parts = [(np.empty((0, count, width), dtype=np.float32), empty, empty)]
+    blocks = [(np.empty((0, count, width), dtype=np.float32), *[empty] * 4)]
     for start in range(0, len(queries), BLOCK):
         rows = queries[start : start + BLOCK]
-        found = gather_candidates(
+        block = gather_candidates(
             evidence, rows, count=count, among=among, excluded=evidence.relations
         )
-        given = found.candidates >= 0
+        given = block.candidates >= 0
         right = truth[rows].toarray().astype(bool)
-        relevant = np.take_along_axis(right, found.candidates, axis=1) & given
-        parts.append((found.features, relevant, given))
-    features, right, places = (_joined(x, count) for x in zip(*parts, strict=True))
-    return RankingLists(features, right, places, np.diff(truth[queries].indptr).astype(np.int64))
+        relevant = np.take_along_axis(right, block.candidates, axis=1) & given
+        judged = given & labelled[block.candidates]
+        unlinked = given & (evidence.degree[block.candidates] == 0)
+        blocks.append((block.features, relevant, given, judged, unlinked))
+    columns = (_joined(x, count) for x in zip(*blocks, strict=True))
+    features, relevant, given, judged, unlinked = columns
+    total = np.diff(truth[queries].indptr).astype(np.int64)
+    return RankingLists(features, relevant, given, total, judged, unlinked)
 
 
 def _joined(parts: Sequence[NDArray[Any]], count: int) -> NDArray[Any]:
@@ -148,18 +217,18 @@ def _joined(parts: Sequence[NDArray[Any]], count: int) -> NDArray[Any]:
 def join(lists: Sequence[RankingLists]) -> RankingLists:
     """Put lists of the same columns and length one after another, without those to learn nothing
     from: lists in which nothing is right."""
-    kept = [x.relevant.any(axis=1) for x in lists]
-    return RankingLists(
-        np.concatenate([x.features[k] for x, k in zip(lists, kept, strict=True)]),
-        np.concatenate([x.relevant[k] for x, k in zip(lists, kept, strict=True)]),
-        np.concatenate([x.given[k] for x, k in zip(lists, kept, strict=True)]),
-        np.concatenate([x.total[k] for x, k in zip(lists, kept, strict=True)]),
-    )
+    useful = [x.relevant.any(axis=1) for x in lists]
+    columns = [
+        np.concatenate([getattr(x, column.name)[k] for x, k in zip(lists, useful, strict=True)])
+        for column in fields(RankingLists)
+    ]
+    return RankingLists(*columns)
 
 
 def train_ranking(
     lists: RankingLists,
-    validation: Sequence[RankingLists],
+    validation: Mapping[str, RankingLists],
+    judging: Mapping[str, RankingLists],
     *,
     names: tuple[str, ...],
     on_relations: NDArray[np.bool_],
@@ -169,23 +238,24 @@ def train_ranking(
     checkpoint: Path,
     progress: Progress = silent,
 ) -> Fitted | None:
-    """Learn to order candidates; None if that is no better than E_G's cosine on validation items.
+    """Learn to order candidates; None if E_G's cosine is better for anybody who is judged by.
 
     Parameters
     ----------
     lists : of strangers among the training items
-    validation : of cold validation items first; any others only count for when to stop
+    validation : lists of validation items by name, which say when to stop and how sure answers are
+    judging : lists of items that look like those that nobody has linked, by name
+        In each of them the order must be no worse than the cosine, or else it is not used.
     names : of the features' columns
     on_relations : (f,) bool, columns that some lists are learned without
     """
-    cold = validation[0]
-    if min(len(lists.total), len(cold.total)) < FEWEST:
+    if min(len(x.total) for x in (lists, *validation.values())) < FEWEST:
         return None
     torch.manual_seed(seed)
     model = RankingModel(len(names), settings).to(device)
     _scale(model, lists, names.index("cosine"))
     features = torch.from_numpy(lists.features)
-    relevant, given = torch.from_numpy(lists.relevant), torch.from_numpy(lists.given)
+    relevant, judged = torch.from_numpy(lists.relevant), torch.from_numpy(lists.judged)
     blind = torch.from_numpy(on_relations).to(device)
     nothing = torch.zeros_like(blind)
 
@@ -194,40 +264,93 @@ def train_ranking(
         rows = torch.from_numpy(generator.choice(len(features), size=size, replace=False))
         without = torch.from_numpy(generator.random((size, 1, 1)) < settings.blind).to(device)
         scores = model(features[rows].to(device), without & blind)
-        scores = scores.masked_fill(~given[rows].to(device), -torch.inf)
+        scores = scores.masked_fill(~judged[rows].to(device), -torch.inf)
         return listwise(scores, relevant[rows].to(device))
 
-    def score(now: nn.Module, asked: RankingLists) -> NDArray[np.float32]:
-        judged = torch.from_numpy(asked.features)
-        blocks = [now(x.to(device), nothing) for x in torch.split(judged, BLOCK)]
-        return np.asarray(torch.cat(blocks).cpu().numpy(), dtype=np.float32)
+    @torch.no_grad()
+    def score(now: nn.Module, some: RankingLists) -> NDArray[np.float32]:
+        blocks = torch.split(torch.from_numpy(some.features), BLOCK)
+        scores = torch.cat([now(x.to(device), nothing) for x in blocks]).cpu().numpy()
+        return np.where(some.given, scores, -np.inf).astype(np.float32)
 
     outcome = train(
         model,
         loss=loss,
-        validate=lambda now: float(np.mean([ndcg(score(now, x), x) for x in validation])),
+        validate=lambda now: float(np.mean([ndcg(score(now, x), x) for x in validation.values()])),
         schedule=settings.training,
         seed=seed,
         checkpoint=checkpoint,
         stage="ranking",
         progress=progress,
     )
-    with torch.no_grad():
-        scores = np.where(cold.given, score(model, cold), -np.inf)
-    reached, cosine = (ndcg(x, cold) for x in (scores, cold.features[..., names.index("cosine")]))
-    if reached <= cosine:
+    every = {**validation, **judging}
+    reached = {name: ndcg(score(model, x), x) for name, x in every.items()}
+    cosine = {name: ndcg(x.features[..., names.index("cosine")], x) for name, x in every.items()}
+    guards = [name for name in every if not judging or name in judging]
+    ahead = any(reached[name] > cosine[name] for name in every)
+    if not ahead or any(reached[name] < cosine[name] for name in guards):
         return None
     arrays = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
-    even = np.arange(len(scores)) % 2 == 0
-    half = Ranker(names, arrays, calibrate(scores[even], cold.relevant[even]), 1)
-    ranker = Ranker(names, arrays, calibrate(scores, cold.relevant), settings.candidates)
-    reliability = reliability_of(half.confidence(scores[~even]), cold, ~even)
-    return Fitted(ranker, model, outcome, reached, cosine, reliability)
+    some = list(validation.values())
+    scores = [score(model, x) for x in some]
+    lines, tables = _calibrated(scores, some)
+    listed = as_listed(scores, some)
+    ranker = Ranker(names, arrays, lines[0], settings.candidates, lines[1], listed)
+    return Fitted(ranker, model, outcome, reached, cosine, *tables)
+
+
+def as_listed(scores: Sequence[NDArray[np.float32]], lists: Sequence[RankingLists]) -> float:
+    """Return what lists take from the score of an unlinked candidate, 0 or below.
+
+    It makes the loss smallest when whom no list names counts as wrong, as known lists have it.
+    """
+
+    def cost(lower: float) -> float:
+        losses = []
+        for one, values in zip(lists, scores, strict=True):
+            useful = one.relevant.any(axis=1)
+            shifted = values[useful] + lower * one.unlinked[useful]
+            share = shifted - log_sum(shifted)[:, None]
+            right = one.relevant[useful]
+            losses.append(-np.where(right, share, 0).sum(axis=1) / right.sum(axis=1))
+        return float(np.concatenate(losses).mean())
+
+    lowest = optimize.minimize_scalar(cost, bounds=(-10, 0), method="bounded").x
+    return min(float(lowest), 0.0)
+
+
+def _calibrated(
+    scores: Sequence[NDArray[np.float32]], lists: Sequence[RankingLists]
+) -> tuple[tuple[Line, Line], tuple[Reliability, Reliability]]:
+    """Fit how sure answers are, apart for linked and for unlinked candidates, and compare.
+
+    Half of the lists calibrate what the other half is compared with; all calibrate what is given
+    back. Where too few unlinked candidates are right, they have the line of the others.
+    """
+    share = np.concatenate([x - log_sum(x)[:, None] for x in scores])
+    relevant, judged, unlinked = (
+        np.concatenate([getattr(x, name) for x in lists])
+        for name in ("relevant", "judged", "unlinked")
+    )
+    even = np.arange(len(share))[:, None] % 2 == 0
+    lines: list[Line] = []
+    tables: list[Reliability] = []
+    for group in (judged & ~unlinked, judged & unlinked):
+        first, second = group & even, group & ~even
+        fitted = [lines[0]] * 2 if lines else []
+        if not lines or (relevant & first).sum() >= FEWEST:
+            fitted = [calibrate(share[x], relevant[x]) for x in (first, group)]
+        tables.append(reliability_of(sure(share[second], fitted[0]), relevant[second]))
+        lines.append(fitted[1])
+    return (lines[0], lines[1]), (tables[0], tables[1])
 
 
 def ndcg(scores: NDArray[np.float32], lists: RankingLists) -> float:
-    """Mean ndcg@200 of lists ordered by scores; what is right but no candidate counts as missed."""
-    scores = np.where(lists.given, scores, -np.inf)
+    """Mean ndcg@200 of lists ordered by scores, without candidates that nobody could judge.
+
+    What is right but no candidate counts as missed.
+    """
+    scores = np.where(lists.judged, scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")
     right = np.take_along_axis(lists.relevant, order, axis=1)
     missed = np.iinfo(np.int32).max  # a rank beyond every list
@@ -238,31 +361,32 @@ def ndcg(scores: NDArray[np.float32], lists: RankingLists) -> float:
     return float(accuracy(ranks, k=10)[f"ndcg@{DEEP}"].mean())
 
 
-def calibrate(scores: NDArray[np.float32], relevant: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit the log-odds of being right, slope and offset, to the share of each list's softmax."""
-    share = scores - log_sum(scores)[:, None]
-    kept = np.isfinite(share)
-    x, y = share[kept].astype(np.float64), relevant[kept]
+def calibrate(share: NDArray[np.float32], relevant: NDArray[np.bool_]) -> Line:
+    """Fit the log-odds of being right, slope and offset, to logarithms of shares, (m,) each.
+
+    A share is that of the candidate in the softmax over its list.
+    """
+    x, y = share.astype(np.float64), relevant
 
     def cost(line: NDArray[np.float64]) -> float:
         odds = line[0] * x + line[1]
         return float(np.mean(np.logaddexp(0, odds) - y * odds))
 
-    found = optimize.minimize(cost, np.array([1.0, 1.0]), method="Nelder-Mead")
-    return float(found.x[0]), float(found.x[1])
+    best = optimize.minimize(cost, np.array([1.0, 1.0]), method="Nelder-Mead").x
+    return float(best[0]), float(best[1])
 
 
-def reliability_of(
-    confidence: NDArray[np.float32], lists: RankingLists, rows: NDArray[np.bool_]
-) -> tuple[tuple[float, float, int], ...]:
-    """Compare confidence with what was right, bin by bin: (mean confidence, share right, count)."""
-    given, right = lists.given[rows], lists.relevant[rows]
+def reliability_of(confidence: NDArray[np.float32], relevant: NDArray[np.bool_]) -> Reliability:
+    """Compare confidence with what was right, (m,) each, bin by bin.
+
+    Rows of mean confidence, share that was right, and number of answers.
+    """
     place = np.searchsorted(BINS[1:-1], confidence, side="right")
     table = []
     for number in range(len(BINS) - 1):
-        inside = given & (place == number)
+        inside = place == number
         if inside.any():
-            values = float(confidence[inside].mean()), float(right[inside].mean())
+            values = float(confidence[inside].mean()), float(relevant[inside].mean())
             table.append((*values, int(inside.sum())))
     return tuple(table)
 
@@ -272,6 +396,8 @@ def save(fitted: Fitted, path: Path) -> None:
     about = {
         "names": json.dumps(fitted.ranker.names),
         "calibration": json.dumps(fitted.ranker.calibration),
+        "listed": str(fitted.ranker.listed),
+        "calibration of unlinked": json.dumps(fitted.ranker.calibration_unlinked),
         "candidates": str(fitted.ranker.candidates),
     }
     write_tensors(path, fitted.model.state_dict(), version=FORMAT, about=about)

@@ -14,10 +14,10 @@ REPORT = "report.json"
 REMEDY = "make it again with `undersong evaluate`"
 
 
-def write(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and ``report.md``, each whole or not at all."""
-    write_json(folder / REPORT, {"format": FORMAT, **asdict(report)})
-    with replacing(folder / "report.md") as temporary:
+def write(report: Report, folder: Path, *, name: str = "report") -> None:
+    """Write ``report.json`` and ``report.md``, or of another name, each whole or not at all."""
+    write_json(folder / f"{name}.json", {"format": FORMAT, **asdict(report)})
+    with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
 
 

@@ -32,7 +32,7 @@ def render(report: Report) -> str:
         if protocol.name in ("cold", "paper"):
             _print(console, layout.consistency(protocol, report, layout.plus_minus))
     for protocol in report.protocols:
-        if protocol.name == "cold":
+        if protocol.name in ("cold", "ask", "found"):
             _print(console, layout.beyond_accuracy(protocol, report, layout.plus_minus))
     for line in layout.notes(report):
         console.print(Text(line))

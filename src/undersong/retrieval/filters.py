@@ -48,6 +48,8 @@ def why_nothing(request: Query, facts: Attributes) -> str:
     filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request, facts)}
     left = facts.table.select(**filters).row(0, named=True)
     told = "; ".join(f"{name}: {n - kept:,} are left out" for name, kept in left.items())
+    if request.only_unlinked:
+        told = "; ".join(filter(None, [told, "only unlinked: those with a relation are left out"]))
     return f"no item passes all filters (of {n:,} items, by each filter alone: {told})"
 
 

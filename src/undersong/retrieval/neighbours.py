@@ -49,11 +49,23 @@ def search(
     if request.filters:
         known = facts if facts is not None else Attributes.bare(index.embeddings.ids)
         allowed = filters.passing(request, known)
+        if request.only_unlinked:
+            allowed &= _unlinked(index)
         note = "" if allowed.any() else filters.why_nothing(request, known)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
         found = _answer(index, some, request=request, facts=facts, allowed=allowed)
         yield replace(found, note=note) if note else found
+
+
+def _unlinked(index: Index) -> NDArray[np.bool_]:
+    """Return which items have no known relation, (n,), by the evidence of a learned order."""
+    if index.evidence is None:
+        raise DataError(
+            "this run orders answers by cosine and does not keep who is linked; leave "
+            "only_unlinked out"
+        )
+    return np.asarray(index.evidence.degree == 0)
 
 
 def _answer(
@@ -122,7 +134,7 @@ def order(
 
 
 def dial(index: Index, request: Query) -> float:
-    """How far a request forgets what relations tell, in [0, 1]."""
+    """How far a request forgets what relations tell, in [-1, 1]."""
     return index.long_tail if request.long_tail is None else request.long_tail
 
 
@@ -135,7 +147,7 @@ def _listed(
     request: Query,
 ) -> TopK | None:
     """Look up stored answers, those that are allowed; None where the order is another one."""
-    other = dial(index, request) > 0 or (request.paper and index.ranker is not None)
+    other = dial(index, request) != 0 or (request.paper and index.ranker is not None)
     if index.lists is None or other or request.closed:
         return None
     width = k if allowed.all() else index.lists.rows.shape[1]

@@ -24,8 +24,9 @@ class Query:
     per_artist, per_album : at most so many answers of one artist or album; None: any number
     diversity : in [0, 1], how much more an answer unlike the ones before it is worth
         0: the order itself. See ``undersong.retrieval.diversity``.
-    long_tail : in [0, 1], how far to forget what relations tell (``ranker.answer``); None: as far
+    long_tail : in [-1, 1], from as lists do to as if nobody were linked (``ranker.answer``); None:
         as the index was opened with
+    only_unlinked : whether an answer must be an item of which no relation is known
     paper : whether to answer by the cosine of E_G alone, as the paper does
 
     Raises
@@ -51,6 +52,7 @@ class Query:
     diversity: float = 0.0
     long_tail: float | None = None
     paper: bool = False
+    only_unlinked: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -59,10 +61,12 @@ class Query:
             most = getattr(self, name)
             if most is not None and most < 1:
                 raise DataError(f"{name} is {most}; allow 1 or more, or leave it out")
-        for name in ("pop_begin", "pop_end", "max_popularity", "diversity", "long_tail"):
+        for name in ("pop_begin", "pop_end", "max_popularity", "diversity"):
             share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:  # NaN is refused, too
+            if not 0 <= share <= 1:  # NaN is refused, too
                 raise DataError(f"{name} is {share:g}; it lies between 0 and 1")
+        if self.long_tail is not None and not -1 <= self.long_tail <= 1:
+            raise DataError(f"long_tail is {self.long_tail:g}; it lies between -1 and 1")
         if self.paper and self.long_tail:
             raise DataError(
                 f"the dial long_tail is {self.long_tail:g}, but the paper's answers are by cosine, "
@@ -108,4 +112,5 @@ class Query:
     @property
     def filters(self) -> bool:
         """Say whether anything decides who may be an answer."""
-        return self.asks_facts or self.library is not None or bool(self.exclude)
+        named = self.library is not None or bool(self.exclude)
+        return self.asks_facts or named or self.only_unlinked

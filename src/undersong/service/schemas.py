@@ -189,6 +189,7 @@ WORDS = 20  # genres, regions or further items of one request
 STEPS = 100  # of a chain
 Text = Annotated[str, Field(min_length=1, max_length=TEXT, pattern=PRINTABLE)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Dial = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Year = Annotated[int, Field(ge=0, le=9999)]
 Cap = Annotated[int, Field(ge=1, le=MOST)]
 LISTS = frozenset({"genre", "region", "also"})  # parameters that may stand there again
@@ -225,7 +226,7 @@ class PairQuery(OfKind):
 class ExplainQuery(PairQuery):
     """Two items, and how far to forget what relations tell."""
 
-    long_tail: Share = 0.0
+    long_tail: Dial = 0.0
 
 
 class PathQuery(PairQuery):
@@ -263,7 +264,8 @@ class SimilarQuery(OneQuery):
     per_artist: Cap | None = None
     per_album: Cap | None = None
     diversity: Share = 0.0
-    long_tail: Share = 0.0
+    long_tail: Dial = 0.0
+    only_unlinked: bool = False
     paper: bool = False
     reasons: bool = False
 

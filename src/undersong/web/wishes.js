@@ -40,7 +40,7 @@ export function controls({ genres, regions }) {
     "form",
     { class: "wishes", "aria-label": "Wishes", onsubmit: (event) => event.preventDefault() },
     dial({ key: "dig", name: "Dig deeper", ends: ["everyone", "least known"], now, said: dug }),
-    dial({ key: "tail", name: "Long tail", ends: ["links count", "forgotten"], now, said: forgot }),
+    dial({ key: "tail", name: "Long tail", ends: ["as lists do", "nobody linked"], now, said: forgot }),
     element(
       "details",
       hidden ? { open: true } : {},
@@ -65,7 +65,10 @@ export function clearWishes() {
 }
 
 const dug = (share) => (share > 0 ? `${Math.round(100 * (1 - share))} % least known` : "everyone");
-const forgot = (share) => (share > 0 ? `${Math.round(100 * share)} % forgotten` : "as learned");
+const forgot = (share) => {
+  if (share > 0) return `links ${Math.round(100 * share)} % forgotten`;
+  return share < 0 ? `${Math.round(-100 * share)} % as lists do` : "fair";
+};
 
 function dial({ key, name, ends, now, said }) {
   const told = element("output", {}, said(Number(now[key])));
@@ -81,7 +84,7 @@ function dial({ key, name, ends, now, said }) {
       go(address({ ...state(), [key]: value, k: "", why: "" }));
     },
   });
-  if (key === "tail") slider.max = 1;
+  if (key === "tail") [slider.min, slider.max] = [-1, 1];
   slider.value = now[key] || 0;
   return element(
     "label",

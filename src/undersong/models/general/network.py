@@ -37,8 +37,8 @@ class GeneralSettings:
         so many of the long tail
     indirect : so many items at one remove count as related to each item while training; 0 for the
         paper's R_A alone
-    tail_is_negative : False keeps an unlinked item from being pushed away from an anchor with the
-        same genre, region and popularity: it is unlabelled, not dissimilar
+    tail_is_negative : False leaves every pair with an unlinked item out of the loss on known
+        relations: the item is unlabelled, not dissimilar
     graded : weigh a pair of the prior by its share of equal fields among the known ones; False
         for the paper's all or nothing
     weigh_fields : the third transformer layer, over the fields

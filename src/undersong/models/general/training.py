@@ -263,15 +263,15 @@ def _pairs(
 
     With ``graded`` R_P comes as weights in [0, 1].
 
-    A pair without a relation is unrelated, unless one of the two has no relation at all and they
-    have the same meta label: then nobody can tell (decision 5).
+    A pair without a relation is unrelated, unless one of the two has no relation at all: an
+    unlinked item is unlabelled, and nobody can tell (decision 5).
     """
     positive = relations.block(related, rows)
     consistent, inconsistent = relations.meta_consistent(codes[rows])
     unrelated = ~positive
     if not settings.tail_is_negative:
         loose = unlinked[rows]
-        unrelated &= ~(consistent & (loose[:, None] | loose[None, :]))
+        unrelated &= ~(loose[:, None] | loose[None, :])
     masks: dict[str, NDArray[Any]] = {
         "related": positive,
         "unrelated": unrelated,

@@ -7,7 +7,7 @@ import pytest
 from spoken import NAMES, make_shelf, mbid, served
 from undersong.catalogue.names import Item
 from undersong.retrieval.results import Neighbour, Neighbours
-from undersong.service.dialects.vocabulary import strengths
+from undersong.service.dialects.lookup import scored
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -34,7 +34,7 @@ def found(*scored):
 
 
 @pytest.mark.parametrize(
-    ("scored", "strength"),
+    ("scores", "expected"),
     [
         ([(0.9, None), (0.4, None), (-0.2, None)], [0.9, 0.4, 0]),
         ([(7.5, 1.0), (3.0, 0.62), (-1.5, 0.04)], [1, 0.62, 0.04]),
@@ -43,5 +43,5 @@ def found(*scored):
         ([], []),
     ],
 )
-def test_how_similar_is_the_confidence_else_the_cosine_and_never_rises(scored, strength):
-    assert strengths(found(*scored)) == strength
+def test_how_similar_is_the_confidence_else_the_cosine_and_never_rises(scores, expected):
+    assert [similarity for _, similarity in scored(found(*scores))] == expected

@@ -1,8 +1,8 @@
 """AudioMuse: similar tracks and artists, a path, a search, for the plugins of media servers.
 
-Distances are 1 - how similar (``meaning.strengths``), so plugins that turn them round get that.
-``radius_similarity``, ``path_fix_size`` and ``mood_pct`` choose among ways to search of AudioMuse
-that are not here; they change nothing.
+A distance is 1 - similarity (``lookup.scored``), so plugins that convert it back get that.
+``radius_similarity``, ``path_fix_size`` and ``mood_pct`` choose among search methods of AudioMuse
+that do not exist here; they change nothing.
 """
 
 from collections.abc import Callable
@@ -14,133 +14,132 @@ from starlette.routing import Route
 
 from undersong.catalogue import Item
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval import Query as Wish
+from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import vocabulary
-from undersong.service.dialects.vocabulary import true, whole
+from undersong.service.dialects import lookup
+from undersong.service.dialects.messages import Parameters, integer, switched_on
 from undersong.service.middleware import address
 from undersong.service.responses import json
 from undersong.service.snapshot import Snapshot
 
 MOST = 200  # answers
-OF_ONE_ARTIST = 3  # tracks, where duplicates are to be eliminated
+TRACKS_PER_ARTIST = 3  # where duplicates are to be eliminated
 REPRESENTATIVE = 5  # tracks that stand for an artist
 SHORTEST = 2  # characters of a search
-Sent = dict[str, str]
 Line = dict[str, Any]
 
 
 def routes(reader: RunReader[Snapshot]) -> list[Route]:
-    """Answer below ``/api`` where AudioMuse does; errors are those of the own API there."""
+    """Return the addresses of AudioMuse below ``/api``; errors are those of the own API there."""
 
-    def at(name: str, lines: Callable[[Snapshot, Sent], object]) -> Route:
+    def route(name: str, lines: Callable[[Snapshot, Parameters], object]) -> Route:
         def answer(request: Request) -> Response:
-            return json(lines(reader.current, dict(request.query_params)))
+            return json(lines(reader.current, request.query_params))
 
         return address(f"/api/{name}", answer)
 
     return [
-        at("similar_tracks", _tracks),
-        at("similar_artists", _artists),
-        at("find_path", _path),
-        at("search_artists", _search),
+        route("similar_tracks", _tracks),
+        route("similar_artists", _artists),
+        route("find_path", _path),
+        route("search_artists", _search),
     ]
 
 
-def _tracks(answers: Snapshot, sent: Sent) -> list[Line]:
-    n = whole(sent, "n", default=10, most=MOST)
-    asked = _track(answers, sent, "item_id") if sent.get("item_id") else _titled(answers, sent)
-    facts = answers.of("track").attributes is not None
-    few = OF_ONE_ARTIST if facts and true(sent, "eliminate_duplicates") else None
-    found = answers.similar("track", asked.id, Wish(k=n, per_artist=few))
-    if not found:
-        raise UnknownItem(found.note or f"no track is similar to {asked.name!r}")
-    near = zip(found, vocabulary.strengths(found), strict=True)
-    return [_line(answers, one.item) | {"distance": _distance(score)} for one, score in near]
+def _tracks(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
+    n = integer(parameters, "n", default=10, most=MOST)
+    by_id = bool(parameters.get("item_id"))
+    track = _track(snapshot, parameters, "item_id") if by_id else _titled(snapshot, parameters)
+    artists_known = snapshot.of("track").attributes is not None
+    unique = artists_known and switched_on(parameters, "eliminate_duplicates")
+    query = Query(k=n, per_artist=TRACKS_PER_ARTIST if unique else None)
+    neighbours = snapshot.similar("track", track.id, query)
+    if not neighbours:
+        raise UnknownItem(neighbours.note or f"no track is similar to {track.name!r}")
+    return [
+        _line(snapshot, x) | {"distance": _distance(similarity)}
+        for x, similarity in lookup.scored(neighbours)
+    ]
 
 
-def _artists(answers: Snapshot, sent: Sent) -> list[Line]:
-    n = whole(sent, "n", default=10, most=MOST)
-    given = sent.get("artist_id") or sent.get("artist") or ""
-    if not given:
+def _artists(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
+    n = integer(parameters, "n", default=10, most=MOST)
+    text = parameters.get("artist_id") or parameters.get("artist") or ""
+    if not text:
         raise DataError("artist is missing; send its id or its name")
-    asked = vocabulary.identified(answers, "artist", given) or vocabulary.named(
-        answers, "artist", given
-    )
-    if asked is None:
-        raise UnknownItem(f"no artist is {given[:80]!r}")
-    found = answers.similar("artist", asked.id, Wish(k=n))
-    if not found:
-        raise UnknownItem(found.note or f"nobody is similar to {asked.name!r}")
-    near = list(zip(found, vocabulary.strengths(found), strict=True))
+    artist = lookup.by_id(snapshot, "artist", text) or lookup.by_name(snapshot, "artist", text)
+    if artist is None:
+        raise UnknownItem(f"no artist is {text[:80]!r}")
+    neighbours = snapshot.similar("artist", artist.id, Query(k=n))
+    if not neighbours:
+        raise UnknownItem(neighbours.note or f"nobody is similar to {artist.name!r}")
     lines: list[Line] = [
-        {"artist": x.item.name, "artist_id": x.item.id, "divergence": _distance(score)}
-        for x, score in near
+        {"artist": x.name, "artist_id": x.id, "divergence": _distance(similarity)}
+        for x, similarity in lookup.scored(neighbours)
     ]
-    if not true(sent, "include_component_matches"):
+    if not switched_on(parameters, "include_component_matches"):
         return lines
-    songs = vocabulary.songs(answers, [asked.id, *(x.item.id for x, _ in near)])
-    shown = {
-        artist: [{"item_id": x.id, "title": x.name} for x in theirs[:REPRESENTATIVE]]
-        for artist, theirs in songs.items()
+    songs = {
+        artist_id: [{"item_id": x.id, "title": x.name} for x in tracks[:REPRESENTATIVE]]
+        for artist_id, tracks in lookup.songs(snapshot, [artist.id, *neighbours.ids]).items()
     }
     for line in lines:
         pair = {
-            "artist1_representative_songs": shown[asked.id],
-            "artist2_representative_songs": shown[line["artist_id"]],
+            "artist1_representative_songs": songs[artist.id],
+            "artist2_representative_songs": songs[line["artist_id"]],
         }
         line["component_matches"] = [pair]
     return lines
 
 
-def _path(answers: Snapshot, sent: Sent) -> Line:
-    most = whole(sent, "max_steps", default=25, most=MOST)
-    start, end = (_track(answers, sent, x) for x in ("start_song_id", "end_song_id"))
+def _path(snapshot: Snapshot, parameters: Parameters) -> Line:
+    most = integer(parameters, "max_steps", default=25, most=MOST)
+    start, end = (_track(snapshot, parameters, x) for x in ("start_song_id", "end_song_id"))
     if most < 2:
         raise DataError(f"max_steps is {most}; a path has 2 tracks or more")
-    way = answers.path("track", start.id, end.id, steps=most - 1)
-    if not way:
-        raise UnknownItem(way.note)
-    distance = sum(1 - x.similarity for x in way if x.similarity is not None)
+    path = snapshot.path("track", start.id, end.id, steps=most - 1)
+    if not path:
+        raise UnknownItem(path.note)
+    distance = sum(1 - x.similarity for x in path if x.similarity is not None)
     return {
-        "path": [_line(answers, x.item) for x in way],
+        "path": [_line(snapshot, x.item) for x in path],
         "total_distance": round(max(distance, 0.0), 6),
     }
 
 
-def _search(answers: Snapshot, sent: Sent) -> list[Line]:
-    query = sent.get("query", "").strip()
-    if len(query) < SHORTEST or "artist" not in answers.kinds:
+def _search(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
+    text = parameters.get("query", "").strip()
+    if len(text) < SHORTEST or "artist" not in snapshot.kinds:
         return []
-    start = whole(sent, "start", default=0, most=MOST, least=0)
-    end = whole(sent, "end", default=20, most=MOST)
-    found = answers.of("artist").names.suggest(query, limit=end)[start:]
-    songs = vocabulary.songs(answers, [x.id for x in found])
-    return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in found]
+    start = integer(parameters, "start", default=0, most=MOST, least=0)
+    end = integer(parameters, "end", default=20, most=MOST)
+    artists = snapshot.of("artist").names.suggest(text, limit=end)[start:]
+    songs = lookup.songs(snapshot, [x.id for x in artists])
+    return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in artists]
 
 
-def _track(answers: Snapshot, sent: Sent, name: str) -> Item:
-    given = sent.get(name, "")
-    if not given:
+def _track(snapshot: Snapshot, parameters: Parameters, name: str) -> Item:
+    text = parameters.get(name, "")
+    if not text:
         raise DataError(f"{name} is missing; send the id of a track")
-    found = vocabulary.identified(answers, "track", given)
-    if found is None:
-        raise UnknownItem(f"no track has the id {given[:80]!r}")
-    return found
+    track = lookup.by_id(snapshot, "track", text)
+    if track is None:
+        raise UnknownItem(f"no track has the id {text[:80]!r}")
+    return track
 
 
-def _titled(answers: Snapshot, sent: Sent) -> Item:
-    title, artist = sent.get("title", ""), sent.get("artist", "")
+def _titled(snapshot: Snapshot, parameters: Parameters) -> Item:
+    title, artist = parameters.get("title", ""), parameters.get("artist", "")
     if not title or not artist:
         raise DataError("send item_id, or title and artist")
-    found = vocabulary.titled(answers, title, artist=artist)
-    if found is None:
+    track = lookup.by_title(snapshot, title, artist=artist)
+    if track is None:
         raise UnknownItem(f"no track is {title[:80]!r} by {artist[:80]!r}")
-    return found
+    return track
 
 
-def _line(answers: Snapshot, track: Item) -> Line:
-    song = vocabulary.song(answers, track)
+def _line(snapshot: Snapshot, track: Item) -> Line:
+    song = lookup.song(snapshot, track)
     return {
         "item_id": track.id,
         "title": track.name,
@@ -149,5 +148,5 @@ def _line(answers: Snapshot, track: Item) -> Line:
     }
 
 
-def _distance(strength: float) -> float:
-    return round(1 - strength, 6)
+def _distance(similarity: float) -> float:
+    return round(1 - similarity, 6)

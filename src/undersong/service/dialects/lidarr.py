@@ -5,10 +5,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval import Query as Wish
+from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import vocabulary
-from undersong.service.dialects.vocabulary import whole
+from undersong.service.dialects import lookup
+from undersong.service.dialects.messages import integer
 from undersong.service.middleware import address
 from undersong.service.responses import json
 from undersong.service.snapshot import Snapshot
@@ -17,25 +17,25 @@ MOST = 200  # artists
 
 
 def routes(reader: RunReader[Snapshot]) -> list[Route]:
-    """Answer at ``/lidarr/similar?artist=...``: an id, a MusicBrainz id, or a name.
+    """Return ``/lidarr/similar?artist=...``, which takes an id, a MusicBrainz id, or a name.
 
     Raises
     ------
     UnknownItem
-        If there is no such artist: Lidarr then keeps what it had, which no empty list would do.
+        If there is no such artist: Lidarr then keeps its list, which an empty reply would clear.
     """
 
-    def listed(request: Request) -> Response:
-        answers, sent = reader.current, dict(request.query_params)
-        given, limit = sent.get("artist", ""), whole(sent, "limit", default=20, most=MOST)
-        if not given:
+    def answer(request: Request) -> Response:
+        snapshot, parameters = reader.current, request.query_params
+        text = parameters.get("artist", "")
+        limit = integer(parameters, "limit", default=20, most=MOST)
+        if not text:
             raise DataError("artist is missing; send its name, its id or its MusicBrainz id")
-        artist = vocabulary.identified(answers, "artist", given)
-        artist = artist or vocabulary.named(answers, "artist", given)
+        artist = lookup.by_id(snapshot, "artist", text) or lookup.by_name(snapshot, "artist", text)
         if artist is None:
-            raise UnknownItem(f"no artist is {given[:80]!r}; search for its name")
-        found = answers.similar("artist", artist.id, Wish(k=MOST))
-        ids = (vocabulary.mbid(answers, x.item) for x in found)
+            raise UnknownItem(f"no artist is {text[:80]!r}; search for its name")
+        neighbours = snapshot.similar("artist", artist.id, Query(k=MOST))
+        ids = (lookup.mbid(snapshot, x.item) for x in neighbours)
         return json([{"MusicBrainzId": x} for x in ids if x][:limit])
 
-    return [address("/lidarr/similar", listed)]
+    return [address("/lidarr/similar", answer)]

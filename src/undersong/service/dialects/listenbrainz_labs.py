@@ -1,8 +1,8 @@
-"""ListenBrainz: similar artists and recordings as its labs give them, and radio by artist.
+"""ListenBrainz: similar artists and recordings as its labs return them, and radio by artist.
 
-Everything goes by MusicBrainz ids, so an answer without one is left out. The word ``algorithm``
-names data of ListenBrainz there; here it may be ``undersong`` or any ``session_based_...``, of
-which ``limit_N`` counts.
+All ids are MusicBrainz ids, so an answer without one is left out. ``algorithm`` names a data set of
+ListenBrainz there; here it may be ``undersong`` or any ``session_based_...``, of which only
+``limit_N`` is used.
 """
 
 import re
@@ -19,42 +19,42 @@ from starlette.routing import Route
 
 from undersong.catalogue import Item, Kind
 from undersong.errors import DataError
-from undersong.retrieval import Query as Wish
+from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import vocabulary
-from undersong.service.dialects.vocabulary import whole
+from undersong.service.dialects import lookup
+from undersong.service.dialects.messages import Parameters, integer
 from undersong.service.middleware import address
 from undersong.service.responses import json
 from undersong.service.snapshot import Snapshot
 
 MOST = 100  # answers about one id
-REACH = 200  # answers that are looked through for so many with a MusicBrainz id
-TOGETHER = 100  # ids in one request
-PAGE = 1000  # lines of one reply
-LINES = 100  # lines of a reply to a form without a count
-SCORE = 10_000  # the most similar that can be; scores there are whole numbers
-EVERY = {"easy": (0, 2), "medium": (3, 4), "hard": (10, 10)}  # mode: first artist, step
-NEEDED = ("mode", "max_similar_artists", "max_recordings_per_artist", "pop_begin", "pop_end")
+SEARCHED = 200  # answers searched for that many with a MusicBrainz id
+MOST_IDS = 100  # in one request
+MOST_LINES = 1000  # of one reply
+DEFAULT_LINES = 100  # of a reply to POST without a count
+HIGHEST_SCORE = 10_000  # scores there are whole numbers
+MODES = {"easy": (0, 2), "medium": (3, 4), "hard": (10, 10)}  # first similar artist, step
+REQUIRED = ("mode", "max_similar_artists", "max_recordings_per_artist", "pop_begin", "pop_end")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 ALGORITHM = re.compile(r"undersong|session_based_\w{1,200}", re.ASCII)
 Line = dict[str, Any]
 
 
 def routes(reader: RunReader[Snapshot]) -> list[Route]:
-    """Answer at the addresses of labs.api.listenbrainz.org and api.listenbrainz.org."""
+    """Return the addresses of labs.api.listenbrainz.org and api.listenbrainz.org."""
 
     def labs(name: str, ids: str, lines: Callable[[Snapshot, str, int], list[Line]]) -> Route:
         async def answer(request: Request) -> Response:
-            asked, first, end = await _asked(request, ids)
-            found = await run_in_threadpool(_all, reader.current, asked, lines)
-            return json(found[first:end])
+            queries, first, end = await _queries(request, ids)
+            replies = await run_in_threadpool(_all, reader.current, queries, lines)
+            return json(replies[first:end])
 
         return address(f"/{name}/json", answer, methods=("GET", "POST"))
 
     def radio(request: Request) -> Response:
-        asked: str = request.path_params["mbid"]
         try:
-            return json(_radio(reader.current, asked, dict(request.query_params)))
+            mbid: str = request.path_params["mbid"]
+            return json(_radio(reader.current, mbid, request.query_params))
         except DataError as error:
             return json({"code": 400, "error": str(error)}, status=400)
 
@@ -65,58 +65,60 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
     ]
 
 
-async def _asked(request: Request, ids: str) -> tuple[list[tuple[str, int]], int, int]:
-    """Read which ids are asked for and how many answers of each; and which lines are wanted."""
+async def _queries(request: Request, ids: str) -> tuple[list[tuple[str, int]], int, int]:
+    """Read the ids with the number of answers for each, and the first and last line to return."""
     query = request.query_params
     if request.method == "GET":
         if "count" in query or "offset" in query:
             raise HTTPException(400, "count and offset are for POST; leave them out")
-        given = [x for part in query.getlist(ids) for x in part.split(",")]
-        return _checked([{ids: given, "algorithm": query.get("algorithm")}], ids), 0, PAGE
+        mbids = [x for text in query.getlist(ids) for x in text.split(",")]
+        body = [{ids: mbids, "algorithm": query.get("algorithm")}]
+        return _checked(body, ids), 0, MOST_LINES
     try:
-        count = whole(dict(query), "count", default=LINES, most=PAGE)
-        first = whole(dict(query), "offset", default=0, most=PAGE, least=0)
+        count = integer(query, "count", default=DEFAULT_LINES, most=MOST_LINES)
+        first = integer(query, "offset", default=0, most=MOST_LINES, least=0)
         return _checked(orjson.loads(await request.body()), ids), first, first + count
     except orjson.JSONDecodeError as error:
         raise HTTPException(400, f"the body is no JSON: {error}") from error
 
 
 def _checked(body: object, ids: str) -> list[tuple[str, int]]:
-    asked: list[tuple[str, int]] = []
-    for one in body if isinstance(body, list) else [None]:
-        sent = one if isinstance(one, dict) else {}
-        given = [sent[ids]] if isinstance(sent.get(ids), str) else sent.get(ids)
-        if not isinstance(given, list) or not given:
+    queries: list[tuple[str, int]] = []
+    for value in body if isinstance(body, list) else [None]:
+        parameters = value if isinstance(value, dict) else {}
+        mbids = parameters.get(ids)
+        mbids = [mbids] if isinstance(mbids, str) else mbids
+        if not isinstance(mbids, list) or not mbids:
             raise HTTPException(400, f"send {ids}, a list of MusicBrainz ids")
-        limit = _limit(sent.get("algorithm"))
-        for mbid in given:
+        limit = _limit(parameters.get("algorithm"))
+        for mbid in mbids:
             if not isinstance(mbid, str) or not UUID.fullmatch(mbid):
                 raise HTTPException(400, f"{str(mbid)[:40]!r} in {ids} is no MusicBrainz id")
-            asked.append((mbid, limit))
-    if len(asked) > TOGETHER:
-        raise HTTPException(400, f"{len(asked)} ids; ask for {TOGETHER} or fewer at a time")
-    return asked
+            queries.append((mbid, limit))
+    if len(queries) > MOST_IDS:
+        raise HTTPException(400, f"{len(queries)} ids; ask for {MOST_IDS} or fewer at a time")
+    return queries
 
 
 def _limit(algorithm: object) -> int:
-    """How many answers the name of an algorithm stands for."""
+    """Return the number of answers in the name of an algorithm."""
     if not isinstance(algorithm, str) or not ALGORITHM.fullmatch(algorithm):
         raise HTTPException(
             400, f"algorithm is {str(algorithm)[:40]!r}; send 'undersong' or one session_based_..."
         )
-    found = re.search(r"_limit_([0-9]{1,9})(?=_|$)", algorithm)
-    return min(int(found[1]), MOST) if found else MOST
+    limit = re.search(r"_limit_([0-9]{1,9})(?=_|$)", algorithm)
+    return min(int(limit[1]), MOST) if limit else MOST
 
 
 def _all(
-    answers: Snapshot,
-    asked: list[tuple[str, int]],
+    snapshot: Snapshot,
+    queries: list[tuple[str, int]],
     lines: Callable[[Snapshot, str, int], list[Line]],
 ) -> list[Line]:
-    return [line for mbid, limit in asked for line in lines(answers, mbid, limit)]
+    return [line for mbid, limit in queries for line in lines(snapshot, mbid, limit)]
 
 
-def _artists(answers: Snapshot, asked: str, limit: int) -> list[Line]:
+def _artists(snapshot: Snapshot, query: str, limit: int) -> list[Line]:
     return [
         {
             "artist_mbid": mbid,
@@ -125,16 +127,16 @@ def _artists(answers: Snapshot, asked: str, limit: int) -> list[Line]:
             "type": None,
             "gender": None,
             "score": score,
-            "reference_mbid": asked,
+            "reference_mbid": query,
         }
-        for item, mbid, score in _near(answers, "artist", asked, limit)
+        for item, mbid, score in _similar(snapshot, "artist", query, limit)
     ]
 
 
-def _recordings(answers: Snapshot, asked: str, limit: int) -> list[Line]:
+def _recordings(snapshot: Snapshot, query: str, limit: int) -> list[Line]:
     lines = []
-    for item, mbid, score in _near(answers, "track", asked, limit):
-        song = vocabulary.song(answers, item)
+    for item, mbid, score in _similar(snapshot, "track", query, limit):
+        song = lookup.song(snapshot, item)
         lines.append(
             {
                 "recording_mbid": mbid,
@@ -146,67 +148,69 @@ def _recordings(answers: Snapshot, asked: str, limit: int) -> list[Line]:
                 "caa_id": None,
                 "caa_release_mbid": None,
                 "score": score,
-                "reference_mbid": asked,
+                "reference_mbid": query,
             }
         )
     return lines
 
 
-def _near(answers: Snapshot, kind: Kind, asked: str, limit: int) -> list[tuple[Item, str, int]]:
-    """List what is similar and has a MusicBrainz id: the item, its id, and a whole score."""
-    known = answers.of(kind).with_mbid(asked) if kind in answers.kinds else ()
-    if not known:
+def _similar(snapshot: Snapshot, kind: Kind, query: str, limit: int) -> list[tuple[Item, str, int]]:
+    """Return similar items that have a MusicBrainz id, with that id and a whole score."""
+    items = snapshot.of(kind).with_mbid(query) if kind in snapshot.kinds else ()
+    if not items:
         return []
-    found = answers.similar(kind, known[0].id, Wish(k=REACH))
-    near = zip(found, vocabulary.strengths(found), strict=True)
-    rated = ((x.item, vocabulary.mbid(answers, x.item), round(SCORE * score)) for x, score in near)
-    return [(item, mbid, score) for item, mbid, score in rated if mbid][:limit]
+    neighbours = snapshot.similar(kind, items[0].id, Query(k=SEARCHED))
+    answers = (
+        (x, lookup.mbid(snapshot, x), round(HIGHEST_SCORE * similarity))
+        for x, similarity in lookup.scored(neighbours)
+    )
+    return [(x, mbid, score) for x, mbid, score in answers if mbid][:limit]
 
 
-def _radio(answers: Snapshot, asked: str, sent: dict[str, str]) -> dict[str, list[Line]]:
-    """Songs of an artist and of similar ones, by artist; the mode says how far down the list.
+def _radio(snapshot: Snapshot, query: str, parameters: Parameters) -> dict[str, list[Line]]:
+    """Return songs of an artist and of similar ones, by artist; the mode chooses the artists.
 
-    An artist without songs that have a MusicBrainz id is no station, and does not count as one.
+    An artist without songs that have a MusicBrainz id is left out, and is not counted.
     """
-    first, step = _places(asked, sent)
-    window = _share(sent, "pop_begin"), _share(sent, "pop_end")
+    first, step = _mode(query, parameters)
+    window = _percentile(parameters, "pop_begin"), _percentile(parameters, "pop_end")
     if window[0] > window[1]:
-        raise DataError("pop_begin is above pop_end; turn them round")
-    most = whole(sent, "max_recordings_per_artist", default=MOST, most=MOST)
-    others = whole(sent, "max_similar_artists", default=MOST, most=MOST)
-    near = [(item, mbid) for item, mbid, _ in _near(answers, "artist", asked, MOST)]
-    own = answers.of("artist").with_mbid(asked)[:1] if "artist" in answers.kinds else ()
-    artists = [*((x, asked) for x in own), *near[first::step]]
-    theirs = vocabulary.songs(answers, [x.id for x, _ in artists])
-    listed = {mbid: _heard(answers, item, mbid, theirs[item.id], window) for item, mbid in artists}
-    heard = {mbid: lines[:most] for mbid, lines in listed.items() if lines}
-    return dict(islice(heard.items(), others + (asked in heard)))
+        raise DataError("pop_begin is above pop_end; swap them")
+    most = integer(parameters, "max_recordings_per_artist", default=MOST, most=MOST)
+    others = integer(parameters, "max_similar_artists", default=MOST, most=MOST)
+    similar = [(item, mbid) for item, mbid, _ in _similar(snapshot, "artist", query, MOST)]
+    named = snapshot.of("artist").with_mbid(query)[:1] if "artist" in snapshot.kinds else ()
+    artists = [*((x, query) for x in named), *similar[first::step]]
+    songs = lookup.songs(snapshot, [x.id for x, _ in artists])
+    lines = {mbid: _songs(snapshot, item, mbid, songs[item.id], window) for item, mbid in artists}
+    stations = {mbid: recordings[:most] for mbid, recordings in lines.items() if recordings}
+    return dict(islice(stations.items(), others + (query in stations)))
 
 
-def _places(asked: str, sent: dict[str, str]) -> tuple[int, int]:
-    """Say which of the similar artists a mode means: the first, and every how many; or refuse."""
-    if not UUID.fullmatch(asked):
-        raise DataError(f"{asked[:40]!r} is no MusicBrainz id")
-    for name in NEEDED:
-        if not sent.get(name):
-            raise DataError(f"{name} is missing; send {', '.join(NEEDED)}")
-    if sent["mode"] not in EVERY:
-        raise DataError(f"mode is {sent['mode'][:20]!r}; send {', '.join(EVERY)}")
-    return EVERY[sent["mode"]]
+def _mode(query: str, parameters: Parameters) -> tuple[int, int]:
+    """Return the first of the similar artists that a mode takes, and its step."""
+    if not UUID.fullmatch(query):
+        raise DataError(f"{query[:40]!r} is no MusicBrainz id")
+    for name in REQUIRED:
+        if not parameters.get(name):
+            raise DataError(f"{name} is missing; send {', '.join(REQUIRED)}")
+    if parameters["mode"] not in MODES:
+        raise DataError(f"mode is {parameters['mode'][:20]!r}; send {', '.join(MODES)}")
+    return MODES[parameters["mode"]]
 
 
-def _heard(
-    answers: Snapshot, artist: Item, mbid: str, songs: list[Item], window: tuple[float, float]
+def _songs(
+    snapshot: Snapshot, artist: Item, mbid: str, songs: list[Item], window: tuple[float, float]
 ) -> list[Line]:
-    """List songs between two percentiles of how well known an artist's songs are.
+    """Return an artist's songs between two percentiles of their popularity among them.
 
-    The best known is at 100, the least known at 0; an only song is both, and within any window.
+    The best known is at 100, the least known at 0; a single song is within any window.
     """
     lines = []
-    for place, song in enumerate(songs):
-        percent = 100 - 100 * place / max(len(songs) - 1, 1)
-        recording = vocabulary.mbid(answers, song)
-        if recording and (len(songs) == 1 or window[0] <= percent <= window[1]):
+    for rank, song in enumerate(songs):
+        percentile = 100 - 100 * rank / max(len(songs) - 1, 1)
+        recording = lookup.mbid(snapshot, song)
+        if recording and (len(songs) == 1 or window[0] <= percentile <= window[1]):
             lines.append(
                 {
                     "recording_mbid": recording,
@@ -218,11 +222,11 @@ def _heard(
     return lines
 
 
-def _share(sent: dict[str, str], name: str) -> float:
+def _percentile(parameters: Parameters, name: str) -> float:
     try:
-        share = float(sent[name])
+        percentile = float(parameters[name])
     except ValueError:
-        share = -1.0
-    if not 0 <= share <= 100:
-        raise DataError(f"{name} is {sent[name][:20]!r}; send a number from 0 to 100")
-    return share
+        percentile = -1.0
+    if not 0 <= percentile <= 100:
+        raise DataError(f"{name} is {parameters[name][:20]!r}; send a number from 0 to 100")
+    return percentile

@@ -1,8 +1,8 @@
 """OpenSubsonic: similar artists and songs for players, with the extension ``sonicSimilarity``.
 
-Every endpoint stands below ``/rest``, with and without ``.view``, for queries and forms. The
-password of every user is the service's token; without a token nobody is asked for one. The whole
-catalogue counts as present in the library, so ``includeNotPresent`` changes nothing.
+Every endpoint is below ``/rest``, with and without ``.view``, and takes queries and forms. The
+password of every user is the service's token; without a token none is needed. The whole catalogue
+counts as present in the library, so ``includeNotPresent`` changes nothing.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from starlette.routing import Route
 from undersong import __version__
 from undersong.catalogue import Item, Kind
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval import Query as Wish
+from undersong.retrieval import Query
 from undersong.runs import RunReader
 from undersong.service import responses
-from undersong.service.dialects import vocabulary
-from undersong.service.dialects.vocabulary import parameters, whole, xml
+from undersong.service.dialects import lookup
+from undersong.service.dialects.messages import Parameters, integer, read_parameters, xml
 from undersong.service.middleware import SHOWN, address, fits
 from undersong.service.snapshot import Snapshot
 
@@ -31,10 +31,9 @@ NAMESPACE = "http://subsonic.org/restapi"
 MOST = 500  # songs or artists of one reply
 GENERIC, MISSING, WRONG, CONFLICT, KEY, NOT_FOUND = 0, 10, 40, 43, 44, 70
 SONIC = "sonicSimilarity"
-# In XML what these hold stands in elements of its own, else in attributes.
-SPELT_OUT = ("artistInfo", "artistInfo2")
+# In XML the values of these are elements of their own; all others are attributes.
+WITH_ELEMENTS = ("artistInfo", "artistInfo2")
 Content = dict[str, Any]
-Sent = dict[str, str]
 
 
 class Refused(Exception):
@@ -46,189 +45,192 @@ class Refused(Exception):
 
 
 def routes(reader: RunReader[Snapshot]) -> list[Route]:
-    """Answer below ``/rest``."""
+    """Return the endpoints below ``/rest``."""
 
     async def answer(request: Request) -> Response:
         name: str = request.path_params["name"]
-        sent = await parameters(request)
-        token, shown = request.app.state.settings.token, request.scope.get(SHOWN)
+        parameters = await read_parameters(request)
+        token, bearer = request.app.state.settings.token, request.scope.get(SHOWN)
         try:
             if token is not None and name != "getOpenSubsonicExtensions":
-                _check(token, sent, shown)
-            content = await run_in_threadpool(_answer, reader.current, name, sent)
+                _check(token, parameters, bearer)
+            content = await run_in_threadpool(_answer, reader.current, name, parameters)
         except Refused as error:
-            return _failure(sent, error.code, str(error))
+            return _failure(parameters, error.code, str(error))
         except (DataError, UnknownItem) as error:
-            return _failure(
-                sent, GENERIC if isinstance(error, DataError) else NOT_FOUND, str(error)
-            )
+            code = GENERIC if isinstance(error, DataError) else NOT_FOUND
+            return _failure(parameters, code, str(error))
         if content is None:
             text = f"this service has no {name[:40]!r} for this catalogue"
-            return _failure(sent, GENERIC, text, status=404)
-        return _reply(sent, "ok", content)
+            return _failure(parameters, GENERIC, text, status=404)
+        return _reply(parameters, content)
 
     paths = ("/rest/{name}.view", "/rest/{name}")
     return [address(x, answer, methods=("GET", "POST"), guarded=False) for x in paths]
 
 
-def _check(token: str, sent: Sent, shown: str | None) -> None:
-    """See that a client knows the token: as key, as salted hash, as password, or as it is."""
-    if "apiKey" in sent and "u" in sent:
+def _check(token: str, parameters: Parameters, bearer: str | None) -> None:
+    """Check that a client sends the token: as key, salted hash, password, or bearer token."""
+    if "apiKey" in parameters and "u" in parameters:
         raise Refused(CONFLICT, "send either apiKey or u, not both")
-    if "apiKey" in sent:
-        known, code = fits(token, sent["apiKey"]), KEY
-    elif "t" in sent and "s" in sent:
-        # The protocol wants md5; the token is long and random, so its hash gives nothing away.
-        salted = hashlib.md5((token + sent["s"]).encode(), usedforsecurity=False)
-        known, code = fits(salted.hexdigest(), sent["t"].lower()), WRONG
-    elif "p" in sent:
-        known, code = fits(token, _password(sent["p"])), WRONG
+    if "apiKey" in parameters:
+        valid, code = fits(token, parameters["apiKey"]), KEY
+    elif "t" in parameters and "s" in parameters:
+        # The protocol requires md5; the token is long and random, so its hash reveals nothing.
+        salted = hashlib.md5((token + parameters["s"]).encode(), usedforsecurity=False)
+        valid, code = fits(salted.hexdigest(), parameters["t"].lower()), WRONG
+    elif "p" in parameters:
+        valid, code = fits(token, _password(parameters["p"])), WRONG
     else:
-        known, code = fits(token, shown), MISSING
-    if not known:
+        valid, code = fits(token, bearer), MISSING
+    if not valid:
         raise Refused(code, "send the service's token: as apiKey, or as the password of any user")
 
 
-def _password(given: str) -> str | None:
-    if not given.startswith("enc:"):
-        return given
+def _password(text: str) -> str | None:
+    if not text.startswith("enc:"):
+        return text
     try:
-        return bytes.fromhex(given[4:]).decode()
+        return bytes.fromhex(text[4:]).decode()
     except ValueError:
         return None
 
 
-def _answer(answers: Snapshot, name: str, sent: Sent) -> Content | None:
-    """Answer one endpoint; None for one that this service or catalogue does not have."""
-    endpoints: dict[str, Callable[[Snapshot, Sent], Content | None]] = {
-        "ping": lambda answers, sent: {},
-        "getLicense": lambda answers, sent: {"license": {"valid": True}},
+def _answer(snapshot: Snapshot, name: str, parameters: Parameters) -> Content | None:
+    """Return the reply of an endpoint; None if this service or catalogue does not have it."""
+    endpoints: dict[str, Callable[[Snapshot, Parameters], Content]] = {
+        "ping": lambda snapshot, parameters: {},
+        "getLicense": lambda snapshot, parameters: {"license": {"valid": True}},
         "getOpenSubsonicExtensions": _extensions,
         "getSimilarSongs": _similar_songs,
         "getSimilarSongs2": _similar_songs2,
-        "getArtistInfo": lambda answers, sent: {"artistInfo": _info(answers, sent)},
-        "getArtistInfo2": lambda answers, sent: {"artistInfo2": _info(answers, sent)},
+        "getArtistInfo": lambda snapshot, parameters: {"artistInfo": _info(snapshot, parameters)},
+        "getArtistInfo2": lambda snapshot, parameters: {"artistInfo2": _info(snapshot, parameters)},
         "getTopSongs": _top_songs,
-        "getSonicSimilarTracks": _sonic_similar,
-        "findSonicPath": _sonic_path,
     }
-    if sent.get("f", "xml") not in ("xml", "json"):
+    if _has_tracks(snapshot):
+        endpoints |= {"getSonicSimilarTracks": _sonic_similar, "findSonicPath": _sonic_path}
+    if parameters.get("f", "xml") not in ("xml", "json"):
         raise Refused(GENERIC, "this service speaks f=xml and f=json")
-    return endpoints[name](answers, sent) if name in endpoints else None
+    return endpoints[name](snapshot, parameters) if name in endpoints else None
 
 
-def _extensions(answers: Snapshot, sent: Sent) -> Content:
+def _extensions(snapshot: Snapshot, parameters: Parameters) -> Content:
     names = ["apiKeyAuthentication", "formPost", "topSongsByArtistId"]
-    names += [SONIC] if _hears(answers) else []
+    names += [SONIC] if _has_tracks(snapshot) else []
     return {"openSubsonicExtensions": [{"name": x, "versions": [1]} for x in names]}
 
 
-def _similar_songs(answers: Snapshot, sent: Sent) -> Content:
-    """Songs like the one, or the album's best known, or of the artist and similar ones."""
-    given, count = _id(sent), whole(sent, "count", default=50, most=MOST)
-    artist = vocabulary.identified(answers, "artist", given)
-    if artist is not None:
-        return {"similarSongs": {"song": _songs(answers, artist, count)}}
-    track = vocabulary.identified(answers, "track", given) or vocabulary.album(answers, given)
-    if track is None:
-        raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
-    found = answers.similar("track", track.id, Wish(k=count))
-    return {"similarSongs": {"song": [_child(answers, x.item) for x in found]}}
+def _similar_songs(snapshot: Snapshot, parameters: Parameters) -> Content:
+    """Return songs like the one, or the album's best known, or of the artist and similar ones."""
+    item_id, count = _id(parameters), integer(parameters, "count", default=50, most=MOST)
+    item = _artist_or_track(snapshot, item_id)
+    if item.kind == "artist":
+        return {"similarSongs": {"song": _songs(snapshot, item, count)}}
+    neighbours = snapshot.similar("track", item.id, Query(k=count))
+    return {"similarSongs": {"song": [_child(snapshot, x.item) for x in neighbours]}}
 
 
-def _similar_songs2(answers: Snapshot, sent: Sent) -> Content:
-    count = whole(sent, "count", default=50, most=MOST)
-    return {"similarSongs2": {"song": _songs(answers, _asked(answers, "artist", sent), count)}}
-
-
-def _songs(answers: Snapshot, artist: Item, count: int) -> list[Content]:
-    return [_child(answers, x) for x in vocabulary.radio(answers, artist, count=count)]
-
-
-def _info(answers: Snapshot, sent: Sent) -> Content:
-    """The artist, or the one of a song, and who is similar."""
-    given, count = _id(sent), whole(sent, "count", default=20, most=MOST)
-    artist = vocabulary.identified(answers, "artist", given)
-    if artist is None:
-        track = vocabulary.identified(answers, "track", given) or vocabulary.album(answers, given)
-        of = vocabulary.song(answers, track).artist_id if track else None
-        artist = vocabulary.identified(answers, "artist", of or "")
-    if artist is None:
-        raise Refused(NOT_FOUND, f"no artist, album or song has the id {given[:80]!r}")
-    found = answers.similar("artist", artist.id, Wish(k=count))
+def _similar_songs2(snapshot: Snapshot, parameters: Parameters) -> Content:
+    count = integer(parameters, "count", default=50, most=MOST)
     return {
-        **_identity(vocabulary.mbid(answers, artist)),
+        "similarSongs2": {"song": _songs(snapshot, _item(snapshot, "artist", parameters), count)}
+    }
+
+
+def _songs(snapshot: Snapshot, artist: Item, count: int) -> list[Content]:
+    return [_child(snapshot, x) for x in lookup.radio(snapshot, artist, count=count)]
+
+
+def _info(snapshot: Snapshot, parameters: Parameters) -> Content:
+    """Return the artist, or the one of a song, and who is similar."""
+    item_id, count = _id(parameters), integer(parameters, "count", default=20, most=MOST)
+    item = _artist_or_track(snapshot, item_id)
+    artist_id = item.id if item.kind == "artist" else lookup.song(snapshot, item).artist_id
+    artist = lookup.by_id(snapshot, "artist", artist_id or "")
+    if artist is None:
+        raise _unknown(item_id)
+    neighbours = snapshot.similar("artist", artist.id, Query(k=count))
+    return {
+        **_identity(lookup.mbid(snapshot, artist)),
         "similarArtist": [
-            {"id": x.item.id, "name": x.item.name, **_identity(vocabulary.mbid(answers, x.item))}
-            for x in found
+            {"id": x.item.id, "name": x.item.name, **_identity(lookup.mbid(snapshot, x.item))}
+            for x in neighbours
         ],
     }
 
 
-def _top_songs(answers: Snapshot, sent: Sent) -> Content:
-    """The best known songs of an artist, by name or by id; of an unknown name none."""
-    count = whole(sent, "count", default=50, most=MOST)
-    if sent.get("id"):
-        artist: Item | None = _asked(answers, "artist", sent)
-    elif sent.get("artist"):
-        artist = vocabulary.named(answers, "artist", sent["artist"])
+def _top_songs(snapshot: Snapshot, parameters: Parameters) -> Content:
+    """Return the best known songs of an artist, by name or by id; of an unknown name none."""
+    count = integer(parameters, "count", default=50, most=MOST)
+    if parameters.get("id"):
+        artist: Item | None = _item(snapshot, "artist", parameters)
+    elif parameters.get("artist"):
+        artist = lookup.by_name(snapshot, "artist", parameters["artist"])
     else:
         raise Refused(MISSING, "send artist, the name of one, or id")
-    theirs = vocabulary.songs(answers, [artist.id])[artist.id] if artist else []
-    return {"topSongs": {"song": [_child(answers, x) for x in theirs[:count]]}}
+    songs = lookup.songs(snapshot, [artist.id])[artist.id] if artist else []
+    return {"topSongs": {"song": [_child(snapshot, x) for x in songs[:count]]}}
 
 
-def _sonic_similar(answers: Snapshot, sent: Sent) -> Content | None:
-    if not _hears(answers):
-        return None
-    count = whole(sent, "count", default=10, most=MOST)
-    found = answers.similar("track", _asked(answers, "track", sent).id, Wish(k=count))
-    matches = zip(found, vocabulary.strengths(found), strict=True)
-    return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
+def _sonic_similar(snapshot: Snapshot, parameters: Parameters) -> Content:
+    count = integer(parameters, "count", default=10, most=MOST)
+    track = _item(snapshot, "track", parameters)
+    neighbours = snapshot.similar("track", track.id, Query(k=count))
+    return {"sonicMatch": [_match(snapshot, *x) for x in lookup.scored(neighbours)]}
 
 
-def _sonic_path(answers: Snapshot, sent: Sent) -> Content | None:
-    """A way from one song to another, both ends included; similarity is to the one before."""
-    if not _hears(answers):
-        return None
-    count = whole(sent, "count", default=25, most=MOST)
-    ends = [_asked(answers, "track", sent, name) for name in ("startSongId", "endSongId")]
-    if ends[0].id != ends[1].id and count < 2:
-        raise DataError(f"count is {count}; a way between two songs has 2 or more")
-    way = answers.path("track", ends[0].id, ends[1].id, steps=max(count - 1, 1))
-    # -1 is how the extension says that there is nothing to compare with.
-    nears = [-1.0 if x.similarity is None else min(max(x.similarity, 0.0), 1.0) for x in way]
-    matches = zip(way, nears, strict=True)
-    return {"sonicMatch": [_match(answers, one.item, near) for one, near in matches]}
+def _sonic_path(snapshot: Snapshot, parameters: Parameters) -> Content:
+    """Return a path between two songs, both included; similarity is to the song before."""
+    count = integer(parameters, "count", default=25, most=MOST)
+    start, end = (_item(snapshot, "track", parameters, x) for x in ("startSongId", "endSongId"))
+    if start.id != end.id and count < 2:
+        raise DataError(f"count is {count}; a path between two songs has 2 or more")
+    path = snapshot.path("track", start.id, end.id, steps=max(count - 1, 1))
+    # -1 is the extension's value for a song without one before it.
+    scores = [-1.0 if x.similarity is None else min(max(x.similarity, 0.0), 1.0) for x in path]
+    return {"sonicMatch": [_match(snapshot, x.item, y) for x, y in zip(path, scores, strict=True)]}
 
 
-def _hears(answers: Snapshot) -> bool:
-    tracks = answers.kinds.get("track")
+def _has_tracks(snapshot: Snapshot) -> bool:
+    tracks = snapshot.kinds.get("track")
     return tracks is not None and bool(tracks.ids)
 
 
-def _asked(answers: Snapshot, kind: Kind, sent: Sent, name: str = "id") -> Item:
-    given = _id(sent, name)
-    found = vocabulary.identified(answers, kind, given)
-    if found is None:
-        thing = "song" if kind == "track" else kind
-        raise Refused(NOT_FOUND, f"no {thing} has the id {given[:80]!r}")
-    return found
+def _item(snapshot: Snapshot, kind: Kind, parameters: Parameters, name: str = "id") -> Item:
+    item_id = _id(parameters, name)
+    item = lookup.by_id(snapshot, kind, item_id)
+    if item is None:
+        raise _unknown(item_id, "song" if kind == "track" else kind)
+    return item
 
 
-def _id(sent: Sent, name: str = "id") -> str:
-    if not sent.get(name):
+def _artist_or_track(snapshot: Snapshot, item_id: str) -> Item:
+    """Return the artist or the track with an id, or the best known track of an album."""
+    item = lookup.by_id(snapshot, "artist", item_id) or lookup.by_id(snapshot, "track", item_id)
+    item = item or lookup.by_album(snapshot, item_id)
+    if item is None:
+        raise _unknown(item_id)
+    return item
+
+
+def _unknown(item_id: str, kind: str = "artist, album or song") -> Refused:
+    return Refused(NOT_FOUND, f"no {kind} has the id {item_id[:80]!r}")
+
+
+def _id(parameters: Parameters, name: str = "id") -> str:
+    if not parameters.get(name):
         raise Refused(MISSING, f"send {name}")
-    return sent[name]
+    return parameters[name]
 
 
-def _match(answers: Snapshot, item: Item, similarity: float) -> Content:
-    return {"entry": _child(answers, item), "similarity": similarity}
+def _match(snapshot: Snapshot, item: Item, similarity: float) -> Content:
+    return {"entry": _child(snapshot, item), "similarity": similarity}
 
 
-def _child(answers: Snapshot, track: Item) -> Content:
-    song = vocabulary.song(answers, track)
-    known = {
+def _child(snapshot: Snapshot, track: Item) -> Content:
+    song = lookup.song(snapshot, track)
+    values = {
         "album": song.album,
         "artist": song.artist,
         "artistId": song.artist_id,
@@ -236,26 +238,29 @@ def _child(answers: Snapshot, track: Item) -> Content:
         "musicBrainzId": song.mbid,
     }
     child = {"id": track.id, "isDir": False, "title": track.name, "type": "music"}
-    return child | {name: value for name, value in known.items() if value}
+    return child | {name: value for name, value in values.items() if value}
 
 
 def _identity(mbid: str | None) -> dict[str, str]:
     return {"musicBrainzId": mbid} if mbid else {}
 
 
-def _failure(sent: Sent, code: int, text: str, *, status: int = 200) -> Response:
-    return _reply(sent, "failed", {"error": {"code": code, "message": text}}, status=status)
+def _failure(parameters: Parameters, code: int, text: str, *, status: int = 200) -> Response:
+    error = {"code": code, "message": text}
+    return _reply(parameters, {"error": error}, outcome="failed", status=status)
 
 
-def _reply(sent: Sent, word: str, content: Content, *, status: int = 200) -> Response:
+def _reply(
+    parameters: Parameters, content: Content, *, outcome: str = "ok", status: int = 200
+) -> Response:
     envelope = {
-        "status": word,
+        "status": outcome,
         "version": VERSION,
         "type": "undersong",
         "serverVersion": __version__,
         "openSubsonic": True,
     }
-    if sent.get("f") == "json":
+    if parameters.get("f") == "json":
         return responses.json({"subsonic-response": envelope | content}, status=status)
     root = Element("subsonic-response", xmlns=NAMESPACE)
     _fill(root, envelope | content)
@@ -263,16 +268,16 @@ def _reply(sent: Sent, word: str, content: Content, *, status: int = 200) -> Res
 
 
 def _fill(element: Element, content: Content) -> None:
-    """Say in XML what Subsonic says in JSON: lists as elements, one a line; words as attributes."""
+    """Fill an element with Subsonic's JSON: lists become elements, plain values attributes."""
     for name, value in content.items():
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, dict):
-                _fill(SubElement(element, name), one)
-            elif isinstance(value, list) or element.tag in SPELT_OUT:
-                SubElement(element, name).text = _word(one)
+        for x in value if isinstance(value, list) else [value]:
+            if isinstance(x, dict):
+                _fill(SubElement(element, name), x)
+            elif isinstance(value, list) or element.tag in WITH_ELEMENTS:
+                SubElement(element, name).text = _text(x)
             else:
-                element.set(name, _word(one))
+                element.set(name, _text(x))
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -44,7 +44,7 @@ ARCHIVE = re.compile(r"\.(zip|tar(\.\w+)?|t[bgx]z)$", re.I)
 
 @dataclass(frozen=True)
 class Member:
-    """One file: its name as the archive gives it, and its bytes, to be read before the next."""
+    """One file: its name in the archive, and its bytes, to be read before the next."""
 
     name: str
     stream: IO[bytes]
@@ -89,7 +89,7 @@ class Member:
         if len(data) > LARGEST_WHOLE:
             raise DataError(
                 f"{shown(self.name)} is larger than the {LARGEST_WHOLE >> 20} MiB that are read "
-                "at once; part it"
+                "at once; split it"
             )
         return data
 
@@ -167,7 +167,7 @@ def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[
 
 def _few(path: Path, number: int) -> None:
     if number >= MOST_MEMBERS:
-        raise DataError(f"{path} has more than {MOST_MEMBERS:,} files in it; part it")
+        raise DataError(f"{path} has more than {MOST_MEMBERS:,} files in it; split it")
 
 
 def _is_tar(head: bytes) -> bool:

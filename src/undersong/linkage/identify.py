@@ -1,4 +1,4 @@
-"""A folder of a merged catalogue: made, made again, asked who is who, corrected."""
+"""Make a folder of a merged catalogue, look up who an item is in each source, and correct it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
     Raises
     ------
     UnknownItem
-        If nobody is.
+        If there is no such item.
     """
     identities, catalogue = _of_kind(folder, kind), read_catalogue(folder)
     names = dict(zip(catalogue.ids(kind), catalogue.names(kind), strict=True))

@@ -156,7 +156,7 @@ def shared_words(items: Sequence[LinkedItem]) -> dict[frozenset[str], frozenset[
 def _genres(
     one: LinkedItem, other: LinkedItem, shared: Mapping[frozenset[str], frozenset[str]]
 ) -> int:
-    """1 where two items share a genre, -1 where they could and do not, 0 where nobody can say."""
+    """Return 1 where two items share a genre, -1 where they could and do not, 0 else."""
     if one.genres & other.genres:
         return 1
     words = shared[frozenset((one.key[0], other.key[0]))]
@@ -197,13 +197,13 @@ def spell(name: str) -> Spelling:
 
 
 def main_artist(name: str) -> str:
-    """Name the one in front of "feat."; empty where nobody is featured."""
+    """Return the name in front of "feat."; empty where nobody is featured."""
     front, *rest = FEATURING.split(name, maxsplit=1)
     return front.strip() if rest else ""
 
 
 def together(name: str) -> tuple[str, ...]:
-    """Part a name at "&", commas and the like, which may stand in the name of one band, too."""
+    """Split a name at "&", commas and the like, which the name of one band may contain, too."""
     parts = tuple(x.strip() for x in TOGETHER.split(name) if x.strip())
     return parts if len(parts) > 1 else ()
 

@@ -23,7 +23,7 @@ class Clusters:
     Parameters
     ----------
     items : all of them, sorted by key
-    apart : pairs of items that a person has said to be different
+    apart : pairs of items that corrections keep different
     """
 
     def __init__(self, items: Sequence[LinkedItem], apart: Iterable[tuple[Key, Key]] = ()):
@@ -114,18 +114,18 @@ def match(
     Parameters
     ----------
     items : of all sources, of one kind
-    same, different : what a person said; it goes before everything else
+    same, different : corrections by hand, which go before everything else
     conflicts : so many contradicting facts more than agreeing ones keep two of one name apart
         Facts are region, genre and year, so 4 lets the name alone decide.
 
     Raises
     ------
     DataError
-        If what a person said contradicts itself.
+        If the corrections contradict each other.
     """
     ordered = sorted(items, key=lambda x: x.key)
     groups = Clusters(ordered, different)
-    _join_said(groups, same)
+    _join_corrected(groups, same)
     for marks in ("mbids", "codes"):
         _join_marks(groups, marks)
     doubts: set[Doubt] = set()
@@ -140,7 +140,7 @@ def match(
     return Matching(groups.all(), sorted(left))
 
 
-def _join_said(groups: Clusters, same: Iterable[tuple[Key, Key]]) -> None:
+def _join_corrected(groups: Clusters, same: Iterable[tuple[Key, Key]]) -> None:
     rows = {x.key: row for row, x in enumerate(groups.items)}
     for a, b in sorted(same):
         if a in rows and b in rows:

@@ -1,7 +1,7 @@
-"""Several catalogues -> one, and the table of who is who in it.
+"""Several catalogues -> one, and the table of the ids that each item has in them.
 
 Nothing is lost and nothing counts twice: plays of merged items add up, relations follow their
-items, and every item of every source stands in ``identities``.
+items, and every item of every source is in ``identities``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from undersong.linkage.records import (
 
 @dataclass(frozen=True)
 class Merged:
-    """One catalogue of several, who is who, and what may be looked at.
+    """One catalogue of several, the ids of its items in each, and ambiguous pairs.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def merge(
     ----------
     sources : name -> catalogue; their order does not matter
     before : identities of the last merge, so that ids stay
-    corrections : what a person said
+    corrections : by hand
     conflicts : see ``matching.match``
     same_users : whether a user's id means the same person in every source
         Otherwise users are "source:user", for most numbers of users mean nobody elsewhere.

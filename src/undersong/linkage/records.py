@@ -1,4 +1,4 @@
-"""Files of a merged catalogue: who is who in each source, and what a person said about it.
+"""Files of a merged catalogue: the ids of each item in each source, and corrections by hand.
 
 identities.parquet   kind, source, source_id, id: every item of every source. Rows of the source
                      ``former`` are redirects: ids that this catalogue itself gave earlier. Rows of
@@ -32,7 +32,7 @@ METADATA = {"undersong.identities": "1"}
 
 @dataclass(frozen=True)
 class Correction:
-    """What a person said about two items of sources."""
+    """A correction by hand: two items of sources are the same, or are not."""
 
     kind: Kind
     verdict: str
@@ -46,7 +46,7 @@ def write_records(path: Path, table: pl.DataFrame) -> None:
 
 
 def read_identities(folder: Path) -> pl.DataFrame:
-    """Read who is who; no row where the folder was never merged into.
+    """Read the ids of each item; no row where the folder was never merged into.
 
     Raises ArtifactError, as ``read_doubts`` does, if the file is damaged or of another format.
     """
@@ -54,7 +54,7 @@ def read_identities(folder: Path) -> pl.DataFrame:
 
 
 def read_doubts(folder: Path) -> pl.DataFrame:
-    """Read which pairs stay apart and may be looked at."""
+    """Read which pairs are ambiguous and stay apart."""
     return _read(folder / "doubts.parquet", DOUBTS, metadata=METADATA, hint=REMEDY)
 
 
@@ -129,7 +129,7 @@ def follow(item: str, identities: pl.DataFrame) -> str:
 
 
 def of_kind(corrections: Iterable[Correction], kind: Kind, verdict: str) -> list[tuple[Key, Key]]:
-    """Pairs about which one thing was said."""
+    """Return the pairs of items of one kind and verdict."""
     return [(x.a, x.b) for x in corrections if (x.kind, x.verdict) == (kind, verdict)]
 
 
@@ -171,7 +171,7 @@ def _read(
 
 
 def carry(identities: pl.DataFrame, services: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Add the ids of services to who is who.
+    """Add the ids of services to the ids of sources.
 
     Parameters
     ----------

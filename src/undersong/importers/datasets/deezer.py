@@ -24,7 +24,7 @@ from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("Deezer, similar artists ranking (RecSys 2021)", "no licence stated", "all")
 WANTED = r"(^|/)deezer_(graph|features)\.csv$"
-COUNTRY = slice(33, 53)  # of the values of a line; before them stands the genre, then the mood
+COUNTRY = slice(33, 53)  # of the values of a line; the genre is before them, the mood after
 TRAINED = 0.8  # of the artists; half of the others are for the test
 DIRECTED = {"a": pl.String(), "b": pl.String(), "similarity": pl.Float64()}
 FIELDS = (

@@ -17,7 +17,7 @@ BLOCK = 500_000  # pairs that are named at a time, about
 
 
 class Numbered:
-    """Rows told apart by one column, numbered in the order in which they first come.
+    """Rows that differ in one column, numbered in the order in which they first come.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Listens as every service tells them -> a catalogue with plays, and the listens kept beside it.
+"""Listens of any service -> a catalogue with plays, and the listens themselves beside it.
 
 A source gives blocks of listens. Memory holds what is distinct (artists, titles, who played
 what how often), never the listens; those go to the catalogue's folder as they come:
@@ -46,7 +46,7 @@ BLOCK = 100_000  # listens; a block of a source should have about so many
 
 @dataclass(frozen=True)
 class Block:
-    """Some listens; names that many of them share may be told once.
+    """Some listens; names that many of them share may be stored once.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
 
 
 def _named(block: Block) -> Block:
-    """Leave out listens that name nobody, and give each thing heard an id, ``item``."""
+    """Leave out listens that name nobody, and add an id of each thing heard, ``item``."""
     users = block.users.select(_clean("user"))
     items = block.items.with_columns(map(_clean, ("artist", "title"))).with_columns(
         pl.when(pl.col(x) != "").then(x).alias(x) for x in ITEM

@@ -105,8 +105,8 @@ def _owner(path: Path) -> str:
 class _Reading:
     """The block that is being read.
 
-    What is said of a track is the same to the byte at most of its listens (from one program), and
-    is read at the first of them.
+    The metadata of a track is the same to the byte in most of its listens (from one program), and
+    is read once.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class _Reading:
             If one is none.
         """
         seen, items, users = self._seen, self._items, self._users
-        # 64 bits tell apart what is said, as they do with all that is heard.
+        # 64 bits are enough to tell them apart, as they are for all items.
         hashes = [hash(bytes(x.track_metadata)) for x in listens]
         places = list(map(seen.get, hashes))
         for which, place in enumerate(places):
@@ -206,7 +206,7 @@ def _item(track: _Track) -> _Item:
     recording = (sent and sent.recording_mbid) or (mapped and mapped.recording_mbid) or None
     name = track.artist_name
     if ids and len(ids) > 1 and mapped and mapped.artists:
-        # The mapping names the artists one by one; a credit would have to be parted.
+        # The mapping lists the artists; a credit would have to be split.
         first = mapped.artists[0]
         if first.artist_mbid == ids[0] and first.artist_credit_name:
             name, ids = first.artist_credit_name, ids[:1]

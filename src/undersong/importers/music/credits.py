@@ -1,6 +1,6 @@
 """Who plays: the credit of a file -> its artists, each with the MusicBrainz id if known.
 
-Names are never parted blindly. Tags that give them one by one come first, then marks that no
+Names are never split blindly. Tags that list them come first, then marks that no
 name has in it (``feat.``, ``;``, ``•``, a slash between spaces), then others (``&``, commas), but
 those only where the number of ids or the artist of the album proves that they part names.
 """
@@ -14,7 +14,7 @@ from undersong.importers.music.tags import Tags
 
 CERTAIN = re.compile(r"\s*[;•]\s*|\s+/\s+|\s+[\[(]?(?:feat\.?|ft\.?|featuring)\s+", re.I)
 POSSIBLE = re.compile(r"\s*[,+]\s+|\s+(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s+", re.I)
-# Names and ids that stand for nobody: MusicBrainz has one of each for them.
+# Names and ids of nobody: MusicBrainz has one of each for them.
 NOBODY = re.compile(
     r"[<\[(]?(?:unknown(?: artist)?|no artist|untitled artist|various(?: artists?)?"
     r"|v\.?a\.?|compilations?)[>\])]?",
@@ -99,7 +99,7 @@ DISC = re.compile(r"(?:cd|disc|disk|dis[ck] no|side|lp)[\s._-]*(?:\d{1,2}|[a-d])
 
 @dataclass(frozen=True)
 class PathNames:
-    """Names that a path gives; None where it gives none."""
+    """Names that a path contains; None where it has none."""
 
     artist: str | None
     album: str | None

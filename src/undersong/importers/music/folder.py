@@ -20,11 +20,11 @@ from undersong.importers.music.pairs import KnownPairs, known_pairs
 from undersong.importers.music.scan import (
     SUFFIXES,
     Failure,
+    Scan,
     ScannedFile,
-    Walk,
     compare,
     read_files,
-    walk,
+    scan_music,
     write_files,
 )
 from undersong.importers.music.tag_readers import tag_readers
@@ -48,7 +48,7 @@ class FolderSummary:
     guessed : files whose artist or title was taken from their path
     duplicates : files that are the recording of another
     counts : of the catalogue, with what other imports brought, in words
-    pairs : what became of the table of known pairs, if one was given
+    pairs : what became of the table of known pairs, if there is one
     """
 
     new: int
@@ -78,7 +78,7 @@ def import_folder(
     catalogue : folder; what other imports brought to it stays (``library.keep``)
     relations : table of pairs that are known to be similar (``known_pairs``)
         They take the place of earlier pairs from the same sources.
-    workers : processes that read tags; as many as there are processors unless given
+    workers : processes that read tags; by default as many as there are processors
 
     Raises
     ------
@@ -89,7 +89,7 @@ def import_folder(
     root = music.resolve()
     old = _old(catalogue, root)
     before = read_files(catalogue, root)
-    scan = walk(root)
+    scan = scan_music(root)
     same, pending = compare(scan, before)
     files, unread = _read(root, catalogue, same, pending, workers=workers, progress=progress)
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
@@ -140,7 +140,7 @@ def text(summary: FolderSummary) -> str:
 
 
 def _old(catalogue: Path, root: Path) -> Catalogue | None:
-    """Read the catalogue that stands there, if one does; it must be of a folder."""
+    """Read the catalogue that is there, if any; it must be of a folder of music."""
     try:
         str(root).encode()
     except UnicodeEncodeError as error:
@@ -211,7 +211,7 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
     }
 
 
-def _nothing(music: Path, scan: Walk, failures: Sequence[Failure], catalogue: Path) -> str:
+def _nothing(music: Path, scan: Scan, failures: Sequence[Failure], catalogue: Path) -> str:
     if failures:
         first = failures[0]
         return (

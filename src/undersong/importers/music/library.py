@@ -99,7 +99,7 @@ def _credits(files: pl.DataFrame) -> pl.DataFrame:
 
 
 def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
-    """Take one file of each recording, the best tagged, and give it its id."""
+    """Take one file of each recording, the best tagged, with its id."""
     keys = pl.Series("key", [fold(x) for x in rows["title"]], dtype=pl.String)
     rows = rows.with_columns(keys).sort(
         pl.col("recording").is_null(), "compilation", "path", maintain_order=True
@@ -128,7 +128,7 @@ def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
 def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
     """Make one row of each main artist from all of its tracks.
 
-    The name is the most frequent one. Genres stand in the order of how many tracks have them; of
+    The name is the most frequent one. Genres are in the order of how many tracks have them; of
     country and decade the most frequent counts, of the years the median.
     """
     own = pl.DataFrame({"id": tracks["artist"].unique().sort()})

@@ -46,7 +46,7 @@ class ScannedFile:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Scan:
     """What a search found: files by path, failures, and folders of which nothing is known."""
 
     files: tuple[ScannedFile, ...]
@@ -54,7 +54,7 @@ class Walk:
     unlisted: tuple[str, ...]
 
 
-def walk(root: Path) -> Walk:
+def scan_music(root: Path) -> Scan:
     """Find every audio file below a folder, by the end of its name.
 
     Raises DataError if ``root`` is no folder that can be listed.
@@ -85,7 +85,7 @@ def walk(root: Path) -> Walk:
             elif entry is not None:
                 (links if entry.linked else folders).append(entry.path)
     files.sort(key=lambda x: x.path)
-    return Walk(tuple(files), tuple(failures), tuple(unlisted))
+    return Scan(tuple(files), tuple(failures), tuple(unlisted))
 
 
 def _check(root: Path) -> None:
@@ -171,8 +171,8 @@ def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
     write_table(catalogue / "files.parquet", files, metadata=metadata)
 
 
-def compare(scan: Walk, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
-    """Part what is known already from the files to read, which are new or have changed.
+def compare(scan: Scan, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
+    """Separate what is known already from the files to read, which are new or have changed.
 
     Nothing is known of a folder that cannot be listed now, so what was below it stays: a disk
     that is not mounted is no music removed.

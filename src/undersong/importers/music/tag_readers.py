@@ -32,7 +32,7 @@ Read = Callable[[Sequence[Path]], list[Tags | Unreadable]]
 def tag_readers(workers: int, *, seconds: int = SECONDS, memory: int = MEMORY) -> Iterator[Read]:
     """Return a function that reads the tags of many files, with ``workers`` processes at a time.
 
-    It answers in the order of the paths; a file that failed gives its reason.
+    It answers in the order of the paths, with the reason in place of a file that cannot be read.
     """
     children = [_Reader(memory, seconds) for _ in range(workers)]
 

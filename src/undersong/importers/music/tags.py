@@ -8,7 +8,7 @@ import re
 import struct
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,7 +120,7 @@ class Tags:
     Parameters
     ----------
     artist : the credit, one value as a rule ("A feat. B")
-    artists : the names in it, where they are given one by one
+    artists : the names in it, where each has a value of its own
     artist_ids : of MusicBrainz, of the artists in their order
     album_artist, title, album : str or None
     recording : id of MusicBrainz
@@ -167,7 +167,7 @@ def read(path: Path) -> Tags:
     try:
         with path.open("rb") as opened:
             file = _parse(opened, path.suffix.lower())
-            return _tags(dict(_said(file.tags)), getattr(file.info, "length", None))
+            return _tags(_texts_by_key(file.tags), getattr(file.info, "length", None))
     except DAMAGED as error:
         message = str(error).splitlines() or [type(error).__name__]
         reason = f"damaged, or no audio ({message[0][:100]})"
@@ -198,17 +198,15 @@ def _parse(opened: BinaryIO, suffix: str) -> Any:
     raise complaints[0]
 
 
-def _said(tags: Any) -> Iterator[tuple[str, list[str]]]:
-    """Every key that is wanted, with its values, whatever the format of the tags."""
-    if tags is None:
-        return
-    # Vorbis comments and ASF are lists of pairs; to ask them key by key is quadratic.
-    pairs = tags if isinstance(tags, list) else tags.items()
+def _texts_by_key(tags: Any) -> dict[str, list[str]]:
+    """Return every key that is wanted, with its values, whatever the format of the tags."""
+    # Vorbis comments and ASF are lists of pairs; to look up key by key is quadratic.
+    pairs = tags if isinstance(tags, list) else () if tags is None else tags.items()
     texts: dict[str, list[str]] = {}
     for key, value in pairs:
         if key.lower() in _WANTED:
             texts.setdefault(key.lower(), []).extend(_clean(_texts(value)))
-    yield from texts.items()
+    return texts
 
 
 def _texts(value: Any) -> list[str]:
@@ -260,6 +258,6 @@ def _tags(texts: dict[str, list[str]], length: float | None) -> Tags:
 
 
 def _genres(values: list[str]) -> tuple[str, ...]:
-    """Part what programs join with ``;``, ``,`` or ``|``, and leave out words that say nothing."""
+    """Split at ``;``, ``,`` and ``|``, and leave out words that are no genre."""
     words = (x.strip().lower() for value in values for x in re.split(r"[;,|]", value))
     return tuple(dict.fromkeys(x for x in words if x and x not in NO_GENRE))

@@ -21,7 +21,7 @@ from undersong.importers.result import Failures, Imported
 
 ORIGIN = Origin("beets", "personal data", "tracks, tags, plays")
 REMEDY = "run `beet modify` on it"
-MANY = re.compile(r"\\?␀|; ")  # what stands between the values of one field
+MANY = re.compile(r"\\?␀|; ")  # between the values of one field
 GENRES = re.compile(r"\\?␀|[;,/] ?")
 OWNER = "beets"
 NAMES = (
@@ -41,7 +41,9 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     with collection.reading(path, program="beets", tables=("items",)) as opened:
         rows = [(_path(x), _row(x)) for x in records(opened, "items", NAMES)]
         totals = _totals(opened)
-    return collection.owned(path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music)
+    return collection.make_catalogue(
+        path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music
+    )
 
 
 def _row(item: dict[str, Any]) -> dict[str, object] | None:

@@ -1,7 +1,7 @@
 """A collection that another program keeps (tags and plays of files) -> a catalogue.
 
 The rows are those of ``library.FILES``, with the id that each file has in that program. Artists,
-tracks and fields are made of them as of a music folder, so both give the same ids.
+tracks and fields are made of them as of a music folder, so both have the same ids.
 """
 
 import sqlite3
@@ -22,7 +22,7 @@ from undersong.importers.music.tags import NO_GENRE, UUID
 from undersong.importers.result import IDENTITIES, Failures, Imported
 from undersong.io import files
 
-OWNED = {"source_id": pl.String()} | FILES
+COLLECTION = {"source_id": pl.String()} | FILES
 TOTALS = {"user": pl.String(), "source_id": pl.String(), "plays": pl.Float64()}
 
 
@@ -40,7 +40,7 @@ def file_row(
     compilation: object,
     country: str | None = None,
 ) -> dict[str, object]:
-    """Make one row of ``OWNED``; what is empty, zero or absurd counts as not known."""
+    """Make one row of ``COLLECTION``; what is empty, zero or absurd counts as not known."""
     words = (x.strip().lower() for x in genres)
     known = {x: None for x in words if x and x not in NO_GENRE}
     return {
@@ -59,7 +59,7 @@ def file_row(
     }
 
 
-def owned(
+def make_catalogue(
     path: Path,
     rows: Iterable[tuple[str, dict[str, object] | None]],
     totals: pl.DataFrame,
@@ -89,7 +89,7 @@ def owned(
             failures.add(file, number, "names no artist or title", remedy=remedy)
     if not named_rows:
         raise DataError(f"{path} has no file in it that names an artist and a title")
-    files = pl.DataFrame(named_rows, schema=OWNED, orient="row")
+    files = pl.DataFrame(named_rows, schema=COLLECTION, orient="row")
     artists = pl.col("artists")
     things = files.select(
         item=pl.int_range(pl.len(), dtype=pl.UInt64),
@@ -158,7 +158,7 @@ def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sq
 
     Parameters
     ----------
-    program : whose it should be, for the message
+    program : that writes such a database, for the message
     tables : that it must have
 
     Raises

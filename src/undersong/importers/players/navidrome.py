@@ -44,11 +44,13 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
         files = _files(opened, music)
         rows = [(str(x["path"]), _row(x, credits.get(x["id"], ()))) for x in files]
         totals = _totals(opened)
-    return collection.owned(path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music)
+    return collection.make_catalogue(
+        path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music
+    )
 
 
 def _files(opened: sqlite3.Connection, music: Path | None) -> Iterator[dict[str, Any]]:
-    """Read the files that are there; paths begin at the root unless ``music`` is given."""
+    """Read the files that are there; paths begin at the root unless there is a ``music`` folder."""
     libraries = {} if music else _pairs(opened, "library", "id", "path")
     for file in records(opened, "media_file", NAMES):
         file["path"] = os.path.join(libraries.get(file["library_id"]) or "", file["path"])

@@ -33,7 +33,7 @@ class Column:
     name : in the user's file
     type : "id", "category", "tags", "number" or "vector"
     separator : of the tags in one cell
-    votes : what stands between a tag and its number of votes; "" where tags have none
+    votes : what separates a tag and its number of votes; "" where tags have none
     """
 
     name: str
@@ -191,7 +191,7 @@ class Reading:
     summary: TableSummary
 
     def only(self, wanted: pl.Expr, reason: str) -> "Reading":
-        """Keep the rows for which ``kept`` is true; count the others under ``reason``."""
+        """Return the rows for which ``wanted`` is true; count the others under ``reason``."""
         return self.with_rows(self.sheet.rows.filter(wanted), reason=reason)
 
     def with_rows(self, rows: pl.DataFrame, *, reason: str = "") -> "Reading":
@@ -294,7 +294,7 @@ def _any_of(column: str, dtype: pl.DataType, values: Sequence[Any]) -> pl.Expr:
 def members(
     reading: Reading, column: str, items: Items, issues: list[Issues], *, kind: Kind, unknown: str
 ) -> Reading:
-    """Keep the rows whose ``column`` names an item that was kept.
+    """Return the rows whose ``column`` names an item that ``where`` keeps.
 
     Rows of an item that ``where`` leaves out are left out too. An id of no item at all, or
     none, is one of the ``issues`` with ``unknown`` as "fault"; else those rows are left out.

@@ -130,7 +130,7 @@ def _read_tables(mapping: Mapping) -> _Tables:
     for table in mapping.features:
         reading = _features(data, table, items, issues)
         if reading is not None:
-            features[table.name, cast(Kind, table.kind)] = reading
+            features[table.name, table.kind] = reading
     dtypes = {key: reading.sheet.rows.schema["vector"] for key, reading in features.items()}
     widths = {key: x.shape[0] if isinstance(x, pl.Array) else 0 for key, x in dtypes.items()}
     issues += width_faults(widths, file=mapping.path.name)
@@ -218,17 +218,16 @@ def _items(
 
 
 def _plays(data: Path, table: PlaysMapping, items: Items, issues: list[Issues]) -> Reading | None:
-    kind = cast(Kind, table.kind)
     columns = {"user": Column(table.user, "id"), "item": Column(table.item, "id")}
     if table.plays:
         columns["plays"] = Column(table.plays, "number")
-    reading = read_rows(data, table, columns, issues, title=f"plays of {kind}s")
+    reading = read_rows(data, table, columns, issues, title=f"plays of {table.kind}s")
     if reading is None:
         return None
-    reading = members(reading, "item", items, issues, kind=kind, unknown=table.unknown)
+    reading = members(reading, "item", items, issues, kind=table.kind, unknown=table.unknown)
     if not table.plays:
         reading = reading.with_columns(pl.lit(1.0).alias("plays"))
-    reading = reading.with_columns(pl.lit(kind).alias("kind"))
+    reading = reading.with_columns(pl.lit(table.kind).alias("kind"))
     issues += play_faults(reading.sheet)
     reading = reading.only((pl.col("plays") != 0).fill_null(value=True), "without a play")
     reading = reading.with_rows(reading.sheet.rows.select(ROW, *PLAYS))
@@ -239,11 +238,10 @@ def _plays(data: Path, table: PlaysMapping, items: Items, issues: list[Issues]) 
 def _relations(
     data: Path, table: RelationsMapping, items: Items, issues: list[Issues]
 ) -> Reading | None:
-    kind = cast(Kind, table.kind)
     columns = {"a": Column(table.a, "id"), "b": Column(table.b, "id")}
     if table.source_column:
         columns["source"] = Column(table.source_column)
-    reading = read_rows(data, table, columns, issues, title=f"relations of {kind}s")
+    reading = read_rows(data, table, columns, issues, title=f"relations of {table.kind}s")
     if reading is None:
         return None
     if not table.source_column:
@@ -257,11 +255,11 @@ def _relations(
                 issues += whole(table.file, what, sort="unknown source", remedy=remedy)
         reading = reading.only(pl.col("source").is_in(list(table.sources)), "from other sources")
     for end in ("a", "b"):
-        reading = members(reading, end, items, issues, kind=kind, unknown=table.unknown)
+        reading = members(reading, end, items, issues, kind=table.kind, unknown=table.unknown)
     issues += relation_faults(reading.sheet)
     rows = reading.sheet.rows.select(
         ROW,
-        pl.lit(kind).alias("kind"),
+        pl.lit(table.kind).alias("kind"),
         pl.min_horizontal("a", "b").alias("a"),
         pl.max_horizontal("a", "b").alias("b"),
         "source",
@@ -275,15 +273,14 @@ def _features(
     data: Path, table: FeaturesMapping, items: Items, issues: list[Issues]
 ) -> Reading | None:
     """Read the whole vectors of known items; a row that lacks a value is left out."""
-    kind = cast(Kind, table.kind)
-    title = f"{table.name} of {kind}s"
+    title = f"{table.name} of {table.kind}s"
     if table.ids:
         reading = read_matrix(data, table, issues, title=title)
     else:
         reading = _feature_columns(data, table, issues, title=title)
     if reading is None:
         return None
-    reading = members(reading, "id", items, issues, kind=kind, unknown=table.unknown)
+    reading = members(reading, "id", items, issues, kind=table.kind, unknown=table.unknown)
     issues += id_faults(reading.sheet)
     known = pl.col("vector").arr.to_list().list.eval(pl.element().is_not_nan())
     complete = known.list.all() & (known.list.len() == known.list.drop_nulls().list.len())
@@ -328,7 +325,7 @@ def with_artist_fields(catalogue: Catalogue) -> Catalogue:
     """Copy the fields of each artist to its tracks, as fields of the track.
 
     A field that tracks have under the same name stays theirs. A role that a field of the tracks
-    holds is not given away a second time: the artist's field comes without its role. A withheld
+    holds is not copied: the artist's field comes without its role. A withheld
     field stays withheld.
     """
     own = {x.name for x in catalogue.fields_of("track")} | set(catalogue.tracks.columns)

@@ -33,11 +33,11 @@ SAME_SPLITS: Pairs = tuple((name, name) for name in SPLITS)
 
 @dataclass(frozen=True)
 class FieldMapping:
-    """``[artists.fields.NAME]``: one kind of metadata, and how its words are told apart."""
+    """``[artists.fields.NAME]``: one kind of metadata, and how its words are separated."""
 
     column: str = ""
-    type: str = "category"
-    role: str = ""
+    type: FieldType = "category"
+    role: Role = ""
     separator: str = "|"
     votes: str = ""
     withheld: bool = False
@@ -59,8 +59,7 @@ class FieldMapping:
 
     def field(self, name: str, kind: Kind) -> Field:
         """Return the field of the catalogue."""
-        words = cast(FieldType, self.type), cast(Role, self.role)
-        return Field(name, kind, *words, withheld=self.withheld)
+        return Field(name, kind, self.type, self.role, withheld=self.withheld)
 
 
 Fields = tuple[tuple[str, FieldMapping], ...]
@@ -94,7 +93,7 @@ class TableMapping:
 class RowsMapping(TableMapping):
     """What every table about items has: of which ``kind`` they are, and what unknown ids mean."""
 
-    kind: str = "artist"
+    kind: Kind = "artist"
     unknown: str = "fault"
 
     def __post_init__(self) -> None:
@@ -268,7 +267,7 @@ def read_mapping(path: Path, *, data: Path | None = None) -> Mapping:
 
 
 def _tables(content: dict[str, Any], name: str, kind: "type[T]", path: Path) -> "tuple[T, ...]":
-    """Build every table of one name, whether it stands once as [name] or often as [[name]]."""
+    """Build every table of one name, as [name] or as [[name]]."""
     value = content.get(name, [])
     tables = value if isinstance(value, list) else [value]
     where = f"{path}: [{name}]" if isinstance(value, dict) else f"{path}: [[{name}]]"

@@ -89,7 +89,7 @@ def _array(path: Path, table: FeaturesMapping) -> tuple[NDArray[Any] | None, lis
 
 
 def _open(path: Path, name: str) -> tuple[list[str], NDArray[Any] | None]:
-    """Names of the arrays in a file, and the one asked for, or the only one."""
+    """Return the names of the arrays in a file, and the one called ``name``, or the only one."""
     if path.suffix == ".npy":
         return [], np.lib.format.open_memmap(path, mode="r")
     if path.suffix == ".npz":

@@ -29,7 +29,7 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
     ----------
     path : of the file
     file : what to call it in a fault
-    delimiter : of a text file; "" takes the one that stands most often in the header
+    delimiter : of a text file; "" takes the most frequent one of the header
     """
     if missing := missing_file(path, file=file):
         return [], missing
@@ -61,7 +61,7 @@ def read_sheet(
     path : of the file
     columns : the name each column is to have -> its name in the file
     file : what to call it in a fault
-    delimiter : of a text file; "" takes the one that stands most often in the header
+    delimiter : of a text file; "" takes the most frequent one of the header
 
     Returns
     -------

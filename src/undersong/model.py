@@ -22,7 +22,7 @@ from undersong.explanation.data import Background
 from undersong.explanation.explain import reasons
 from undersong.explanation.reasons import Reasons
 from undersong.foldin import added
-from undersong.foldin.encoders import Encoders, hindrance, open_encoders
+from undersong.foldin.encoders import Encoders, audio_unavailable, open_encoders
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
@@ -390,7 +390,7 @@ class Model:
     @cached_property
     def audio_unavailable(self) -> str | None:
         """What keeps audio files from being embedded, in a sentence; None where nothing does."""
-        return hindrance(self.run)
+        return audio_unavailable(self.run)
 
     @cached_property
     def encoders(self) -> Encoders:

@@ -1,4 +1,4 @@
-"""A child process that reads what strangers wrote, so that a hostile file costs that file alone."""
+"""A child process that reads untrusted files, so that a hostile file costs that file alone."""
 
 import ctypes
 import json
@@ -62,7 +62,7 @@ def send(process: "subprocess.Popen[bytes]", request: Any) -> None:
 
 
 def answers(process: "subprocess.Popen[bytes]") -> BufferedReader:
-    """Give the pipe that a child answers through."""
+    """Return the pipe that a child answers through."""
     return cast(BufferedReader, process.stdout)
 
 
@@ -77,8 +77,8 @@ def receive(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     line = answers(process).readline()
     if not line.endswith(b"\n"):
         raise EOFError
-    found: dict[str, Any] = json.loads(line)
-    return found
+    answer: dict[str, Any] = json.loads(line)
+    return answer
 
 
 NETWORK = 0x4000_0000  # of Linux's unshare: a network of its own, with nothing in it
@@ -86,7 +86,7 @@ USER = 0x1000_0000  # a user namespace, without which only root may ask for that
 
 
 def confine(*, memory: int) -> None:
-    """Give up for good: more than ``memory`` bytes, written files, core dumps, the network.
+    """Forbid this process for good more than ``memory`` bytes, files, core dumps, the network.
 
     Memory and files hold on every system but Windows. The network goes on Linux where the
     system lets a process leave it; elsewhere nothing forbids it.

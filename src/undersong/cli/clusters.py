@@ -1,4 +1,4 @@
-"""Commands that listen: extract."""
+"""Commands that work on a whole catalogue, on a cluster if there is one."""
 
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | 
     from undersong.cli.progress_line import ProgressDisplay
 
     folder = out or catalogue / EXTRACTED
-    with cluster() as there, ProgressDisplay() as progress:
+    with cluster() as clustered, ProgressDisplay() as progress:
         decode_files: extraction.DecodeFiles | None = None
-        if there:
+        if clustered:
             from undersong.cluster.streaming import decode_there as decode_files
         extracted = extraction.extract(
             read_catalogue(catalogue),
@@ -67,21 +67,20 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
 
     from undersong import relations as related
     from undersong.catalogue import read_catalogue
-    from undersong.io.files import replacing
+    from undersong.io.tables import write_table
 
-    kind, found = kind_of(tracks), read_catalogue(catalogue)
-    plays = related.listeners(found, kind)
-    with cluster() as there:
-        if there:
+    kind, known = kind_of(tracks), read_catalogue(catalogue)
+    plays = related.listeners(known, kind)
+    with cluster() as clustered:
+        if clustered:
             from undersong.cluster.connection import in_order
 
             pairs = related.shared_listeners(plays, threshold=threshold, top=top, each=in_order)
         else:
             pairs = related.shared_listeners(plays, threshold=threshold, top=top)
     once = sparse.triu(pairs).tocoo()
-    ids = pl.Series(found.ids(kind), dtype=pl.String)
-    with replacing(out) as temporary:
-        pl.DataFrame({"a": ids[once.row], "b": ids[once.col]}).write_parquet(temporary)
+    ids = pl.Series(known.ids(kind), dtype=pl.String)
+    write_table(out, pl.DataFrame({"a": ids[once.row], "b": ids[once.col]}))
     click.echo(f"{out}: {len(once.row)} pairs of {kind}s")
 
 
@@ -104,16 +103,16 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.cluster.jobs import embed_catalogue
 
-    opened, found, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)
+    opened, known, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)
     work = catalogue / EXTRACTED
-    with cluster() as there, ProgressDisplay() as progress:
-        if there:
+    with cluster() as clustered, ProgressDisplay() as progress:
+        if clustered:
             from undersong.cluster.streaming import vectors_there
 
             vectors = embed_catalogue(
-                opened, found, kind, work=work, each=vectors_there, progress=progress
+                opened, known, kind, work=work, each=vectors_there, progress=progress
             )
         else:
-            vectors = embed_catalogue(opened, found, kind, work=work, progress=progress)
+            vectors = embed_catalogue(opened, known, kind, work=work, progress=progress)
     vectors.write(out)
     click.echo(f"{out}: {len(vectors.ids)} {kind}s")

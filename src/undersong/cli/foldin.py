@@ -63,17 +63,21 @@ def add(
     from undersong.foldin.embed import Beside
 
     beside = Beside(runs.read(run))
-    said = _said(beside.known.fields, {"genre": genre, "region": country, "year": year}, fields)
+    metadata = _metadata_of(
+        beside.known.fields, {"genre": genre, "region": country, "year": year}, fields
+    )
     failed = False
     if removed:
         click.echo(f"{adding.remove(beside, removed)} items removed from {run}")
     elif repeat:
         failed = _report(beside, adding.readd(beside))
-    elif files or artist or said:
-        failed = _report(beside, adding.add(beside, _given(beside, files, artist, said, tracks)))
+    elif files or artist or metadata:
+        failed = _report(
+            beside, adding.add(beside, _new_items(beside, files, artist, metadata, tracks))
+        )
     elif not show:
         raise DataError("nothing to add; give audio files, a table, or --artist NAME with --genre")
-    _say_state(beside, listed=show)
+    _show_state(beside, listed=show)
     if failed:
         raise SystemExit(1)
 
@@ -96,8 +100,12 @@ def onnx(run: Path) -> None:
     click.echo(f"encoders written to {export(runs.read(run))}")
 
 
-def _given(
-    beside: "Beside", files: Sequence[Path], artist: str | None, said: dict[str, str], tracks: bool
+def _new_items(
+    beside: "Beside",
+    files: Sequence[Path],
+    artist: str | None,
+    metadata: dict[str, str],
+    tracks: bool,
 ) -> "Iterator[NewItem | Failure]":
     """All that one call gives: tables first, then the artist by name, then audio files."""
     from undersong.foldin import new_items
@@ -106,15 +114,15 @@ def _given(
     for table in files:
         if table not in audio:
             yield from new_items.of_table(table, kind_of(tracks), beside.known)
-    if artist and (said or not audio):
-        yield new_items.of_words(artist, said, beside.known)
-    elif said:
-        raise DataError(f"{', '.join(sorted(said))} is said of nobody; add --artist NAME")
+    if artist and (metadata or not audio):
+        yield new_items.of_words(artist, metadata, beside.known)
+    elif metadata:
+        raise DataError(f"{', '.join(sorted(metadata))} is said of nobody; add --artist NAME")
     if audio:
         yield from new_items.of_files(audio, beside.known, artist=artist)
 
 
-def _said(
+def _metadata_of(
     known: "Sequence[Field]", roles: dict[str, str | None], fields: Sequence[str]
 ) -> dict[str, str]:
     """Metadata of the artist by field: each role goes to the field that the catalogue has for it.
@@ -124,7 +132,7 @@ def _said(
     DataError
         If the catalogue has no field for a role, or ``fields`` are not NAME=VALUE.
     """
-    found = {}
+    metadata = {}
     for role, value in roles.items():
         if value is None:
             continue
@@ -135,37 +143,37 @@ def _said(
             raise DataError(
                 f"the run's catalogue has no field of artists with the role {role!r}; {instead}"
             )
-        found[name] = value
+        metadata[name] = value
     for field in fields:
         name, equals, value = field.partition("=")
         if not (equals and value):
             raise DataError(f"--field {field!r} is not NAME=VALUE, such as --field mood=calm")
-        found[name] = value
-    return found
+        metadata[name] = value
+    return metadata
 
 
 def _report(beside: "Beside", results: "Iterable[Addition | Failure]") -> bool:
-    """Print what became of each item, then a summary; say whether one failed."""
+    """Print what became of each item, then a summary; return whether one failed."""
     from undersong.foldin.add import most_alike
     from undersong.importers.music.scan import Failure
 
     counts: Counter[str] = Counter()
-    for one in results:
-        if isinstance(one, Failure):
+    for result in results:
+        if isinstance(result, Failure):
             counts["failed"] += 1
-            click.echo(f"{one.file}: {one.reason}; {one.remedy}", err=True)
+            click.echo(f"{result.file}: {result.reason}; {result.remedy}", err=True)
             continue
-        counts[one.what] += 1
-        like = most_alike(beside, one)
+        counts[result.what] += 1
+        like = most_alike(beside, result)
         beside_it = f"  like {', '.join(like)}" if like else ""
-        click.echo(f"{one.what:<9}  {one.kind:<6}  {one.id}  {one.name}{beside_it}")
-    said = ", ".join(f"{count} {what}" for what, count in counts.items())
-    click.echo(f"{beside.run.folder}: {said or 'nothing to add'}")
+        click.echo(f"{result.what:<9}  {result.kind:<6}  {result.id}  {result.name}{beside_it}")
+    summary = ", ".join(f"{count} {what}" for what, count in counts.items())
+    click.echo(f"{beside.run.folder}: {summary or 'nothing to add'}")
     return counts["failed"] > 0
 
 
-def _say_state(beside: "Beside", *, listed: bool) -> None:
-    """List what was added, if asked, and say whether a retrain is due."""
+def _show_state(beside: "Beside", *, listed: bool) -> None:
+    """List what was added, if wanted, and why a retrain is due."""
     from undersong.foldin import add as adding
 
     rows = adding.listed(beside.run)

@@ -35,7 +35,7 @@ class ProgressDisplay:
         )
         self._tasks: dict[str, TaskID] = {}
         self._begun: dict[str, tuple[float, int]] = {}
-        self._said: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
 
     def __enter__(self) -> "ProgressDisplay":
         if self._live:
@@ -61,12 +61,14 @@ class ProgressDisplay:
             return
         now = time.monotonic()
         started, before = self._begun.setdefault(stage, (now, done))
-        if done < total and now - self._said.get(stage, started) < SECONDS_BETWEEN_LINES:
+        if done < total and now - self._printed.get(stage, started) < SECONDS_BETWEEN_LINES:
             return
-        if self._said.get(stage) == float("inf"):
+        if self._printed.get(stage) == float("inf"):
             return
-        self._said[stage] = float("inf") if done >= total else now
-        spent, left = now - started, ""
+        self._printed[stage] = float("inf") if done >= total else now
+        spent, remaining = now - started, ""
         if before < done < total:
-            left = f", {spent / (done - before) * (total - done):.0f} s left"
-        self._console.print(f"{stage}: {done} of {total}, {spent:.0f} s{left}  {note}".rstrip())
+            remaining = f", {spent / (done - before) * (total - done):.0f} s left"
+        self._console.print(
+            f"{stage}: {done} of {total}, {spent:.0f} s{remaining}  {note}".rstrip()
+        )

@@ -1,4 +1,4 @@
-"""E_G of every item of a catalogue by a run that was trained, perhaps on a part of it."""
+"""Work on a cluster: train, embed every item of a catalogue, and list its neighbours."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,7 @@ def embed_catalogue(
         if run.has_embeddings(one, name)
     }
     if run.has(f"weights/{CONTENT}.safetensors"):
-        known |= _heard(run, catalogue, work=work, each=each, progress=progress)
+        known |= _content_embeddings(run, catalogue, work=work, each=each, progress=progress)
     sources = read_sources(catalogue, kind, read_encoders(run), known)
     rows = np.flatnonzero(~np.all([x.missing for x in sources], axis=0))
     if not len(rows):
@@ -85,7 +85,7 @@ def embed_catalogue(
     return Embeddings(tuple(ids[row] for row in rows), vectors)
 
 
-def _heard(
+def _content_embeddings(
     run: Run, catalogue: Catalogue, *, work: Path, each: Each, progress: Progress
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_C of tracks and artists."""
@@ -100,7 +100,7 @@ def _heard(
 
 
 def _joined(
-    one: Callable[[int], NDArray[np.float32]],
+    embed: Callable[[int], NDArray[np.float32]],
     n: int,
     *,
     each: Each,
@@ -108,11 +108,11 @@ def _joined(
     progress: Progress,
 ) -> NDArray[np.float32]:
     """Vectors of all blocks, (n, d)."""
-    found = []
-    for vectors in each(one, range(0, n, ITEMS)):
-        found.append(vectors)
-        progress(stage, sum(map(len, found)), n)
-    return np.concatenate(found)
+    blocks = []
+    for vectors in each(embed, range(0, n, ITEMS)):
+        blocks.append(vectors)
+        progress(stage, sum(map(len, blocks)), n)
+    return np.concatenate(blocks)
 
 
 @torch.no_grad()
@@ -188,13 +188,13 @@ def train_there(
     return read_run(folder), _generation(folder) != before
 
 
-def _train(given: dict[str, Any]) -> None:
+def _train(arguments: dict[str, Any]) -> None:
     """What every worker does: the program of one machine, in a group that Ray has made."""
     train_run(
-        Path(given["catalogue"]),
-        Path(given["folder"]),
-        settings=given["settings"],
-        fresh=given["fresh"],
+        Path(arguments["catalogue"]),
+        Path(arguments["folder"]),
+        settings=arguments["settings"],
+        fresh=arguments["fresh"],
     )
 
 

@@ -46,9 +46,9 @@ def stream(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.target_max_block_size = SENT
-    told = [{"place": place, "item": item} for place, item in enumerate(items)]
-    found = ray.data.from_items(told, override_num_blocks=tasks)
-    rows = found.map_batches(
+    numbered = [{"place": place, "item": item} for place, item in enumerate(items)]
+    dataset = ray.data.from_items(numbered, override_num_blocks=tasks)
+    rows = dataset.map_batches(
         partial(_numbered, function),
         batch_size=None,
         batch_format="pyarrow",
@@ -84,8 +84,8 @@ def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Ite
 
 
 def decode_there(paths: Iterable[Path]) -> Iterator[Decoded | Undecodable]:
-    """Hear files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
-    for row in stream(_hear, [str(x) for x in paths], a_task=FILES):
+    """Decode files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
+    for row in stream(_decode, [str(x) for x in paths], a_task=FILES):
         if row["reason"]:
             yield Undecodable(row["reason"], row["remedy"])
         else:
@@ -93,8 +93,8 @@ def decode_there(paths: Iterable[Path]) -> Iterator[Decoded | Undecodable]:
             yield Decoded(sound.reshape(-1, BANDS, FRAMES), row["seconds"])
 
 
-def _hear(paths: Sequence[str]) -> list[Row]:
-    return [_told(_decoder().decode(Path(x))) for x in paths]
+def _decode(paths: Sequence[str]) -> list[Row]:
+    return [_row_of(_decoder().decode(Path(x))) for x in paths]
 
 
 @cache
@@ -106,11 +106,11 @@ def _decoder() -> Decoder:
     return Decoder()
 
 
-def _told(found: Decoded | Undecodable) -> Row:
-    if isinstance(found, Undecodable):
-        return {"log_mel": b"", "seconds": 0.0, "reason": found.reason, "remedy": found.remedy}
-    log_mel = found.log_mel.tobytes()
-    return {"log_mel": log_mel, "seconds": found.seconds, "reason": "", "remedy": ""}
+def _row_of(result: Decoded | Undecodable) -> Row:
+    if isinstance(result, Undecodable):
+        return {"log_mel": b"", "seconds": 0.0, "reason": result.reason, "remedy": result.remedy}
+    log_mel = result.log_mel.tobytes()
+    return {"log_mel": log_mel, "seconds": result.seconds, "reason": "", "remedy": ""}
 
 
 def vectors_there(
@@ -122,5 +122,5 @@ def vectors_there(
 
 
 def _vectors(function: Callable[[int], NDArray[np.float32]], starts: Sequence[int]) -> list[Row]:
-    found = [function(start) for start in starts]
-    return [{"vectors": x.tobytes(), "width": x.shape[1]} for x in found]
+    blocks = [function(start) for start in starts]
+    return [{"vectors": x.tobytes(), "width": x.shape[1]} for x in blocks]

@@ -87,8 +87,8 @@ def _choose_probes(index: Any, queries: NDArray[np.float32]) -> float:
 
     def scores(probes: int) -> NDArray[np.float32]:
         index.nprobe = min(probes, index.nlist)
-        found: NDArray[np.float32] = index.search(queries, NEIGHBOURS + 1)[0][:, 1:]
-        return found
+        nearest: NDArray[np.float32] = index.search(queries, NEIGHBOURS + 1)[0][:, 1:]
+        return nearest
 
     exact, probes = scores(index.nlist), 1
     while True:

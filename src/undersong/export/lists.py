@@ -85,15 +85,15 @@ def _check(lists: pl.LazyFrame, items: pl.LazyFrame, path: Path, kind: Kind) -> 
 
 
 def _named(lists: pl.LazyFrame, items: pl.LazyFrame) -> pl.LazyFrame:
-    own = items.select(item="id", name="name")
-    other = items.select(
+    names = items.select(item="id", name="name")
+    neighbours = items.select(
         neighbour="id",
         neighbour_name="name",
         neighbour_about="about",
         neighbour_long_tail=pl.col("relations") == 0,
     )
-    joined = lists.join(own, on="item", how="left", maintain_order="left").join(
-        other, on="neighbour", how="left", maintain_order="left"
+    joined = lists.join(names, on="item", how="left", maintain_order="left").join(
+        neighbours, on="neighbour", how="left", maintain_order="left"
     )
-    first = ("item", "name", "rank", *other.collect_schema().names())
+    first = ("item", "name", "rank", *neighbours.collect_schema().names())
     return joined.select(*first, pl.exclude(first))

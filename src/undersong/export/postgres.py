@@ -139,11 +139,11 @@ def _foot(rows: Rows, form: Form, table: str) -> str:
     # Lists as pgvector's documentation advises: a thousandth of the rows, the root above a million.
     lists = max(1, min(rows.count // 1000, round(rows.count**0.5)))
     indexes = {"hnsw": f"{on};", "ivfflat": f"{on} WITH (lists = {lists});"}
-    one = ONE.format(table=table)
+    query = ONE.format(table=table)
     if form == "plain":
-        cosine, order = f"undersong_cosine(embedding, {one})", "cosine DESC"
+        cosine, order = f"undersong_cosine(embedding, {query})", "cosine DESC"
     else:
-        cosine, order = f"1 - (embedding <=> {one})", f"embedding <=> {one}"
+        cosine, order = f"1 - (embedding <=> {query})", f"embedding <=> {query}"
     return FOOT.format(table=table, index=indexes.get(form, ""), cosine=cosine, order=order)
 
 

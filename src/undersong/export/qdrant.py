@@ -91,19 +91,19 @@ def send(out: Path, url: str, *, alias: str, progress: Progress = silent) -> str
     server = url.rstrip("/")
     about = read_json(note(out), version=FORMAT, hint="export again")
     name = f"{alias}-{about['generation']}-{about['files'][out.name]['sha256'][:12]}"
-    place = f"{server}/collections/{quote(name, safe='')}"
-    if not _ask(f"{place}/exists", "GET")["exists"]:
-        _ask(place, "PUT", about["collection"])
+    collection = f"{server}/collections/{quote(name, safe='')}"
+    if not _ask(f"{collection}/exists", "GET")["exists"]:
+        _ask(collection, "PUT", about["collection"])
     done = 0
     with out.open("rb") as lines:
         for line in lines:
-            _ask(f"{place}/points?wait=true", "PUT", line)
+            _ask(f"{collection}/points?wait=true", "PUT", line)
             done = min(done + POINTS, about["items"])
             progress("qdrant upload", done, about["items"])
-    found = _ask(f"{place}/points/count", "POST", {"exact": True})["count"]
-    if found != about["items"]:
+    count = _ask(f"{collection}/points/count", "POST", {"exact": True})["count"]
+    if count != about["items"]:
         raise UndersongError(
-            f"{server} counts {found} points in {name}, but {about['items']} were sent; delete the "
+            f"{server} counts {count} points in {name}, but {about['items']} were sent; delete the "
             "collection and send again"
         )
     _move(server, alias, name)
@@ -131,8 +131,10 @@ def _ask(address: str, method: str, body: bytes | dict[str, Any] | None = None) 
         with urlopen(request, timeout=SECONDS) as reply:
             return json.load(reply)["result"]
     except HTTPError as error:
-        said = error.read(400).decode(errors="replace")
-        raise UndersongError(f"{method} {address}: {error.code} {error.reason}: {said}") from error
+        message = error.read(400).decode(errors="replace")
+        raise UndersongError(
+            f"{method} {address}: {error.code} {error.reason}: {message}"
+        ) from error
     except OSError as error:
         raise UndersongError(
             f"{method} {address}: no answer ({error}); see that the server runs, then send again"

@@ -71,7 +71,7 @@ def open_rows(run: Run, kind: Kind, *, embedding: Embedding = "general") -> Rows
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Say which run an export is of: its generation, the hash of its content, when it was made."""
+    """Return which run an export is of: its generation, the hash of its content, its date."""
     return {
         "generation": run.generation,
         "content": run.content,
@@ -98,7 +98,7 @@ FORMAT = 1
 def placing(
     out: Path, about: Mapping[str, Any], *, beside: Sequence[str] = (), force: bool
 ) -> Iterator[tuple[Path, ...]]:
-    """Give temporary paths of ``out`` and of the files beside it; after the block they are placed.
+    """Yield temporary paths of ``out`` and of the files beside it, which the end puts in place.
 
     When the block raises, everything stays as it was. ``about`` is what the note says.
 

@@ -34,7 +34,7 @@ AUDIO = "audio"
 
 @dataclass(frozen=True)
 class Addition:
-    """What became of one item: "trained" says that the catalogue held it already."""
+    """What became of one item; "trained" if the catalogue held it already."""
 
     what: Literal["added", "replaced", "unchanged", "trained"]
     kind: Kind
@@ -44,9 +44,9 @@ class Addition:
 
 
 def add(
-    beside: Beside, given: Iterable[NewItem | Failure], *, workers: int = 1
+    beside: Beside, items: Iterable[NewItem | Failure], *, workers: int = 1
 ) -> Iterator[Addition | Failure]:
-    """Embed new items and add them to a run; say of each what became of it.
+    """Embed new items, add them to a run, and return what became of each.
 
     A track of an artist who is not in the run adds the artist, too. An item that was added before
     is left as it is, or replaced if anything about it, or its file, has changed.
@@ -55,14 +55,14 @@ def add(
     ----------
     workers : child processes that decode audio
     """
-    rest = iter(given)
+    rest = iter(items)
     while block := list(islice(rest, BLOCK)):
         yield from (x for x in block if isinstance(x, Failure))
         yield from _add_block(beside, [x for x in block if isinstance(x, NewItem)], workers)
 
 
 def remove(beside: Beside, ids: Sequence[str]) -> int:
-    """Take added items away, an artist with the tracks of it that were added; say how many.
+    """Take added items away, an artist with its added tracks; return how many.
 
     Raises
     ------
@@ -72,18 +72,18 @@ def remove(beside: Beside, ids: Sequence[str]) -> int:
     run = beside.run
     with added_file.changing(run.folder):
         rows = added_file.read(run.folder, run.generation).to_dicts()
-        strange = set(ids) - {x["id"] for x in rows}
-        if strange:
-            item = min(strange)
+        unknown = set(ids) - {x["id"] for x in rows}
+        if unknown:
+            item = min(unknown)
             near = nearest_known(item, [x["id"] for x in rows])
             raise UnknownItem(f"{item!r} was not added to {run.folder}; {near}")
-        kept = [x for x in rows if not {x["id"], x["artist"]} & set(ids)]
-        left: set[tuple[Kind, str]] = {
+        remaining = [x for x in rows if not {x["id"], x["artist"]} & set(ids)]
+        affected: set[tuple[Kind, str]] = {
             ("artist", x["artist"]) for x in rows if x["id"] in ids and x["artist"]
         }
-        kept = refresh(_with_tracks(kept), beside, left)
-        _write(run, kept)
-        return len(rows) - len(kept)
+        remaining = refresh(_with_tracks(remaining), beside, affected)
+        _write(run, remaining)
+        return len(rows) - len(remaining)
 
 
 def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
@@ -98,29 +98,30 @@ def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
         rows = added_file.read(run.folder, generation)
         failed = []
         for row in rows.filter(pl.col("digest") != DERIVED).iter_rows(named=True):
-            found = list(add(beside, [_given(row)], workers=workers))
-            yield from found
-            failed += [row["id"]] if any(isinstance(x, Failure) for x in found) else []
-        left = rows.filter(pl.col("id").is_in(failed))
-        if len(left):
-            added_file.write(run.folder, generation, left)
+            results = list(add(beside, [_new_item(row)], workers=workers))
+            yield from results
+            failed += [row["id"]] if any(isinstance(x, Failure) for x in results) else []
+        unread = rows.filter(pl.col("id").is_in(failed))
+        if len(unread):
+            added_file.write(run.folder, generation, unread)
         else:
             added_file.place(run.folder, generation).unlink()
 
 
-def most_alike(beside: Beside, one: Addition) -> tuple[str, ...]:
+def most_alike(beside: Beside, addition: Addition) -> tuple[str, ...]:
     """Names of the items nearest to one that was added now, by cosine of E_G, best first."""
-    if one.what not in ("added", "replaced") or one.kind not in beside.general:
+    if addition.what not in ("added", "replaced") or addition.kind not in beside.general:
         return ()
-    mine = vectors(beside.run.added(one.kind), "general")
-    if one.id not in mine.index:
+    added = vectors(beside.run.added(addition.kind), "general")
+    if addition.id not in added.index:
         return ()
-    vector, trained = mine.vectors[mine.index[one.id]], beside.general[one.kind]
-    cosines = np.concatenate([trained.vectors @ vector, mine.vectors @ vector])
-    cosines[len(trained.ids) + mine.index[one.id]] = -np.inf
-    ids = (*trained.ids, *mine.ids)
+    vector, trained = added.vectors[added.index[addition.id]], beside.general[addition.kind]
+    cosines = np.concatenate([trained.vectors @ vector, added.vectors @ vector])
+    cosines[len(trained.ids) + added.index[addition.id]] = -np.inf
+    ids = (*trained.ids, *added.ids)
     best = [ids[x] for x in np.argsort(-cosines)[:LIKE] if np.isfinite(cosines[x])]
-    names = beside.names[one.kind] | dict(beside.run.added(one.kind).select("id", "name").rows())
+    names = beside.names[addition.kind]
+    names = names | dict(beside.run.added(addition.kind).select("id", "name").rows())
     return tuple(names[x] for x in best)
 
 
@@ -130,7 +131,7 @@ def listed(run: Run) -> pl.DataFrame:
 
 
 def due(run: Run) -> tuple[str, ...]:
-    """Say why a retrain is due, one sentence a reason; nothing if it is not (``drift``)."""
+    """Return why a retrain is due, one sentence a reason; nothing if it is not (``drift``)."""
     earlier = [x for x in added_file.generations(run.folder) if x != run.generation]
     counts = {x: len(added_file.read(run.folder, x)) for x in earlier}
     stale = [
@@ -143,51 +144,53 @@ def due(run: Run) -> tuple[str, ...]:
 
 
 def _add_block(
-    beside: Beside, given: Sequence[NewItem], workers: int
+    beside: Beside, items: Sequence[NewItem], workers: int
 ) -> Iterator[Addition | Failure]:
     run = beside.run
     before = {(x["kind"], x["id"]): x["digest"] for x in listed(run).iter_rows(named=True)}
     pending = list[NewItem]()
-    for one in given:
-        if one.id in beside.trained[one.kind]:
-            yield Addition("trained", one.kind, one.id, one.name, one.artist_name)
-        elif before.get((one.kind, one.id)) == _digest(one):
-            yield Addition("unchanged", one.kind, one.id, one.name, one.artist_name)
+    for item in items:
+        if item.id in beside.trained[item.kind]:
+            yield Addition("trained", item.kind, item.id, item.name, item.artist_name)
+        elif before.get((item.kind, item.id)) == _digest(item):
+            yield Addition("unchanged", item.kind, item.id, item.name, item.artist_name)
         else:
-            pending.append(one)
-    heard = list(_hear(beside, pending, workers)) if pending else []
-    yield from (x for x in heard if isinstance(x, Failure))
-    fresh = [x for x in heard if not isinstance(x, Failure)]
+            pending.append(item)
+    rows = list(_embed_content(beside, pending, workers)) if pending else []
+    yield from (x for x in rows if isinstance(x, Failure))
+    fresh = [x for x in rows if not isinstance(x, Failure)]
     if fresh:
         with added_file.changing(run.folder):
             stored = _store(beside, fresh)
         yield from stored
 
 
-def _hear(beside: Beside, given: Sequence[NewItem], workers: int) -> Iterator[Row | Failure]:
+def _embed_content(
+    beside: Beside, items: Sequence[NewItem], workers: int
+) -> Iterator[Row | Failure]:
     """Make a row of each item, with E_C where it has sound or a vector."""
     encoders = beside.encoders
-    paths = [x.path for x in given if x.path and encoders.source == AUDIO]
+    paths = [x.path for x in items if x.path and encoders.source == AUDIO]
     sounds = decode(paths, workers=max(1, min(workers, len(paths))))
-    for one in given:
-        row = _row(one)
-        if one.path and encoders.source == AUDIO:
+    for item in items:
+        row = _row(item)
+        if item.path and encoders.source == AUDIO:
             sound = next(sounds)
             if isinstance(sound, Undecodable):
-                yield Failure(str(one.path), sound.reason, sound.remedy)
+                yield Failure(str(item.path), sound.reason, sound.remedy)
                 continue
             row["content"] = embed_track(sound.log_mel, encoders)
-        elif one.vector and len(one.vector) != encoders.columns:
-            reason = f"its vector has {len(one.vector)} numbers"
+        elif item.vector and len(item.vector) != encoders.columns:
+            reason = f"its vector has {len(item.vector)} numbers"
             remedy = (
                 f"give {encoders.columns}, as in the features {encoders.source!r} of the catalogue"
                 if encoders.columns
                 else f"leave it out, since the run reads {encoders.source}"
             )
-            yield Failure(one.id, reason, remedy)
+            yield Failure(item.id, reason, remedy)
             continue
-        elif one.vector:
-            row["content"] = embed_vector(one.vector, encoders)
+        elif item.vector:
+            row["content"] = embed_vector(item.vector, encoders)
         yield row
 
 
@@ -197,25 +200,27 @@ def _store(beside: Beside, fresh: Sequence[Row]) -> list[Addition | Failure]:
     old = added_file.read(run.folder, run.generation).to_dicts()
     keys, paths = {_key(x) for x in fresh}, {x["path"] for x in fresh if x["path"]}
     gone = [x for x in old if _key(x) in keys or x["path"] in paths]
-    kept = [x for x in old if x not in gone]
-    artists = _artists_of(beside, fresh, known={x["id"] for x in kept if x["kind"] == "artist"})
+    remaining = [x for x in old if x not in gone]
+    artists = _artists_of(
+        beside, fresh, known={x["id"] for x in remaining if x["kind"] == "artist"}
+    )
     left_behind: set[tuple[Kind, str]] = {("artist", x["artist"]) for x in gone if x["artist"]}
-    rows = _with_tracks([*kept, *artists, *fresh])
+    rows = _with_tracks([*remaining, *artists, *fresh])
     rows = refresh(rows, beside, keys | {_key(x) for x in artists} | left_behind)
     empty = {_key(x) for x in rows if _key(x) in keys and _is_empty(x, run)}
     rows = _with_tracks([x for x in rows if _key(x) not in empty])
     _write(run, rows)
-    found: list[Addition | Failure] = []
+    results: list[Addition | Failure] = []
     for row in fresh:
         if _key(row) in empty:
-            found.append(Failure(row["path"] or row["id"], *_why_empty(row, beside)))
+            results.append(Failure(row["path"] or row["id"], *_why_empty(row, beside)))
     before = {_key(x) for x in gone} | {x["path"] for x in gone if x["path"]}
     for row in rows:
         if _key(row) in keys | {_key(x) for x in artists}:
             changed = _key(row) in before or row["path"] in before
             what: Literal["added", "replaced"] = "replaced" if changed else "added"
-            found.append(Addition(what, row["kind"], row["id"], row["name"], row["about"]))
-    return found
+            results.append(Addition(what, row["kind"], row["id"], row["name"], row["about"]))
+    return results
 
 
 def _key(row: Row) -> tuple[Kind, str]:
@@ -223,14 +228,14 @@ def _key(row: Row) -> tuple[Kind, str]:
 
 
 def _is_empty(row: Row, run: Run) -> bool:
-    """Say whether an item that could have an E_G has none."""
+    """Whether an item that could have an E_G has none."""
     return row["general"] is None and run.has_embeddings(row["kind"], "general")
 
 
 def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
-    """Say why the run can place an item nowhere, and what to do; likely a word is strange to it."""
+    """Return why an item has no E_G, and what to do; often the run does not know a word of it."""
     known = beside.known.artists
-    for name, value in (_given(row).fields or {}).items():
+    for name, value in (_new_item(row).fields or {}).items():
         word = value[0] if isinstance(value, list) else value
         if name in known.columns and isinstance(word, str):
             words = known[name].explode() if known[name].dtype == pl.List else known[name]
@@ -242,9 +247,9 @@ def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
 
 def _artists_of(beside: Beside, fresh: Sequence[Row], *, known: set[str]) -> list[Row]:
     """Make rows of the artists of new tracks who are neither trained nor among ``known``."""
-    there = known | beside.trained["artist"] | {x["id"] for x in fresh if x["kind"] == "artist"}
+    present = known | beside.trained["artist"] | {x["id"] for x in fresh if x["kind"] == "artist"}
     names = {x["artist"]: x["about"] for x in fresh if x["kind"] == "track"}
-    new = [NewItem("artist", x, name) for x, name in names.items() if x not in there]
+    new = [NewItem("artist", x, name) for x, name in names.items() if x not in present]
     return [{**_row(x), "digest": DERIVED} for x in new]
 
 
@@ -254,27 +259,27 @@ def _with_tracks(rows: Sequence[Row]) -> list[Row]:
     return [x for x in rows if x["digest"] != DERIVED or x["id"] in whose]
 
 
-def _row(given: NewItem) -> Row:
+def _row(item: NewItem) -> Row:
     """The row of an item before it is embedded."""
     row: Row = dict.fromkeys(added_file.COLUMNS)
     return row | {
-        "kind": given.kind,
-        "id": given.id,
-        "name": given.name,
-        "about": given.artist_name,
-        "artist": given.artist or None,
-        "path": str(given.path) if given.path else None,
-        "digest": _digest(given),
-        "fields": json.dumps(given.fields or {}, ensure_ascii=False, sort_keys=True),
-        "given": list(given.vector) or None,
+        "kind": item.kind,
+        "id": item.id,
+        "name": item.name,
+        "about": item.artist_name,
+        "artist": item.artist or None,
+        "path": str(item.path) if item.path else None,
+        "digest": _digest(item),
+        "fields": json.dumps(item.fields or {}, ensure_ascii=False, sort_keys=True),
+        "given": list(item.vector) or None,
         "said": 0,
         "unseen": 0,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _given(row: Row) -> NewItem:
-    """What a user once gave of an item that was added."""
+def _new_item(row: Row) -> NewItem:
+    """Return an added item as the user described it."""
     return NewItem(
         row["kind"],
         row["id"],
@@ -287,10 +292,10 @@ def _given(row: Row) -> NewItem:
     )
 
 
-def _digest(given: NewItem) -> str:
+def _digest(item: NewItem) -> str:
     """Digest of an item; a file that cannot be read has none, and is found out by the decoder."""
     try:
-        return given.digest
+        return item.digest
     except OSError:
         return "unreadable"
 

@@ -1,4 +1,4 @@
-"""What GRM and the evidence read of added items, exactly as training reads the trained ones."""
+"""Added items as GRM and the ranker read them, exactly as training reads the trained ones."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from undersong.runs import REMEDY, Run
 
 
 def vectors(rows: pl.DataFrame, name: str) -> Embeddings:
-    """Give E_C ("content") or E_G ("general") of the added items that have one."""
-    there = rows.filter(pl.col(name).is_not_null())
-    width = len(there[name][0]) if len(there) else 0
-    values = np.array(there[name].to_list(), dtype=np.float32).reshape(len(there), width)
-    return Embeddings(tuple(there["id"]), values)
+    """Return E_C ("content") or E_G ("general") of the added items that have one."""
+    embedded = rows.filter(pl.col(name).is_not_null())
+    width = len(embedded[name][0]) if len(embedded) else 0
+    values = np.array(embedded[name].to_list(), dtype=np.float32).reshape(len(embedded), width)
+    return Embeddings(tuple(embedded["id"]), values)
 
 
 def join(trained: Embeddings, added: Embeddings) -> Embeddings:
@@ -39,7 +39,7 @@ def join(trained: Embeddings, added: Embeddings) -> Embeddings:
 
 
 def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
-    """Give the evidence of the trained items, and behind them of the added ones that have an E_G.
+    """Return the evidence of the trained items, then of the added ones that have an E_G.
 
     An added item has sources, but neither relations nor listeners.
     """
@@ -47,13 +47,13 @@ def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
     if not len(rows):
         return evidence
     known = known_file.read(run.file(known_file.FILE))
-    theirs = read_added(run, known, rows, kind)
+    added = read_added(run, known, rows, kind)
     n = len(evidence.vectors) + len(rows)
     relations = evidence.relations.copy()
     relations.resize((n, n))
     return RankingContext(
         np.concatenate([evidence.vectors, vectors(rows, "general").vectors]),
-        [_stack(a, b) for a, b in zip(evidence.sources, theirs, strict=True)],
+        [_stack(a, b) for a, b in zip(evidence.sources, added, strict=True)],
         relations,
     )
 
@@ -61,9 +61,9 @@ def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
 def facts(run: Run, kind: Kind) -> pl.DataFrame:
     """Gather what filters read of the added items, rows of ``undersong.catalogue.attributes``."""
     rows = pl.concat([run.added(x) for x in KINDS])
-    made = make_attributes(catalogue_of(known_file.read(run.file(known_file.FILE)), rows))
-    mine = rows.filter(pl.col("kind") == kind)["id"].implode()
-    return made.filter((pl.col("kind") == kind) & pl.col("id").is_in(mine)).drop("kind")
+    attributes = make_attributes(catalogue_of(known_file.read(run.file(known_file.FILE)), rows))
+    ids = rows.filter(pl.col("kind") == kind)["id"].implode()
+    return attributes.filter((pl.col("kind") == kind) & pl.col("id").is_in(ids)).drop("kind")
 
 
 def read_added(run: Run, known: Reference, rows: pl.DataFrame, kind: Kind) -> tuple[Modality, ...]:
@@ -72,18 +72,18 @@ def read_added(run: Run, known: Reference, rows: pl.DataFrame, kind: Kind) -> tu
     ``rows`` may hold items of both kinds; those that an added track belongs to are read from it.
     """
     encoders = read_encoders(run)
-    given: dict[tuple[Kind, str], Embeddings] = {}
+    embeddings: dict[tuple[Kind, str], Embeddings] = {}
     for name in (CONTENT, INTERACTION):
         if width := _width(run, name):
-            theirs = vectors(rows.filter(pl.col("kind") == kind), CONTENT)
-            heard = name == CONTENT and len(theirs.ids)
+            content = vectors(rows.filter(pl.col("kind") == kind), CONTENT)
+            heard = name == CONTENT and len(content.ids)
             none = Embeddings((), np.empty((0, width), dtype=np.float32))
-            given[(kind, name)] = theirs if heard else none
+            embeddings[(kind, name)] = content if heard else none
     catalogue = catalogue_of(known, rows)
-    sources = read_sources(catalogue, kind, encoders, given)
-    place = {item: row for row, item in enumerate(catalogue.ids(kind))}
-    asked = rows.filter(pl.col("kind") == kind)["id"]
-    return features.rows_of(sources, np.array([place[x] for x in asked], dtype=np.int64))
+    sources = read_sources(catalogue, kind, encoders, embeddings)
+    row_of = {item: row for row, item in enumerate(catalogue.ids(kind))}
+    wanted = rows.filter(pl.col("kind") == kind)["id"]
+    return features.rows_of(sources, np.array([row_of[x] for x in wanted], dtype=np.int64))
 
 
 def read_encoders(run: Run) -> tuple[Encoder, ...]:
@@ -95,9 +95,9 @@ def read_encoders(run: Run) -> tuple[Encoder, ...]:
 def catalogue_of(known: Reference, rows: pl.DataFrame) -> Catalogue:
     """Make a catalogue of added items and of the trained artists whose tracks are among them."""
     tables = {kind: _table(known, rows.filter(pl.col("kind") == kind), kind) for kind in KINDS}
-    theirs = known.artists.filter(pl.col("id").is_in(tables["track"]["artist"].implode()))
+    artists = known.artists.filter(pl.col("id").is_in(tables["track"]["artist"].implode()))
     return Catalogue(
-        artists=pl.concat([tables["artist"], theirs], how="diagonal"),
+        artists=pl.concat([tables["artist"], artists], how="diagonal"),
         tracks=tables["track"],
         fields=known.fields,
     )
@@ -107,9 +107,9 @@ def _table(known: Reference, rows: pl.DataFrame, kind: Kind) -> pl.DataFrame:
     """Added items of one kind with the columns of a catalogue."""
     types = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in known.fields if x.kind == kind}
     name = "name" if kind == "artist" else "title"
-    said: list[dict[str, Any]] = [json.loads(x) for x in rows["fields"]]
+    metadata: list[dict[str, Any]] = [json.loads(x) for x in rows["fields"]]
     columns: dict[str, list[Any]] = {
-        x: [fields.get(x) for fields in said] for x in types if x not in ITEMS[kind]
+        x: [fields.get(x) for fields in metadata] for x in types if x not in ITEMS[kind]
     }
     columns |= {"id": rows["id"].to_list(), name: rows["name"].to_list()}
     if kind == "track":

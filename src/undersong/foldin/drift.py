@@ -2,7 +2,7 @@
 
 Training writes into the manifest how far items that it did not learn from stand from those that
 it did: ``held_out``, for artists and tracks. Added items are compared with these, not with the
-training items, which are nearer to each other than any stranger is.
+training items, which are nearer to each other than any new item is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,15 +46,19 @@ def held_out(
     nearest : of up to 500 of them, the highest cosine of E_C to an item that was learned from
     said, unseen : words and numbers in their metadata, and how many of those no encoder knows
     """
-    said, unseen = features.count_unseen(table.filter(~learned), encoders)
-    found: dict[str, Any] = {"nearest": [], "said": int(said.sum()), "unseen": int(unseen.sum())}
+    words, unseen = features.count_unseen(table.filter(~learned), encoders)
+    measures: dict[str, Any] = {
+        "nearest": [],
+        "said": int(words.sum()),
+        "unseen": int(unseen.sum()),
+    }
     if content is None:
-        return found
+        return measures
     vectors, missing = content.align(tuple(table["id"]))
     asks = np.flatnonzero(~missing & ~learned)
     asks = np.sort(np.random.default_rng(0).permutation(asks)[:SAMPLE])
     values = nearest_cosine(vectors[asks], vectors[~missing & learned])
-    return found | {"nearest": [round(float(x), 6) for x in np.sort(values)]}
+    return measures | {"nearest": [round(float(x), 6) for x in np.sort(values)]}
 
 
 def nearest_cosine(vectors: NDArray[np.float32], among: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,7 +73,7 @@ def nearest_cosine(vectors: NDArray[np.float32], among: NDArray[np.float32]) -> 
 def warnings(
     added: pl.DataFrame, manifest: Mapping[str, Any], *, trained: Mapping[Kind, int]
 ) -> tuple[str, ...]:
-    """Say why a retrain is due, one sentence a reason; nothing if it is not.
+    """Return why a retrain is due, one sentence a reason; nothing if it is not.
 
     Parameters
     ----------
@@ -77,20 +81,20 @@ def warnings(
     manifest : of the run
     trained : kind -> number of trained items
     """
-    found = []
+    reasons = []
     for kind, count in trained.items():
         rows = added.filter(pl.col("kind") == kind)
         if len(rows) == 0:
             continue
         if len(rows) > SHARE * (count + len(rows)):
-            found.append(
+            reasons.append(
                 f"{len(rows)} of {count + len(rows)} {kind}s were added after training, "
                 f"more than {SHARE:.0%}"
             )
         if known := manifest.get("held_out", {}).get(kind):
-            found += _farther(kind, rows["nearest"], known["nearest"])
-            found += _unseen(kind, rows, known)
-    return tuple(found)
+            reasons += _farther(kind, rows["nearest"], known["nearest"])
+            reasons += _unseen(kind, rows, known)
+    return tuple(reasons)
 
 
 def _farther(kind: Kind, nearest: pl.Series, known: Sequence[float]) -> list[str]:
@@ -111,13 +115,13 @@ def _farther(kind: Kind, nearest: pl.Series, known: Sequence[float]) -> list[str
 
 def _unseen(kind: Kind, rows: pl.DataFrame, known: Mapping[str, Any]) -> list[str]:
     """Binomial test: do added items say more that the run does not know than held-out ones?"""
-    said, unseen = int(rows["said"].sum()), int(rows["unseen"].sum())
+    words, unseen = int(rows["said"].sum()), int(rows["unseen"].sum())
     usual = known["unseen"] / known["said"] if known["said"] else 0.0
-    if not said or unseen / said < usual + UNSEEN:
+    if not words or unseen / words < usual + UNSEEN:
         return []
-    if stats.binomtest(unseen, said, max(usual, SURE), alternative="greater").pvalue >= SURE:
+    if stats.binomtest(unseen, words, max(usual, SURE), alternative="greater").pvalue >= SURE:
         return []
     return [
-        f"{unseen} of {said} words and numbers of the added {kind}s are new to the run "
-        f"({unseen / said:.0%}; of strangers at training {usual:.0%})"
+        f"{unseen} of {words} words and numbers of the added {kind}s are new to the run "
+        f"({unseen / words:.0%}; of strangers at training {usual:.0%})"
     ]

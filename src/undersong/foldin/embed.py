@@ -53,8 +53,8 @@ class Beside:
     @cached_property
     def general(self) -> dict[Kind, Embeddings]:
         """E_G of the trained items."""
-        there = [x for x in KINDS if self.run.has_embeddings(x, "general")]
-        return {kind: self.run.embeddings(kind, "general") for kind in there}
+        kinds = [x for x in KINDS if self.run.has_embeddings(x, "general")]
+        return {kind: self.run.embeddings(kind, "general") for kind in kinds}
 
     @cached_property
     def names(self) -> dict[Kind, dict[str, str]]:
@@ -64,14 +64,14 @@ class Beside:
     @cached_property
     def learned(self) -> dict[Kind, NDArray[np.float32]]:
         """E_C of the items that were learned from, (n, width) each."""
-        found: dict[Kind, NDArray[np.float32]] = {}
+        learned: dict[Kind, NDArray[np.float32]] = {}
         for kind in KINDS:
             if self.run.has_embeddings(kind, CONTENT):
                 vectors, missing = self.run.embeddings(kind, CONTENT).align(
                     self.known.learned(kind)
                 )
-                found[kind] = vectors[~missing]
-        return found
+                learned[kind] = vectors[~missing]
+        return learned
 
 
 def embed_track(log_mel: NDArray[np.float16], encoders: Encoders) -> list[float]:
@@ -91,49 +91,51 @@ def refresh(rows: Sequence[Row], beside: Beside, touched: Iterable[tuple[Kind, s
     Artists whom nobody described take their metadata from their tracks; E_C of an artist is the
     mean over its first ``top`` tracks (equation 1), plus that of a vector of its own.
     """
-    asked = set(touched)
-    asked |= {("artist", str(x["artist"])) for x in rows if (x["kind"], x["id"]) in asked}
-    made = [
+    keys = set(touched)
+    keys |= {("artist", str(x["artist"])) for x in rows if (x["kind"], x["id"]) in keys}
+    refreshed = [
         _artist(row, rows, beside)
-        if ("artist", row["id"]) in asked and row["kind"] == "artist"
+        if ("artist", row["id"]) in keys and row["kind"] == "artist"
         else dict(row)
         for row in rows
     ]
-    table = pl.DataFrame(made, schema=COLUMNS)
+    table = pl.DataFrame(refreshed, schema=COLUMNS)
     catalogue = catalogue_of(beside.known, table)
     encoders = read_encoders(beside.run)
     for kind in KINDS:
-        mine = [row for row in made if row["kind"] == kind]
-        places = np.array([at for at, x in enumerate(mine) if (kind, x["id"]) in asked], dtype=int)
+        rows_of_kind = [row for row in refreshed if row["kind"] == kind]
+        places = np.array(
+            [at for at, x in enumerate(rows_of_kind) if (kind, x["id"]) in keys], dtype=int
+        )
         if not len(places):
             continue
         about = dict(zip(catalogue.ids(kind), words_about(catalogue, kind), strict=True))
-        items = read_items(catalogue, kind)[: len(mine)]
-        said, unseen = features.count_unseen(items, encoders)
+        items = read_items(catalogue, kind)[: len(rows_of_kind)]
+        words, unseen = features.count_unseen(items, encoders)
         general = _general(beside, table, kind, places)
         content = vectors(table.filter(pl.col("kind") == kind), CONTENT)
         for at, e_g in zip(places, general, strict=True):
-            row = mine[at]
+            row = rows_of_kind[at]
             row |= {"about": about[row["id"]], "general": e_g}
-            row |= {"said": int(said[at]), "unseen": int(unseen[at])}
+            row |= {"said": int(words[at]), "unseen": int(unseen[at])}
             row["nearest"] = _nearest(content, row["id"], beside.learned.get(kind))
-    return made
+    return refreshed
 
 
 def _artist(row: Row, rows: Sequence[Row], beside: Beside) -> Row:
     """An added artist with what its tracks say now."""
     tracks = [x for x in rows if x["kind"] == "track" and x["artist"] == row["id"]]
     fields = [x for x in beside.known.fields if x.kind == "artist"]
-    found = dict(row)
+    artist = dict(row)
     if row["digest"] == DERIVED:
-        said = merge([json.loads(x["fields"]) for x in tracks], fields)
-        found["fields"] = json.dumps(said, ensure_ascii=False, sort_keys=True)
+        metadata = merge([json.loads(x["fields"]) for x in tracks], fields)
+        artist["fields"] = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
     heard = [x["content"] for x in tracks if x["content"]][: beside.encoders.top]
     parts = [unit(np.mean(heard, axis=0, keepdims=True, dtype=np.float32))] if heard else []
     if row["given"]:
         parts.append(np.array([embed_vector(row["given"], beside.encoders)], dtype=np.float32))
-    found["content"] = _floats(unit(np.sum(parts, axis=0))) if parts else None
-    return found
+    artist["content"] = _floats(unit(np.sum(parts, axis=0))) if parts else None
+    return artist
 
 
 def _general(
@@ -143,14 +145,16 @@ def _general(
     if not beside.run.has_embeddings(kind, "general"):
         return [None] * len(places)
     sources = read_added(beside.run, beside.known, table, kind)
-    found: list[list[float] | None] = []
+    embedded: list[list[float] | None] = []
     for start in range(0, len(places), BLOCK):
         rows = places[start : start + BLOCK]
         missing = np.stack([x.missing[rows] for x in sources], axis=1)
         e_g = beside.encoders.general([features.dense(x, rows) for x in sources], missing)
         unknown = np.asarray(missing.all(axis=1))
-        found += [None if nothing else _floats(x) for x, nothing in zip(e_g, unknown, strict=True)]
-    return found
+        embedded += [
+            None if nothing else _floats(x) for x, nothing in zip(e_g, unknown, strict=True)
+        ]
+    return embedded
 
 
 def _nearest(content: Embeddings, item: str, learned: NDArray[np.float32] | None) -> float | None:

@@ -78,7 +78,7 @@ def open_encoders(run: Run) -> Encoders:
 
 
 def engine_of(run: Run) -> str | None:
-    """Say what would run the encoders of a run here: "ONNX", "PyTorch", or nothing."""
+    """Return what would run the encoders of a run here: "ONNX", "PyTorch", or None."""
     exported = (run.home / FOLDER / ABOUT).exists()
     if exported and find_spec("onnxruntime") is not None:
         return "ONNX"
@@ -86,7 +86,7 @@ def engine_of(run: Run) -> str | None:
 
 
 def source_of(run: Run) -> str:
-    """Say what CbRM of a run reads: "audio", the name of a feature matrix, or "none".
+    """Return what CbRM of a run reads: "audio", the name of a feature matrix, or "none".
 
     Raises
     ------
@@ -112,14 +112,14 @@ def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floa
     home = run.home / FOLDER
     remedy = f"run `undersong export onnx {run.folder}` again"
     about = read_json(home / ABOUT, version=FORMAT, hint=remedy)
-    found = {}
+    sessions = {}
     for name, digest in about["files"].items():
         path = home / f"{name}.onnx"
         of_these = about["weights"][name] == run.manifest["files"].get(weights_of(name))
         if not of_these or not path.exists() or sha256(path) != digest:
             raise ArtifactError(f"{path} is not what was exported of this generation; {remedy}")
-        found[name] = _session(path)
-    return found
+        sessions[name] = _session(path)
+    return sessions
 
 
 def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
@@ -129,8 +129,8 @@ def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
     names = [x.name for x in session.get_inputs()]
 
     def embed(inputs: Sequence[NDArray[Any]]) -> Floats:
-        given = dict(zip(names, inputs, strict=True))
-        return np.asarray(session.run(None, given)[0], dtype=np.float32)
+        named = dict(zip(names, inputs, strict=True))
+        return np.asarray(session.run(None, named)[0], dtype=np.float32)
 
     return embed
 
@@ -149,8 +149,8 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
     def embed(inputs: Sequence[NDArray[Any]], model: Any) -> Floats:
         with torch.inference_mode():
             tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
-            found = model(tensors[:-1], tensors[-1]) if model is general else model(*tensors)
-        return np.asarray(found.numpy(), dtype=np.float32)
+            output = model(tensors[:-1], tensors[-1]) if model is general else model(*tensors)
+        return np.asarray(output.numpy(), dtype=np.float32)
 
     return {
         "content": lambda inputs: embed(inputs, heard),
@@ -163,13 +163,10 @@ def _about_content(run: Run) -> dict[str, str]:
     return read_about(run.file(file)) if run.has(file) else {}
 
 
-SOURCE = "audio"
+def audio_unavailable(run: Run) -> str | None:
+    """Return what keeps audio files from being embedded, and what to do; None where nothing does.
 
-
-def hindrance(run: Run) -> str | None:
-    """Say what keeps files from being heard, and what to do; None where nothing does.
-
-    Opens nothing but the head of one file, as all who ask for the map wait for it.
+    Reads the head of one file only, as every reader of the map waits for it.
 
     Raises
     ------
@@ -178,7 +175,7 @@ def hindrance(run: Run) -> str | None:
     """
     if source_of(run) == "none" or not run.has_embeddings(run.manifest["kind"], "content"):
         return f"this run knows the sound of no {run.manifest['kind']}; ask with an id"
-    if source_of(run) != SOURCE:
+    if source_of(run) != "audio":
         return "this run learned from feature vectors, not from sound; ask by id"
     if find_spec("soundfile") is None:
         return f"nothing here decodes audio; install it with: {install('audio')}"

@@ -56,8 +56,8 @@ class NewItem:
     @cached_property
     def digest(self) -> str:
         """Hash of all of it, 64 hexadecimal digits."""
-        said = (self.kind, self.id, self.name, self.artist, self.fields or {}, self.vector)
-        whole = json.dumps([*said, sha256(self.path) if self.path else ""], sort_keys=True)
+        parts = (self.kind, self.id, self.name, self.artist, self.fields or {}, self.vector)
+        whole = json.dumps([*parts, sha256(self.path) if self.path else ""], sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -74,13 +74,13 @@ def of_files(
         for path, tags in zip(paths, read(paths), strict=True):
             if artist and isinstance(tags, Tags):
                 tags = replace(tags, artist=(artist,), artists=(), artist_ids=())
-            found = row_of(ScannedFile(path.name, 0, 0, 0), tags)
-            if isinstance(found, Failure):
-                remedy = found.remedy if artist else f"{found.remedy}; or give --artist NAME"
-                says_who = "no artist" not in found.reason
-                yield Failure(str(path), found.reason, found.remedy if says_who else remedy)
+            row = row_of(ScannedFile(path.name, 0, 0, 0), tags)
+            if isinstance(row, Failure):
+                remedy = row.remedy if artist else f"{row.remedy}; or give --artist NAME"
+                says_who = "no artist" not in row.reason
+                yield Failure(str(path), row.reason, row.remedy if says_who else remedy)
                 continue
-            yield _of_row(found, path.resolve(), known)
+            yield _of_row(row, path.resolve(), known)
 
 
 def of_words(name: str, fields: Mapping[str, str], known: Reference) -> NewItem:
@@ -107,9 +107,9 @@ def of_table(path: Path, kind: Kind, known: Reference) -> Iterator[NewItem]:
         For a mistake in the table, with its row.
     """
     tables = _rows(path, kind)
-    for one, rows in tables.items():
+    for kind_of_rows, rows in tables.items():
         for number, row in enumerate(rows, start=1):
-            yield of_row(row, one, known, where=f"{path}, {one} {number}")
+            yield of_row(row, kind_of_rows, known, where=f"{path}, {kind_of_rows} {number}")
 
 
 def as_type(value: Value | None, field: Field) -> Value | None:
@@ -126,37 +126,37 @@ def as_type(value: Value | None, field: Field) -> Value | None:
     return words if field.type == "tags" else words[0]
 
 
-def merge(said: Sequence[Mapping[str, Value]], fields: Sequence[Field]) -> dict[str, Value]:
+def merge(tracks: Sequence[Mapping[str, Value]], fields: Sequence[Field]) -> dict[str, Value]:
     """What the tracks of an artist say of it: tags by frequency, the commonest word, the median."""
-    found: dict[str, Value] = {}
+    merged: dict[str, Value] = {}
     for field in fields:
-        values = [x for one in said if (x := as_type(one.get(field.name), field)) is not None]
+        values = [x for track in tracks if (x := as_type(track.get(field.name), field)) is not None]
         if not values:
             continue
         if field.type == "number":
-            found[field.name] = float(median(x for x in values if isinstance(x, float)))
+            merged[field.name] = float(median(x for x in values if isinstance(x, float)))
             continue
         words = Counter(
             word for x in values for word in (x if isinstance(x, list) else [str(x)])
         ).most_common()
-        found[field.name] = [x for x, _ in words] if field.type == "tags" else words[0][0]
-    return found
+        merged[field.name] = [x for x, _ in words] if field.type == "tags" else words[0][0]
+    return merged
 
 
 def _of_row(row: Mapping[str, Any], path: Path, known: Reference) -> NewItem:
     """Make a track of what the tags of a file say, with the ids of `import folder`."""
-    made = library(pl.DataFrame([row], schema=FILES))
-    track, artist = made.tracks.row(0, named=True), made.artists.row(0, named=True)
+    catalogue = library(pl.DataFrame([row], schema=FILES))
+    track, artist = catalogue.tracks.row(0, named=True), catalogue.artists.row(0, named=True)
     artist_id = known.find_artist(artist["id"], fold(artist["name"])) or artist["id"]
-    said = {x: track[x] for x in track if x not in ITEMS["track"]}
+    metadata = {x: track[x] for x in track if x not in ITEMS["track"]}
     roles = {
-        "genre": said.get("genre"),
-        "region": said.get("country"),
+        "genre": metadata.get("genre"),
+        "region": metadata.get("country"),
         "year": row["year"],
         "album": row["album"],
     }
-    found = {x.name: as_type(said.get(x.name, roles.get(x.role)), x) for x in known.fields}
-    fields = {name: value for name, value in found.items() if value is not None}
+    values = {x.name: as_type(metadata.get(x.name, roles.get(x.role)), x) for x in known.fields}
+    fields = {name: value for name, value in values.items() if value is not None}
     item = track["id"]
     if artist_id != artist["id"] and item.startswith(f"{artist['id']}/"):
         item = f"{artist_id}/{item.removeprefix(artist['id'] + '/')}"
@@ -165,25 +165,25 @@ def _of_row(row: Mapping[str, Any], path: Path, known: Reference) -> NewItem:
 
 def of_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) -> NewItem:
     """Make a new item of a row with the columns of ``of_table``; ``where`` stands in errors."""
-    said = {x: value for x, value in row.items() if value not in (None, "", [])}
+    values = {x: value for x, value in row.items() if value not in (None, "", [])}
     fields = {
         x: _value(value, _field(known, x, kind, where=where), where=where)
-        for x, value in said.items()
+        for x, value in values.items()
         if x not in PLAIN
     }
-    vector = _vector(said.get("vector", ()), where=where)
-    name = _clean(str(said.get("title" if kind == "track" else "name", said.get("id", ""))))
+    vector = _vector(values.get("vector", ()), where=where)
+    name = _clean(str(values.get("title" if kind == "track" else "name", values.get("id", ""))))
     if not name:
         raise DataError(f"{where} has neither a name nor an id; give one of them")
     if kind == "artist":
-        item = str(said.get("id") or _artist_id(name, known))
+        item = str(values.get("id") or _artist_id(name, known))
         return NewItem("artist", item, name, fields=fields, vector=vector)
-    whose = _clean(str(said.get("artist", "")))
+    whose = _clean(str(values.get("artist", "")))
     if not whose:
         raise DataError(f"{where} has no artist; give the name or id of one")
     artist = known.find_artist(whose, fold(whose)) or slug(whose)
-    item = str(said.get("id") or f"{artist}/{slug(name)}")
-    path = Path(str(said["path"])).resolve() if "path" in said else None
+    item = str(values.get("id") or f"{artist}/{slug(name)}")
+    path = Path(str(values["path"])).resolve() if "path" in values else None
     return NewItem("track", item, name, artist, whose, fields, vector, path)
 
 
@@ -212,33 +212,33 @@ def _field(known: Reference, name: str, kind: Kind | None = None, where: str = "
         fields = {x.name: x for x in known.fields if x.kind == "artist"} | fields
     if name not in fields:
         plain = PLAIN if kind else ()
-        said = f"{where}: " if where else ""
+        prefix = f"{where}: " if where else ""
         raise DataError(
-            f"{said}the run knows no field {name!r}; {nearest_known(name, [*fields, *plain])}"
+            f"{prefix}the run knows no field {name!r}; {nearest_known(name, [*fields, *plain])}"
         )
     return fields[name]
 
 
-def _value(given: object, field: Field, *, where: str) -> Value:
+def _value(text: object, field: Field, *, where: str) -> Value:
     """Bring what a user wrote to the type of a field."""
-    if isinstance(given, list):
-        words = [_clean(str(x)) for x in given]
+    if isinstance(text, list):
+        words = [_clean(str(x)) for x in text]
     elif field.type == "tags":
-        words = [_clean(x) for x in str(given).replace("|", ",").split(",")]
+        words = [_clean(x) for x in str(text).replace("|", ",").split(",")]
     else:
-        words = [_clean(_plain(given))]
+        words = [_clean(_plain(text))]
     value = as_type([x for x in words if x], field)
     if value is None:
-        raise DataError(f"{where}: {field.name} is {given!r}, expected {field.type}")
+        raise DataError(f"{where}: {field.name} is {text!r}, expected {field.type}")
     return value
 
 
-def _vector(given: object, *, where: str) -> tuple[float, ...]:
-    words = given.split() if isinstance(given, str) else given
+def _vector(numbers: object, *, where: str) -> tuple[float, ...]:
+    words = numbers.split() if isinstance(numbers, str) else numbers
     try:
         return tuple(float(x) for x in words)  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: vector is {given!r}, expected numbers") from error
+        raise DataError(f"{where}: vector is {numbers!r}, expected numbers") from error
 
 
 def _artist_id(name: str, known: Reference) -> str:

@@ -67,7 +67,7 @@ def reading(
         raise error(f"{path} {fault} ({reason}); {hint}") from cause
 
 
-def check_format(path: Path, found: object, version: object, *, hint: str) -> None:
+def check_format(path: Path, number: object, version: object, *, hint: str) -> None:
     """Refuse a file of another format number than the one that this version reads.
 
     Raises
@@ -75,8 +75,8 @@ def check_format(path: Path, found: object, version: object, *, hint: str) -> No
     ArtifactError
         If the two differ.
     """
-    if found != version:
-        raise ArtifactError(f"{path}: format {found}, but this version reads {version}; {hint}")
+    if number != version:
+        raise ArtifactError(f"{path}: format {number}, but this version reads {version}; {hint}")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -46,7 +46,7 @@ LEFT_OUT = {
 
 
 def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[Run, bool]:
-    """Publish the current generation of a run on a shelf; say whether it was new there.
+    """Publish the current generation of a run on a shelf; return it, and whether it is new there.
 
     Every file is checked against the manifest of the run, as it arrived. Where the shelf shows the
     same training with the same report already, nothing is done. ``kill -9`` at any moment leaves
@@ -71,18 +71,18 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
         "added": sha256(added) if added.exists() else None,
         "onnx": sha256(exported) if exported.exists() else None,
     }
-    if (there := _there(shelf)) and _shows(there, about):
-        return there, False
+    if (shown := _shown_on(shelf)) and _shows(shown, about):
+        return shown, False
     with runs.publishing(shelf, about) as home:
-        kept = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
-        for name in sorted(kept):
+        files = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
+        for name in sorted(files):
             _copy(run.home / name, home / name)
-            runs.check(home / name, kept[name])
+            runs.check(home / name, files[name])
         if report:
             _copy(report, home / report_files.REPORT)
         for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
             _copy(path, home / encoders.FOLDER / path.name)
-        copied = Run(shelf, home.name, run.manifest | {"files": kept})
+        copied = Run(shelf, home.name, run.manifest | {"files": files})
         about["lists"] = _compute(copied, progress=progress)
         if added.exists():
             _copy(added, added_file.place(shelf, home.stem))
@@ -101,7 +101,7 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
     for kind, name in _mapped(copied):
         vectors = copied.embeddings(kind, name)
         vectors.write_vectors(copied.home / f"embeddings/{kind}.{name}.npy")
-    made: dict[str, Any] = {}
+    lists: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
             index = open_index(copied, kind)
@@ -109,9 +109,9 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
             largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED
             if len(index.embeddings.ids) <= largest:
                 listed = precomputed.make_lists(index, copied.home, kind=kind, progress=progress)
-                made[kind] = asdict(listed)
+                lists[kind] = asdict(listed)
                 _explain(copied, kind, index, progress=progress)
-    return made
+    return lists
 
 
 def unlisted(shelf: Run) -> tuple[Kind, ...]:
@@ -151,37 +151,37 @@ def roll_back(shelf: Path) -> Run:
         raise ArtifactError(
             f"{shelf} keeps no generation before {now.generation}; publish a run to make a new one"
         )
-    found = runs.read_generation(shelf, before[-1])
-    for name in found.manifest["files"]:
-        found.file(name)
-    runs.point(shelf, found.generation)
-    return found
+    earlier = runs.read_generation(shelf, before[-1])
+    for name in earlier.manifest["files"]:
+        earlier.file(name)
+    runs.point(shelf, earlier.generation)
+    return earlier
 
 
-def _there(shelf: Path) -> Run | None:
+def _shown_on(shelf: Path) -> Run | None:
     """What a shelf shows; None where it shows nothing that can be read."""
     try:
-        found = runs.read(shelf)
+        shown = runs.read(shelf)
     except ArtifactError:
         return None
-    if "trained" not in found.manifest:
+    if "trained" not in shown.manifest:
         raise ArtifactError(f"{shelf} is a run that was trained; publish to another folder")
-    return found
+    return shown
 
 
-def _shows(there: Run, about: dict[str, Any]) -> bool:
-    """Say whether a shelf shows this training and report, and every file of it is unchanged.
+def _shows(shown: Run, about: dict[str, Any]) -> bool:
+    """Whether a shelf shows this training and report, and every file of it is unchanged.
 
     One without vectors to map is of an earlier version; it is made anew.
     """
-    if not all(there.has(f"embeddings/{kind}.{name}.npy") for kind, name in _mapped(there)):
+    if not all(shown.has(f"embeddings/{kind}.{name}.npy") for kind, name in _mapped(shown)):
         return False
-    same = there.trained["content"] == about["trained"]["content"]
-    if not same or any(there.manifest.get(x) != about[x] for x in ("report", "added", "onnx")):
+    same = shown.trained["content"] == about["trained"]["content"]
+    if not same or any(shown.manifest.get(x) != about[x] for x in ("report", "added", "onnx")):
         return False
     try:
-        for name in there.manifest["files"]:
-            there.file(name)
+        for name in shown.manifest["files"]:
+            shown.file(name)
     except ArtifactError:
         return False
     return True

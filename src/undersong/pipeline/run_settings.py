@@ -1,4 +1,4 @@
-"""What a run can be told: one TOML file, one table for each stage."""
+"""The settings of a run: one TOML file, one table for each stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ def train_run(
     fresh: bool = False,
     progress: Progress = silent,
 ) -> tuple[Run, bool]:
-    """Train every stage on a catalogue and publish the run; say whether anything was to do.
+    """Train every stage on a catalogue and publish the run; return it, and whether it is new.
 
     A run of the same catalogue and settings is left as it is unless ``fresh``. An interrupted
     one goes on from its last checkpoint. Where several processes train together all call this, with
@@ -46,9 +46,9 @@ def train_run(
         "catalogue": fingerprint(catalogue_folder),
         "catalogue_folder": str(catalogue_folder.resolve()),
     }
-    found = None if fresh else _published(folder, about)
-    if distributed.broadcast(found is not None):
-        return found or runs.read(folder), False
+    published = None if fresh else _published(folder, about)
+    if distributed.broadcast(published is not None):
+        return published or runs.read(folder), False
     first = distributed.rank() == 0
     work = _resume_or_start(folder, about, fresh=fresh) if first else folder / "work"
     distributed.broadcast(0)  # nobody looks for checkpoints before the folder is ready
@@ -74,7 +74,7 @@ def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:
 
 
 def _resume_or_start(folder: Path, about: Mapping[str, Any], *, fresh: bool) -> Path:
-    """Give the folder of checkpoints; one that another catalogue or settings left is emptied."""
+    """Return the folder of checkpoints, emptied of those of another catalogue or settings."""
     work = folder / "work"
     started = work / "started.json"
     if started.exists() and not fresh:

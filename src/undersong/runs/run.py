@@ -101,11 +101,11 @@ class Run:
         return embeddings.read_ids(self.file(f"embeddings/{kind}.{name}.parquet"))
 
     def has_embeddings(self, kind: Kind, name: str) -> bool:
-        """Say whether the run holds an embedding."""
+        """Whether the run holds an embedding."""
         return self.has(f"embeddings/{kind}.{name}.parquet")
 
     def has(self, name: str) -> bool:
-        """Say whether the run holds a file."""
+        """Whether the run holds a file."""
         return name in self.manifest["files"]
 
     def items(self, kind: Kind) -> pl.DataFrame:
@@ -151,28 +151,28 @@ class Run:
             If one cannot be read or was changed.
         """
         with ThreadPoolExecutor(THREADS) as threads:
-            waited = {x: threads.submit(self._check, x) for x in self.manifest["files"]}
-            self._checking.update(waited)
+            checks = {x: threads.submit(self._check, x) for x in self.manifest["files"]}
+            self._checking.update(checks)
             yield
-            for one in waited.values():
-                one.result()
+            for check in checks.values():
+                check.result()
 
     def _check(self, name: str) -> None:
         path = self.home / name
-        found = stamp(path)
-        if found is None or self._checked.get(name) != found:
+        current = stamp(path)
+        if current is None or self._checked.get(name) != current:
             check(path, self.manifest["files"][name])
-            if found is not None:
-                self._checked[name] = found
+            if current is not None:
+                self._checked[name] = current
 
 
 def stamp(path: Path) -> Stamp | None:
     """What changes whenever a file is replaced or written to; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def check(path: Path, expected: str) -> None:
@@ -184,10 +184,10 @@ def check(path: Path, expected: str) -> None:
         If it cannot be read or was changed.
     """
     with reading(path, hint=REMEDY):
-        found = sha256(path)
-    if found != expected:
+        digest = sha256(path)
+    if digest != expected:
         raise ArtifactError(
-            f"{path} was changed since it was published: sha256 {found[:12]}..., manifest says "
+            f"{path} was changed since it was published: sha256 {digest[:12]}..., manifest says "
             f"{expected[:12]}...; {REMEDY}"
         )
 
@@ -211,7 +211,7 @@ def read(folder: Path) -> Run:
 
 
 def _why_none(folder: Path) -> str:
-    """Say why a folder has no generation that readers could use, and what to do."""
+    """Return why a folder has no generation that readers could use, and what to do."""
     if not folder.is_dir():
         beside = sorted(x.name for x in folder.parent.glob("*") if (x / "current.json").exists())
         return f"there is no folder {folder}; {nearest_known(folder.name, beside)}"
@@ -246,7 +246,7 @@ def read_generation(folder: Path, generation: str) -> Run:
 
 @contextmanager
 def publishing(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
-    """Give a folder to write a new generation into; at the end of the block readers see it.
+    """Yield a folder to write a new generation into; at the end of the block readers see it.
 
     ``about`` joins the manifest. When the block raises, the old generation stays. Kept are the
     new generation and the one that readers had before.
@@ -282,8 +282,8 @@ def point(folder: Path, generation: str) -> None:
 
 def numbers(folder: Path) -> tuple[str, ...]:
     """Generations of a run that are whole, oldest first; other names in the folder are left out."""
-    found = (folder / "generations").glob("*")
-    return tuple(sorted((x.name for x in found if x.name.isdecimal()), key=int))
+    folders = (folder / "generations").glob("*")
+    return tuple(sorted((x.name for x in folders if x.name.isdecimal()), key=int))
 
 
 def _pointed(folder: Path) -> str | None:
@@ -296,18 +296,18 @@ def _pointed(folder: Path) -> str | None:
 
 def _clean(folder: Path) -> None:
     """Remove what a publication left that was killed."""
-    for left in (folder / "generations").glob("*.partial"):
-        if left.stem.isdecimal():
-            shutil.rmtree(left)
-    for left in folder.glob(".current.json.*.partial"):
-        left.unlink(missing_ok=True)
+    for remnant in (folder / "generations").glob("*.partial"):
+        if remnant.stem.isdecimal():
+            shutil.rmtree(remnant)
+    for remnant in folder.glob(".current.json.*.partial"):
+        remnant.unlink(missing_ok=True)
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

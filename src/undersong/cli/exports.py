@@ -1,8 +1,9 @@
 """Commands that hand a run to other programs: export and its targets."""
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from undersong.export.faiss_index import Form as FaissForm
     from undersong.export.postgres import Form as PostgresForm
     from undersong.export.rows import Embedding, Rows
+    from undersong.progress import Progress
 
 EMBEDDING = click.option(
     "--embedding",
@@ -23,30 +25,36 @@ EMBEDDING = click.option(
 FORCE = click.option("--force", is_flag=True, help="Replace a file that is no export.")
 
 
-def of_vectors(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command what every export of vectors asks for: RUN, OUT and three options."""
-    for decorate in (FORCE, EMBEDDING, TRACKS, _argument("out", FILE), _argument("run", FOLDER)):
+def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
+    """Make what writes rows to OUT a command, with the options that every export has.
+
+    It opens the vectors of RUN, passes on the command's own options, and says what was written,
+    with the line that the export returns, if any.
+    """
+
+    @wraps(write)
+    def command(
+        run: Path, out: Path, tracks: bool, embedding: "Embedding", **options: object
+    ) -> None:
+        from undersong import runs
+        from undersong.cli.progress_line import ProgressDisplay
+        from undersong.export.rows import open_rows
+
+        rows = open_rows(runs.read(run), kind_of(tracks), embedding=embedding)
+        with ProgressDisplay() as progress:
+            last = write(rows, out, progress=progress, **options)
+        origin = rows.origin
+        click.echo(
+            f"{out}: {rows.count} {origin['kind']}s x {rows.width}, {origin['embedding']} "
+            f"embedding of generation {origin['generation']}"
+        )
+        if last:
+            click.echo(last)
+
+    arguments = click.argument("out", type=FILE), click.argument("run", type=FOLDER)
+    for decorate in (FORCE, EMBEDDING, TRACKS, *arguments):
         command = decorate(command)
     return command
-
-
-def _argument(name: str, kind: click.Path) -> Callable[[Any], Any]:
-    return click.argument(name, type=kind)
-
-
-def _open(run: Path, tracks: bool, embedding: "Embedding") -> "Rows":
-    from undersong import runs
-    from undersong.export.rows import open_rows
-
-    return open_rows(runs.read(run), kind_of(tracks), embedding=embedding)
-
-
-def _say(rows: "Rows", out: Path) -> None:
-    origin = rows.origin
-    click.echo(
-        f"{out}: {rows.count} {origin['kind']}s x {rows.width}, {origin['embedding']} embedding "
-        f"of generation {origin['generation']}"
-    )
 
 
 @click.group(cls=Group)
@@ -58,7 +66,7 @@ def export() -> None:
 
 @export.command()
 @of_vectors
-def parquet(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+def parquet(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
     """Write one Parquet table: id, name, what is known, vector as a fixed-size list of float32.
 
     \b
@@ -67,32 +75,26 @@ def parquet(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: b
     """
     from undersong.export.flat_files import write_parquet
 
-    rows = _open(run, tracks, embedding)
     write_parquet(rows, out, force=force)
-    _say(rows, out)
 
 
 @export.command()
 @of_vectors
-def numpy(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+def numpy(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
     """Write the vectors as a .npy array, and OUT.items.jsonl with what each row is.
 
     \b
     Example:
         undersong export numpy my/run artists.npy
     """
-    from undersong.cli.progress_line import ProgressDisplay
     from undersong.export.flat_files import write_numpy
 
-    rows = _open(run, tracks, embedding)
-    with ProgressDisplay() as progress:
-        write_numpy(rows, out, force=force, progress=progress)
-    _say(rows, out)
+    write_numpy(rows, out, force=force, progress=progress)
 
 
 @export.command()
 @of_vectors
-def csv(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool) -> None:
+def csv(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
     """Write a table for spreadsheets and scripts: what is known, and columns v0, v1, ...
 
     No cell becomes a formula: text that a spreadsheet would calculate has a ' before it. The
@@ -104,9 +106,7 @@ def csv(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool)
     """
     from undersong.export.flat_files import write_vectors
 
-    rows = _open(run, tracks, embedding)
     write_vectors(rows, out, force=force)
-    _say(rows, out)
 
 
 @export.command()
@@ -119,22 +119,16 @@ def csv(run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool)
     type=click.Choice(["flat", "ivf"]),
     help="Exact, or a few of many lists a query: for a million items.",
 )
-def faiss(
-    run: Path, out: Path, tracks: bool, embedding: "Embedding", force: bool, form: "FaissForm"
-) -> None:
+def faiss(rows: "Rows", out: Path, *, form: "FaissForm", force: bool, progress: "Progress") -> None:
     """Write a faiss index by inner product, and OUT.items.jsonl with the item of each number.
 
     \b
     Example:
         undersong export faiss my/run artists.faiss
     """
-    from undersong.cli.progress_line import ProgressDisplay
     from undersong.export.faiss_index import write_faiss
 
-    rows = _open(run, tracks, embedding)
-    with ProgressDisplay() as progress:
-        write_faiss(rows, out, form=form, force=force, progress=progress)
-    _say(rows, out)
+    write_faiss(rows, out, form=form, force=force, progress=progress)
 
 
 @export.command()
@@ -149,13 +143,13 @@ def faiss(
 )
 @click.option("--table", help="Its name; else undersong_artists or undersong_tracks.")
 def pgvector(
-    run: Path,
+    rows: "Rows",
     out: Path,
-    tracks: bool,
-    embedding: "Embedding",
-    force: bool,
+    *,
     form: "PostgresForm",
     table: str | None,
+    force: bool,
+    progress: "Progress",
 ) -> None:
     """Write a script for psql: a table of items with their vectors, an index, an example query.
 
@@ -163,13 +157,9 @@ def pgvector(
     Example:
         undersong export pgvector my/run artists.sql
     """
-    from undersong.cli.progress_line import ProgressDisplay
     from undersong.export.postgres import write_sql
 
-    rows = _open(run, tracks, embedding)
-    with ProgressDisplay() as progress:
-        write_sql(rows, out, form=form, table=table, force=force, progress=progress)
-    _say(rows, out)
+    write_sql(rows, out, form=form, table=table, force=force, progress=progress)
 
 
 @export.command()
@@ -177,14 +167,14 @@ def pgvector(
 @click.option("--url", help="Also send it to this server, such as http://localhost:6333.")
 @click.option("--alias", help="What readers ask; else undersong_artists or undersong_tracks.")
 def qdrant(
-    run: Path,
+    rows: "Rows",
     out: Path,
-    tracks: bool,
-    embedding: "Embedding",
-    force: bool,
+    *,
     url: str | None,
     alias: str | None,
-) -> None:
+    force: bool,
+    progress: "Progress",
+) -> str | None:
     """Write Qdrant points with their payload, one "upsert" request per line; send them with --url.
 
     Points go to a collection of their own; the alias moves to it when all have arrived. A key is
@@ -194,17 +184,13 @@ def qdrant(
     Example:
         undersong export qdrant my/run artists.jsonl --url http://localhost:6333
     """
-    from undersong.cli.progress_line import ProgressDisplay
     from undersong.export.qdrant import send, write_requests
 
-    rows = _open(run, tracks, embedding)
+    write_requests(rows, out, force=force, progress=progress)
+    if not url:
+        return None
     name = alias or f"undersong_{rows.origin['kind']}s"
-    with ProgressDisplay() as progress:
-        write_requests(rows, out, force=force, progress=progress)
-        collection = send(out, url, alias=name, progress=progress) if url else None
-    _say(rows, out)
-    if collection:
-        click.echo(f"{name} at {url} is {collection} now")
+    return f"{name} at {url} is {send(out, url, alias=name, progress=progress)} now"
 
 
 @export.command()

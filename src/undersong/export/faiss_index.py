@@ -52,11 +52,8 @@ def write_faiss(
         lists = max(1, min(round(4 * rows.count**0.5), len(sample) // PER_LIST))
         index = faiss.IndexIVFFlat(index, rows.width, lists, faiss.METRIC_INNER_PRODUCT)
         index.train(sample)
-    done = 0
-    for block in rows.blocks():
+    for block in rows.blocks("faiss", progress):
         index.add(unit(block["vector"].to_numpy()))
-        done += len(block)
-        progress("faiss", done, rows.count)
     if form == "ivf":
         recall = _choose_probes(index, sample[:JUDGED])
         about |= {"lists": lists, "nprobe": index.nprobe, "recall@10": recall}

@@ -27,11 +27,8 @@ def write_numpy(rows: Rows, out: Path, *, force: bool = False, progress: Progres
         header = {"descr": "<f4", "fortran_order": False, "shape": (rows.count, rows.width)}
         with array.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            done = 0
-            for block in rows.blocks():
+            for block in rows.blocks("numpy", progress):
                 file.write(np.ascontiguousarray(block["vector"].to_numpy(), dtype="<f4").tobytes())
-                done += len(block)
-                progress("numpy", done, rows.count)
         write_items(rows, items)
 
 

@@ -92,14 +92,11 @@ def write_sql(
     """
     name = table or f"undersong_{rows.origin['kind']}s"
     _check(rows, form, name)
-    done = 0
     about = rows.origin | {"target": "pgvector", "table": name, "index": form}
     with placing(out, about, force=force) as (temporary,), temporary.open("wb") as file:
         file.write(_head(rows, form, name).encode())
-        for block in rows.blocks():
+        for block in rows.blocks("sql", progress):
             _copy(block, file, brackets="{}" if form == "plain" else "[]")
-            done += len(block)
-            progress("sql", done, rows.count)
         file.write(_foot(rows, form, name).encode())
 
 

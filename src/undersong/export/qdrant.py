@@ -40,13 +40,10 @@ def write_requests(
         "target": "qdrant",
         "collection": {"vectors": {"size": rows.width, "distance": "Cosine"}},
     }
-    kind, done = rows.origin["kind"], 0
     with placing(out, about, force=force) as (temporary,), temporary.open("wb") as file:
-        for block in rows.blocks():
-            for body in _bodies(block, kind):
+        for block in rows.blocks("qdrant", progress):
+            for body in _bodies(block, rows.origin["kind"]):
                 file.write(body.encode() + b"\n")
-            done += len(block)
-            progress("qdrant", done, rows.count)
 
 
 def point(kind: Kind, item: str) -> str:

@@ -12,6 +12,7 @@ from undersong import __version__
 from undersong.catalogue import ATTRIBUTES_FILE, Kind, read_attributes
 from undersong.errors import ArtifactError, DataError
 from undersong.io.files import read_json, replacing, sha256, write_json
+from undersong.progress import Progress, silent
 from undersong.runs import Run
 
 BLOCK = 4096
@@ -39,13 +40,17 @@ class Rows:
     width: int
     origin: dict[str, Any]
 
-    def blocks(self) -> Iterator[pl.DataFrame]:
+    def blocks(self, target: str = "", progress: Progress = silent) -> Iterator[pl.DataFrame]:
         """Read ``BLOCK`` items at a time, so that memory is bounded.
 
         It holds what is known of all items (a few hundred bytes each) and a few row groups of
-        vectors, however many there are.
+        vectors, however many there are. ``progress`` hears of every block that was used.
         """
-        return iter(self.frame.collect_batches(chunk_size=BLOCK))
+        done = 0
+        for block in self.frame.collect_batches(chunk_size=BLOCK):
+            yield block
+            done += len(block)
+            progress(target, done, self.count)
 
     def known(self) -> dict[str, pl.DataType]:
         """Columns of what is known of an item, with their types: all but id and vector."""

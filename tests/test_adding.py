@@ -25,7 +25,7 @@ from undersong.importers.music.scan import Failure
 from undersong.models.content.network import artist_embedding
 from undersong.ranking.context import RankingContext
 from undersong.retrieval.run_index import attributes_of, open_index
-from undersong.runs import additions as added_file
+from undersong.runs import additions
 
 WORLD = small_world()
 QUIET = "a81"  # an artist without plays, so that a copy of it has all that is known of it
@@ -141,7 +141,7 @@ def test_an_artist_is_the_mean_of_its_first_tracks(beside):
 def test_the_same_again_changes_nothing_and_a_change_replaces(beside):
     one = new_items.of_words("New Band", {"genre": "g1", "country": "x"}, beside.known)
     assert whats(add.add(beside, [one])) == ["added"]
-    place = added_file.place(beside.run.folder, beside.run.generation)
+    place = additions.place(beside.run.folder, beside.run.generation)
     before = place.read_bytes()
     assert whats(add.add(beside, [one])) == ["unchanged"]
     assert place.read_bytes() == before
@@ -213,7 +213,7 @@ def test_after_a_training_the_catalogue_wins_and_the_rest_is_added_again(beside,
     new.trained["artist"] |= {"later"}  # as if the catalogue had it now
     assert sorted(whats(add.readd(new))) == ["added", "added", "added", "trained"]
     assert set(add.listed(new.run)["id"]) == {"twin", "twin-0", "twin-1"}
-    assert added_file.generations(folder) == ("2",)
+    assert additions.generations(folder) == ("2",)
 
 
 def like_held_out(run, generator, count, *, shift):
@@ -242,8 +242,8 @@ def test_drift_of_sound_is_reported_where_there_is_some_and_not_where_there_is_n
 
 
 def rows_of(kind, count, **columns):
-    table = {x: [None] * count for x in added_file.COLUMNS} | {"kind": [kind] * count} | columns
-    return pl.DataFrame(table, schema=added_file.COLUMNS)
+    table = {x: [None] * count for x in additions.COLUMNS} | {"kind": [kind] * count} | columns
+    return pl.DataFrame(table, schema=additions.COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -313,10 +313,10 @@ def test_killed_at_any_moment_it_leaves_whole_rows_and_no_lock(tmp_path):
         time.sleep(0.05 + 0.3 * generator.random())
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        rows = added_file.read(tmp_path, "1").filter(pl.col("id") == f"k{turn}")
+        rows = additions.read(tmp_path, "1").filter(pl.col("id") == f"k{turn}")
         assert rows["said"].to_list() == list(range(len(rows)))
-    with added_file.changing(tmp_path):
-        assert len(added_file.read(tmp_path, "1"))
+    with additions.changing(tmp_path):
+        assert len(additions.read(tmp_path, "1"))
 
 
 def test_two_commands_at_once_lose_nothing(tmp_path):
@@ -324,13 +324,13 @@ def test_two_commands_at_once_lose_nothing(tmp_path):
     assert [process.wait() for process in both] == [0, 0]
     for process in both:
         process.stdout.close()
-    counts = added_file.read(tmp_path, "1").group_by("id").len()
+    counts = additions.read(tmp_path, "1").group_by("id").len()
     assert dict(counts.rows()) == {"one": 23, "two": 23}
 
 
 def test_a_damaged_file_of_added_items_is_refused(beside):
     list(add.add(beside, [new_items.of_words("New", {"genre": "g1"}, beside.known)]))
-    place = added_file.place(beside.run.folder, beside.run.generation)
+    place = additions.place(beside.run.folder, beside.run.generation)
     place.write_bytes(place.read_bytes()[:-9])
     with pytest.raises(ArtifactError, match=r"1.parquet cannot be read .*; delete it and add"):
         beside.run.items("artist")

@@ -31,7 +31,7 @@ from undersong.retrieval import projection
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import open_index
-from undersong.runs import additions as added_file
+from undersong.runs import additions
 from undersong.runs.reader import RunReader
 
 ARTISTS, TRACKS, WIDTH = 43, 61, 7
@@ -149,8 +149,8 @@ def test_of_very_many_items_no_answers_are_stored_and_that_is_said(
 
 def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):
     run = Path(shutil.copytree(two_runs[0], shelf.parent / "run"))
-    row = {name: [None] for name in added_file.COLUMNS} | {"kind": ["artist"], "id": ["new"]}
-    added_file.write(run, "1", pl.DataFrame(row, schema=added_file.COLUMNS))
+    row = {name: [None] for name in additions.COLUMNS} | {"kind": ["artist"], "id": ["new"]}
+    additions.write(run, "1", pl.DataFrame(row, schema=additions.COLUMNS))
     found, new = publish(run, shelf)
     assert (found.generation, new) == ("2", True)
     assert found.added("artist")["id"].to_list() == ["new"]

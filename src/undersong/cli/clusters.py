@@ -101,18 +101,14 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     from undersong import runs
     from undersong.catalogue import EXTRACTED, read_catalogue
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.cluster.jobs import embed_catalogue
+    from undersong.pipeline.embed import Each, embed_catalogue
 
     opened, known, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)
     work = catalogue / EXTRACTED
     with cluster() as clustered, ProgressDisplay() as progress:
+        each: Each = map
         if clustered:
-            from undersong.cluster.streaming import vectors_there
-
-            vectors = embed_catalogue(
-                opened, known, kind, work=work, each=vectors_there, progress=progress
-            )
-        else:
-            vectors = embed_catalogue(opened, known, kind, work=work, progress=progress)
+            from undersong.cluster.streaming import vectors_there as each
+        vectors = embed_catalogue(opened, known, kind, work=work, each=each, progress=progress)
     vectors.write(out)
     click.echo(f"{out}: {len(vectors.ids)} {kind}s")

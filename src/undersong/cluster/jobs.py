@@ -1,7 +1,7 @@
-"""Work on a cluster: train, embed every item of a catalogue, and list its neighbours."""
+"""Work on a Ray cluster: train a run, and list the neighbours of many items."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,120 +9,18 @@ from uuid import uuid4
 
 import numpy as np
 import ray
-import torch
 from numpy.typing import NDArray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from torch import nn
 
-from undersong import features
-from undersong.catalogue import KINDS, Attributes, Catalogue, Kind
+from undersong.catalogue import Attributes
 from undersong.cluster.connection import in_order
-from undersong.embeddings import Embeddings
-from undersong.errors import DataError, UndersongError
-from undersong.features import CONTENT, KNOWN_OF_EACH, Modality, read_sources
-from undersong.foldin.added import read_encoders
-from undersong.models.content.inputs import Clips, read_clips
-from undersong.models.content.network import load_content
-from undersong.models.content.training import of_items
-from undersong.models.general import training as general
-from undersong.models.general.network import GeneralModel
+from undersong.errors import UndersongError
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
-from undersong.progress import Progress, silent
 from undersong.retrieval import BLOCK, Index, Query, TopK, search
 from undersong.runs import Run
 from undersong.runs import read as read_run
-
-ITEMS = 1024  # items embedded at a time, and pieces of sound or features
-Vectors = Iterator[NDArray[np.float32]]
-Each = Callable[[Callable[[int], NDArray[np.float32]], Iterable[int]], Vectors]
-
-
-def embed_catalogue(
-    run: Run,
-    catalogue: Catalogue,
-    kind: Kind,
-    *,
-    work: Path,
-    each: Each = map,
-    progress: Progress = silent,
-) -> Embeddings:
-    """Embed all items of one kind of which any source says something.
-
-    E_C is computed from the sound or the features of this catalogue. E_U is known of trained
-    items alone.
-
-    Parameters
-    ----------
-    work : folder where log-mel chunks go that are not yet extracted
-    each : applies a function to each block, in order; a cluster may do that
-
-    Raises
-    ------
-    DataError
-        If nothing that the run reads is known of any item.
-    """
-    known = {
-        (one, name): run.embeddings(one, name)
-        for one in KINDS
-        for name in KNOWN_OF_EACH
-        if run.has_embeddings(one, name)
-    }
-    if run.has(f"weights/{CONTENT}.safetensors"):
-        known |= _content_embeddings(run, catalogue, work=work, each=each, progress=progress)
-    sources = read_sources(catalogue, kind, read_encoders(run), known)
-    rows = np.flatnonzero(~np.all([x.missing for x in sources], axis=0))
-    if not len(rows):
-        raise DataError(
-            f"nothing that {run.folder} reads is known of the {len(sources[0].missing)} {kind}s: "
-            f"{', '.join(x.name for x in sources)}; map those columns, features or files"
-        )
-    model = general.load(run.file("weights/general.safetensors"))
-    one = partial(_general, model, features.rows_of(sources, rows))
-    vectors = _joined(one, len(rows), each=each, stage="E_G", progress=progress)
-    ids = catalogue.ids(kind)
-    return Embeddings(tuple(ids[row] for row in rows), vectors)
-
-
-def _content_embeddings(
-    run: Run, catalogue: Catalogue, *, work: Path, each: Each, progress: Progress
-) -> dict[tuple[Kind, str], Embeddings]:
-    """E_C of tracks and artists."""
-    model = load_content(run.file(f"weights/{CONTENT}.safetensors"))
-    clips = read_clips(catalogue, model, work=work, progress=progress)
-    if not len(clips.artist):
-        return {}
-    one = partial(_content, clips, model)
-    vectors = _joined(one, len(clips.artist), each=each, stage="E_C", progress=progress)
-    tracks, artists = of_items(catalogue, clips, vectors, top=model.settings.top)
-    return {("track", CONTENT): tracks, ("artist", CONTENT): artists}
-
-
-def _joined(
-    embed: Callable[[int], NDArray[np.float32]],
-    n: int,
-    *,
-    each: Each,
-    stage: str,
-    progress: Progress,
-) -> NDArray[np.float32]:
-    """Vectors of all blocks, (n, d)."""
-    blocks = []
-    for vectors in each(embed, range(0, n, ITEMS)):
-        blocks.append(vectors)
-        progress(stage, sum(map(len, blocks)), n)
-    return np.concatenate(blocks)
-
-
-@torch.no_grad()
-def _content(clips: Clips, model: nn.Module, start: int) -> NDArray[np.float32]:
-    return clips.embed(model, np.arange(start, min(start + ITEMS, len(clips.artist))))
-
-
-def _general(model: GeneralModel, sources: tuple[Modality, ...], start: int) -> NDArray[np.float32]:
-    rows = np.arange(start, min(start + ITEMS, len(sources[0].missing)))
-    return general.embed(model, features.rows_of(sources, rows), device="cpu")
 
 
 def retrieve_there(

@@ -24,8 +24,7 @@ from undersong.foldin.added import vectors
 from undersong.foldin.embed import DERIVED, Beside, Row, embed_track, embed_vector, refresh
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
-from undersong.runs import Run
-from undersong.runs import additions as added_file
+from undersong.runs import Run, additions
 
 BLOCK = 32  # items written at a time
 LIKE = 3  # neighbours shown of an item that was added
@@ -70,8 +69,8 @@ def remove(beside: Beside, ids: Sequence[str]) -> int:
         If an id was not added; nothing is taken away then.
     """
     run = beside.run
-    with added_file.changing(run.folder):
-        rows = added_file.read(run.folder, run.generation).to_dicts()
+    with additions.changing(run.folder):
+        rows = additions.read(run.folder, run.generation).to_dicts()
         unknown = set(ids) - {x["id"] for x in rows}
         if unknown:
             item = min(unknown)
@@ -92,10 +91,10 @@ def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
     What cannot be read any more stays with the earlier generation, so nothing is lost.
     """
     run = beside.run
-    for generation in added_file.generations(run.folder):
+    for generation in additions.generations(run.folder):
         if generation == run.generation:
             continue
-        rows = added_file.read(run.folder, generation)
+        rows = additions.read(run.folder, generation)
         failed = []
         for row in rows.filter(pl.col("digest") != DERIVED).iter_rows(named=True):
             results = list(add(beside, [_new_item(row)], workers=workers))
@@ -103,9 +102,9 @@ def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
             failed += [row["id"]] if any(isinstance(x, Failure) for x in results) else []
         unread = rows.filter(pl.col("id").is_in(failed))
         if len(unread):
-            added_file.write(run.folder, generation, unread)
+            additions.write(run.folder, generation, unread)
         else:
-            added_file.place(run.folder, generation).unlink()
+            additions.place(run.folder, generation).unlink()
 
 
 def most_alike(beside: Beside, addition: Addition) -> tuple[str, ...]:
@@ -132,8 +131,8 @@ def listed(run: Run) -> pl.DataFrame:
 
 def due(run: Run) -> tuple[str, ...]:
     """Return why a retrain is due, one sentence a reason; nothing if it is not (``drift``)."""
-    earlier = [x for x in added_file.generations(run.folder) if x != run.generation]
-    counts = {x: len(added_file.read(run.folder, x)) for x in earlier}
+    earlier = [x for x in additions.generations(run.folder) if x != run.generation]
+    counts = {x: len(additions.read(run.folder, x)) for x in earlier}
     stale = [
         f"{count} items were added to generation {x}, before the last training; "
         f"`undersong add {run.folder} --again` adds those that the catalogue still lacks"
@@ -160,7 +159,7 @@ def _add_block(
     yield from (x for x in rows if isinstance(x, Failure))
     fresh = [x for x in rows if not isinstance(x, Failure)]
     if fresh:
-        with added_file.changing(run.folder):
+        with additions.changing(run.folder):
             stored = _store(beside, fresh)
         yield from stored
 
@@ -197,7 +196,7 @@ def _embed_content(
 def _store(beside: Beside, fresh: Sequence[Row]) -> list[Addition | Failure]:
     """Write rows into the file of the run, with the artists that they bring along."""
     run = beside.run
-    old = added_file.read(run.folder, run.generation).to_dicts()
+    old = additions.read(run.folder, run.generation).to_dicts()
     keys, paths = {_key(x) for x in fresh}, {x["path"] for x in fresh if x["path"]}
     gone = [x for x in old if _key(x) in keys or x["path"] in paths]
     remaining = [x for x in old if x not in gone]
@@ -261,7 +260,7 @@ def _with_tracks(rows: Sequence[Row]) -> list[Row]:
 
 def _row(item: NewItem) -> Row:
     """The row of an item before it is embedded."""
-    row: Row = dict.fromkeys(added_file.COLUMNS)
+    row: Row = dict.fromkeys(additions.COLUMNS)
     return row | {
         "kind": item.kind,
         "id": item.id,
@@ -301,5 +300,5 @@ def _digest(item: NewItem) -> str:
 
 
 def _write(run: Run, rows: Sequence[Row]) -> None:
-    table = pl.DataFrame(rows, schema=added_file.COLUMNS)
-    added_file.write(run.folder, run.generation, table)
+    table = pl.DataFrame(rows, schema=additions.COLUMNS)
+    additions.write(run.folder, run.generation, table)

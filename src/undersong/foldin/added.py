@@ -16,8 +16,7 @@ from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Kind, make
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
-from undersong.foldin import reference as known_file
-from undersong.foldin.reference import Reference
+from undersong.foldin.reference import Reference, read_reference
 from undersong.io.files import read_json
 from undersong.ranking.context import RankingContext
 from undersong.runs import REMEDY, Run
@@ -46,7 +45,7 @@ def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
     rows = run.added(kind).filter(pl.col("general").is_not_null())
     if not len(rows):
         return evidence
-    known = known_file.read(run.file(known_file.FILE))
+    known = read_reference(run)
     added = read_added(run, known, rows, kind)
     n = len(evidence.vectors) + len(rows)
     relations = evidence.relations.copy()
@@ -61,7 +60,7 @@ def extend(run: Run, kind: Kind, evidence: RankingContext) -> RankingContext:
 def facts(run: Run, kind: Kind) -> pl.DataFrame:
     """Gather what filters read of the added items, rows of ``undersong.catalogue.attributes``."""
     rows = pl.concat([run.added(x) for x in KINDS])
-    attributes = make_attributes(catalogue_of(known_file.read(run.file(known_file.FILE)), rows))
+    attributes = make_attributes(catalogue_of(read_reference(run), rows))
     ids = rows.filter(pl.col("kind") == kind)["id"].implode()
     return attributes.filter((pl.col("kind") == kind) & pl.col("id").is_in(ids)).drop("kind")
 

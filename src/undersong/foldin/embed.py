@@ -14,12 +14,11 @@ from undersong import features
 from undersong.catalogue import KINDS, Kind, words_about
 from undersong.embeddings import Embeddings, unit
 from undersong.features import CONTENT, read_items
-from undersong.foldin import reference as known_file
 from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
 from undersong.foldin.drift import nearest_cosine
 from undersong.foldin.encoders import Encoders, open_encoders
 from undersong.foldin.new_items import merge
-from undersong.foldin.reference import Reference
+from undersong.foldin.reference import Reference, read_reference
 from undersong.runs import Run
 from undersong.runs.additions import COLUMNS
 
@@ -38,7 +37,7 @@ class Beside:
     @cached_property
     def known(self) -> Reference:
         """The trained items."""
-        return known_file.read(self.run.file(known_file.FILE))
+        return read_reference(self.run)
 
     @cached_property
     def encoders(self) -> Encoders:

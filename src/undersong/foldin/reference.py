@@ -1,4 +1,4 @@
-"""What new items are read beside: metadata of the trained artists, and who was learned from.
+"""What new items are compared with: metadata of trained artists, and what was learned from.
 
 RUN/generations/N/known.parquet, one row an item, artists first:
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from undersong.catalogue import FIELD_TYPES, Catalogue, Field, Kind, fold
 from undersong.io.files import check_format
 from undersong.io.tables import read_metadata, read_table, write_table
+from undersong.runs import Run
 
 FILE = "known.parquet"
 FORMAT = 1
@@ -66,8 +67,10 @@ class Reference:
         return tuple(self.items.filter((pl.col("kind") == kind) & pl.col("learned"))["id"])
 
 
-def write(path: Path, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]) -> None:
-    """Write what new items will be read beside; ``studied`` says who was learned from, by kind."""
+def write_reference(
+    home: Path, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
+) -> None:
+    """Write the reference of a generation; ``studied`` tells what was learned from, by kind."""
     fields = [x for x in catalogue.fields if not x.withheld]
     columns = [x.name for x in fields if x.kind == "artist"]
     artists = catalogue.artists.select(
@@ -82,17 +85,18 @@ def write(path: Path, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bo
     ).with_columns(learned=pl.Series(studied["track"], dtype=pl.Boolean))
     about = {"format": FORMAT, "fields": [asdict(x) for x in fields]}
     table = pl.concat([artists, tracks], how="diagonal")
-    write_table(path, table, metadata={_KEY: json.dumps(about)})
+    write_table(home / FILE, table, metadata={_KEY: json.dumps(about)})
 
 
-def read(path: Path) -> Reference:
-    """Read what ``write`` wrote.
+def read_reference(run: Run) -> Reference:
+    """Read the reference of a run.
 
     Raises
     ------
     ArtifactError
         If the file is damaged or has another format.
     """
+    path = run.file(FILE)
     about = json.loads(read_metadata(path, hint="train again").get(_KEY, "{}"))
     check_format(path, about.get("format"), FORMAT, hint="train again")
     table = read_table(path, hint="train again")

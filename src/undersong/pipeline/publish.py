@@ -23,8 +23,7 @@ from undersong.io.files import replacing, sha256
 from undersong.progress import Progress, silent
 from undersong.report import report_files
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
-from undersong.runs import Run
-from undersong.runs import additions as added_file
+from undersong.runs import Run, additions
 
 # Items of a kind whose answers are all computed, by cosine and in a learned order, of which a query
 # takes ten times as long: beyond, it would be hours.
@@ -62,7 +61,7 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
     """
     run = runs.read(folder)
     report = report_files.path_of(run)
-    added = added_file.place(run.folder, run.generation)
+    added = additions.place(run.folder, run.generation)
     exported = run.home / encoders.FOLDER / encoders.ABOUT
     about = {name: value for name, value in run.manifest.items() if name != "files"}
     about |= {
@@ -85,7 +84,7 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
         copied = Run(shelf, home.name, run.manifest | {"files": files})
         about["lists"] = _compute(copied, progress=progress)
         if added.exists():
-            _copy(added, added_file.place(shelf, home.stem))
+            _copy(added, additions.place(shelf, home.stem))
     return runs.read(shelf), True
 
 

@@ -24,7 +24,7 @@ from undersong.catalogue import (
 from undersong.explanation import ablation as reasons
 from undersong.features import CONTENT, read_items
 from undersong.foldin import drift
-from undersong.foldin import reference as known_file
+from undersong.foldin.reference import write_reference
 from undersong.io.files import write_json
 from undersong.io.tables import write_table
 from undersong.models.content.network import save_content
@@ -97,7 +97,7 @@ def write(
     ]
     write_table(home / "items.parquet", pl.concat(items))
     write_attributes(home / ATTRIBUTES_FILE, make_attributes(catalogue))
-    known_file.write(home / known_file.FILE, catalogue, studied)
+    write_reference(home, catalogue, studied)
     reasons.write(
         home,
         catalogue,

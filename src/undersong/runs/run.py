@@ -34,7 +34,7 @@ from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, nearest_known
 from undersong.io.files import flush, read_json, reading, sha256, write_json
 from undersong.io.tables import read_table
-from undersong.runs import additions as added_file
+from undersong.runs import additions
 
 FORMAT = 1
 THREADS = 4  # files that are checked at a time
@@ -118,7 +118,7 @@ class Run:
 
     def added(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind that were added to this generation (``undersong.runs.additions``)."""
-        return added_file.read(self.folder, self.generation).filter(pl.col("kind") == kind)
+        return additions.read(self.folder, self.generation).filter(pl.col("kind") == kind)
 
     def trained_items(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind that were in the catalogue, with the columns of ``items``."""

@@ -1,8 +1,8 @@
-"""Write docs/gallery.md: what commands print about the generated world, and pictures of its pages.
+"""Write docs/gallery.md: what commands print for a generated catalogue, and pictures of its pages.
 
     python scripts/pictures.py DEMO    # a folder that `undersong demo` has filled
 
-Every block is what the command above it printed; nothing is typed by hand but the sentences here.
+Every block is what the command above it printed; only the sentences here are written by hand.
 """
 
 import csv
@@ -31,21 +31,21 @@ VIEW = {"width": 1100, "height": 700}
 COLOURS = 96
 HEAD = """# Gallery
 
-Real outputs, all of the world that `undersong demo` generates: 300 artists who do not exist, with
+Real output for the catalogue that `undersong demo` generates: 300 artists who do not exist, with
 audio, listeners and relations. `scripts/gallery` makes every text and picture of this page again.
-Numbers of a generated world say nothing about real music: those stand in
-[reproduction](reproduction.md) and [their order](ranking.md).
+Numbers for generated data say nothing about real music: see [reproduction](reproduction.md) and
+[ranking](ranking.md) for those.
 """
 GROWTH = """## How time grows
 
-`benchmarks/growth.py`, on catalogues of `undersong twin`; [at any size](scale.md) says more.
+Measured by `benchmarks/growth.py` on catalogues of `undersong twin`; more under [scale](scale.md).
 
 ![Processor time and memory of every stage, from a thousand artists to a million](growth.svg)
 """
 
 
 def main() -> None:
-    """Ask every command, take every picture, write the page."""
+    """Run every command, take every picture, write the page."""
     demo = Path(sys.argv[1]).resolve()
     PICTURES.mkdir(exist_ok=True)
     run(demo, "publish run shelf")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def run(folder: Path, line: str) -> str:
-    """Run a command of undersong in a folder and give what it printed."""
+    """Run a command of undersong in a folder and return what it printed."""
     words = [sys.executable, "-m", "undersong", *shlex.split(line)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -65,16 +65,16 @@ def run(folder: Path, line: str) -> str:
 
 
 def commands(demo: Path) -> Iterator[str]:
-    """What the terminal shows, each with its command."""
+    """Yield a section for each command with what the terminal shows."""
     known, tail = examples(demo)
     answer = json.loads(run(demo, f"similar run {shlex.quote(tail)} -k 1 --json"))["name"]
-    shown = (
+    sections = (
         ("What a catalogue knows", "describe catalogue", ""),
         ("What is similar to a known artist", f"similar run {shlex.quote(known)} -k 6", ""),
         (
             "And to one that nobody has linked",
             f"similar run {shlex.quote(tail)} -k 6",
-            "`long tail` stands at answers of which nobody has stated a relation either.",
+            "`long tail` marks answers that have no known relation either.",
         ),
         ("Why", f"explain run {shlex.quote(tail)} {shlex.quote(answer)}", ""),
         ("From one to the other", f"path run {shlex.quote(known)} {shlex.quote(tail)}", ""),
@@ -86,18 +86,18 @@ def commands(demo: Path) -> Iterator[str]:
             "A history of Last.fm with names in other spellings was merged with the catalogue "
             "(`undersong merge`). These pairs stay apart:",
         ),
-        ("Who is who", f"identify merged {shlex.quote(known)}", ""),
+        ("Look up an artist", f"identify merged {shlex.quote(known)}", ""),
     )
-    for title, line, told in shown:
-        found = run(demo, line)
+    for title, line, note in sections:
+        output = run(demo, line)
         if line.startswith("evaluate"):
-            found = found[: found.index("Protocol paper")].rstrip()
-        yield f"## {title}\n\n{told}\n" if told else f"## {title}\n"
-        yield f"```\n$ undersong {line}\n{found}\n```\n"
+            output = output[: output.index("Protocol paper")].rstrip()
+        yield f"## {title}\n\n{note}\n" if note else f"## {title}\n"
+        yield f"```\n$ undersong {line}\n{output}\n```\n"
 
 
 def examples(demo: Path) -> tuple[str, str]:
-    """The best known test artist with relations, and the best known without any."""
+    """Return the best known test artist with relations, and the best known without any."""
     items = runs.read(demo / "run").items("artist").filter(pl.col("part") == "test")
     items = items.sort("popularity", "id", descending=True, nulls_last=True)
     known, tail = (
@@ -118,11 +118,11 @@ def export(demo: Path) -> None:
     csv.writer(table).writerows([("name", "plays"), *played[:9]])
     (demo / "plays.csv").write_text(table.getvalue(), encoding="utf-8")
     known, tail = examples(demo)
-    heard = [known.upper(), f"{known} feat. {tail}", f"{known} & {tail}", tail.lower()]
+    spellings = [known.upper(), f"{known} feat. {tail}", f"{known} & {tail}", tail.lower()]
     lines = io.StringIO()
     csv.writer(lines).writerows(
         (name, "", f"Song {number}", f"{number + 1:02} Aug 2026 12:14")
-        for number, name in enumerate([*heard, *(name for name, _ in played[:20])])
+        for number, name in enumerate([*spellings, *(name for name, _ in played[:20])])
     )
     (demo / "scrobbles.csv").write_text(lines.getvalue(), encoding="utf-8")
     run(demo, "import lastfm scrobbles.csv scrobbled --user ann")
@@ -131,7 +131,7 @@ def export(demo: Path) -> None:
 
 
 def pictures(demo: Path) -> Iterator[str]:
-    """Pictures of the page that the service shows, and of the report."""
+    """Yield pictures of the page that the service shows, and of the report."""
     _, tail = examples(demo)
     items = runs.read(demo / "run").items("artist")
     item = items.filter(pl.col("name") == tail)["id"][0]
@@ -140,11 +140,12 @@ def pictures(demo: Path) -> Iterator[str]:
             executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
             args=["--enable-unsafe-swiftshader"],
         )
-        yield "## The page\n\n`undersong serve shelf`; one colour means the long tail.\n"
+        yield "## The page\n\n`undersong serve shelf` shows it; one colour means the long tail.\n"
         yield shoot(browser, f"{address}/", "map", "The map, with the search over it")
         yield shoot(browser, f"{address}/?artist={item}", "card", f"What is similar to {tail}")
         yield shoot(browser, f"{address}/?page=report", "methods", "How good the model is")
-        yield "## The report\n\n`undersong report shelf report.html`: a file that opens anywhere.\n"
+        yield "## The report\n"
+        yield "`undersong report shelf report.html` writes one file that opens anywhere.\n"
         file = (demo / "report.html").as_uri()
         for part in ("data", "accuracy", "map"):
             yield shoot(browser, file, f"report-{part}", f"Section {part}", part=f"#{part}")
@@ -163,26 +164,26 @@ def serving(demo: Path) -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        found = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
-        if found is None:
+        address = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
+        if address is None:
             sys.exit("the service did not start")
-        yield found[0]
+        yield address[0]
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def shoot(browser: Browser, address: str, name: str, told: str, *, part: str = "") -> str:
-    """Take a picture of a page or of a part of it, in few colours; give its line of the page."""
+def shoot(browser: Browser, address: str, name: str, caption: str, *, part: str = "") -> str:
+    """Take a picture of a page or of a part of it, in few colours; return its Markdown."""
     context = browser.new_context(viewport=VIEW, reduced_motion="reduce", color_scheme="light")
     page = context.new_page()
     page.goto(address, wait_until="networkidle")
     page.wait_for_timeout(3000)  # the map comes to rest
-    taken = page.locator(part).first.screenshot() if part else page.screenshot()
-    picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(COLOURS, dither=0)
+    image = page.locator(part).first.screenshot() if part else page.screenshot()
+    picture = Image.open(io.BytesIO(image)).convert("RGB").quantize(COLOURS, dither=0)
     picture.save(PICTURES / f"{name}.png", optimize=True)
     context.close()
-    return f"![{told}](gallery/{name}.png)\n\n*{told}.*\n"
+    return f"![{caption}](gallery/{name}.png)\n\n*{caption}.*\n"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Pages of the site that are made from the code while it is built: every command, every module.
+"""Pages that are generated from the code when the site is built: every command, every module.
 
-A hook of MkDocs (`mkdocs.yml`). Commands are those that click knows; docstrings are read by
-mkdocstrings without importing a module, so building needs no PyTorch.
+A hook of MkDocs (`mkdocs.yml`). click lists the commands; mkdocstrings reads the docstrings without
+importing a module, so building needs no PyTorch.
 """
 
 import ast
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "undersong"
 COMMANDS = """# Every command
 
-Made from the command line itself; `--help` prints the same, also for groups such as
+Generated from the command line; `--help` prints the same, also for groups such as
 `undersong import --help`.
 
 ## Completion
@@ -27,7 +27,7 @@ bash, zsh and fish complete commands, options and file names. For bash, as a lin
 eval "$(_UNDERSONG_COMPLETE=bash_source undersong)"
 ```
 
-For zsh say `zsh_source`, in `~/.zshrc`; for fish, in `~/.config/fish/completions/undersong.fish`:
+For zsh use `zsh_source`, in `~/.zshrc`. For fish, in `~/.config/fish/completions/undersong.fish`:
 
 ```sh
 _UNDERSONG_COMPLETE=fish_source undersong | source
@@ -35,8 +35,8 @@ _UNDERSONG_COMPLETE=fish_source undersong | source
 """
 MODULES = """# Python reference
 
-Made from the docstrings. Data flows in the order of [figure 2](../concepts.md); whatever
-stands here may be imported, names that begin with `_` may change.
+Generated from the docstrings. Data flows in the order of [figure 2](../concepts.md). You may import
+everything listed here; names that begin with `_` may change.
 
 | module | what it is |
 |---|---|
@@ -45,20 +45,20 @@ OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?!#)([^)]+)\)")
 
 
 def pages() -> dict[str, str]:
-    """Text of each page that is made: its address below docs/ -> Markdown."""
-    made = {"cli.md": COMMANDS + "".join(_sections())}
+    """Return the generated pages: address below docs/ -> Markdown."""
+    generated = {"cli.md": COMMANDS + "".join(_sections())}
     index = MODULES
-    for place in sorted(PACKAGE.iterdir()):
-        modules = list(_modules(place))
+    for path in sorted(PACKAGE.iterdir()):
+        modules = list(_modules(path))
         if not modules:
             continue
-        made[f"api/{place.stem}.md"] = _page(place.stem, modules)
-        index += f"| [`undersong.{place.stem}`]({place.stem}.md) | {_summary(place)} |\n"
-    return made | {"api/index.md": index}
+        generated[f"api/{path.stem}.md"] = _page(path.stem, modules)
+        index += f"| [`undersong.{path.stem}`]({path.stem}.md) | {_summary(path)} |\n"
+    return generated | {"api/index.md": index}
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    """All commands below a group, each with its whole name."""
+    """Yield all commands below a group, each with its full name."""
     for word, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{name} {word}")
@@ -67,7 +67,7 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 
 
 def _sections() -> Iterator[str]:
-    """One section for each command, with its help."""
+    """Yield a section for each command, with its help."""
     from undersong.cli.main import cli
 
     for name, command in commands(cli, "undersong"):
@@ -76,12 +76,12 @@ def _sections() -> Iterator[str]:
         yield f"\n## {title}\n\n```text\n{command.get_help(context)}\n```\n"
 
 
-def _modules(place: Path) -> Iterator[Path]:
-    """The modules of a package in the order of their names, or a module itself."""
-    if place.suffix == ".py" and not place.stem.startswith("__"):
-        yield place
-    elif place.is_dir():
-        yield from sorted(x for x in place.rglob("*.py") if x.stem != "__init__")
+def _modules(path: Path) -> Iterator[Path]:
+    """Yield the modules of a package in the order of their names, or a module itself."""
+    if path.suffix == ".py" and not path.stem.startswith("__"):
+        yield path
+    elif path.is_dir():
+        yield from sorted(x for x in path.rglob("*.py") if x.stem != "__init__")
 
 
 def _page(name: str, modules: list[Path]) -> str:
@@ -90,15 +90,15 @@ def _page(name: str, modules: list[Path]) -> str:
     return f"# undersong.{name}\n\n{blocks}"
 
 
-def _summary(place: Path) -> str:
-    """First line of a docstring, so that a table can hold it."""
-    file = place / "__init__.py" if place.is_dir() else place
+def _summary(path: Path) -> str:
+    """Return the first line of a docstring for a cell of a table."""
+    file = path / "__init__.py" if path.is_dir() else path
     lines = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").splitlines()
     return lines[0].replace("|", "\\|") if lines else ""
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that are made."""
+    """Add the generated pages."""
     from mkdocs.structure.files import File
 
     for address, text in pages().items():
@@ -107,5 +107,5 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Show what lies outside of docs/ as a path of the repository: the site does not hold it."""
+    """Replace links to files outside of docs/, which the site lacks, by their paths."""
     return OUTSIDE.sub(r"\1 (`\2`)", markdown)

@@ -1,4 +1,4 @@
-"""Start the installed service on a run and ask it for its page, its files and an answer."""
+"""Start the installed service on a run and request its page, its files and an answer."""
 
 import re
 import subprocess

@@ -155,14 +155,14 @@ def test_a_failed_installation_says_what_to_do_and_is_tried_again(bare):
 def test_set_up_refuses_an_unknown_set_of_packages(bare):
     done = run(bare / "scripts/setup", "everything", path=bare / "tools")
     assert done.returncode == 1
-    assert "unknown set of packages 'everything'; say all or dev" in done.stderr
+    assert "unknown set of packages 'everything'; choose all or dev" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["C", "out"], "unknown set 'C'; known: A, B, T, lieder, olga"),
-        (["B"], "say SET and OUT"),
+        (["B"], "give SET and OUT"),
         (["B", "out", "--dat", "x"], "unknown option --dat; known: --data DIR, --fresh"),
         (["B", "out", "--data"], "--data needs a folder"),
         (["lieder", "out", "--data", "nowhere"], "there is no data in nowhere/lieder"),

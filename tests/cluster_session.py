@@ -17,7 +17,7 @@ from undersong.cluster.connection import in_order, joined
 from undersong.cluster.jobs import retrieve_there
 from undersong.cluster.streaming import stream, vectors_there
 from undersong.errors import DataError, UndersongError
-from undersong.pipeline.embed import embed_catalogue
+from undersong.pipeline.inference import embed_catalogue
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import open_index

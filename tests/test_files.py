@@ -8,7 +8,7 @@ import pytest
 from undersong.errors import ArtifactError, DataError, UndersongError, needs
 from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, replacing, sha256, write_json
-from undersong.io.tables import (
+from undersong.io.parquet import (
     read_metadata,
     read_table,
     read_user_table,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError, DataError
 from undersong.io.arrays import map_array, write_array
-from undersong.io.tables import read_table, write_table
+from undersong.io.parquet import read_table, write_table
 
 METADATA = {"undersong.embeddings": "1"}  # what marks a Parquet file as one of embeddings
 

@@ -26,7 +26,7 @@ from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.errors import ArtifactError
 from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, reading, write_json
-from undersong.io.tables import PolarsError, write_table
+from undersong.io.parquet import PolarsError, write_table
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
 OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks

@@ -44,7 +44,7 @@ from undersong.catalogue.schema import (
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 from undersong.io.files import read_json, sha256, write_json
-from undersong.io.tables import read_table, scan_table, write_table
+from undersong.io.parquet import read_table, scan_table, write_table
 
 EXTRACTED = "audio"
 LISTENS = "listens"

@@ -67,7 +67,7 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
 
     from undersong import relations as related
     from undersong.catalogue import read_catalogue
-    from undersong.io.tables import write_table
+    from undersong.io.parquet import write_table
 
     kind, known = kind_of(tracks), read_catalogue(catalogue)
     plays = related.listeners(known, kind)
@@ -101,7 +101,7 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     from undersong import runs
     from undersong.catalogue import EXTRACTED, read_catalogue
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.pipeline.embed import Each, embed_catalogue
+    from undersong.pipeline.inference import Each, embed_catalogue
 
     opened, known, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)
     work = catalogue / EXTRACTED

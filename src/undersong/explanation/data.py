@@ -35,7 +35,7 @@ from undersong.errors import ArtifactError, DataError
 from undersong.features import Modality
 from undersong.io.arrays import map_array
 from undersong.io.files import check_format
-from undersong.io.tables import read_metadata, read_table, write_table
+from undersong.io.parquet import read_metadata, read_table, write_table
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"

@@ -1,6 +1,7 @@
 """Export of answers: a table of neighbours with the names of both, for people and services."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,16 @@ from undersong.errors import DataError, nearest_known
 from undersong.export.flat_files import write_csv
 from undersong.export.rows import placing, provenance
 from undersong.io.files import sha256
-from undersong.io.tables import scan_table
+from undersong.io.parquet import scan_table
 from undersong.runs import Run
 
 NEEDED = ("item", "rank", "neighbour", "score")
 
 
-def _parquet(table: pl.LazyFrame, path: Path) -> None:
-    table.sink_parquet(path)
-
-
-def _json_lines(table: pl.LazyFrame, path: Path) -> None:
-    table.sink_ndjson(path, check_extension=False)
-
-
 FORMS: dict[str, Callable[[pl.LazyFrame, Path], Any]] = {
     ".csv": write_csv,
-    ".parquet": _parquet,
-    ".jsonl": _json_lines,
+    ".parquet": pl.LazyFrame.sink_parquet,
+    ".jsonl": partial(pl.LazyFrame.sink_ndjson, check_extension=False),
 }
 
 

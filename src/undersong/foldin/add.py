@@ -19,8 +19,8 @@ from undersong.audio.decode import decode
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import UnknownItem, nearest_known
-from undersong.foldin import drift
 from undersong.foldin.added import vectors
+from undersong.foldin.drift import warnings
 from undersong.foldin.embed import DERIVED, Beside, Row, embed_track, embed_vector, refresh
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
@@ -139,7 +139,7 @@ def due(run: Run) -> tuple[str, ...]:
         for x, count in counts.items()
     ]
     trained: dict[Kind, int] = {kind: len(run.trained_items(kind)) for kind in KINDS}
-    return (*drift.warnings(listed(run), run.manifest, trained=trained), *stale)
+    return (*warnings(listed(run), run.manifest, trained=trained), *stale)
 
 
 def _add_block(

@@ -9,7 +9,7 @@ import polars as pl
 
 from undersong.catalogue import Catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.io.tables import write_table
+from undersong.io.parquet import write_table
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
 COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}

@@ -2,66 +2,34 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from undersong.io.files import check_format, reading, replacing
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 HINT = "train again"
 
 
 def write_tensors(
-    path: Path,
-    tensors: Mapping[str, NDArray[Any]] | Mapping[str, "Tensor"],
-    *,
-    version: int,
-    about: Mapping[str, str],
+    path: Path, tensors: Mapping[str, Any], *, version: int, about: Mapping[str, str]
 ) -> None:
     """Write NumPy arrays or PyTorch tensors, the number of their format, and words about them."""
     metadata = {**about, "format": str(version)}
-    arrays = {name: x for name, x in tensors.items() if isinstance(x, np.ndarray)}
     with replacing(path) as temporary:
-        if len(arrays) == len(tensors):
-            from safetensors.numpy import save_file
+        if all(isinstance(x, np.ndarray) for x in tensors.values()):
+            arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
+            safetensors.numpy.save_file(arrays, temporary, metadata)
+            return
+        import torch
+        from safetensors.torch import save_file
 
-            rows = {name: np.asarray(x, order="C") for name, x in arrays.items()}
-            save_file(rows, temporary, metadata)
-        else:
-            _write_torch(temporary, tensors, metadata)
-
-
-def _write_torch(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    # Convolutions that run channels last have weights in that order; safetensors knows one order.
-    order = torch.contiguous_format
-    copies = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
-    save_file(copies, path, metadata)
-
-
-@overload
-def read_tensors(
-    path: Path, *, version: int, hint: str = HINT, fault: str = ...
-) -> tuple[dict[str, str], dict[str, NDArray[Any]]]: ...
-
-
-@overload
-def read_tensors(
-    path: Path,
-    *,
-    version: int,
-    framework: Literal["pt"],
-    device: str = ...,
-    hint: str = HINT,
-    fault: str = ...,
-) -> tuple[dict[str, str], dict[str, "Tensor"]]: ...
+        # Convolutions that run channels last have weights in that order; the file knows one order.
+        order = torch.contiguous_format
+        copies = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
+        save_file(copies, temporary, metadata)
 
 
 def read_tensors(
@@ -79,6 +47,7 @@ def read_tensors(
     ----------
     framework : "numpy", which needs no PyTorch, or "pt"
     device : where PyTorch puts them
+    hint, fault : as for ``undersong.io.files.reading``
 
     Raises
     ------

@@ -17,7 +17,7 @@ import polars as pl
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading, replacing
-from undersong.io.tables import PolarsError, read_table, read_user_table, write_table
+from undersong.io.parquet import PolarsError, read_table, read_user_table, write_table
 from undersong.linkage.items import Key
 
 FORMER = "former"

@@ -18,10 +18,10 @@ from undersong import runs
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import ArtifactError
 from undersong.explanation import attribution, data
-from undersong.foldin import encoders
+from undersong.foldin.encoders import ABOUT, FOLDER
 from undersong.io.files import replacing, sha256
 from undersong.progress import Progress, silent
-from undersong.report import report_files
+from undersong.report.report_files import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
 from undersong.runs import Run, additions
 
@@ -35,7 +35,7 @@ MAPPED = ("general", "content")  # embeddings of which readers map the vectors
 LEFT_OUT = {
     projection.FILE,
     projection.REGIONS_FILE,
-    report_files.REPORT,
+    REPORT,
     data.FIRST,
     "failures.csv",
 }.union(
@@ -60,9 +60,9 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
         If openTSNE is not installed.
     """
     run = runs.read(folder)
-    report = report_files.path_of(run)
+    report = path_of(run)
     added = additions.place(run.folder, run.generation)
-    exported = run.home / encoders.FOLDER / encoders.ABOUT
+    exported = run.home / FOLDER / ABOUT
     about = {name: value for name, value in run.manifest.items() if name != "files"}
     about |= {
         "trained": run.trained,
@@ -78,9 +78,9 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
             _copy(run.home / name, home / name)
             runs.check(home / name, files[name])
         if report:
-            _copy(report, home / report_files.REPORT)
+            _copy(report, home / REPORT)
         for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
-            _copy(path, home / encoders.FOLDER / path.name)
+            _copy(path, home / FOLDER / path.name)
         copied = Run(shelf, home.name, run.manifest | {"files": files})
         about["lists"] = _compute(copied, progress=progress)
         if added.exists():

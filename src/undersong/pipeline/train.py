@@ -16,7 +16,7 @@ from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.runs import Run
-from undersong.training import distributed
+from undersong.training.distributed import broadcast, rank
 
 FORMAT = 1
 
@@ -47,21 +47,21 @@ def train_run(
         "catalogue_folder": str(catalogue_folder.resolve()),
     }
     published = None if fresh else _published(folder, about)
-    if distributed.broadcast(published is not None):
+    if broadcast(published is not None):
         return published or runs.read(folder), False
-    first = distributed.rank() == 0
+    first = rank() == 0
     work = _resume_or_start(folder, about, fresh=fresh) if first else folder / "work"
-    distributed.broadcast(0)  # nobody looks for checkpoints before the folder is ready
+    broadcast(0)  # nobody looks for checkpoints before the folder is ready
     learned = learn(catalogue, settings, work=work, progress=progress if first else silent)
     if not first:
-        distributed.broadcast(0)
+        broadcast(0)
         return runs.read(folder), True
     studied = write.studied(learned, catalogue, settings)
     about |= write.about(learned, catalogue, studied)
     with runs.publishing(folder, about) as home:
         write.write(learned, catalogue, home, studied=studied)
     shutil.rmtree(work)
-    distributed.broadcast(0)
+    broadcast(0)
     return runs.read(folder), True
 
 

@@ -26,7 +26,7 @@ from undersong.features import CONTENT, read_items
 from undersong.foldin import drift
 from undersong.foldin.reference import write_reference
 from undersong.io.files import write_json
-from undersong.io.tables import write_table
+from undersong.io.parquet import write_table
 from undersong.models.content.network import save_content
 from undersong.models.general import training as general
 from undersong.pipeline.learn import Learned

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
 from undersong.embeddings import unit
 from undersong.errors import needs
-from undersong.io.tables import write_table
+from undersong.io.parquet import write_table
 from undersong.progress import Progress, silent
 from undersong.retrieval import approximate
 from undersong.runs import Run

@@ -15,7 +15,7 @@ from undersong import relations
 from undersong.catalogue import Attributes, Catalogue, Kind, Names
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading
-from undersong.io.tables import PolarsError, read_user_table
+from undersong.io.parquet import PolarsError, read_user_table
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search

@@ -1,9 +1,6 @@
 """Run folders: what one training left, whole, dated and hashed, and how readers open it."""
 
-from undersong.runs.reader import (
-    FOREIGN,
-    RunReader,
-)
+from undersong.runs.reader import FOREIGN, RunReader
 from undersong.runs.run import (
     FORMAT,
     REMEDY,

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from undersong.errors import ArtifactError
-from undersong.io.tables import read_table, write_table
+from undersong.io.parquet import read_table, write_table
 
 METADATA = {"undersong.added": "1"}
 

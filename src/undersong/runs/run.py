@@ -33,7 +33,7 @@ from undersong.catalogue import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, nearest_known
 from undersong.io.files import flush, read_json, reading, sha256, write_json
-from undersong.io.tables import read_table
+from undersong.io.parquet import read_table
 from undersong.runs import additions
 
 FORMAT = 1

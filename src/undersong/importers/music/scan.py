@@ -13,7 +13,7 @@ import polars as pl
 
 from undersong.errors import DataError
 from undersong.importers.music.library import FILES
-from undersong.io.tables import read_metadata, read_table, write_table
+from undersong.io.parquet import read_metadata, read_table, write_table
 
 FORMAT = "1"  # of files.parquet, and of how tags are understood: a new one reads them all again
 STAMP = ("path", "size", "modified", "inode")

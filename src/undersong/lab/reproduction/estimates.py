@@ -15,7 +15,7 @@ from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import EvaluationSettings, hub_queries_of, pools_of
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
-from undersong.io.tables import read_metadata, read_table, write_table
+from undersong.io.parquet import read_metadata, read_table, write_table
 
 ACCURACY, ANSWERS, WHOLE = "accuracy", "answers", "whole"
 COLUMNS = {

@@ -86,11 +86,11 @@ def make_query(query: Query | None = None, **options: Unpack[QueryOptions]) -> Q
         if options:
             raise DataError(f"give query or {', '.join(options)}, not both: a query holds them all")
         return query
-    fields: dict[str, Any] = dict(options)
+    fields: dict[str, Any] = {**options, "long_tail": options.get("long_tail") or None}
     for name in ("genres", "regions", "library", "exclude"):
         if (words := fields.get(name)) is not None:
-            fields[name] = frozenset([words] if isinstance(words, str) else words)
-    return Query(**fields | {"long_tail": fields.get("long_tail") or None})
+            fields[name] = frozenset((words,) if isinstance(words, str) else words)
+    return Query(**fields)
 
 
 def load(folder: str | Path, *, progress: Progress = silent) -> Model:
@@ -108,8 +108,8 @@ def load(folder: str | Path, *, progress: Progress = silent) -> Model:
 class Model:
     """One version of a trained run, and all that can be asked of it.
 
-    Items are named by id or by name. ``kind`` is "artist" or "track"; by default what the run was
-    trained for. Each part is read when it is first asked for, so many threads may share a model.
+    Items are named by id or by name. ``kind`` is "artist" or "track"; by default that of the items,
+    or what the run was trained for. Each part is read when it is first asked for, so many threads may share a model.
     """
 
     run: Run
@@ -196,11 +196,11 @@ class Model:
         DataError
             If nothing but its name is known of one; or as ``search`` and ``Query``.
         """
-        queries, kind = self._items(items, kind), kind or self.kind
-        query, index = make_query(query, **options), self.of(kind)
+        query = make_query(query, **options)
+        index, queries = self._items(items, kind)
         if len(queries) == 1 and not agree:
             return index.similar(queries[0], query)
-        return index.agreed(queries, query, [x.of(kind) for x in agree])
+        return index.agreed(queries, query, [x.of(index.kind) for x in agree])
 
     def explain(
         self,
@@ -223,10 +223,9 @@ class Model:
         ArtifactError
             If the run was published before there were reasons.
         """
-        index = self.of(kind)
+        index, (first, second) = self._items([a, b], kind)
         if index.background is None:
             background_file.read(self.run, index.kind)  # raises an error that says why
-        first, second = self._items([a, b], index.kind)
         query = Query(long_tail=long_tail or None, paper=paper)
         return index.explain(first, [second], query)[0]
 
@@ -246,7 +245,8 @@ class Model:
         DataError
             If nothing but its name is known of one, or ``steps`` is less than 1.
         """
-        return self.of(kind).path(*self._items([a, b], kind), steps=steps)
+        index, ends = self._items([a, b], kind)
+        return index.path(*ends, steps=steps)
 
     def recommend(
         self,
@@ -399,13 +399,15 @@ class Model:
 
     def _items(
         self, items: str | Item | Sequence[str | Item], kind: Kind | None
-    ) -> tuple[Item, ...]:
-        named = [items] if isinstance(items, str | Item) else list(items)
-        names = self.of(kind).names
+    ) -> tuple[ItemIndex, tuple[Item, ...]]:
+        several = isinstance(items, Iterable) and not isinstance(items, str)
+        named: list[str | Item] = list(items) if several else [items]  # type: ignore[list-item]
         if not named:
             raise DataError("no item is named; give an id or a name")
+        index = self.of(kind or next((x.kind for x in named if isinstance(x, Item)), None))
+        names = index.names
         try:
-            return tuple(x if isinstance(x, Item) else names.find(x)[0] for x in named)
+            return index, tuple(x if isinstance(x, Item) else names.find(x)[0] for x in named)
         except UnknownItem as error:
             whole = " ".join(str(x) for x in named)
             if len(named) == 1 or not names.knows(whole):
@@ -436,6 +438,10 @@ class ItemIndex:
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], Precomputed | None]:
         return open_lists(self.run, self.kind)
+
+    @cached_property
+    def _has_lists(self) -> bool:
+        return self.run.has(precomputed.file_of(self.kind))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -556,7 +562,7 @@ class ItemIndex:
     def look_up(self, item: Item, query: Query) -> Neighbours | None:
         """Return the same as ``similar``, in microseconds, if it was computed before; else None."""
         k = query.k
-        if not self.run.has(precomputed.file_of(self.kind)) or query != Query(k=k):
+        if not self._has_lists or query != Query(k=k):
             return None
         lists, row = self.lists, self.row.get(item.id)
         if lists is None or row is None or k > lists.rows.shape[1]:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from undersong.catalogue import Kind
 from undersong.errors import DataError
-from undersong.model import make_query
+from undersong.model import QueryOptions, make_query
 from undersong.retrieval import Query
 from undersong.service.options import MOST, TEXT
 
@@ -271,10 +271,14 @@ class SimilarQuery(OneQuery):
 
     def query(self) -> Query:
         """Return the same as a ``Query``; DataError for one that no item can fulfil."""
-        options = self.model_dump(exclude={"kind", "id", "also", "reasons", "genre", "region"})
+        values = vars(self)
+        options: Any = {name: values[name] for name in QUERY_FIELDS}
         return make_query(genres=self.genre, regions=self.region, **options)
 
 
+QUERY_FIELDS = tuple(
+    x for x in SimilarQuery.model_fields if x in QueryOptions.__annotations__
+)  # those of one name in both
 A = TypeVar("A", bound=Parameters)
 
 

@@ -109,7 +109,8 @@ class Model:
     """One version of a trained run, and all that can be asked of it.
 
     Items are named by id or by name. ``kind`` is "artist" or "track"; by default that of the items,
-    or what the run was trained for. Each part is read when it is first asked for, so many threads may share a model.
+    or what the run was trained for. Each part is read when it is first asked for, so many threads
+    may share a model.
     """
 
     run: Run

@@ -3,11 +3,13 @@
 Relevance is yes or no. Means over queries and intervals are made in ``undersong.evaluation``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse, stats
 
 DEEP = 200  # the depth of OLGA's ndcg@200
 
@@ -106,7 +108,7 @@ def consistency(
 
 
 def overlap(
-    words: Sequence[sparse.csr_matrix], rows: NDArray[np.int64], top: NDArray[np.int64]
+    words: Sequence[scipy.sparse.csr_matrix], rows: NDArray[np.int64], top: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Say how many words each query shares with its answers, (q,) in [0, 1].
 
@@ -188,13 +190,13 @@ def percentiles(popularity: NDArray[np.float64]) -> NDArray[np.float64]:
     Items of unknown popularity, -inf, are the least popular.
     """
     n = len(popularity)
-    return np.asarray((stats.rankdata(popularity) - 0.5) / n, dtype=np.float64)
+    return np.asarray((scipy.stats.rankdata(popularity) - 0.5) / n, dtype=np.float64)
 
 
 def cold_ndcg(
     vectors: NDArray[np.float32],
     queries: NDArray[np.int64],
-    truth: sparse.csr_matrix,
+    truth: scipy.sparse.csr_matrix,
     *,
     k: int = DEEP,
     block: int = 256,

@@ -401,8 +401,11 @@ class Model:
     def _items(
         self, items: str | Item | Sequence[str | Item], kind: Kind | None
     ) -> tuple[ItemIndex, tuple[Item, ...]]:
-        several = isinstance(items, Iterable) and not isinstance(items, str)
-        named: list[str | Item] = list(items) if several else [items]  # type: ignore[list-item]
+        named: list[str | Item]
+        if isinstance(items, str | Item) or not isinstance(items, Iterable):
+            named = [items]
+        else:
+            named = list(items)
         if not named:
             raise DataError("no item is named; give an id or a name")
         index = self.of(kind or next((x.kind for x in named if isinstance(x, Item)), None))

@@ -7,8 +7,8 @@ they are drawn by their odds of being unlinked, as far as popularity and what is
 
 import numpy as np
 import polars as pl
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from undersong.catalogue.schema import Kind
 from undersong.catalogue.tables import Catalogue
@@ -62,13 +62,13 @@ def fit_odds(
 
     def cost(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         margins = sign * (design @ weights)
-        slopes = design.T @ (-sign * special.expit(-margins))
+        slopes = design.T @ (-sign * scipy.special.expit(-margins))
         shrunk = np.append(weights[:-1], 0.0)
         loss = np.logaddexp(0, -margins).sum() + 0.5 * PENALTY * shrunk @ shrunk
         return float(loss), slopes + PENALTY * shrunk
 
     start = np.zeros(design.shape[1])
-    best = optimize.minimize(cost, start, jac=True, method="L-BFGS-B").x
+    best = scipy.optimize.minimize(cost, start, jac=True, method="L-BFGS-B").x
     return np.asarray(whole @ best, dtype=np.float64)
 
 

@@ -13,18 +13,12 @@ from undersong.embeddings import Embeddings, unit
 from undersong.errors import SettingsError
 from undersong.evaluation.method import Method, from_vectors
 from undersong.lab.reproduction import ablations, pages, pooling
-from undersong.lab.reproduction.ablations import (
-    DEFAULT,
-    LOSSES,
-    Ablation,
-    ablations_of,
-    changed,
-    sources_in,
-)
-from undersong.lab.reproduction.estimates import read
+from undersong.lab.reproduction.ablations import LOSSES, Ablation, ablations_of, rows_of, sources_in
 from undersong.lab.reproduction.pooling import Bags
+from undersong.lab.reproduction.questions import read
 from undersong.losses import FORMS
-from undersong.pipeline.run_settings import Settings
+from undersong.models.general.network import GeneralSettings
+from undersong.settings import with_changes
 
 
 def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exist():
@@ -51,10 +45,14 @@ def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exi
         assert wanted in names
     for row in rows:
         for choice in row.choices:
-            general = changed(Settings(), choice).general
-            assert (general == Settings().general) == all(
-                _value(Settings().general, path) == value for path, value in choice.items()
+            default = GeneralSettings()
+            assert (changed(choice) == default) == all(
+                _value(default, path) == value for path, value in choice.items()
             )
+
+
+def changed(choice):
+    return with_changes(GeneralSettings(), choice, where="[general]")
 
 
 def _value(table, path):
@@ -66,7 +64,7 @@ def _value(table, path):
 def test_every_loss_has_the_same_budget():
     assert {len(x) for x in LOSSES.values()} == {6}
     assert all(len({str(y) for y in x}) == 6 for x in LOSSES.values())
-    forms = {changed(Settings(), x[0]).general.loss.form for x in LOSSES.values()}
+    forms = {changed(x[0]).loss.form for x in LOSSES.values()}
     assert forms == set(FORMS) - {"as printed"}
 
 
@@ -79,21 +77,21 @@ def test_sources_that_are_withheld_or_absent_are_none_to_leave_out():
 
 def test_a_setting_that_does_not_exist_or_refuses_is_named():
     with pytest.raises(SettingsError, match=r"\[general\] loss.lamda = 1"):
-        changed(Settings(), {"loss.lamda": 1})
+        changed({"loss.lamda": 1})
     with pytest.raises(SettingsError, match="form 'mean'"):
-        changed(Settings(), {"loss.form": "mean"})
+        changed({"loss.form": "mean"})
 
 
 ROWS = (
-    DEFAULT,
+    Ablation("GRM"),
     Ablation("lambda 0.05", ({"loss.prior_weight": 0.05},)),
     Ablation("graded prior", ({"graded": True},)),
     Ablation("triplet", ({"loss.form": "triplet"}, {"loss.form": "triplet", "loss.margin": 0.1})),
     Ablation("without genre", without=("genre",)),
     Ablation("GRM, CSLS", way="hubs"),
-    Ablation("mean of 5", way="pooling", beside="mean of 5"),
-    Ablation("attention", way="pooling", beside="mean of 5"),
-    Ablation("2 prototypes", way="pooling", beside="mean of 5"),
+    Ablation("mean of 5", way="pooling"),
+    Ablation("attention", way="pooling"),
+    Ablation("2 prototypes", way="pooling"),
 )
 
 
@@ -109,9 +107,9 @@ def home(tmp_path_factory):
 
 
 def test_each_row_has_its_numbers_and_its_difference_to_the_row_beside_it(home):
-    _, found = home
-    assert [x.name for x in found.rows] == [x.name for x in ROWS]
-    numbers = {x.name: x for x in found.rows}
+    _, results = home
+    assert [x.name for x in rows_of(results)] == [x.name for x in ROWS]
+    numbers = {x.name: x for x in rows_of(results)}
     assert numbers["GRM"].differences == (None, None, None)
     for name, beside in (("graded prior", "GRM"), ("attention", "mean of 5")):
         for value, apart, other in zip(
@@ -126,20 +124,20 @@ def test_each_row_has_its_numbers_and_its_difference_to_the_row_beside_it(home):
 
 
 def test_a_row_that_changes_nothing_is_the_default_itself(home):
-    _, found = home
-    same = next(x for x in found.rows if x.name == "lambda 0.05")
+    _, results = home
+    same = next(x for x in rows_of(results) if x.name == "lambda 0.05")
     assert [(x.low, x.value, x.high) for x in same.differences] == [(0, 0, 0)] * 3
-    assert "lambda 0.05" in pages.what_matters(found)[-1]
+    assert "lambda 0.05" in pages.what_matters(rows_of(results))[-1]
 
 
 def test_of_several_tries_the_best_is_told_and_named(home):
-    folder, found = home
-    row = next(x for x in found.rows if x.name == "triplet")
+    folder, results = home
+    row = next(x for x in rows_of(results) if x.name == "triplet")
     tried = sorted((folder / "out/planted/seed-0/answers").glob("ablation triplet ?*.parquet"))
     means = []
     for file in tried:
-        judged, note = read(file)
-        means.append((np.nanmean(judged["cold"].accuracy["ndcg@200"]), note))
+        answers = read(file)
+        means.append((np.nanmean(answers.pools["cold"].accuracy["ndcg@200"]), answers.note))
     assert len(means) == 2
     assert row.numbers[0].value == pytest.approx(max(means)[0])
     assert row.note == max(means)[1]
@@ -154,15 +152,15 @@ def test_finished_rows_are_not_trained_again_and_embeddings_are_not_kept(home):
 
 
 def test_the_page_of_ablations_says_what_matters(home):
-    folder, found = home
-    plan = plan_in(folder, seeds=1)
-    page, content = pages.write_ablations(plan, [found])
-    text = page.read_text()
+    folder, results = home
+    page = pages.ablations_page(plan_in(folder, seeds=1, quick=True), [results])
+    path, content = pages.write(page)
+    text = path.read_text()
     assert "Ablations of GRM, set planted, 1 seed\n" in text
     assert "cold NDCG@200: lower: " in text
     assert "triplet: loss.form = triplet" in text
     assert len(json.loads(content.read_text())["sets"]["planted"]["rows"]) == len(ROWS)
-    printed = pages.ablations_terminal(replace(plan, quick=True), [found])
+    printed = pages.terminal(page)
     assert printed.startswith("QUICK VERSION")
     assert max(len(x) for x in printed.splitlines()) <= 150
 

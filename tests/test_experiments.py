@@ -18,11 +18,13 @@ from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation import bootstrap
 from undersong.evaluation.baselines.network import NetworkSettings
 from undersong.evaluation.scoring import Judged, Whole
-from undersong.lab.reproduction import claims, datasets, estimates, outcomes, pages
+from undersong.lab.reproduction import claims, datasets, outcomes, pages, questions
 from undersong.lab.reproduction.datasets import DataSet
-from undersong.lab.reproduction.estimates import Estimate, Values, estimate, whole_estimate
-from undersong.lab.reproduction.experiment import Plan, open_folder, places, reproduce
-from undersong.lab.reproduction.plan import Piece, carry_out
+from undersong.lab.reproduction.experiment import reproduce
+from undersong.lab.reproduction.job_runner import Job, run_jobs
+from undersong.lab.reproduction.outcomes import Estimate, estimate, whole_estimate
+from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
+from undersong.lab.reproduction.questions import ModelAnswers
 from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
 from undersong.training.loop import Schedule
@@ -128,9 +130,11 @@ def home(tmp_path_factory):
     """A folder in which the planted set was reproduced with two seeds, and what came of it."""
     folder = tmp_path_factory.mktemp("home")
     put(folder)
-    said = []
-    found = reproduce(plan_in(folder), [ARTISTS, EDGES], progress=lambda *words: said.append(words))
-    return folder, found, said
+    reports = []
+    found = reproduce(
+        plan_in(folder), [ARTISTS, EDGES], progress=lambda *words: reports.append(words)
+    )
+    return folder, found, reports
 
 
 def test_table_1_has_all_eight_models_chance_and_the_baselines(home):
@@ -158,8 +162,8 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
     folder, (results, _), _ = home
     single = []
     for seed in range(2):
-        judged, _ = estimates.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
-        single.append(np.nanmean(judged["paper"].accuracy["recall@10"]))
+        answers = questions.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        single.append(np.nanmean(answers.pools["paper"].accuracy["recall@10"]))
     found = results.number("GRM", "recall@10")
     assert found.value == pytest.approx(np.mean(single))
     assert found.spread == pytest.approx(np.std(single, ddof=1))
@@ -169,7 +173,7 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
 def test_seeds_differ_and_the_items_that_ask_do_not(home):
     folder, (results, _), _ = home
     vectors = [
-        estimates.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet")[0]["paper"]
+        questions.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet").pools["paper"]
         for seed in range(2)
     ]
     first, second = (x.answers["consistent@10"] for x in vectors)
@@ -194,11 +198,11 @@ def test_what_is_finished_is_not_done_again_and_what_is_gone_is(home):
     assert again.number("UiRM_G", "map") == results.number("UiRM_G", "map")
 
 
-def test_progress_names_the_piece_and_the_time_left(home):
-    said = [x for x in home[2] if x[0] == "reproduce"]
-    assert said[0][3].startswith("planted, seed 0: train; about")
-    assert said[-1][1] == said[-1][2] == 2 * (7 + 2)
-    assert [x[1] for x in said] == sorted(x[1] for x in said)
+def test_progress_names_the_job_and_the_time_left(home):
+    reports = [x for x in home[2] if x[0] == "reproduce"]
+    assert reports[0][3].startswith("planted, seed 0: train; about")
+    assert reports[-1][1] == reports[-1][2] == 2 * (7 + 2)
+    assert [x[1] for x in reports] == sorted(x[1] for x in reports)
 
 
 def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
@@ -211,7 +215,8 @@ def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
 
 def test_the_page_says_what_a_reader_must_know(home):
     folder, found, _ = home
-    written = pages.write(plan_in(folder), found)
+    page = pages.reproduction_page(plan_in(folder), found)
+    written = pages.write(page)
     text = (folder / "out/reproduction.md").read_text()
     for word in ("Table 1, set planted: accuracy", "sealed", "2 training seeds", "## Claims"):
         assert word in text
@@ -221,30 +226,30 @@ def test_the_page_says_what_a_reader_must_know(home):
     content = json.loads((folder / "out/reproduction.json").read_text())
     row = content["sets"]["planted"]["models"]["GRM_G"]["numbers"]
     assert {x["pool"] for x in row} == {"linked"}
-    for line in pages.terminal(plan_in(folder), found).splitlines():
+    for line in pages.terminal(page).splitlines():
         assert len(line) <= pages.WIDTH
         assert "nan" not in line
 
 
 def test_the_quick_version_says_so_first_and_last(home):
     folder, found, _ = home
-    quick = plan_in(folder, quick=True)
-    printed = pages.terminal(quick, found)
+    quick = pages.reproduction_page(plan_in(folder, quick=True), found)
+    printed = pages.terminal(quick)
     assert printed.startswith("QUICK VERSION")
     assert "QUICK VERSION" in printed.rstrip().splitlines()[-1]
-    assert pages.QUICK in pages.markdown(quick, found, [])
-    assert pages.as_json(quick, found)["quick"] is True
+    assert pages.QUICK in pages.markdown(quick)
+    assert json.loads(pages.write(quick)[1].read_text())["quick"] is True
 
 
 def test_test_items_are_asked_where_that_is_wanted(tmp_path):
     put(tmp_path)
     plan = plan_in(tmp_path, seeds=1, part="test")
     (results,) = reproduce(plan, [EDGES])
-    (place,) = places(plan, EDGES)
-    rows = results.asked.pools["paper"].queries
-    assert set(place.parts[rows]) == {"test"}
-    assert len(results.slices["all"]) == (place.parts == "test").sum()
-    text = pages.markdown(plan, (results,), [])
+    (seed_run,) = seed_runs(plan, EDGES)
+    rows = results.questions.pools["paper"].queries
+    assert set(seed_run.parts[rows]) == {"test"}
+    assert len(results.slices["all"]) == (seed_run.parts == "test").sum()
+    text = pages.markdown(pages.reproduction_page(plan, [results]))
     assert "Test items ask." in text
     assert "One training seed: nothing here knows" in text
     assert "sealed. The same items" not in text
@@ -252,7 +257,7 @@ def test_test_items_are_asked_where_that_is_wanted(tmp_path):
 
 def test_olga_has_a_table_by_visible_degree(home):
     folder, found, _ = home
-    lines = pages.terminal(plan_in(folder), found).splitlines()
+    lines = pages.terminal(pages.reproduction_page(plan_in(folder), found)).splitlines()
     start = next(i for i, x in enumerate(lines) if "ndcg@200 in linked, by visible degree" in x)
     table = "\n".join(lines[start : start + 12])
     assert all(x in table for x in ("RdRM_G", "PageRank", "common neighbours", "1-2 ("))
@@ -273,7 +278,7 @@ def test_claims_are_judged_where_their_models_are(home):
 
 
 @pytest.mark.parametrize(
-    ("intervals", "said"),
+    ("intervals", "expected"),
     [
         ([(0.1, 0.2), (0.01, 0.3)], "holds"),
         ([(0.1, 0.2), (-0.1, 0.3)], "undecided here"),
@@ -282,15 +287,15 @@ def test_claims_are_judged_where_their_models_are(home):
         ([(0.1, 0.2), (None, None)], "undecided here"),
     ],
 )
-def test_a_claim_holds_only_where_every_interval_is_above_0(intervals, said):
-    assert claims.verdict([Estimate(0.15, low, high) for low, high in intervals]) == said
+def test_a_claim_holds_only_where_every_interval_is_above_0(intervals, expected):
+    assert claims.verdict([Estimate(0.15, low, high) for low, high in intervals]) == expected
 
 
 def test_an_estimate_covers_queries_and_seeds():
     generator = np.random.default_rng(3)
     same = np.tile(generator.normal(size=311), (4, 1))
     apart = same + np.array([[-0.5], [0.5], [-0.3], [0.3]])
-    narrow, wide = estimate(Values(same)), estimate(Values(apart))
+    narrow, wide = estimate(same), estimate(apart)
     error = 1.96 / 311**0.5
     assert narrow.high - narrow.low == pytest.approx(2 * error, rel=0.15)
     assert narrow.spread == pytest.approx(0)
@@ -302,13 +307,13 @@ def test_an_estimate_covers_queries_and_seeds():
 def test_a_difference_is_paired_by_query_and_by_seed():
     generator = np.random.default_rng(4)
     one = generator.normal(size=(3, 97)) + np.array([[-1], [0], [1]])
-    found = estimate(Values(one + 0.01), Values(one))
+    found = estimate((one + 0.01) - one)
     assert (found.low, found.value, found.high) == pytest.approx((0.01, 0.01, 0.01))
 
 
 def test_one_seed_or_one_query_says_so():
-    assert estimate(Values(np.ones((1, 5)))).spread is None
-    assert estimate(Values(np.ones((3, 1)))).low is None
+    assert estimate(np.ones((1, 5))).spread is None
+    assert estimate(np.ones((3, 1))).low is None
 
 
 def test_numbers_of_all_answers_join_both_errors():
@@ -325,37 +330,37 @@ def test_answers_come_back_as_they_were(tmp_path):
     judged = {
         "paper": Judged({"map": np.array([0.1, np.nan, 1])}, {"p": np.array([1.0, 2, 3])}, whole)
     }
-    estimates.write(judged, tmp_path / "a.parquet", note="why")
-    found, note = estimates.read(tmp_path / "a.parquet")
-    assert note == "why"
-    np.testing.assert_array_equal(found["paper"].accuracy["map"], [0.1, np.nan, 1])
-    np.testing.assert_array_equal(found["paper"].answers["p"], [1, 2, 3])
-    assert found["paper"].whole["gini"].value == 0.5
-    np.testing.assert_array_equal(found["paper"].whole["gini"].left_out, [0.1, 0.9])
+    questions.write(ModelAnswers(judged, "why"), tmp_path / "a.parquet")
+    answers = questions.read(tmp_path / "a.parquet")
+    assert answers.note == "why"
+    paper = answers.pools["paper"]
+    np.testing.assert_array_equal(paper.accuracy["map"], [0.1, np.nan, 1])
+    np.testing.assert_array_equal(paper.answers["p"], [1, 2, 3])
+    assert paper.whole["gini"].value == 0.5
+    np.testing.assert_array_equal(paper.whole["gini"].left_out, [0.1, 0.9])
 
 
 def test_damaged_answers_are_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no")
     with pytest.raises(ArtifactError, match="cannot be read .* run `undersong reproduce` again"):
-        estimates.read(tmp_path / "a.parquet")
+        questions.read(tmp_path / "a.parquet")
     pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(ArtifactError, match="format None, but this version reads 1; delete it"):
-        estimates.read(tmp_path / "b.parquet")
+        questions.read(tmp_path / "b.parquet")
 
 
-def test_a_plan_skips_what_is_done_and_tells_how_long_the_rest_takes():
-    done, said = {"b"}, []
-    pieces = [
-        Piece(x, 30.0, lambda x=x: x in done, lambda _, x=x: done.add(x)) for x in ("a", "b", "c")
-    ]
-    carry_out(pieces, progress=lambda *words: said.append(words))
-    assert done == {"a", "b", "c"}
-    assert said[0] == ("reproduce", 1, 3, "a; about 1 min left")
-    assert said[1][1:3] == (2, 3)
-    assert said[-1] == ("reproduce", 3, 3)
-    said.clear()
-    carry_out(pieces, progress=lambda *words: said.append(words))
-    assert said == [("reproduce", 3, 3)]
+def test_a_plan_skips_what_is_done_and_reports_how_long_the_rest_takes(tmp_path):
+    paths, reports = [tmp_path / x for x in "abc"], []
+    paths[1].touch()
+    jobs = [Job(x.name, 30.0, x, lambda _, x=x: x.touch()) for x in paths]
+    run_jobs(jobs, progress=lambda *words: reports.append(words))
+    assert all(x.exists() for x in paths)
+    assert reports[0] == ("reproduce", 1, 3, "a; about 1 min left")
+    assert reports[1][1:3] == (2, 3)
+    assert reports[-1] == ("reproduce", 3, 3)
+    reports.clear()
+    run_jobs(jobs, progress=lambda *words: reports.append(words))
+    assert reports == [("reproduce", 3, 3)]
 
 
 def work_of(folder, name, needs, progress):
@@ -371,22 +376,22 @@ def work_of(folder, name, needs, progress):
     (folder / name).write_text(str(os.getpid()))
 
 
-def pieces_in(folder, needs):
+def jobs_in(folder, needs):
     return [
-        Piece(name, 5.0, (folder / name).exists, partial(work_of, folder, name, x), x)
+        Job(name, 5.0, folder / name, partial(work_of, folder, name, x), x)
         for name, x in needs.items()
     ]
 
 
-def test_pieces_side_by_side_wait_for_what_they_need_and_each_has_a_process(tmp_path):
-    said = []
-    pieces = pieces_in(tmp_path, {"c": ("a", "b"), "a": (), "b": (), "d": ("c",)})
-    carry_out(pieces, processes=3, progress=lambda *words: said.append(words))
+def test_jobs_side_by_side_wait_for_what_they_need_and_each_has_a_process(tmp_path):
+    reports = []
+    jobs = jobs_in(tmp_path, {"c": ("a", "b"), "a": (), "b": (), "d": ("c",)})
+    run_jobs(jobs, processes=3, progress=lambda *words: reports.append(words))
     assert len({(tmp_path / x).read_text() for x in "abcd"} - {str(os.getpid())}) == 4
-    assert said[-1] == ("reproduce", 4, 4)
-    assert {x[0] for x in said if x[1:3] == (1, 2)} == {f"{x}: working" for x in "abcd"}
-    assert {x[3] for x in said if x[0] == "a: working"} == {"1"}
-    begun = [x[3][0] for x in said if x[0] == "reproduce" and len(x) == 4]
+    assert reports[-1] == ("reproduce", 4, 4)
+    assert {x[0] for x in reports if x[1:3] == (1, 2)} == {f"{x}: working" for x in "abcd"}
+    assert {x[3] for x in reports if x[0] == "a: working"} == {"1"}
+    begun = [x[3][0] for x in reports if x[0] == "reproduce" and len(x) == 4]
     assert sorted(begun[:2]) == ["a", "b"]
     assert begun[2:] == ["c", "d"]
 
@@ -400,23 +405,23 @@ def test_pieces_side_by_side_wait_for_what_they_need_and_each_has_a_process(tmp_
     ],
 )
 def test_what_goes_wrong_in_a_process_is_said_and_the_rest_is_kept(tmp_path, name, error, words):
-    pieces = pieces_in(tmp_path, {"a": (), name: ("a",), "b": (name,)})
+    jobs = jobs_in(tmp_path, {"a": (), name: ("a",), "b": (name,)})
     with pytest.raises(error, match=words):
-        carry_out(pieces, processes=2, progress=silent)
+        run_jobs(jobs, processes=2, progress=silent)
     assert [x.name for x in tmp_path.iterdir()] == ["a"]
 
 
-def test_pieces_that_wait_for_each_other_are_refused(tmp_path):
+def test_jobs_that_wait_for_each_other_are_refused(tmp_path):
     with pytest.raises(ValueError, match="wait for each other: a, b"):
-        carry_out(pieces_in(tmp_path, {"a": ("b",), "b": ("a",)}), processes=2, progress=silent)
+        run_jobs(jobs_in(tmp_path, {"a": ("b",), "b": ("a",)}), processes=2, progress=silent)
 
 
 def test_a_mistyped_set_is_answered_with_the_nearest():
-    assert [x.name for x in datasets.chosen("T, A,T")] == ["T", "A"]
+    assert [x.name for x in datasets.named("T, A,T")] == ["T", "A"]
     with pytest.raises(SettingsError, match="no data set 'lider'; did you mean 'lieder'"):
-        datasets.chosen("A,lider")
-    with pytest.raises(SettingsError, match="no data set given; known: A, B, T, lieder, olga"):
-        datasets.chosen(" , ")
+        datasets.named("A,lider")
+    with pytest.raises(SettingsError, match="no data set is named; known: A, B, T, lieder, olga"):
+        datasets.named(" , ")
 
 
 def test_absent_data_is_named_with_what_to_do(tmp_path):
@@ -436,7 +441,7 @@ def test_the_split_is_fixed_for_every_seed_and_no_artist_is_torn(tmp_path):
     plan = plan_in(tmp_path)
     (tmp_path / "out/songs").mkdir(parents=True)
     folder.rename(tmp_path / "out/songs/catalogue")
-    first, second = places(plan, TRACKS)
+    first, second = seed_runs(plan, TRACKS)
     np.testing.assert_array_equal(first.parts, second.parts)
     assert set(first.parts) == {"train", "validation", "test"}
     torn = first.catalogue.tracks.group_by("artist").agg(pl.col("split").n_unique())
@@ -465,8 +470,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(home, tmp_path):
     (again,) = reproduce(plan_in(folder, out=tmp_path / "out", seeds=1), [EDGES])
     for name in ("RdRM_G", "PageRank"):
         np.testing.assert_array_equal(
-            again.answers[name][0]["paper"].accuracy["map"],
-            results.answers[name][0]["paper"].accuracy["map"],
+            again.answers[name][0].pools["paper"].accuracy["map"],
+            results.answers[name][0].pools["paper"].accuracy["map"],
         )
 
 
@@ -474,13 +479,13 @@ def test_other_settings_or_another_mapping_are_refused_and_what_is_there_stays(t
     put(tmp_path)
     plan = plan_in(tmp_path, seeds=1)
     open_folder(plan, [made := EDGES])
-    places(plan, made)
+    seed_runs(plan, made)
     kept = plan.out / made.name / "seed-0/run/current.json"
     kept.parent.mkdir()
     kept.write_text("weeks of work")
     wider = replace(plan, graph=replace(GRAPH, width=17))
-    with pytest.raises(ArtifactError, match=r"other settings: graph\.width is 11, not 17; give"):
-        places(wider, made)
+    with pytest.raises(ArtifactError, match=r"other settings: graph\.width is 11, not 17; choose"):
+        seed_runs(wider, made)
     mapping = plan.examples / made.mapping
     mapping.write_text(mapping.read_text() + "\n")
     with pytest.raises(ArtifactError, match="imported by another mapping"):

@@ -114,14 +114,14 @@ def tried(found):
 
 def test_the_first_trial_is_what_was_given(home, whole, learned):
     settings = read_settings(home / "quick.toml")
-    assert whole.trials[0] == whole.given
-    assert whole.given.values["general.anchors"] == settings.general.anchors
-    assert all(space.value_of(settings, path) == x for path, x in whole.given.values.items())
-    assert whole.given.score == learned.outcomes["general"].best_score
+    assert whole.trials[0] == whole.first
+    assert whole.first.values["general.anchors"] == settings.general.anchors
+    assert all(space.value_of(settings, path) == x for path, x in whole.first.values.items())
+    assert whole.first.score == learned.outcomes["general"].best_score
 
 
 def test_best_toml_trains_to_the_score_that_it_promises(home, whole, tmp_path):
-    assert whole.best.score > whole.given.score
+    assert whole.best.score > whole.first.score
     settings = read_settings(home / "study/best.toml")
     assert settings == whole.settings
     assert settings.general.fields == 4, "a given setting that was not searched is kept"
@@ -142,8 +142,8 @@ def test_every_trial_is_written_as_a_table_and_as_json(home, whole):
 
 
 def test_the_standard_error_is_of_the_items_whose_mean_is_the_score(home, whole):
-    each = [np.load(home / f"study/queries/{x.number}.npy") for x in (whole.given, whole.best)]
-    assert each[0].mean() == pytest.approx(whole.given.score, abs=1e-9)
+    each = [np.load(home / f"study/queries/{x.number}.npy") for x in (whole.first, whole.best)]
+    assert each[0].mean() == pytest.approx(whole.first.score, abs=1e-9)
     assert whole.queries == len(each[0])
     difference = each[1] - each[0]
     mean = sum(difference) / len(difference)
@@ -213,16 +213,16 @@ def test_a_search_that_did_not_begin_may_ask_for_something_else(home, tmp_path):
     with pytest.raises(SettingsError, match="of content.mask none makes a difference"):
         search(home, tmp_path, stage="content", only=["mask"])
     found = search(home, tmp_path, stage="content", only=["noise"], count=1)
-    assert set(found.given.values) == {"content.noise"}
+    assert set(found.first.values) == {"content.noise"}
 
 
 @pytest.mark.parametrize("stage", ["content", "interaction"])
 def test_the_other_stages_are_tuned_by_their_own_score(home, learned, stage, tmp_path):
     found = search(home, tmp_path / "study", stage=stage, count=2)
-    assert found.given.score == learned.outcomes[stage].best_score
-    assert found.trials[1].score != found.given.score
+    assert found.first.score == learned.outcomes[stage].best_score
+    assert found.trials[1].score != found.first.score
     assert "tells only its mean" in trials_table.text(found, catalogue=Path("c"), folder=Path("s"))
-    assert f"{stage}.mask" not in found.given.values, "vectors are not masked"
+    assert f"{stage}.mask" not in found.first.values, "vectors are not masked"
 
 
 def test_a_trial_takes_up_no_checkpoint_of_another(home, tmp_path):
@@ -262,7 +262,7 @@ def test_content_that_validation_cannot_judge_is_not_tuned(home, tmp_path):
 
 def test_the_search_finds_what_is_better(climbed):
     top = 0.9 - 0.3**2
-    assert climbed.given.score == pytest.approx(top - 0.4**2)
+    assert climbed.first.score == pytest.approx(top - 0.4**2)
     assert top - 0.001 < climbed.best.score <= top
     assert set(climbed.changes) == {"general.loss.known.gamma"}
 
@@ -320,7 +320,7 @@ def test_a_trial_that_fails_counts_and_is_never_the_best(home, tmp_path, quick_b
     assert 0 < len(failed) < 6
     assert {x.error for x in failed} == {"GRM: the loss is nan at step 3"}
     assert found.best.score is not None
-    assert f"7 trials, {len(failed)} of them failed" in said(found)
+    assert f"7 trials, {len(failed)} of them failed" in text_of(found)
 
 
 def test_given_settings_that_cannot_be_trained_end_the_search_and_are_tried_again(
@@ -334,7 +334,7 @@ def test_given_settings_that_cannot_be_trained_end_the_search_and_are_tried_agai
         search(home, tmp_path / "s", count=2, only=["anchors"])
     quick_bench(hill)
     found = search(home, tmp_path / "s", count=2, only=["anchors"])
-    assert found.given.values["general.anchors"] == 40
+    assert found.first.values["general.anchors"] == 40
     assert len(found.trials) == 2
 
 
@@ -369,26 +369,26 @@ def test_confirming_trains_both_with_two_seeds_that_the_search_never_saw(
     assert seeds == [0] * 5 + [1, 2, 1, 2]
     assert found.confirmation.seeds == (1, 2)
     assert found.confirmation.given == pytest.approx(
-        (found.given.score + 0.001, found.given.score + 0.002)
+        (found.first.score + 0.001, found.first.score + 0.002)
     )
     assert found.confirmation.best == pytest.approx(
         (found.best.score + 0.001, found.best.score + 0.002)
     )
     search(home, tmp_path / "s", **options)
     assert len(seeds) == 9, "what was confirmed already is kept"
-    text = said(found)
+    text = text_of(found)
     scores = [f"{x:.4f}" for x in found.confirmation.best]
     assert f"best           {np.mean(found.confirmation.best):.4f}   ({', '.join(scores)})" in text
     assert "Try --confirm" not in text
 
 
-def said(found):
+def text_of(found):
     return trials_table.text(found, catalogue=Path("my/catalogue"), folder=Path("my/study"))
 
 
 def test_the_text_warns_that_the_best_of_many_is_optimistic(whole):
-    text = said(whole)
-    assert f"given settings {whole.given.score:.4f}" in text
+    text = text_of(whole)
+    assert f"given settings {whole.first.score:.4f}" in text
     assert f"difference     {whole.gain:+.4f}   standard error {whole.standard_error:.4f}" in text
     assert "the best of 3 trials on one validation set is optimistic" in text
     assert "undersong train my/catalogue RUN --settings my/study/best.toml" in text
@@ -396,7 +396,7 @@ def test_the_text_warns_that_the_best_of_many_is_optimistic(whole):
 
 
 def test_the_text_says_so_where_nothing_was_better(whole):
-    text = said(dataclasses.replace(whole, best=whole.given, settings=Settings()))
+    text = text_of(dataclasses.replace(whole, best=whole.first, settings=Settings()))
     assert text.endswith("No trial was better than the given settings: keep them.")
     assert "difference" not in text
 

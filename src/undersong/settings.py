@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from undersong.errors import SettingsError, nearest_known
 
@@ -108,3 +108,28 @@ def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
         elif there != here:
             return f"{name} is {there!r}, not {here!r}"
     return ""
+
+
+Settings = TypeVar("Settings")
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any], *, where: str) -> Settings:
+    """Change settings by their dotted paths, such as ``loss.known.alpha``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such setting, or it refuses the value; ``where`` begins the message.
+    """
+    for path, value in changes.items():
+        try:
+            settings = _replaced(settings, path.split("."), value)
+        except (AttributeError, ValueError) as error:
+            raise SettingsError(f"{where} {path} = {value!r}: {error}") from error
+    return settings
+
+
+def _replaced(settings: Any, names: list[str], value: Any) -> Any:
+    name, *rest = names
+    inner = getattr(settings, name)
+    return replace(settings, **{name: _replaced(inner, rest, value) if rest else value})

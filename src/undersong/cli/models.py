@@ -1,4 +1,4 @@
-"""Commands that learn: train, tune."""
+"""Commands that train and judge a model: train, evaluate."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from undersong.cli.group import FILE, FOLDER, cluster
-from undersong.errors import needs
 
 SAID = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
 
@@ -70,69 +69,6 @@ def _judged(manifest: Mapping[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("catalogue", type=FOLDER)
-@click.argument("study", type=FOLDER)
-@click.option("--settings", type=FILE, help="Where to begin: a TOML file; else the defaults.")
-@click.option(
-    "--stage",
-    default="general",
-    show_default=True,
-    type=click.Choice(["general", "content", "interaction"]),
-    help="Whose settings to search.",
-)
-@click.option(
-    "--trials", "count", default=40, show_default=True, type=click.IntRange(1), help="In all."
-)
-@click.option(
-    "--minutes", type=click.FloatRange(0), help="Begin no trial after so long; one at least."
-)
-@click.option("--only", default="", help="Settings or tables to search, such as loss.known,tail.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the search.")
-@click.option("--confirm", is_flag=True, help="Train given and best with two other seeds too.")
-def tune(
-    catalogue: Path,
-    study: Path,
-    settings: Path | None,
-    stage: str,
-    count: int,
-    minutes: float | None,
-    only: str,
-    seed: int,
-    confirm: bool,
-) -> None:
-    """Search better settings of one stage for CATALOGUE, judged by its validation items alone.
-
-    The first trial is what --settings gives, so the gain over it is known. Keeps everything in the
-    folder STUDY: run it again to go on, with more --trials to go further. STUDY/best.toml is for
-    `undersong train --settings`.
-
-    \b
-    Example:
-        undersong tune my/catalogue my/study --trials 40 --confirm
-    """
-    with needs("tune", "tuning"):
-        from undersong.lab.tuning import study as studies
-        from undersong.lab.tuning import trials_table
-    from undersong.cli.progress_line import ProgressDisplay
-    from undersong.pipeline.run_settings import read_settings
-
-    with ProgressDisplay() as progress:
-        found = studies.tune(
-            catalogue,
-            study,
-            settings=read_settings(settings),
-            stage=stage,
-            count=count,
-            minutes=minutes,
-            only=[x.strip() for x in only.split(",") if x.strip()],
-            seed=seed,
-            confirm=confirm,
-            progress=progress,
-        )
-    click.echo(trials_table.text(found, catalogue=catalogue, folder=study))
-
-
-@click.command()
 @click.argument("run", type=FOLDER)
 @click.option(
     "--split",
@@ -184,100 +120,3 @@ def evaluate(
     if note:
         click.echo(note, err=True)
     click.echo(f"written to {written[0]} and {written[1]}", err=True)
-
-
-@click.command()
-@click.argument("out", type=FOLDER)
-@click.option(
-    "--data",
-    "sets",
-    help="Which sets, with commas between: A, B, T, lieder, olga.  [default: A,B,T; for ablations "
-    "B]",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(1),
-    help="Training seeds.  [default: 5; with --quick 2; for ablations 1]",
-)
-@click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
-@click.option("--ablations", is_flag=True, help="What each part of GRM is worth, in place of all.")
-@click.option(
-    "--processes",
-    type=click.IntRange(1),
-    help="Trainings side by side, 2 GB each or so.  [default: one a processor; on a GPU 1]",
-)
-@click.option(
-    "--from",
-    "data",
-    default="../shared/data",
-    show_default=True,
-    type=FOLDER,
-    help="Folder that holds multisource, lieder and olga.",
-)
-@click.option(
-    "--examples",
-    default="examples",
-    show_default=True,
-    type=FOLDER,
-    help="Folder of the mappings and settings of the sets.",
-)
-@click.option(
-    "--split",
-    "part",
-    default="validation",
-    show_default=True,
-    type=click.Choice(["validation", "test"]),
-    help="Whose items ask; the test relations of these sets are sealed.",
-)
-def reproduce(
-    out: Path,
-    sets: str | None,
-    seeds: int | None,
-    quick: bool,
-    ablations: bool,
-    processes: int | None,
-    data: Path,
-    examples: Path,
-    part: str,
-) -> None:
-    """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
-
-    Everything lies in OUT. Interrupt it when you like: the same command goes on where it was.
-    Writes reproduction.md, reproduction.json and the figures into OUT; with --ablations
-    ablations.md and ablations.json.
-
-    \b
-    Example:
-        undersong reproduce my-reproduction --data A,T --seeds 3
-    """
-    from undersong.cli.progress_line import ProgressDisplay
-    from undersong.lab.reproduction import ablations as ablating
-    from undersong.lab.reproduction import datasets as known_sets
-    from undersong.lab.reproduction import pages
-    from undersong.lab.reproduction.experiment import QUICK_SEEDS, SEEDS, Plan
-    from undersong.lab.reproduction.experiment import reproduce as make
-    from undersong.lab.reproduction.plan import usual_processes
-
-    count = seeds or (1 if ablations else QUICK_SEEDS if quick else SEEDS)
-    plan = Plan(
-        out,
-        data,
-        examples,
-        seeds=count,
-        quick=quick,
-        part=part,
-        processes=processes or usual_processes(),
-    )
-    asked = known_sets.chosen(sets or ("B" if ablations else "A,B,T"))
-    with ProgressDisplay() as progress:
-        if ablations:
-            rows = ablating.ablate(plan, asked, progress=progress)
-        else:
-            found = make(plan, asked, progress=progress)
-    if ablations:
-        written = pages.write_ablations(plan, rows)
-        click.echo(pages.ablations_terminal(plan, rows))
-    else:
-        written = pages.write(plan, found)
-        click.echo(pages.terminal(plan, found))
-    click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)

@@ -48,72 +48,51 @@ class DataSet:
 
 ARTIST_MODELS = ("RdRM", "UiRM", "CbRM", "GRM")
 TRACK_MODELS = ("RdRM", "CbRM", "GRM")
+ABOUT = {
+    "A": "5,289 artists of whom every source is known",
+    "B": "8,365 artists with audio descriptors; plays of 70 %",
+    "T": "6,592 tracks; most of the relations lie between 848 of them",
+    "lieder": "446 rendered songs heard as audio; related when their composers are the same or "
+    "similar, so it tests the way, not the quality",
+    "olga": "17,673 artists with the official split; relations, and tags of some",
+}
+MULTI, TRACKS = "multisource", "tracks.toml"
 SETS: Mapping[str, DataSet] = {
     x.name: x
     for x in (
-        DataSet(
-            "A",
-            "multisource-A.toml",
-            "multisource",
-            1,
-            ARTIST_MODELS,
-            "5,289 artists of whom every source is known",
-        ),
-        DataSet(
-            "B",
-            "multisource-B.toml",
-            "multisource",
-            1,
-            ARTIST_MODELS,
-            "8,365 artists with audio descriptors; plays of 70 %",
-        ),
-        DataSet(
-            "T",
-            "multisource-T.toml",
-            "multisource",
-            2,
-            TRACK_MODELS,
-            "6,592 tracks; most of the relations lie between 848 of them",
-            settings="tracks.toml",
-        ),
+        DataSet("A", "multisource-A.toml", MULTI, 1, ARTIST_MODELS, ABOUT["A"]),
+        DataSet("B", "multisource-B.toml", MULTI, 1, ARTIST_MODELS, ABOUT["B"]),
+        DataSet("T", "multisource-T.toml", MULTI, 2, TRACK_MODELS, ABOUT["T"], TRACKS),
         DataSet(
             "lieder",
             "lieder.toml",
             "lieder",
             2,
             TRACK_MODELS,
-            "446 rendered songs heard as audio; related when their composers are the same or "
-            "similar, so it tests the way, not the quality",
-            settings="tracks.toml",
+            ABOUT["lieder"],
+            TRACKS,
             by_artist=True,
         ),
-        DataSet(
-            "olga",
-            "olga.toml",
-            "olga",
-            0,
-            ("RdRM", "GRM"),
-            "17,673 artists with the official split; relations, and tags of some",
-        ),
+        DataSet("olga", "olga.toml", "olga", 0, ("RdRM", "GRM"), ABOUT["olga"]),
     )
 }
 
 
-def chosen(names: str) -> tuple[DataSet, ...]:
-    """Data sets of a list such as ``A,B,T``, each once.
+def named(names: str) -> tuple[DataSet, ...]:
+    """Return the data sets of a list such as ``A,B,T``, each once.
 
     Raises
     ------
     SettingsError
         For a name that no set has, or none at all.
     """
-    asked = dict.fromkeys(x.strip() for x in names.split(",") if x.strip())
-    for name in asked:
+    chosen = dict.fromkeys(x.strip() for x in names.split(",") if x.strip())
+    for name in chosen:
         if name not in SETS:
             raise SettingsError(f"no data set {name!r}; {nearest_known(name, SETS)}")
-    if not asked:
-        raise SettingsError(f"no data set given; known: {', '.join(SETS)}")
-    return tuple(SETS[x] for x in asked)
+    if not chosen:
+        raise SettingsError(f"no data set is named; known: {', '.join(SETS)}")
+    return tuple(SETS[x] for x in chosen)
 
 
 def settings_of(data_set: DataSet, examples: Path) -> Settings:
@@ -122,7 +101,7 @@ def settings_of(data_set: DataSet, examples: Path) -> Settings:
 
 
 def kind_of(settings: Settings) -> Kind:
-    """Say whose relations are learned."""
+    """Return the kind whose relations are learned."""
     return cast(Kind, settings.run.kind)
 
 
@@ -144,13 +123,13 @@ def prepare(
     mapping, home = examples / data_set.mapping, data / data_set.folder
     if not home.is_dir():
         raise DataError(
-            f"there is no data for set {data_set.name} in {home}; give the folder that holds "
+            f"there is no data for set {data_set.name} in {home}; name the folder that holds "
             f"{data_set.folder} with --from"
         )
     stamp = folder.with_name("catalogue-made.json")
     made = {"format": FORMAT, "mapping": sha256(mapping), "data": str(home.resolve())}
     if (folder / "catalogue.json").exists():
-        if _reads(stamp) == made:
+        if _recorded(stamp) == made:
             return
         raise ArtifactError(
             f"{folder} was imported by another mapping or from another folder than {mapping} and "
@@ -166,13 +145,13 @@ def prepare(
 def with_fixed_split(catalogue: Catalogue, kind: Kind, settings: Settings) -> Catalogue:
     """Write the parts that seed 0 gives into the catalogue: of artists, and of tracks if asked."""
     parts = split(catalogue, "artist", settings.split, seed=SEED)
-    found = replace(
-        catalogue, artists=catalogue.artists.with_columns(pl.Series("split", parts.tolist()))
-    )
+    artists = catalogue.artists.with_columns(pl.Series("split", parts.tolist()))
+    catalogue = replace(catalogue, artists=artists)
     if kind == "track":
-        own = split(found, "track", settings.split, seed=SEED)
-        found = replace(found, tracks=found.tracks.with_columns(pl.Series("split", own.tolist())))
-    return found
+        parts = split(catalogue, "track", settings.split, seed=SEED)
+        tracks = catalogue.tracks.with_columns(pl.Series("split", parts.tolist()))
+        catalogue = replace(catalogue, tracks=tracks)
+    return catalogue
 
 
 def _related_by_artist(catalogue: Catalogue) -> Catalogue:
@@ -182,17 +161,17 @@ def _related_by_artist(catalogue: Catalogue) -> Catalogue:
     similar = relations.known(catalogue, "artist")
     pairs = relations.same_or_similar_artist(artist, similar).tocoo()
     ids = catalogue.ids("track")
-    found = [
+    related = [
         ("track", *sorted((ids[a], ids[b])), "composer")
         for a, b in zip(pairs.row, pairs.col, strict=True)
         if a < b
     ]
-    table = pl.DataFrame(found, schema=RELATIONS, orient="row")
+    table = pl.DataFrame(related, schema=RELATIONS, orient="row")
     return replace(catalogue, relations=pl.concat([catalogue.relations, table]))
 
 
-def _reads(stamp: Path) -> dict[str, object]:
-    """What a stamp says; nothing if it is not there or another version wrote it."""
+def _recorded(stamp: Path) -> dict[str, object]:
+    """Return what a stamp records; nothing if it is not there or another version wrote it."""
     try:
         return read_json(stamp, version=FORMAT, hint="make it again")
     except ArtifactError:

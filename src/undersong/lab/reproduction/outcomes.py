@@ -1,4 +1,4 @@
-"""All answers of one data set, over seeds, and the numbers that tables and claims ask of them."""
+"""All answers of one data set, over seeds, and the numbers that tables and claims need of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,17 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.catalogue import Kind
+from undersong.evaluation import bootstrap
 from undersong.evaluation.scoring import Judged
 from undersong.lab.reproduction.datasets import DataSet
-from undersong.lab.reproduction.estimates import (
-    Estimate,
-    Questions,
-    Values,
-    estimate,
-    values_of,
-    whole_estimate,
-)
-from undersong.lab.reproduction.methods import WITH_GRAPH
+from undersong.lab.reproduction.questions import ModelAnswers, Questions
 from undersong.report.layout import Table, digits
 
 ALL, LONG_TAIL, EDGE_LESS = "all", "long tail", "visible degree 0"
@@ -31,6 +24,76 @@ DEGREES: Mapping[str, tuple[int, float]] = {
 }
 PAPER, COLD = "paper", "cold"
 OTHER_ARTISTS = ", other artists"
+RESAMPLES = 1000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and queries.
+
+    Parameters
+    ----------
+    value : the mean
+    low, high : bounds that hold it with 95 %, over queries and seeds; None where unknown
+    spread : standard deviation between seeds; None with one seed
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    spread: float | None = None
+
+    @property
+    def above_0(self) -> bool:
+        """Whether the whole interval is above 0."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def below_0(self) -> bool:
+        """Whether the whole interval is below 0."""
+        return self.high is not None and self.high < 0
+
+
+def estimate(values: NDArray[np.float64]) -> Estimate:
+    """Average over seeds and queries, (s, q); of a difference they are paired.
+
+    Two-level bootstrap: each of 1,000 resamples draws queries, and seeds, both with repetition.
+    All metrics and models of one set draw the same, so differences are paired by query and by
+    seed. With one seed it is the bootstrap over queries alone, and says nothing of other seeds.
+    """
+    seeds, queries = values.shape
+    mean = float(values.mean())
+    spread = float(values.mean(axis=1).std(ddof=1)) if seeds > 1 else None
+    if queries < 2:
+        return Estimate(mean, spread=spread)
+    by_query = bootstrap.bootstrap(values.T, resamples=RESAMPLES, seed=SEED)  # (r, s)
+    low, high = bootstrap.percentile_interval((by_query * _seed_shares(seeds)).sum(axis=1))
+    return Estimate(mean, float(low), float(high), spread)
+
+
+def _seed_shares(seeds: int) -> NDArray[np.float64]:
+    """How often each resample drew each seed, as shares that sum to 1, (resamples, seeds)."""
+    generator = np.random.default_rng([SEED, seeds])
+    drawn = generator.integers(seeds, size=(RESAMPLES, seeds))
+    return np.stack([np.bincount(row, minlength=seeds) for row in drawn]) / seeds
+
+
+def whole_estimate(judged: Mapping[int, Judged], metric: str) -> Estimate | None:
+    """Average over seeds a number made of all answers together.
+
+    Its standard error joins a jackknife over groups of queries, averaged over seeds, and the
+    error of a mean over the seeds.
+    """
+    if any(metric not in x.whole for x in judged.values()):
+        return None
+    wholes = [x.whole[metric] for x in judged.values()]
+    single = np.array([x.value for x in wholes])
+    error = float(bootstrap.standard_error(np.mean([x.left_out for x in wholes], axis=0)))
+    spread = float(single.std(ddof=1)) if len(single) > 1 else None
+    error = float(np.hypot(error, (spread or 0.0) / np.sqrt(len(single))))
+    mean = float(single.mean())
+    return Estimate(mean, *bootstrap.around(metric, mean, error), spread)
 
 
 @dataclass(frozen=True)
@@ -42,9 +105,7 @@ class Results:
     kind, part : whose answers, and which split asked
     seeds : of training
     items : in the catalogue
-    asked : the questions
-    answers : model -> seed -> pool -> judged; a model that no seed changes has one seed
-    notes : model -> a few words
+    answers : model -> seed -> answers; a model that no seed changes has one seed
     """
 
     data_set: DataSet
@@ -52,69 +113,86 @@ class Results:
     part: str
     seeds: tuple[int, ...]
     items: int
-    asked: Questions
-    answers: Mapping[str, Mapping[int, Mapping[str, Judged]]]
-    notes: Mapping[str, str]
+    questions: Questions
+    answers: Mapping[str, Mapping[int, ModelAnswers]]
 
     @property
     def rows(self) -> tuple[str, ...]:
         """Models of the paper's table that were made, those without the GNN first."""
         names = self.data_set.models
-        both = (*names, *(f"{x}{WITH_GRAPH}" for x in names))
-        return tuple(x for x in both if x in self.answers)
+        return tuple(x for x in (*names, *(f"{x}_G" for x in names)) if x in self.answers)
 
     @property
     def others(self) -> tuple[str, ...]:
         """Everything else that was judged: chance, baselines, further models."""
         return tuple(x for x in self.answers if x not in self.rows)
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """A few words on each model."""
+        return {name: next(iter(x.values())).note for name, x in self.answers.items()}
+
     @cached_property
     def slices(self) -> dict[str, NDArray[np.bool_]]:
         """Queries of each slice, (q,)."""
-        degree = self.asked.degree
-        found = {ALL: np.ones(len(degree), dtype=bool), LONG_TAIL: self.asked.long_tail}
-        for name, (low, high) in DEGREES.items():
-            found[f"visible degree {name}"] = (degree >= low) & (degree <= high)
-        return found
+        degree = self.questions.degree
+        by_degree = {
+            f"visible degree {name}": (degree >= low) & (degree <= high)
+            for name, (low, high) in DEGREES.items()
+        }
+        everything = np.ones(len(degree), dtype=bool)
+        return {ALL: everything, LONG_TAIL: self.questions.long_tail, **by_degree}
 
     def number(
         self, model: str, metric: str, *, pool: str = PAPER, of: str = ALL
     ) -> Estimate | None:
         """Average a metric of one model over seeds and the queries of a slice."""
-        judged = self._in_pool(model, pool)
-        if judged is None:
-            return None
-        if any(metric in one.whole for one in judged.values()):
+        judged = self._judged(model, pool)
+        if any(metric in x.whole for x in judged.values()):
             return whole_estimate(judged, metric)
-        values = values_of(judged, metric, self.seeds, self.slices[of])
-        return estimate(values) if values else None
+        values = self._values(model, metric, pool, of)
+        return None if values is None else estimate(values)
 
     def difference(
         self, model: str, other: str, metric: str, *, pool: str = PAPER, of: str = ALL
     ) -> Estimate | None:
         """Average over the same queries and seeds how far a model is above another."""
-        first = self._values(model, metric, pool, of)
-        second = self._values(other, metric, pool, of)
-        return estimate(first, second) if first and second else None
+        first, second = (self._values(x, metric, pool, of) for x in (model, other))
+        return None if first is None or second is None else estimate(first - second)
 
     def answerable(self, *, pool: str = PAPER, of: str = ALL) -> int:
         """Count the queries of a slice that have a relevant candidate."""
-        for by_seed in self.answers.values():
-            for judged in by_seed.values():
-                if pool in judged:
-                    known = next(iter(judged[pool].accuracy.values()))
-                    return int((~np.isnan(known) & self.slices[of]).sum())
+        every = (
+            x.pools[pool] for y in self.answers.values() for x in y.values() if pool in x.pools
+        )
+        for judged in every:
+            known = next(iter(judged.accuracy.values()))
+            return int((~np.isnan(known) & self.slices[of]).sum())
         return 0
 
-    def _values(self, model: str, metric: str, pool: str, of: str) -> Values | None:
-        judged = self._in_pool(model, pool)
-        return values_of(judged, metric, self.seeds, self.slices[of]) if judged else None
-
-    def _in_pool(self, model: str, pool: str) -> dict[int, Judged] | None:
+    def _judged(self, model: str, pool: str) -> dict[int, Judged]:
+        """One model by seed; nothing if any seed is not in the pool."""
         by_seed = self.answers.get(model, {})
-        if not by_seed or any(pool not in judged for judged in by_seed.values()):
-            return None
-        return {seed: judged[pool] for seed, judged in by_seed.items()}
+        if any(pool not in x.pools for x in by_seed.values()):
+            return {}
+        return {seed: x.pools[pool] for seed, x in by_seed.items()}
+
+    def _values(self, model: str, metric: str, pool: str, of: str) -> NDArray[np.float64] | None:
+        """One metric of the queries of a slice, (s, q); of an accuracy those with an answer.
+
+        A model that does not depend on the seed has the same row for every seed.
+        """
+        judged = self._judged(model, pool)
+        rows = []
+        for seed in self.seeds if judged else ():
+            one = judged[seed] if seed in judged else next(iter(judged.values()))
+            values = one.accuracy.get(metric, one.answers.get(metric))
+            if values is None:
+                return None
+            rows.append(values[self.slices[of]])
+        table = np.array(rows)
+        table = table[:, ~np.isnan(table).any(axis=0)] if rows else table
+        return table if table.size else None
 
 
 Show = Callable[[Estimate | None], str]
@@ -122,7 +200,7 @@ Show = Callable[[Estimate | None], str]
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """One column: what its header says, and the number below it."""
+    """One column: its header, and the number below it."""
 
     header: str
     metric: str
@@ -148,60 +226,56 @@ CONSISTENCY = (
     MetricColumn("nobody's neighbour", "nobody's neighbour"),
 )
 OTHERS = tuple(
-    MetricColumn(f"{x.header}", x.metric, pool=f"{x.pool}{OTHER_ARTISTS}", of=x.of)
-    for x in ACCURACY
+    MetricColumn(x.header, x.metric, pool=f"{x.pool}{OTHER_ARTISTS}", of=x.of) for x in ACCURACY
 )
 
 
-def plus_minus(found: Estimate | None) -> str:
+def plus_minus(number: Estimate | None) -> str:
     """Value and half of its interval; a dash where there is none."""
-    if found is None:
+    if number is None:
         return "-"
-    if found.low is None or found.high is None:
-        return digits(found.value)
-    return f"{digits(found.value)} ±{digits((found.high - found.low) / 2)}"
+    if number.low is None or number.high is None:
+        return digits(number.value)
+    return f"{digits(number.value)} ±{digits((number.high - number.low) / 2)}"
 
 
-def bounds(found: Estimate | None) -> str:
+def bounds(number: Estimate | None) -> str:
     """Value, bounds of its interval, and the spread between seeds."""
-    if found is None:
+    if number is None:
         return "-"
-    text = digits(found.value)
-    if found.low is not None and found.high is not None:
-        text += f" [{digits(found.low)}, {digits(found.high)}]"
-    return text if found.spread is None else f"{text} s {digits(found.spread)}"
+    text = digits(number.value)
+    if number.low is not None and number.high is not None:
+        text += f" [{digits(number.low)}, {digits(number.high)}]"
+    return text if number.spread is None else f"{text} s {digits(number.spread)}"
 
 
 def tables_of(results: Results, show: Show) -> tuple[Table, ...]:
     """Lay one data set out: accuracy, then agreement of metadata and exposure.
 
     Tracks have accuracy twice: among all candidates, and without those of the query's own
-    artist.
+    artist. A set without a table in the paper has one by visible degree.
     """
-    made = [
-        table(_title(results, "accuracy"), results, ACCURACY, show),
-        table(_title(results, "consistency and exposure"), results, CONSISTENCY, show),
-    ]
+    number = results.data_set.table
+    title = f"{f'Table {number}' if number else 'OLGA'}, set {results.data_set.name}: "
+    tables = [_table(f"{title}accuracy", results, ACCURACY, show)]
     if results.kind == "track":
-        title = _title(results, "accuracy without the query's own artist")
-        made.insert(1, table(title, results, OTHERS, show))
-    return tuple(x for x in made if len(x.header) > 1)
+        own = f"{title}accuracy without the query's own artist"
+        tables.append(_table(own, results, OTHERS, show))
+    tables.append(_table(f"{title}consistency and exposure", results, CONSISTENCY, show))
+    degrees = () if number else (degree_table(results, show),)
+    return (*(x for x in tables if len(x.header) > 1), *degrees)
 
 
-def table(title: str, results: Results, columns: tuple[MetricColumn, ...], show: Show) -> Table:
+def _table(title: str, results: Results, columns: tuple[MetricColumn, ...], show: Show) -> Table:
     """Fill a table with all models: the paper's, then everything else; no empty column."""
     names = (*results.rows, *results.others)
-    cells = [[results.number(x, c.metric, pool=c.pool, of=c.of) for x in names] for c in columns]
-    kept = [place for place, column in enumerate(cells) if any(x is not None for x in column)]
-    rows = tuple(
-        (name, *(show(cells[place][turn]) for place in kept)) for turn, name in enumerate(names)
-    )
-    return Table(title, ("", *(columns[place].header for place in kept)), rows)
-
-
-def _title(results: Results, what: str) -> str:
-    number = results.data_set.table
-    return f"{f'Table {number}' if number else 'OLGA'}, set {results.data_set.name}: {what}"
+    filled = {}
+    for column in columns:
+        cells = [results.number(x, column.metric, pool=column.pool, of=column.of) for x in names]
+        if any(x is not None for x in cells):
+            filled[column.header] = [show(x) for x in cells]
+    rows = tuple((name, *(x[row] for x in filled.values())) for row, name in enumerate(names))
+    return Table(title, ("", *filled), rows)
 
 
 METRIC = "ndcg@200"
@@ -216,7 +290,7 @@ def degree_table(results: Results, show: Show) -> Table:
     """NDCG@200 of every method, for all queries and by relations to training artists."""
     columns = [MetricColumn(f"all ({results.answerable()})", METRIC)]
     for name in DEGREES:
-        part = f"visible degree {name}"
-        columns.append(MetricColumn(f"{name} ({results.answerable(of=part)})", METRIC, of=part))
+        of = f"visible degree {name}"
+        columns.append(MetricColumn(f"{name} ({results.answerable(of=of)})", METRIC, of=of))
     title = f"Set {results.data_set.name}: {METRIC} in linked, by visible degree"
-    return table(title, results, tuple(columns), show)
+    return _table(title, results, tuple(columns), show)

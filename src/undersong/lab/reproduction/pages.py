@@ -1,33 +1,38 @@
-"""The reproduction as something to read: Markdown, JSON and the terminal, with figures."""
+"""One page for what was measured: Markdown, JSON and the terminal, with figures."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from undersong.catalogue import read_catalogue
+from undersong.catalogue import describe_catalogue, plot_relations, read_catalogue
+from undersong.errors import needs
 from undersong.io.files import replacing, write_json
-from undersong.lab.reproduction import claims, outcomes
-from undersong.lab.reproduction.ablations import COLUMNS, Ablated, Row
-from undersong.lab.reproduction.estimates import Estimate
-from undersong.lab.reproduction.experiment import Plan, catalogue_folder
+from undersong.lab.reproduction import outcomes
+from undersong.lab.reproduction.ablations import COLUMNS, Row, rows_of
+from undersong.lab.reproduction.claims import claims_of, line
 from undersong.lab.reproduction.outcomes import (
     ACCURACY,
     ALL,
     CONSISTENCY,
     LONG_TAIL,
     OTHERS,
-    PAPER,
+    Estimate,
     MetricColumn,
     Results,
+    Show,
     bounds,
     plus_minus,
     tables_of,
 )
+from undersong.lab.reproduction.plan import Plan, catalogue_folder
 from undersong.report.layout import Table
 from undersong.report.markdown import markdown_table
 from undersong.report.terminal import render_tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FORMAT = 1
 WIDTH = 150
@@ -37,73 +42,172 @@ QUICK = (
 )
 
 
-def write(plan: Plan, sets: Sequence[Results]) -> tuple[Path, ...]:
-    """Write ``reproduction.md``, ``reproduction.json`` and the figures; give their paths."""
-    drawn: list[Path] = []
-    for results in sets:
-        catalogue = read_catalogue(catalogue_folder(plan, results.data_set))
-        drawn += claims.draw_relations(catalogue, plan.out / f"figure-1-{results.data_set.name}")
-    drawn += claims.draw_consistency(sets, plan.out / "figure-4")
-    write_json(plan.out / "reproduction.json", as_json(plan, sets))
-    page = plan.out / "reproduction.md"
-    with replacing(page) as temporary:
-        temporary.write_text(markdown(plan, sets, drawn), encoding="utf-8")
-    return (page, plan.out / "reproduction.json", *drawn)
+@dataclass(frozen=True)
+class Section:
+    """One data set on a page.
+
+    Parameters
+    ----------
+    findings : what its numbers show, in words
+    tables : its tables, with numbers as a function writes them
+    remarks : words on its rows
+    content : for the JSON file
+    """
+
+    results: Results
+    findings: tuple[str, ...]
+    tables: Callable[[Show], Sequence[Table]]
+    remarks: tuple[str, ...]
+    content: Mapping[str, Any]
+
+    @property
+    def about(self) -> str:
+        """What the set is and who asks, in a line."""
+        results, kind = self.results, f"{self.results.kind}s"
+        asking, tail = (int(results.slices[x].sum()) for x in (ALL, LONG_TAIL))
+        return (
+            f"Set {results.data_set.name}: {results.data_set.about}. {asking:,} {results.part} "
+            f"{kind} ask, {tail:,} of them long tail; {results.answerable():,} have a "
+            "relation to another of them and count for accuracy. "
+            f"{results.items:,} {kind} in all."
+        )
 
 
-def markdown(plan: Plan, sets: Sequence[Results], drawn: Sequence[Path]) -> str:
-    """Write everything as Markdown, every number with the bounds of its interval."""
-    lines = ["# The paper's tables, figures and claims on other data", ""]
-    lines += [f"**{QUICK}**", ""] if plan.quick else []
-    lines += [f"- {x}" for x in notes(plan, sets)] + [""]
-    lines += ["## Claims", "", *(f"- {x}" for x in claim_lines(sets)), ""]
-    for results in sets:
-        lines += [f"## Set {results.data_set.name}", "", about(results), ""]
-        for table in (*tables_of(results, bounds), *_olga(results, bounds)):
-            lines += markdown_table(table)
-        said = [f"- {name}: {note}" for name, note in results.notes.items() if note]
-        lines += [*said, ""] if said else []
-    for path in drawn:
+@dataclass(frozen=True)
+class Page:
+    """Everything to write about one measurement.
+
+    Parameters
+    ----------
+    name : stem of its files
+    heading : of the findings
+    content : for the JSON file, beside what every page has
+    figures : drawn already
+    """
+
+    name: str
+    title: str
+    heading: str
+    plan: Plan
+    notes: tuple[str, ...]
+    sections: tuple[Section, ...]
+    content: Mapping[str, Any]
+    figures: tuple[Path, ...] = ()
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The findings of all data sets."""
+        return tuple(y for x in self.sections for y in x.findings)
+
+
+def write(page: Page) -> tuple[Path, ...]:
+    """Write ``NAME.md`` and ``NAME.json``; return their paths and those of the figures."""
+    path = page.plan.out / f"{page.name}.md"
+    content = {
+        "format": FORMAT,
+        "quick": page.plan.quick,
+        "part": page.plan.part,
+        "notes": list(page.notes),
+        "sets": {
+            x.results.data_set.name: {
+                "kind": x.results.kind,
+                "about": x.about,
+                "seeds": list(x.results.seeds),
+                **x.content,
+            }
+            for x in page.sections
+        },
+    }
+    write_json(path.with_suffix(".json"), {**content, **page.content})
+    with replacing(path) as temporary:
+        temporary.write_text(markdown(page), encoding="utf-8")
+    return (path, path.with_suffix(".json"), *page.figures)
+
+
+def markdown(page: Page) -> str:
+    """Return the page as Markdown, every number with the bounds of its interval."""
+    lines = [f"# {page.title}", "", *([f"**{QUICK}**", ""] if page.plan.quick else [])]
+    lines += [*(f"- {x}" for x in page.notes), ""]
+    lines += [f"## {page.heading}", "", *(f"- {x}" for x in page.findings), ""]
+    for section in page.sections:
+        lines += [f"## Set {section.results.data_set.name}", "", section.about, ""]
+        lines += [y for x in section.tables(bounds) for y in markdown_table(x)]
+        lines += [*(f"- {x}" for x in section.remarks), ""]
+    for path in page.figures:
         if path.suffix == ".png":
             lines += [f"![{path.stem}]({path.name})", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def terminal(plan: Plan, sets: Sequence[Results]) -> str:
-    """Write the tables and claims for a terminal of 150 columns, each number with its margin."""
-    lines = [QUICK, ""] if plan.quick else []
-    for results in sets:
-        found = (*tables_of(results, plus_minus), *_olga(results, plus_minus))
-        lines += [about(results), "", render_tables(found, width=WIDTH)]
-    lines += ["Claims", *(f"  {x}" for x in claim_lines(sets)), "", *notes(plan, sets)]
-    lines += ["", QUICK] if plan.quick else []
-    return "\n".join(y for x in lines for y in wrapped(x)) + "\n"
+def terminal(page: Page) -> str:
+    """Return the page for a terminal of 150 columns, each number with its margin."""
+    lines = [QUICK, ""] if page.plan.quick else []
+    for section in page.sections:
+        tables = render_tables(tuple(section.tables(plus_minus)), width=WIDTH)
+        lines += [section.about, "", tables]
+    lines += [page.heading, *(f"  {x}" for x in page.findings), "", *page.notes]
+    lines += ["", QUICK] if page.plan.quick else []
+    return "\n".join(y for x in lines for y in _wrapped(x)) + "\n"
 
 
-def wrapped(text: str) -> list[str]:
+def _wrapped(text: str) -> list[str]:
     """Break prose at the width of the terminal; tables are broken already."""
     if "\n" in text or len(text) <= WIDTH:
         return [text]
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ")
 
 
-def about(results: Results) -> str:
-    """Say in a line what a set is and who asks."""
-    asking, tail = (int(results.slices[x].sum()) for x in (ALL, LONG_TAIL))
-    return (
-        f"Set {results.data_set.name}: {results.data_set.about}. {asking:,} {results.part} "
-        f"{results.kind}s ask, {tail:,} of them long tail; {results.answerable():,} have a "
-        "relation to another of them and count for accuracy. "
-        f"{results.items:,} {results.kind}s in all."
+def reproduction_page(plan: Plan, sets: Sequence[Results]) -> Page:
+    """Return the page of tables 1 and 2 and of the claims; draws figures 1 and 4."""
+    figures: list[Path] = []
+    for results in sets:
+        stem = plan.out / f"figure-1-{results.data_set.name}"
+        figures += draw_relations(catalogue_folder(plan, results.data_set), stem)
+    figures += draw_consistency(sets, plan.out / "figure-4")
+    return Page(
+        name="reproduction",
+        title="The paper's tables, figures and claims on other data",
+        heading="Claims",
+        plan=plan,
+        notes=tuple(_notes(plan, sets)),
+        sections=tuple(_reproduction_section(x) for x in sets),
+        content={},
+        figures=tuple(figures),
     )
 
 
-def claim_lines(sets: Sequence[Results]) -> tuple[str, ...]:
-    """Say every claim of every set, a line each."""
-    return tuple(claims.line(x) for results in sets for x in claims.claims_of(results))
+def _reproduction_section(results: Results) -> Section:
+    claims = claims_of(results)
+    columns = (*ACCURACY, *(OTHERS if results.kind == "track" else ()), *CONSISTENCY)
+    models = {
+        name: {"note": note, "numbers": _numbers(results, name, columns)}
+        for name, note in results.notes.items()
+    }
+    return Section(
+        results=results,
+        findings=tuple(line(x) for x in claims),
+        tables=lambda show: tables_of(results, show),
+        remarks=tuple(f"{name}: {note}" for name, note in results.notes.items() if note),
+        content={"models": models, "claims": [asdict(x) for x in claims]},
+    )
 
 
-def notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
+def _numbers(
+    results: Results, name: str, columns: Sequence[MetricColumn]
+) -> list[Mapping[str, Any]]:
+    """Every number of a model; what sees edges is asked by ``linked``, others by ``paper``."""
+    numbers: list[Mapping[str, Any]] = []
+    for column in columns:
+        pool = column.pool
+        number = results.number(name, column.metric, pool=pool, of=column.of)
+        if number is not None:
+            protocol = pool.replace(outcomes.PAPER, "linked") if name.endswith("_G") else pool
+            key = {"metric": column.metric, "pool": protocol, "slice": column.of}
+            numbers.append(key | asdict(number))
+    return numbers
+
+
+def _notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
     """What a reader must know to read the tables."""
     if plan.part == "validation":
         yield (
@@ -122,8 +226,11 @@ def notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
         "that need one have no number."
     )
     seeds = max((len(x.seeds) for x in sets), default=plan.seeds)
+    over = f"Means over {seeds} training seeds; the split is the same for all."
+    if seeds == 1:
+        over = "One training seed: nothing here knows how far another one would be."
     yield (
-        f"{_over(seeds)} 95 % intervals by a "
+        f"{over} 95 % intervals by a "
         "bootstrap of 1,000 resamples that draws queries and seeds, the same for all models, so "
         "differences are paired. s is the standard deviation between seeds. Coverage and hubness: "
         "jackknife over queries joined with the error over seeds; hubness asks 2,000 items at most."
@@ -140,61 +247,7 @@ def notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
         yield outcomes.PUBLISHED
 
 
-def _over(seeds: int) -> str:
-    if seeds == 1:
-        return "One training seed: nothing here knows how far another one would be."
-    return f"Means over {seeds} training seeds; the split is the same for all."
-
-
-def as_json(plan: Plan, sets: Sequence[Results]) -> dict[str, Any]:
-    """Give every number of every table, and every claim, as plain JSON."""
-    return {
-        "format": FORMAT,
-        "quick": plan.quick,
-        "part": plan.part,
-        "notes": list(notes(plan, sets)),
-        "sets": {x.data_set.name: _set(x) for x in sets},
-    }
-
-
-def _set(results: Results) -> dict[str, Any]:
-    columns = (*ACCURACY, *(OTHERS if results.kind == "track" else ()), *CONSISTENCY)
-    return {
-        "kind": results.kind,
-        "about": about(results),
-        "seeds": list(results.seeds),
-        "models": {
-            name: {"note": results.notes[name], "numbers": _numbers(results, name, columns)}
-            for name in results.answers
-        },
-        "claims": [asdict(x) for x in claims.claims_of(results)],
-    }
-
-
-def _numbers(
-    results: Results, name: str, columns: Sequence[MetricColumn]
-) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for column in columns:
-        number = results.number(name, column.metric, pool=column.pool, of=column.of)
-        if number is not None:
-            key = {"metric": column.metric, "pool": _pool(name, column), "slice": column.of}
-            found.append(key | asdict(number))
-    return found
-
-
-def _pool(name: str, column: MetricColumn) -> str:
-    """Name the protocol: what sees edges is asked by ``linked`` where others are by ``paper``."""
-    sees = name.endswith("_G")
-    return column.pool.replace(PAPER, "linked") if sees else column.pool
-
-
-def _olga(results: Results, show: Any) -> tuple[Any, ...]:
-    return () if results.data_set.table else (outcomes.degree_table(results, show),)
-
-
-ABLATIONS_FORMAT = 1
-NOTES = (
+ABLATION_NOTES = (
     "Each row is GRM with one thing changed, trained on the same E_C and E_U, or the default asked "
     "otherwise; below it rows of CbRM with another way from tracks to artists, beside the mean. "
     "Protocol cold. Differences are paired by query and seed, with 95 % intervals.",
@@ -203,91 +256,123 @@ NOTES = (
 )
 
 
-def write_ablations(plan: Plan, found: Sequence[Ablated]) -> tuple[Path, ...]:
-    """Write ``ablations.md`` and ``ablations.json``; give their paths."""
-    content = {
-        "format": ABLATIONS_FORMAT,
-        "quick": plan.quick,
-        "part": plan.part,
-        "notes": list(NOTES),
-        "columns": [{"metric": metric, "slice": of} for _, metric, of in COLUMNS],
-        "sets": {x.results.data_set.name: _ablations_json(x) for x in found},
-    }
-    write_json(plan.out / "ablations.json", content)
-    page = plan.out / "ablations.md"
-    with replacing(page) as temporary:
-        temporary.write_text(ablations_markdown(plan, found), encoding="utf-8")
-    return page, plan.out / "ablations.json"
+def ablations_page(plan: Plan, sets: Sequence[Results]) -> Page:
+    """Return the page of the ablations."""
+    return Page(
+        name="ablations",
+        title="Ablations",
+        heading="What matters",
+        plan=plan,
+        notes=ABLATION_NOTES,
+        sections=tuple(_ablation_section(x) for x in sets),
+        content={"columns": [{"metric": metric, "slice": of} for _, metric, of in COLUMNS]},
+    )
 
 
-def ablations_markdown(plan: Plan, found: Sequence[Ablated]) -> str:
-    """Write all rows as Markdown, every number with the bounds of its interval."""
-    lines = ["# Ablations", "", *([f"**{QUICK}**", ""] if plan.quick else [])]
-    lines += [*(f"- {x}" for x in NOTES), ""]
-    for one in found:
-        lines += [f"## Set {one.results.data_set.name}", "", about(one.results), ""]
-        lines += [*(f"- {x}" for x in what_matters(one)), ""]
-        lines += markdown_table(table(one, bounds))
-        lines += [*(f"- {x.name}: {x.note}" for x in one.rows if x.note), ""]
-    return "\n".join(lines).rstrip() + "\n"
+def _ablation_section(results: Results) -> Section:
+    rows = rows_of(results)
+    findings = what_matters(rows)
+    return Section(
+        results=results,
+        findings=tuple(f"{results.data_set.name}: {x}" for x in findings),
+        tables=lambda show: [_ablation_table(results, rows, show)],
+        remarks=tuple(f"{x.name}: {x.note}" for x in rows if x.note),
+        content={"what_matters": list(findings), "rows": [asdict(x) for x in rows]},
+    )
 
 
-def ablations_terminal(plan: Plan, found: Sequence[Ablated]) -> str:
-    """Write all rows for a terminal, each number with its margin."""
-    lines = [QUICK, ""] if plan.quick else []
-    for one in found:
-        lines += [about(one.results), "", render_tables([table(one, plus_minus)], width=WIDTH)]
-        lines += [*(f"  {x}" for x in what_matters(one)), ""]
-    lines += [*NOTES, *(["", QUICK] if plan.quick else [])]
-    return "\n".join(y for x in lines for y in wrapped(x)) + "\n"
-
-
-def table(one: Ablated, show: Callable[[Estimate | None], str]) -> Table:
+def _ablation_table(results: Results, rows: Sequence[Row], show: Show) -> Table:
     """Lay out every row: each number, and its difference to the row beside it."""
     header = [y for name, _, _ in COLUMNS for y in (name, "difference")]
-    rows = tuple(
-        (
-            x.name,
-            *(show(y) for pair in zip(x.numbers, x.differences, strict=True) for y in pair),
-        )
-        for x in one.rows
-    )
-    count = len(one.results.seeds)
+    cells = [
+        (x.name, *(show(y) for pair in zip(x.numbers, x.differences, strict=True) for y in pair))
+        for x in rows
+    ]
+    count = len(results.seeds)
     seeds = f"{count} seed" if count == 1 else f"{count} seeds"
-    title = f"Ablations of GRM, set {one.results.data_set.name}, {seeds}"
-    return Table(title, ("", *header), rows)
+    title = f"Ablations of GRM, set {results.data_set.name}, {seeds}"
+    return Table(title, ("", *header), tuple(cells))
 
 
-def what_matters(one: Ablated) -> tuple[str, ...]:
-    """Say in words which changes make a difference, worst first, and which show none."""
+def what_matters(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return in words which changes make a difference, worst first, and which show none."""
     lines = []
     for place, (name, _, _) in enumerate(COLUMNS):
-        apart = [(x, y) for x in one.rows if (y := x.differences[place]) is not None]
-        worse = [(x, y) for x, y in apart if y.high is not None and y.high < 0]
-        better = [(x, y) for x, y in apart if y.low is not None and y.low > 0]
-        lines.append(f"{name}: lower: {_named(worse)}; higher: {_named(better)}.")
-    unseen = [x.name for x in one.rows if x.name != x.beside and not _seen(x)]
-    lines.append(f"No difference that this many queries show: {', '.join(unseen) or 'none'}.")
+        compared = [(x.name, y) for x in rows if (y := x.differences[place]) is not None]
+        lower = _named((x, y) for x, y in compared if y.below_0)
+        higher = _named((x, y) for x, y in compared if y.above_0)
+        lines.append(f"{name}: lower: {lower}; higher: {higher}.")
+    same = [x.name for x in rows if x.name != x.beside and not x.differs]
+    lines.append(f"No difference that this many queries show: {', '.join(same) or 'none'}.")
     return tuple(lines)
 
 
-def _seen(row: Row) -> bool:
-    return any(
-        x is not None and x.low is not None and x.high is not None and (x.low > 0 or x.high < 0)
-        for x in row.differences
-    )
+def _named(differences: Iterator[tuple[str, Estimate]]) -> str:
+    ordered = sorted(differences, key=lambda pair: pair[1].value)
+    return ", ".join(f"{name} ({100 * x.value:+.1f} points)" for name, x in ordered) or "none"
 
 
-def _named(rows: Sequence[tuple[Row, Estimate]]) -> str:
-    ordered = sorted(rows, key=lambda pair: pair[1].value)
-    return ", ".join(f"{x.name} ({100 * y.value:+.1f} points)" for x, y in ordered) or "none"
+METRIC = "consistent@10"
+ENDINGS = (".png", ".svg")
+PLAIN, WITH_EDGES = "#1f5a8c", "#c8641e"
 
 
-def _ablations_json(one: Ablated) -> dict[str, Any]:
-    return {
-        "kind": one.results.kind,
-        "about": about(one.results),
-        "seeds": list(one.results.seeds),
-        "what_matters": list(what_matters(one)),
-        "rows": [asdict(x) for x in one.rows],
-    }
+def draw_relations(catalogue_folder: Path, stem: Path) -> tuple[Path, ...]:
+    """Draw figure 1, the relations of a catalogue; nothing where it has none."""
+    description = describe_catalogue(read_catalogue(catalogue_folder))
+    if not any(x.pairs for x in description.kinds):
+        return ()
+    paths = tuple(stem.with_suffix(ending) for ending in ENDINGS)
+    for path in paths:
+        plot_relations(description, path)
+    return paths
+
+
+def draw_consistency(sets: Sequence[Results], stem: Path) -> tuple[Path, ...]:
+    """Draw figure 4: Consistent@10 of the long-tail items, one panel a data set.
+
+    Whiskers are 95 % intervals, the line is the random level. A set without metadata of its
+    items or without long tail has no panel; without any panel nothing is drawn.
+
+    Raises
+    ------
+    UndersongError
+        If matplotlib is not installed.
+    """
+    panels = [x for x in sets if x.rows and x.number(x.rows[0], METRIC, of=LONG_TAIL)]
+    if not panels:
+        return ()
+    with needs("plot", "drawing"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=(1.2 + 3.0 * len(panels), 3.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    columns = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, results in zip(columns, panels, strict=True):
+        _panel(axes, results)
+    paths = tuple(stem.with_suffix(ending) for ending in ENDINGS)
+    for path in paths:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=200)
+    return paths
+
+
+def _panel(axes: "Axes", results: Results) -> None:
+    """Draw the bars of one data set."""
+    numbers = [results.number(x, METRIC, of=LONG_TAIL) or Estimate(0.0) for x in results.rows]
+    heights = [100 * x.value for x in numbers]
+    below = [0.0 if x.low is None else 100 * (x.value - x.low) for x in numbers]
+    above = [0.0 if x.high is None else 100 * (x.high - x.value) for x in numbers]
+    colours = [WITH_EDGES if x.endswith("_G") else PLAIN for x in results.rows]
+    axes.bar(range(len(heights)), heights, 0.75, color=colours, yerr=(below, above), capsize=2)
+    chance = results.number("random", METRIC, of=LONG_TAIL)
+    if chance:
+        axes.axhline(100 * chance.value, color="0.3", linewidth=1, linestyle="--", label="random")
+        axes.legend(frameon=False, fontsize=7, loc="upper left")
+    axes.set_xticks(range(len(heights)), results.rows, rotation=60, ha="right", fontsize=7)
+    axes.set_ylabel("Consistent@10 (%)")
+    tail = int(results.slices[LONG_TAIL].sum())
+    axes.set_title(f"{results.data_set.name}: {tail:,} long-tail {results.kind}s", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)

@@ -1,201 +1,182 @@
-"""What is to be done, piece by piece: what waits for what, side by side, and how long it takes."""
+"""What is measured and where: one plan for the paper's tables and for ablations.
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+Everything lies in one folder, in files that appear at once or not at all: killed at any moment
+and begun again, the work continues with the job that was cut short.
+"""
 
-from undersong.errors import ArtifactError, UndersongError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from undersong.catalogue import read_catalogue, split
+from undersong.errors import ArtifactError, SettingsError
+from undersong.evaluation.baselines.network import NetworkSettings
+from undersong.io.files import read_json, write_json
+from undersong.lab.reproduction.datasets import DataSet, kind_of, prepare, settings_of
+from undersong.lab.reproduction.job_runner import Job, run_jobs
+from undersong.lab.reproduction.outcomes import Results
+from undersong.lab.reproduction.questions import ModelAnswers
+from undersong.lab.reproduction.seed_run import SeedRun, claim
+from undersong.models.graph.network import GraphSettings
+from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+FORMAT = 1
+QUICK_NETWORK = NetworkSettings(
+    hidden=256, anchors=400, schedule=replace(NetworkSettings().schedule, steps=50)
+)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some work that ends in one file or folder, which appears at once or not at all.
+class Plan:
+    """What to measure, and where.
 
     Parameters
     ----------
-    name : what a person is told, and what other pieces call it
-    cost : rough seconds; only their proportion matters
-    done : whether the file is there already
-    work : makes it, and tells of its progress; both can be sent to a child process
-    needs : names of pieces that must be done before
+    out : folder of everything
+    data, examples : folders of the data, and of the mappings and settings
+    seeds : how many training seeds, from 0
+    quick : far fewer steps, to see that it works; the numbers say little
+    part : "validation" or "test", whose items ask
+    processes : trainings side by side
+    graph, network : of the GNN backend and of the network baseline
     """
 
-    name: str
-    cost: float
-    done: Callable[[], bool]
-    work: Callable[[Progress], None]
-    needs: tuple[str, ...] = ()
+    out: Path
+    data: Path
+    examples: Path
+    seeds: int = 5
+    quick: bool = False
+    part: str = "validation"
+    processes: int = 1
+    graph: GraphSettings = GraphSettings()
+    network: NetworkSettings = NetworkSettings()
+
+    def __post_init__(self) -> None:
+        if min(self.seeds, self.processes) < 1:
+            raise SettingsError(
+                f"seeds {self.seeds} and processes {self.processes} must be 1 or more"
+            )
 
 
-def usual_processes() -> int:
-    """Give every processor a piece of its own; trainings on a GPU take turns."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else _processors()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def carry_out(pieces: Sequence[Piece], *, progress: Progress, processes: int = 1) -> None:
-    """Do every piece that is not done yet, in order, and say how much time is left.
-
-    The time left is that of this session's pieces so far, by cost; before the first one it is
-    the costs themselves.
+def measure(
+    plan: Plan,
+    sets: Sequence[DataSet],
+    *,
+    jobs_of: Callable[[SeedRun], Iterable[Job]],
+    read_answers: Callable[[Sequence[SeedRun]], Mapping[str, Mapping[int, ModelAnswers]]],
+    progress: Progress,
+) -> tuple[Results, ...]:
+    """Run every job that is not done yet, and gather the answers of each set.
 
     Parameters
     ----------
-    processes : pieces at a time, each in a child process of its own; with 1 all are done here
-        Two side by side with a thread each take less time than one after the other with two: a
-        transformer layer, forward and backward, about two thirds.
+    jobs_of : all that one seed of one set needs, in order
+    read_answers : model -> seed -> answers, of the seeds of one set
 
     Raises
     ------
-    UndersongError
-        What a piece raised. The others of that moment are stopped; nothing done is lost.
+    ArtifactError
+        If the folder holds a reproduction of another kind: quick or not, or of another split.
+    DataError
+        If data is missing, or items of ``plan.part`` cannot be asked.
     """
-    left = [piece for piece in pieces if not piece.done()]
-    clock = _RunClock(left, len(pieces), progress)
-    if processes > 1 and len(left) > 1:
-        _side_by_side(left, clock, processes, progress)
-    else:
-        for piece in left:
-            clock.begins(piece)
-            if not piece.done():  # an earlier piece may have made it on its way
-                piece.work(progress)
-            clock.ends(piece)
-    progress("reproduce", len(pieces), len(pieces))
+    open_folder(plan, sets)
+    opened = [(data_set, seed_runs(plan, data_set)) for data_set in sets]
+    jobs = [job for _, by_seed in opened for seed_run in by_seed for job in jobs_of(seed_run)]
+    run_jobs(jobs, progress=progress, processes=plan.processes)
+    return tuple(
+        Results(
+            data_set=data_set,
+            kind=by_seed[0].kind,
+            part=plan.part,
+            seeds=tuple(x.seed for x in by_seed),
+            items=len(by_seed[0].parts),
+            questions=by_seed[0].questions(),
+            answers=read_answers(by_seed),
+        )
+        for data_set, by_seed in opened
+    )
 
 
-class _RunClock:
-    """Says how many pieces are done and how long the rest takes."""
-
-    def __init__(self, left: Sequence[Piece], whole: int, progress: Progress) -> None:
-        self._cost = sum(x.cost for x in left)
-        self._done, self._whole, self._spent = whole - len(left), whole, 0.0
-        self._begun, self._progress = time.monotonic(), progress
-
-    def begins(self, piece: Piece) -> None:
-        pace = (time.monotonic() - self._begun) / self._spent if self._spent else 1.0
-        minutes = (self._cost - self._spent) * pace / 60
-        note = f"{piece.name}; about {minutes:.0f} min left"
-        self._progress("reproduce", self._done, self._whole, note)
-
-    def ends(self, piece: Piece) -> None:
-        self._spent += piece.cost
-        self._done += 1
-
-
-def _side_by_side(
-    left: Sequence[Piece], clock: _RunClock, processes: int, progress: Progress
-) -> None:
-    """Keep so many pieces going, the first ones that wait for nothing."""
-    waiting, going = list(left), dict[Connection, tuple[Piece, SpawnProcess]]()
-    try:
-        while waiting or going:
-            undone = {x.name for x in waiting} | {piece.name for piece, _ in going.values()}
-            ready = [x for x in waiting if not undone.intersection(x.needs)]
-            if not (ready or going):
-                names = ", ".join(x.name for x in waiting)
-                raise ValueError(f"these pieces wait for each other: {names}")
-            for piece in ready[: processes - len(going)]:
-                waiting.remove(piece)
-                clock.begins(piece)
-                going.update([_begin(piece, processes)])
-            for ready_end in wait(list(going)):
-                assert isinstance(ready_end, Connection)
-                _hear(ready_end, going, clock, progress)
-    finally:
-        for _, child in going.values():
-            child.kill()
-            child.join()
+def open_folder(plan: Plan, sets: Sequence[DataSet]) -> None:
+    """Import the sets that are not there yet, unless the folder is for something else."""
+    about = {"format": FORMAT, "quick": plan.quick, "part": plan.part}
+    stamp = plan.out / "reproduction-made.json"
+    if stamp.exists():
+        recorded = read_json(stamp, version=FORMAT, hint="choose another folder")
+        if recorded != about:
+            kind = "quick" if recorded.get("quick") else "whole"
+            raise ArtifactError(
+                f"{plan.out} holds a {kind} reproduction on {recorded.get('part')} items; choose "
+                "another folder, or the same --quick and --split"
+            )
+    write_json(stamp, about)
+    for data_set in sets:
+        settings, folder = settings_of(data_set, plan.examples), catalogue_folder(plan, data_set)
+        prepare(data_set, folder, settings=settings, data=plan.data, examples=plan.examples)
 
 
-def _begin(piece: Piece, processes: int) -> tuple[Connection, tuple[Piece, SpawnProcess]]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(piece, there), name=piece.name)
-    with _share_of_processors(processes):
-        child.start()
-    there.close()  # so that the end of the child is the end of the pipe
-    return here, (piece, child)
+def catalogue_folder(plan: Plan, data_set: DataSet) -> Path:
+    """Return the folder of a set's catalogue."""
+    return plan.out / data_set.name / "catalogue"
 
 
-@contextmanager
-def _share_of_processors(processes: int) -> Iterator[None]:
-    """Let libraries that read these when they are loaded start so few threads in a child."""
-    threads = str(max(1, _processors() // processes))
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, threads))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def seed_runs(plan: Plan, data_set: DataSet) -> tuple[SeedRun, ...]:
+    """Open a prepared set once for every seed.
+
+    Raises
+    ------
+    ArtifactError
+        If a seed was made there of another catalogue or with other settings.
+    """
+    settings, graph = settings_of(data_set, plan.examples), plan.graph
+    if plan.quick:
+        settings = shortened(settings)
+        graph = replace(graph, training=replace(graph.training, steps=30))
+    folder = catalogue_folder(plan, data_set)
+    catalogue, kind = read_catalogue(folder), kind_of(settings)
+    parts = split(catalogue, kind, settings.split, seed=0)
+    by_seed = tuple(
+        SeedRun(
+            data_set=data_set,
+            home=plan.out / data_set.name / f"seed-{seed}",
+            catalogue_folder=folder,
+            catalogue=catalogue,
+            parts=parts,
+            part=plan.part,
+            settings=_without_extras(settings, seed),
+            graph=graph,
+            network=QUICK_NETWORK if plan.quick else plan.network,
+        )
+        for seed in range(plan.seeds)
+    )
+    for seed_run in by_seed:
+        claim(seed_run)
+    return by_seed
 
 
-def _hear(
-    end: Connection,
-    going: dict[Connection, tuple[Piece, SpawnProcess]],
-    clock: _RunClock,
-    progress: Progress,
-) -> None:
-    """Pass on one word of a child; its last word is that it is done, or why it is not."""
-    piece, child = going[end]
-    try:
-        said = end.recv()
-    except EOFError:
-        child.join()
-        raise ArtifactError(
-            f"{piece.name}: its process ended with code {child.exitcode} without a word; if memory "
-            "ran out, do fewer at a time (--processes 1); what is done is kept"
-        ) from None
-    if said is None:
-        child.join()
-        del going[end]
-        clock.ends(piece)
-    elif isinstance(said, UndersongError):
-        raise said
-    elif isinstance(said, str):
-        raise RuntimeError(f"{piece.name} failed in its process:\n{said}")
-    else:
-        stage, done, total, note = said
-        # Several of the same name run side by side: the name of the piece tells them apart.
-        progress(f"{piece.name}: {stage}", done, total, note)
+def _without_extras(settings: Settings, seed: int) -> Settings:
+    """Leave out what costs time and changes no number that is judged here.
+
+    Nothing is refitted, and the learned order is cross-fitted with two groups of simulated cold
+    items at most: no difference from four was found (docs/choices.md).
+    """
+    ranking = replace(settings.ranking, folds=min(2, settings.ranking.folds))
+    run = replace(settings.run, seed=seed, refit=False)
+    return replace(settings, run=run, ranking=ranking)
 
 
-def _work(piece: Piece, end: Connection) -> None:
-    """Do one piece in a child process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops its children
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
-        if not piece.done():
-            piece.work(lambda stage, done, total, note="": end.send((stage, done, total, note)))
-        end.send(None)
-    except UndersongError as error:
-        end.send(error)
-    except BaseException:  # whatever it is, the parent raises it with the child's traceback
-        end.send(traceback.format_exc())
-
-
-def _die_with_parent() -> None:
-    """A parent that was killed cannot stop its children, who would write into the same folder."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def shortened(settings: Settings) -> Settings:
+    """Cut every training short, to a third of its steps at most."""
+    content = replace(settings.content.training, steps=80, validate_every=40)
+    interaction = replace(settings.interaction.training, steps=40)
+    general = replace(settings.general.training, steps=30, validate_every=15)
+    ranking = replace(settings.ranking.training, steps=200, validate_every=100)
+    return replace(
+        settings,
+        content=replace(settings.content, training=content),
+        interaction=replace(settings.interaction, training=interaction),
+        general=replace(settings.general, anchors=400, tail=150, training=general),
+        ranking=replace(settings.ranking, folds=1, training=ranking),
+    )

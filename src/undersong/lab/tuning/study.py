@@ -1,12 +1,17 @@
 """`undersong tune`: search the settings of one stage by TPE, resumable, on validation alone.
 
-STUDY/study.json       what is searched, on which catalogue, and all that was found
+STUDY/study.json       what is searched, on which catalogue, and all results
 STUDY/study.db         Optuna's storage: the truth about every trial
 STUDY/best.toml        settings for `undersong train --settings`
 STUDY/trials.csv       one row a trial
 STUDY/embeddings/      E_C and E_U, where GRM is tuned
-STUDY/queries/N.npy    NDCG@200 of each validation item in trial N, where the stage tells
+STUDY/queries/N.npy    NDCG@200 of each validation item in trial N, where the stage reports it
 STUDY/work/            checkpoints and extracted audio
+
+A trial that was cut short is queued again by hand. Optuna's heartbeat and retry callback would not
+do: they act within ``Study.optimize`` alone and after a grace period, in which other trials are
+drawn, and they give up the first settings like any others. Here the lock of the folder tells at
+once that nobody is at work, and a resumed search draws what an uninterrupted one would have drawn.
 """
 
 import json
@@ -22,7 +27,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from undersong.catalogue import fingerprint, read_catalogue
 from undersong.errors import ArtifactError, SettingsError, UndersongError
@@ -36,13 +41,15 @@ from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.settings import first_difference
 
-CONFIRMING = 2  # other seeds
-CONFIRMED = "confirmed"
+FILE = "study.db"
+TRIES = 3  # how often a trial may be cut short before it is given up: it may be what kills
+FIRST, TRIED, ERROR, SECONDS = "given", "tried", "error", "seconds"  # stored with each trial
+CONFIRMED, CONFIRMING = "confirmed", 2  # other seeds
 
 
 @dataclass(frozen=True)
 class _Search:
-    """A study that is open: what is given, what is searched, and where it is tried."""
+    """A study that is open: where it begins, what it searches, and where it tries."""
 
     folder: Path
     stage: str
@@ -52,6 +59,16 @@ class _Search:
     bench: Bench
     study: optuna.Study
     about: Mapping[str, Any]
+
+    @property
+    def confirming_seeds(self) -> tuple[int, ...]:
+        """Training seeds that the search never sees."""
+        first = self.settings.run.seed + 1
+        return tuple(range(first, first + CONFIRMING))
+
+    def queries(self, number: int) -> Path:
+        """Return the file of a trial's score by query."""
+        return self.folder / "queries" / f"{number}.npy"
 
 
 def tune(
@@ -67,7 +84,7 @@ def tune(
     confirm: bool = False,
     progress: Progress = silent,
 ) -> Tuned:
-    """Search better settings of one stage, from the given ones on, and write them into ``folder``.
+    """Search better settings of one stage, from ``settings`` on, and write them into ``folder``.
 
     Run again with the same arguments it goes on; a higher ``count`` adds trials. A trial that was
     cut short is tried again.
@@ -82,7 +99,7 @@ def tune(
     minutes : start no further trial after so long; at least one is tried
     only : settings or tables to search; nothing for all that have a range
     seed : of the search; that of splits and training stands in ``settings``
-    confirm : train the best and the given settings with two other seeds too
+    confirm : train the best and the first settings with two other seeds too
 
     Raises
     ------
@@ -106,7 +123,7 @@ def tune(
         "settings": space.flat(settings),
     }
     with _alone(folder):
-        _take_up(folder, about)
+        _claim(folder, about)
         bench = trials.prepare(stage, catalogue, settings, folder=folder, progress=progress)
         active = [x for x in paths if x not in bench.idle]
         ranges = space.ranges(settings, active, most=bench.most)
@@ -115,145 +132,203 @@ def tune(
                 f"of {', '.join(paths)} none makes a difference with this catalogue and these "
                 "settings; search others"
             )
-        with space.opened(folder, ranges) as study:
+        with _opened(folder, ranges) as study:
             search = _Search(folder, stage, settings, seed, ranges, bench, study, about)
             _try_all(search, count, minutes, progress)
             if confirm:
                 _confirm(search, progress)
-            found = _found(search)
-        trials_table.write(found, folder, about=about)
-        return found
+            tuned = _tuned(search)
+        trials_table.write(tuned, folder, about=about)
+        return tuned
 
 
 def _try_all(search: _Search, count: int, minutes: float | None, progress: Progress) -> None:
     """Try until there are ``count`` ended trials or time is up, and write after each."""
     until = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    done, late = len(space.ended(search.study)), False
+    done, late = len(_ended(search.study)), False
     while done < count and not late:
         _try_one(search)
-        found = _found(search)
-        trials_table.write(found, search.folder, about=search.about)
-        done, late = len(found.trials), time.monotonic() >= until
-        note = f"best {found.best.score:.4f}, given {found.given.score:.4f}"
+        tuned = _tuned(search)
+        trials_table.write(tuned, search.folder, about=search.about)
+        done, late = len(tuned.trials), time.monotonic() >= until
+        note = f"best {tuned.best.score:.4f}, given {tuned.first.score:.4f}"
         progress("tune", done, done if late else count, note)
 
 
 def _try_one(search: _Search) -> None:
-    """Try one set of values. An error ends the trial; of the given settings, the search."""
+    """Try one set of values: one that is queued, or what TPE draws for this seed and history.
+
+    An error ends the trial, such as of a rate that diverges; of the first settings, the search.
+    """
     study = search.study
-    trial = space.ask(study, search.ranges, seed=search.seed)
+    draw = np.random.SeedSequence([search.seed, len(_ended(study))]).generate_state(1)[0]
+    study.sampler = optuna.samplers.TPESampler(seed=int(draw))
+    trial = study.ask({path: x.distribution for path, x in search.ranges.items()})
     settings = space.apply(search.settings, trial.params, search.ranges)
     started = time.monotonic()
     try:
-        scored = search.bench.judge(settings, settings.run.seed)
+        result = search.bench.judge(settings, settings.run.seed)
     except UndersongError as error:
-        if space.is_given(trial):
+        if FIRST in trial.user_attrs:
             raise
-        space.tell_error(study, trial, error, seconds=time.monotonic() - started)
+        trial.set_user_attr(SECONDS, time.monotonic() - started)
+        trial.set_user_attr(ERROR, str(error))
+        study.tell(trial, state=TrialState.FAIL)
         return
-    if scored.queries is not None:
-        write_array(_queries(search.folder, trial.number), scored.queries)
-    space.tell_score(study, trial, scored.score, seconds=time.monotonic() - started)
+    if result.queries is not None:
+        write_array(search.queries(trial.number), result.queries)
+    trial.set_user_attr(SECONDS, time.monotonic() - started)
+    study.tell(trial, result.score)
 
 
 def _confirm(search: _Search, progress: Progress) -> None:
-    """Train the given and the best settings with other seeds; what is done already is kept."""
-    found = _found(search)
-    if found.best == found.given:
+    """Train the first and the best settings with other seeds, unless that was done before."""
+    tuned = _tuned(search)
+    if tuned.best == tuned.first:
         return
-    first = search.settings.run.seed + 1
-    pairs = [(x, s) for x in (found.given, found.best) for s in range(first, first + CONFIRMING)]
+    pairs = [(x, seed) for x in (tuned.first, tuned.best) for seed in search.confirming_seeds]
     for done, (trial, seed) in enumerate(pairs, start=1):
         key = f"{CONFIRMED} {trial.number} {seed}"
         if key not in search.study.user_attrs:
-            settings = search.settings if trial == found.given else found.settings
+            settings = search.settings if trial == tuned.first else tuned.settings
             search.study.set_user_attr(key, search.bench.judge(settings, seed).score)
         progress("confirm", done, len(pairs))
 
 
-def _found(search: _Search) -> Tuned:
-    """Read from the storage what was found so far."""
-    frozen = space.ended(search.study)
-    known = {x.number: _trial(search, x) for x in frozen}
-    given = next(known[x.number] for x in frozen if space.is_given(x))
-    scored = [x for x in known.values() if x.score is not None]
-    best = max(scored, key=lambda x: (x.score, x == given, -x.number))
+def _tuned(search: _Search) -> Tuned:
+    """Read all results so far from the storage."""
+    frozen = _ended(search.study)
+    ended = {x.number: _trial(search, x) for x in frozen}
+    first = next(ended[x.number] for x in frozen if FIRST in x.user_attrs)
+    scored = [x for x in ended.values() if x.score is not None]
+    best = max(scored, key=lambda x: (x.score, x == first, -x.number))
     values = next(x.params for x in frozen if x.number == best.number)
-    first, second = (_read_queries(search.folder, x) for x in (given, best))
+    queries = [_read_queries(search.queries(x.number)) for x in (first, best)]
     return Tuned(
         stage=search.stage,
-        trials=tuple(known.values()),
-        given=given,
+        trials=tuple(ended.values()),
+        first=first,
         best=best,
         settings=space.apply(search.settings, values, search.ranges),
-        queries=len(first) if first is not None else None,
-        standard_error=trials_table.paired_error(first, second),
-        confirmation=_confirmation(search, given, best),
+        queries=None if queries[0] is None else len(queries[0]),
+        standard_error=trials_table.paired_error(*queries),
+        confirmation=_confirmation(search, first, best),
     )
 
 
 def _trial(search: _Search, frozen: FrozenTrial) -> Trial:
     settings = space.apply(search.settings, frozen.params, search.ranges)
+    error = frozen.user_attrs.get(ERROR, f"cut short {TRIES} times: given up")
     return Trial(
         number=frozen.number,
         values={path: space.value_of(settings, path) for path in search.ranges},
         score=frozen.value,
-        seconds=frozen.user_attrs.get(space.SECONDS, 0.0),
-        error=space.error_of(frozen),
+        seconds=frozen.user_attrs.get(SECONDS, 0.0),
+        error="" if frozen.state == TrialState.COMPLETE else error,
     )
 
 
-def _confirmation(search: _Search, given: Trial, best: Trial) -> Confirmation | None:
-    first = search.settings.run.seed + 1
-    seeds = tuple(range(first, first + CONFIRMING))
-    attributes = search.study.user_attrs
-    keys = [[f"{CONFIRMED} {x.number} {seed}" for seed in seeds] for x in (given, best)]
-    if given == best or not all(key in attributes for row in keys for key in row):
+def _confirmation(search: _Search, first: Trial, best: Trial) -> Confirmation | None:
+    seeds, scores = search.confirming_seeds, search.study.user_attrs
+    keys = [[f"{CONFIRMED} {x.number} {seed}" for seed in seeds] for x in (first, best)]
+    if first == best or not all(key in scores for row in keys for key in row):
         return None
-    of_given, of_best = (tuple(attributes[key] for key in row) for row in keys)
-    return Confirmation(seeds, of_given, of_best)
+    of_first, of_best = (tuple(scores[key] for key in row) for row in keys)
+    return Confirmation(seeds, of_first, of_best)
 
 
-def _queries(folder: Path, number: int) -> Path:
-    return folder / "queries" / f"{number}.npy"
-
-
-def _read_queries(folder: Path, trial: Trial) -> NDArray[np.float64] | None:
-    path = _queries(folder, trial.number)
+def _read_queries(path: Path) -> NDArray[np.float64] | None:
     return np.load(path) if path.exists() else None
 
 
-def _take_up(folder: Path, about: Mapping[str, Any]) -> None:
+@contextmanager
+def _opened(folder: Path, ranges: Mapping[str, Range]) -> Iterator[optuna.Study]:
+    """Open the storage and queue what must be tried: the first settings, and what was cut short.
+
+    No other process may be at work on it: its trial would be taken for one that was cut short.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / FILE).resolve()}")
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name="undersong", direction="maximize", load_if_exists=True
+        )
+        _queue(study, ranges)
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _queue(study: optuna.Study, ranges: Mapping[str, Range]) -> None:
+    if not study.get_trials(deepcopy=False):
+        starts = {path: x.start for path, x in ranges.items()}
+        study.enqueue_trial(starts, user_attrs={FIRST: True})
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    history = study.get_trials(deepcopy=False)
+    for trial in history:
+        values = _values(trial)
+        later = any(x.number > trial.number and _values(x) == values for x in history)
+        whole = set(values) == set(ranges)  # else the same draw comes again by itself
+        if trial.state == TrialState.FAIL and not _has_ended(trial) and whole and not later:
+            first = {FIRST: True} if FIRST in trial.user_attrs else {}
+            study.enqueue_trial(values, user_attrs={TRIED: _tries(trial) + 1, **first})
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that need not be tried again, in their order."""
+    return [x for x in study.get_trials(deepcopy=False) if _has_ended(x)]
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    """Whether it was scored, failed by an error, or was given up; the first never is."""
+    if trial.state != TrialState.FAIL:
+        return trial.state == TrialState.COMPLETE
+    given_up = _tries(trial) >= TRIES and FIRST not in trial.user_attrs
+    return ERROR in trial.user_attrs or given_up
+
+
+def _tries(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get(TRIED, 1))
+
+
+def _values(trial: FrozenTrial) -> dict[str, Any]:
+    """Values that a trial has, or waits with."""
+    return dict(trial.system_attrs.get("fixed_params", trial.params))
+
+
+def _claim(folder: Path, about: Mapping[str, Any]) -> None:
     """Begin a study, or check that the one in ``folder`` is the same search of the same data.
 
-    Before the first trial only what is kept must fit: E_C and E_U of a catalogue and settings.
+    Before the first trial only E_C and E_U must fit: they depend on catalogue and settings.
     """
-    path = folder / "study.json"
-    begun = (folder / space.FILE).exists()
+    path, begun = folder / "study.json", (folder / FILE).exists()
+    remedy = "choose another folder"
     if begun and not path.exists():
-        raise ArtifactError(f"{path} is missing beside {space.FILE}; give another folder")
+        raise ArtifactError(f"{path} is missing beside {FILE}; {remedy}")
     if path.exists():
-        found = read_json(path, version=trials_table.FORMAT, hint="give another folder")
-        wanted = json.loads(json.dumps(about))
-        for key in wanted if begun else ("catalogue", "settings"):
-            if found.get(key) != wanted[key]:
+        recorded = read_json(path, version=trials_table.FORMAT, hint=remedy)
+        expected = json.loads(json.dumps(about))
+        for key in expected if begun else ("catalogue", "settings"):
+            if recorded.get(key) != expected[key]:
+                difference = _difference(key, recorded.get(key), expected[key])
                 raise ArtifactError(
-                    f"{folder} holds a study of {_difference(key, found.get(key), wanted[key])}; "
-                    "give another folder, or delete it to begin anew"
+                    f"{folder} holds a study of {difference}; {remedy}, or delete it to begin anew"
                 )
     if not begun:
         write_json(path, {"format": trials_table.FORMAT, **about})
 
 
-def _difference(key: str, found: Any, wanted: Any) -> str:
-    """Say how a study differs from what is asked for."""
+def _difference(key: str, recorded: Any, expected: Any) -> str:
+    """Return how a study differs from the search that is wanted."""
     if key == "catalogue":
         return "another catalogue, or of this one before it changed"
     if key == "settings":
-        return f"other settings: {first_difference(found or {}, wanted)}"
+        return f"other settings: {first_difference(recorded or {}, expected)}"
     if key == "searched":
-        return f"other settings to search: {', '.join(found or [])}"
-    return f"another {key}: {found!r}, not {wanted!r}"
+        return f"other settings to search: {', '.join(recorded or [])}"
+    return f"another {key}: {recorded!r}, not {expected!r}"
 
 
 @contextmanager
@@ -268,6 +343,6 @@ def _alone(folder: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ArtifactError(
-                    f"another process tunes in {folder}; wait for it, or give another folder"
+                    f"another process tunes in {folder}; wait for it, or choose another folder"
                 ) from error
         yield

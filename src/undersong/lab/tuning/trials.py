@@ -1,6 +1,6 @@
 """One trial of a search: train one stage with some settings, and let validation judge it.
 
-Stages before the tuned one are trained once and kept, so a trial costs the tuned stage alone.
+Stages before the tuned one are trained once for all, so a trial costs the tuned stage alone.
 """
 
 import shutil
@@ -35,7 +35,7 @@ REMEDY = "delete it to train it again"
 
 @dataclass(frozen=True)
 class TrialScore:
-    """How well validation is answered, NDCG@200, and by query, (q,), where a stage tells."""
+    """How well validation is answered, NDCG@200, and by query, (q,), where a stage reports it."""
 
     score: float
     queries: NDArray[np.float64] | None = None
@@ -77,7 +77,7 @@ def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
     kind = cast(Kind, settings.run.kind)
     device = learn.find_device(settings.run.device)
     parts = split(catalogue, kind, settings.split, seed=settings.run.seed)
-    known = _kept(catalogue, settings, folder, progress)
+    known = _embeddings(catalogue, settings, folder, progress)
     encoders = features.fit(catalogue, kind, parts == "train")
     sources = read_sources(catalogue, kind, encoders, known)
     queries, truth = relations.held_out(catalogue, kind, parts)
@@ -117,20 +117,20 @@ def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
 
     def judge(changed: Settings, seed: int) -> TrialScore:
         device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
-        found = embed_content(
+        learned = embed_content(
             Task(catalogue, "artist", parts),
             settings=changed.content,
             compute=Compute(seed, device, work, progress),
         )
-        if found is None:
+        if learned is None:
             raise DataError(f"the audio and features of {source!r} are gone; import them again")
-        scores = [score for _, score, _ in found.outcome.scores]
-        if scores == list(range(1, len(scores) + 1)):  # what the stage says where nothing judges
+        scores = [score for _, score, _ in learned.outcome.scores]
+        if scores == list(range(1, len(scores) + 1)):  # what the stage reports where nothing judges
             raise DataError(
                 "no two tracks of validation artists with sound or features are related, so "
                 "nothing says which settings are better; give tracks or relations"
             )
-        return TrialScore(_score(found.outcome, "content"))
+        return TrialScore(_score(learned.outcome, "content"))
 
     idle = "content.noise" if source == AUDIO else "content.mask"
     return Bench({}, frozenset({idle}), judge)
@@ -145,14 +145,14 @@ def _interaction(
 
     def judge(changed: Settings, seed: int) -> TrialScore:
         device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
-        found = embed_interaction(
+        learned = embed_interaction(
             Task(catalogue, kind, parts),
             settings=changed.interaction,
             compute=Compute(seed, device, work, progress),
         )
-        if found is None:
+        if learned is None:
             raise DataError(f"too few {kind}s or users with plays to tune on; add [[plays]]")
-        return TrialScore(_score(found.outcome, "interaction"))
+        return TrialScore(_score(learned.outcome, "interaction"))
 
     most = {"interaction.batch": int(heard.sum()), "interaction.width": int(heard.sum()) - 1}
     return Bench(most, frozenset(), judge)
@@ -167,7 +167,7 @@ def _score(outcome: History, stage: str) -> float:
     return outcome.best_score
 
 
-def _kept(
+def _embeddings(
     catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_C and E_U, trained once; ``kept.json`` comes last and says that they are whole."""
@@ -175,17 +175,17 @@ def _kept(
     if not (home / "kept.json").exists():
         work = folder / "work" / "before"
         known = learn.learn_sources(catalogue, settings, work=work, progress=progress)
-        for (kind, name), found in known.embeddings.items():
-            found.write(home / f"{kind}.{name}.parquet")
+        for (kind, name), learned in known.embeddings.items():
+            learned.write(home / f"{kind}.{name}.parquet")
         names = sorted([kind, name] for kind, name in known.embeddings)
         write_json(home / "kept.json", {"format": FORMAT, "embeddings": names})
         shutil.rmtree(work, ignore_errors=True)
-    kept = read_json(home / "kept.json", version=FORMAT, hint=REMEDY)["embeddings"]
-    return {(kind, name): embeddings.read(home / f"{kind}.{name}.parquet") for kind, name in kept}
+    names = read_json(home / "kept.json", version=FORMAT, hint=REMEDY)["embeddings"]
+    return {(kind, name): embeddings.read(home / f"{kind}.{name}.parquet") for kind, name in names}
 
 
 def _work(folder: Path, settings: Settings, seed: int) -> Path:
-    """Give the folder of checkpoints; those of another trial go, extracted audio stays.
+    """Return the folder of checkpoints; those of another trial go, extracted audio stays.
 
     A checkpoint does not know every setting that led to it, so it is taken up only by the trial
     that was cut short.

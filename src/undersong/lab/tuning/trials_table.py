@@ -1,4 +1,4 @@
-"""What a search found: as a settings file, as tables, and as text that does not oversell it."""
+"""Results of a search: as a settings file, as tables, and as text that does not oversell it."""
 
 import json
 import math
@@ -35,7 +35,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The given and the best settings, trained again: the score for each seed."""
+    """The first and the best settings, trained again: the score for each seed."""
 
     seeds: tuple[int, ...]
     given: tuple[float, ...]
@@ -44,20 +44,20 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Tuned:
-    """All that a search found so far.
+    """All results of a search so far.
 
     Parameters
     ----------
-    given : the first trial, of the settings that were given
-    best : the trial that scored highest; ``given`` if none was better
+    first : the trial of the settings where the search began
+    best : the trial that scored highest; ``first`` if none was better
     settings : those of the best trial
-    queries : how many validation items asked, where the stage tells
-    standard_error : of best minus given, over those queries
+    queries : how many validation items asked, where the stage reports it
+    standard_error : of best minus first, over those queries
     """
 
     stage: str
     trials: tuple[Trial, ...]
-    given: Trial
+    first: Trial
     best: Trial
     settings: Settings
     queries: int | None = None
@@ -66,24 +66,24 @@ class Tuned:
 
     @property
     def gain(self) -> float:
-        """Score of the best trial minus that of the given settings."""
-        return _score(self.best) - _score(self.given)
+        """Score of the best trial minus that of the first."""
+        return _score(self.best) - _score(self.first)
 
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """Settings that the best trial changed: given and best value, by path."""
-        if self.best == self.given:
+        """Settings that the best trial changed: first and best value, by path."""
+        if self.best == self.first:
             return {}
-        old, new = self.given.values, self.best.values
+        old, new = self.first.values, self.best.values
         return {path: (old[path], new[path]) for path in new if old[path] != new[path]}
 
 
 def paired_error(
     first: NDArray[np.float64] | None, second: NDArray[np.float64] | None
 ) -> float | None:
-    """Standard error of the mean difference of two methods on the same queries, (q,) each.
+    """Return the standard error of the mean difference on the same queries, (q,) each.
 
-    None where a method does not tell its queries, or there is only one.
+    None where a trial does not report its queries, or there is only one.
     """
     if first is None or second is None or len(first) < 2:
         return None
@@ -101,28 +101,28 @@ def write(tuned: Tuned, folder: Path, *, about: Mapping[str, Any]) -> None:
     ]
     with replacing(folder / "trials.csv") as temporary:
         pl.DataFrame(rows, infer_schema_length=None).write_csv(temporary)
-    found = {
+    results = {
         "trials": [asdict(x) for x in tuned.trials],
-        "given": tuned.given.number,
+        "given": tuned.first.number,
         "best": tuned.best.number,
         "gain": tuned.gain,
         "queries": tuned.queries,
         "standard_error": tuned.standard_error,
         "confirmation": asdict(tuned.confirmation) if tuned.confirmation else None,
     }
-    write_json(folder / "study.json", {"format": FORMAT, **about, "found": found})
+    write_json(folder / "study.json", {"format": FORMAT, **about, "found": results})
 
 
 def to_toml(tuned: Tuned) -> str:
-    """Write the best settings as the file that `undersong train --settings` reads.
+    """Return the best settings as the file that `undersong train --settings` reads.
 
     It holds whatever differs from the built-in defaults, so it needs no other file beside it;
-    what the search changed says so.
+    a comment marks what the search changed.
     """
     default = flat(Settings())
     lines = [
         f"# {tuned.stage}: best of {len(tuned.trials)} trials, validation NDCG@200 "
-        f"{_score(tuned.best):.4f}; the given settings scored {_score(tuned.given):.4f}."
+        f"{_score(tuned.best):.4f}; the given settings scored {_score(tuned.first):.4f}."
     ]
     table = ""
     for path, value in sorted(flat(tuned.settings).items(), key=lambda x: x[0].rpartition(".")):
@@ -138,14 +138,14 @@ def to_toml(tuned: Tuned) -> str:
 
 
 def text(tuned: Tuned, *, catalogue: Path, folder: Path) -> str:
-    """Say what came out, for the terminal."""
+    """Return the results for the terminal."""
     failed = sum(x.score is None for x in tuned.trials)
     spent = sum(x.seconds for x in tuned.trials)
-    asked = f" of {tuned.queries} validation items" if tuned.queries else ""
+    items = f" of {tuned.queries} validation items" if tuned.queries else ""
     lines = [
         f"[{tuned.stage}] {len(tuned.trials)} trials, {failed} of them failed, {spent:.0f} s; "
-        f"score: NDCG@200{asked}",
-        f"  given settings {_score(tuned.given):.4f}   (trial {tuned.given.number})",
+        f"score: NDCG@200{items}",
+        f"  given settings {_score(tuned.first):.4f}   (trial {tuned.first.number})",
     ]
     if not tuned.changes:
         return "\n".join([*lines, "No trial was better than the given settings: keep them."])
@@ -174,16 +174,16 @@ def _error(tuned: Tuned) -> str:
 
 
 def _confirmed(tuned: Tuned) -> list[str]:
-    found = tuned.confirmation
-    if found is None:
+    again = tuned.confirmation
+    if again is None:
         return []
-    given, best = np.mean(found.given), np.mean(found.best)
-    seeds = " and ".join(map(str, found.seeds))
+    first, best = np.mean(again.given), np.mean(again.best)
+    seeds = " and ".join(map(str, again.seeds))
     return [
         f"Trained again with seeds {seeds}, which the search never saw:",
-        f"  given settings {given:.4f}   ({', '.join(f'{x:.4f}' for x in found.given)})",
-        f"  best           {best:.4f}   ({', '.join(f'{x:.4f}' for x in found.best)})",
-        f"  difference     {best - given:+.4f}   same validation items",
+        f"  given settings {first:.4f}   ({', '.join(f'{x:.4f}' for x in again.given)})",
+        f"  best           {best:.4f}   ({', '.join(f'{x:.4f}' for x in again.best)})",
+        f"  difference     {best - first:+.4f}   same validation items",
     ]
 
 

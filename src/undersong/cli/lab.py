@@ -1,0 +1,209 @@
+"""Commands that experiment: tune, reproduce; and that generate: demo, twin."""
+
+from pathlib import Path
+
+import click
+
+from undersong.cli.group import FILE, FOLDER
+from undersong.errors import needs
+
+
+@click.command()
+@click.argument("folder", default="demo", type=FOLDER)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--artists", default=300, show_default=True, type=click.IntRange(20))
+def demo(folder: Path, seed: int, artists: int) -> None:
+    """Try everything on a generated world of artists: audio files, listeners, known relations.
+
+    Goes through each step that your own data would take, from files on disk, and says what it
+    does. Takes a few minutes; run again, it is quick.
+
+    \b
+    Example:
+        undersong demo my-demo
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.lab.synthetic.tour import tour
+
+    with ProgressDisplay() as progress:
+        tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--artists", default=9_627, show_default=True, type=click.IntRange(100))
+@click.option("--tracks", default=61_584, show_default=True, type=click.IntRange(0))
+@click.option("--plays", default=6_800_000, show_default=True, type=click.IntRange(100))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def twin(out: Path, artists: int, tracks: int, plays: int, seed: int) -> None:
+    """Generate a catalogue of the paper's shape at any size, to try speed and memory on.
+
+    Without audio files. Artists belong to hidden taste groups, which plays, genres, descriptors
+    and relations follow; popularity is as uneven as in real listening.
+
+    \b
+    Example:
+        undersong twin my-twin --artists 100000 --tracks 640000 --plays 70000000
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.lab.synthetic.twin import make_twin
+
+    with ProgressDisplay() as progress:
+        make_twin(out, artists=artists, tracks=tracks, plays=plays, seed=seed, progress=progress)
+    click.echo(f"{artists:,} artists, {tracks:,} tracks, {plays:,} plays in {out}")
+
+
+@click.command()
+@click.argument("catalogue", type=FOLDER)
+@click.argument("study", type=FOLDER)
+@click.option("--settings", type=FILE, help="Where to begin: a TOML file; else the defaults.")
+@click.option(
+    "--stage",
+    default="general",
+    show_default=True,
+    type=click.Choice(["general", "content", "interaction"]),
+    help="Whose settings to search.",
+)
+@click.option(
+    "--trials", "count", default=40, show_default=True, type=click.IntRange(1), help="In all."
+)
+@click.option(
+    "--minutes", type=click.FloatRange(0), help="Begin no trial after so long; one at least."
+)
+@click.option("--only", default="", help="Settings or tables to search, such as loss.known,tail.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the search.")
+@click.option("--confirm", is_flag=True, help="Train given and best with two other seeds too.")
+def tune(
+    catalogue: Path,
+    study: Path,
+    settings: Path | None,
+    stage: str,
+    count: int,
+    minutes: float | None,
+    only: str,
+    seed: int,
+    confirm: bool,
+) -> None:
+    """Search better settings of one stage for CATALOGUE, judged by its validation items alone.
+
+    The first trial is what --settings gives, so the gain over it is known. Keeps everything in the
+    folder STUDY: run it again to go on, with more --trials to go further. STUDY/best.toml is for
+    `undersong train --settings`.
+
+    \b
+    Example:
+        undersong tune my/catalogue my/study --trials 40 --confirm
+    """
+    with needs("tune", "tuning"):
+        from undersong.lab.tuning.study import tune as search
+        from undersong.lab.tuning.trials_table import text
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.pipeline.run_settings import read_settings
+
+    with ProgressDisplay() as progress:
+        tuned = search(
+            catalogue,
+            study,
+            settings=read_settings(settings),
+            stage=stage,
+            count=count,
+            minutes=minutes,
+            only=[x.strip() for x in only.split(",") if x.strip()],
+            seed=seed,
+            confirm=confirm,
+            progress=progress,
+        )
+    click.echo(text(tuned, catalogue=catalogue, folder=study))
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option(
+    "--data",
+    "sets",
+    help="Which sets, with commas between: A, B, T, lieder, olga.  [default: A,B,T; for ablations "
+    "B]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    help="Training seeds.  [default: 5; with --quick 2; for ablations 1]",
+)
+@click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
+@click.option("--ablations", is_flag=True, help="What each part of GRM is worth, in place of all.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Trainings side by side, 2 GB each or so.  [default: one a processor; on a GPU 1]",
+)
+@click.option(
+    "--from",
+    "data",
+    default="../shared/data",
+    show_default=True,
+    type=FOLDER,
+    help="Folder that holds multisource, lieder and olga.",
+)
+@click.option(
+    "--examples",
+    default="examples",
+    show_default=True,
+    type=FOLDER,
+    help="Folder of the mappings and settings of the sets.",
+)
+@click.option(
+    "--split",
+    "part",
+    default="validation",
+    show_default=True,
+    type=click.Choice(["validation", "test"]),
+    help="Whose items ask; the test relations of these sets are sealed.",
+)
+def reproduce(
+    out: Path,
+    sets: str | None,
+    seeds: int | None,
+    quick: bool,
+    ablations: bool,
+    processes: int | None,
+    data: Path,
+    examples: Path,
+    part: str,
+) -> None:
+    """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
+
+    Everything lies in OUT. Interrupt it when you like: the same command goes on where it was.
+    Writes reproduction.md, reproduction.json and the figures into OUT; with --ablations
+    ablations.md and ablations.json.
+
+    \b
+    Example:
+        undersong reproduce my-reproduction --data A,T --seeds 3
+    """
+    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.lab.reproduction import pages
+    from undersong.lab.reproduction.ablations import ablate
+    from undersong.lab.reproduction.datasets import named
+    from undersong.lab.reproduction.experiment import reproduce as reproduce_paper
+    from undersong.lab.reproduction.job_runner import usual_processes
+    from undersong.lab.reproduction.plan import Plan
+
+    plan = Plan(
+        out,
+        data,
+        examples,
+        seeds=seeds or (1 if ablations else 2 if quick else 5),
+        quick=quick,
+        part=part,
+        processes=processes or usual_processes(),
+    )
+    chosen = named(sets or ("B" if ablations else "A,B,T"))
+    measure, make_page = reproduce_paper, pages.reproduction_page
+    if ablations:
+        measure, make_page = ablate, pages.ablations_page
+    with ProgressDisplay() as progress:
+        results = measure(plan, chosen, progress=progress)
+    page = make_page(plan, results)
+    written = pages.write(page)
+    click.echo(pages.terminal(page))
+    click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)

@@ -286,13 +286,13 @@ def test_an_interrupted_folder_is_completed_and_equals_one_made_at_once(demo, tm
 
 
 def test_another_world_in_the_folder_is_refused(demo):
-    with pytest.raises(ArtifactError, match=r"holds another demo .*'seed': 7.*give another folder"):
+    with pytest.raises(ArtifactError, match=r"another demo .*'seed': 7.*choose another folder"):
         make_demo(demo, seed=8, artists=ARTISTS)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ArtifactError, match="missing; give another folder, or delete this one"):
+    with pytest.raises(ArtifactError, match="missing; choose another folder, or delete this one"):
         make_demo(tmp_path, seed=1, artists=ARTISTS)
     assert [x.name for x in tmp_path.iterdir()] == ["thesis.txt"]
 

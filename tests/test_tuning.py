@@ -44,7 +44,7 @@ def progress(stage, done, total, note=""):
         os.kill(os.getpid(), signal.SIGKILL)
 
 settings = read_settings(home / "quick.toml")
-tune(home / "catalogue", Path(sys.argv[2]), settings=settings, count=3, progress=progress)
+tune(home / "catalogue", Path(sys.argv[2]), settings=settings, count=3, seed=1, progress=progress)
 """
 
 
@@ -67,7 +67,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(home):
     """A search for GRM that nothing interrupted."""
-    return search(home, home / "study", count=3)
+    return search(home, home / "study", count=3, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_search_killed_in_a_trial_goes_on_like_one_that_was_not(home, whole, t
     def note(stage, done, total, word=""):
         steps.append((stage, done))
 
-    resumed = search(home, tmp_path / "study", count=3, progress=note)
+    resumed = search(home, tmp_path / "study", count=3, seed=1, progress=note)
     assert tried(resumed) == tried(whole)
     assert {stage for stage, _ in steps} == {"GRM", "tune"}, "E_C and E_U were kept"
     assert steps[0] == ("GRM", 5), "the trial went on from its checkpoint"
@@ -187,7 +187,7 @@ def test_the_test_split_is_never_read(home, whole, tmp_path):
     assert world.relations.filter(touches).height > 30
     tables.write_catalogue(dataclasses.replace(world, relations=relations), tmp_path / "catalogue")
     settings = read_settings(home / "quick.toml")
-    found = tune(tmp_path / "catalogue", tmp_path / "study", settings=settings, count=2)
+    found = tune(tmp_path / "catalogue", tmp_path / "study", settings=settings, count=2, seed=1)
     assert tried(found) == tried(whole)[:2]
 
 
@@ -200,13 +200,13 @@ def test_a_study_of_something_else_is_refused(home, whole, tmp_path):
     with pytest.raises(ArtifactError, match="study holds a study of another catalogue"):
         tune(tmp_path / "catalogue", home / "study", settings=settings)
     with pytest.raises(ArtifactError, match=r"other settings: content.width is 10, not 128"):
-        search(home, home / "study", settings=Settings())
+        search(home, home / "study", settings=Settings(), seed=1)
     with pytest.raises(ArtifactError, match="another stage: 'general', not 'content'"):
-        search(home, home / "study", stage="content")
-    with pytest.raises(ArtifactError, match="another seed: 0, not 8"):
+        search(home, home / "study", stage="content", seed=1)
+    with pytest.raises(ArtifactError, match="another seed: 1, not 8"):
         search(home, home / "study", seed=8)
     with pytest.raises(ArtifactError, match="other settings to search: general.loss.known.alpha"):
-        search(home, home / "study", only=["tail"])
+        search(home, home / "study", only=["tail"], seed=1)
 
 
 def test_a_search_that_did_not_begin_may_ask_for_something_else(home, tmp_path):
@@ -221,7 +221,8 @@ def test_the_other_stages_are_tuned_by_their_own_score(home, learned, stage, tmp
     found = search(home, tmp_path / "study", stage=stage, count=2)
     assert found.first.score == learned.outcomes[stage].best_score
     assert found.trials[1].score != found.first.score
-    assert "tells only its mean" in trials_table.text(found, catalogue=Path("c"), folder=Path("s"))
+    second = dataclasses.replace(found, best=found.trials[1])
+    assert "tells only its mean" in text_of(second)
     assert f"{stage}.mask" not in found.first.values, "vectors are not masked"
 
 
@@ -498,7 +499,7 @@ def test_fractions_are_tried_as_they_are_written_and_a_start_is_left_as_it_is():
 
 def test_the_command_tunes_and_says_what_to_do_next(home, whole):
     words = ["tune", home / "catalogue", home / "study", "--settings", home / "quick.toml"]
-    words += ["--trials", 3]
+    words += ["--trials", 3, "--seed", 1]
     done = CliRunner().invoke(cli, [str(x) for x in words])
     assert done.exit_code == 0, done.output
     assert f"best           {whole.best.score:.4f}" in done.stdout

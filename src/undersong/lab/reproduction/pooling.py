@@ -80,15 +80,14 @@ def prototypes(bags: Bags, *, count: int, seed: int) -> Method:
     missing = _empty(there)
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = np.full((len(rows), len(there)), -np.inf, dtype=np.float32)
+        similarities = np.full((len(rows), len(there)), -np.inf, dtype=np.float32)
         for turn, row in enumerate(rows):
             if missing[row]:
-                found[turn] = 0
+                similarities[turn] = 0
                 continue
-            mine = flat[owner == row]
-            best = (mine @ flat.T).max(axis=0)
-            found[turn, ~missing] = np.maximum.reduceat(best, starts[~missing])
-        return found
+            best = (flat[owner == row] @ flat.T).max(axis=0)
+            similarities[turn, ~missing] = np.maximum.reduceat(best, starts[~missing])
+        return similarities
 
     return Method(f"{count} prototypes", scores)
 
@@ -113,8 +112,8 @@ def attention_pooling(
     tracks, there = torch.from_numpy(bags.tracks), torch.from_numpy(bags.there)
     heard = ~_empty(bags.there)
     pairs_of = related.tocoo()
-    kept = heard[pairs_of.row] & heard[pairs_of.col]
-    cells = (pairs_of.data[kept], (pairs_of.row[kept], pairs_of.col[kept]))
+    both = heard[pairs_of.row] & heard[pairs_of.col]
+    cells = (pairs_of.data[both], (pairs_of.row[both], pairs_of.col[both]))
     visible = sparse.csr_matrix(cells, shape=related.shape)
 
     def loss(generator: np.random.Generator) -> Tensor:
@@ -155,9 +154,9 @@ def without_hubs(method: Method, n: int, *, near: int = 10, size: int = 256) -> 
     density = np.zeros(n, dtype=np.float32)
     for start in range(0, n, size):
         rows = np.arange(start, min(start + size, n))
-        found = method.scores(rows).copy()
-        found[np.arange(len(rows)), rows] = -np.inf
-        best = np.partition(found, n - near, axis=1)[:, n - near :]
+        others = method.scores(rows).copy()
+        others[np.arange(len(rows)), rows] = -np.inf
+        best = np.partition(others, n - near, axis=1)[:, n - near :]
         density[rows] = np.where(np.isfinite(best), best, 0).mean(axis=1)
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -207,8 +206,8 @@ def _k_means(bags: Bags, count: int, seed: int) -> tuple[NDArray[np.float32], ND
         similarity = np.einsum("ntd,nkd->ntk", bags.tracks, centres)
         similarity[np.broadcast_to(~used[:, None], similarity.shape)] = -np.inf
         mine = np.eye(count, dtype=np.float32)[similarity.argmax(axis=2)] * bags.there[..., None]
-        found = np.einsum("ntk,ntd->nkd", mine, bags.tracks)
+        sums = np.einsum("ntk,ntd->nkd", mine, bags.tracks)
         filled = mine.sum(axis=1) > 0
-        centres = np.where(filled[..., None], found, centres).astype(np.float32)
+        centres = np.where(filled[..., None], sums, centres).astype(np.float32)
         centres = unit(centres.reshape(-1, width)).reshape(centres.shape)
     return centres, used

@@ -147,7 +147,7 @@ def _ring(style: Style, step: float) -> float:
 
 
 def _walk(generator: np.random.Generator) -> Callable[[int], int]:
-    """Give a melody: mostly small steps, drawn back to the notes of the chord."""
+    """Return a melody: mostly small steps, drawn back to the notes of the chord."""
     place = 0
 
     def next_degree(root: int) -> int:

@@ -34,8 +34,8 @@ REACH = 0.75  # distance in the taste space at which the liking falls to e^-1/2
 class Artists:
     """All artists, one row each.
 
-    ``first`` and ``second`` are rows of ``STYLES``, ``share`` in [0, 0.5) says how much of the
-    second is in the artist, ``popularity`` is the pull on listeners, 1 for the most popular.
+    ``first`` and ``second`` are rows of ``STYLES``, ``share`` in [0, 0.5) is the part of the
+    second in the artist, ``popularity`` is the pull on listeners, 1 for the most popular.
     """
 
     names: list[str]
@@ -49,7 +49,7 @@ class Artists:
     taste: Matrix
 
     def style(self, artist: int, generator: np.random.Generator) -> Style:
-        """Give the style of one track of an artist: now and then from its second side."""
+        """Return the style of one track of an artist: now and then from its second side."""
         first, second = STYLES[self.first[artist]], STYLES[self.second[artist]]
         share = float(self.share[artist])
         if generator.random() < share:
@@ -147,7 +147,7 @@ def _known(artists: Artists, generator: np.random.Generator) -> NDArray[np.int64
 
 
 def _liking(taste: Matrix, around: Matrix) -> Matrix:
-    """Say how much each point likes each artist: (points, artists) in (0, 1]."""
+    """Return how much each point likes each artist: (points, artists) in (0, 1]."""
     apart = ((taste[None] - around[:, None]) ** 2).sum(axis=2)
     liking: Matrix = np.exp(-apart / (2 * REACH**2))
     return liking

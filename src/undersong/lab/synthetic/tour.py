@@ -88,6 +88,6 @@ def _answer(run: Run, query: str) -> str:
 
 
 def _holds(catalogue_folder: Path, data: Path) -> bool:
-    """Say whether the catalogue is newer than the tables it was made of."""
+    """Whether the catalogue is newer than the tables it was made of."""
     made = catalogue_folder / "catalogue.json"
     return made.exists() and made.stat().st_mtime >= (data / "demo.json").stat().st_mtime

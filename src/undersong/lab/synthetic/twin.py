@@ -5,6 +5,9 @@ descriptors and relations all follow the groups, so that what is trained on it h
 find. All numbers that the paper gives of its data hold exactly at the paper's size and in
 proportion at any other. Memory is bounded by some numbers per artist, track and relation, and
 one block of plays: those are written as they are drawn.
+
+It shares nothing with the world of ``undersong demo``: that one compares all artists with each
+other and plays their music, which a million artists could not, and each is drawn from its seed.
 """
 
 import tempfile
@@ -130,7 +133,7 @@ def _groups(generator: np.random.Generator, n: int) -> TasteGroups:
 
 
 def _uneven(generator: np.random.Generator, n: int, *, deviation: float = 1.0) -> Numbers:
-    """Give n shares that sum to 1, log-normal."""
+    """Return n shares that sum to 1, log-normal."""
     share = generator.lognormal(0, deviation, n)
     return np.asarray(share / share.sum())
 
@@ -296,7 +299,7 @@ def _plays(
 
 
 def _quotas(generator: np.random.Generator, plays: int, *, artists: int) -> Rows:
-    """Say how many different artists each user plays: log-normal, ``plays`` in all."""
+    """Return how many different artists each user plays: log-normal, ``plays`` in all."""
     most = artists // 4
     share = _uneven(generator, -(-plays // min(ARTISTS_OF_A_USER, artists // 10)))
     wanted = np.clip(np.rint(share * plays), 1, most).astype(np.int64)
@@ -326,8 +329,8 @@ def _heard(generator: np.random.Generator, groups: TasteGroups, wanted: Rows) ->
         open_ = lacking[keys // n] > 0
         whole.append(keys[~open_])
         keys = keys[open_]
-    found = np.sort(np.concatenate([*whole, keys]))
-    return found // n, found % n
+    every = np.sort(np.concatenate([*whole, keys]))
+    return every // n, every % n
 
 
 def _ids(prefix: str, numbers: Rows) -> pl.Series:
@@ -335,9 +338,9 @@ def _ids(prefix: str, numbers: Rows) -> pl.Series:
     return pl.select(pl.lit(prefix) + digits).to_series() if len(digits) else digits
 
 
-def _some(words: pl.Series, kept: NDArray[np.bool_]) -> pl.Series:
-    """Leave out the words that are not kept."""
-    return pl.select(pl.when(pl.Series(kept)).then(words)).to_series()
+def _some(words: pl.Series, known: NDArray[np.bool_]) -> pl.Series:
+    """Leave out the words that are not known."""
+    return pl.select(pl.when(pl.Series(known)).then(words)).to_series()
 
 
 def _no_words(n: int) -> pl.Series:

@@ -5,8 +5,8 @@ artists.csv               id, name, genre, region, popularity
 tracks.csv                id, artist, title, path, popularity
 plays.csv                 user, artist, plays
 relations.csv             a, b, source
-mapping.toml              says `undersong import tables` which column is what
-README.txt                says that all of it is generated
+mapping.toml              which column is what, for `undersong import tables`
+README.txt                a note that all of it is generated
 demo.json                 settings of the world; written last, so it means: complete
 """
 
@@ -120,32 +120,32 @@ def make_demo(folder: Path, *, seed: int, artists: int = 300, progress: Progress
     world = make_artists(artists, np.random.default_rng([seed, 0]))
     tracks = _track_table(world, np.random.default_rng([seed, 1]))
     _write_audio(folder, world, tracks, seed=seed, progress=progress)
-    _write_table(folder / "tracks.csv", tracks)
-    _write_table(folder / "artists.csv", _artist_table(world, np.random.default_rng([seed, 2])))
-    _write_table(folder / "plays.csv", _play_table(world, np.random.default_rng([seed, 3])))
-    _write_table(folder / "relations.csv", _relation_table(world, np.random.default_rng([seed, 4])))
+    _write_text(folder / "tracks.csv", tracks.write_csv())
+    makers = {"artists": _artist_table, "plays": _play_table, "relations": _relation_table}
+    for stream, (name, make) in enumerate(makers.items(), start=2):
+        table = make(world, np.random.default_rng([seed, stream]))
+        _write_text(folder / f"{name}.csv", table.write_csv())
     _write_text(folder / "mapping.toml", MAPPING)
-    _write_text(
-        folder / "README.txt", README.format(seed=seed, artists=artists, tracks=len(tracks))
-    )
+    readme = README.format(seed=seed, artists=artists, tracks=len(tracks))
+    _write_text(folder / "README.txt", readme)
     (folder / "demo.partial.json").rename(folder / "demo.json")
 
 
 def _is_complete(folder: Path, about: dict[str, int | float]) -> bool:
-    """Say whether the folder holds this world, whole; refuse a folder that holds anything else."""
+    """Whether the folder holds this world, whole; a folder of anything else is refused."""
     if not folder.exists() or not any(folder.iterdir()):
         return False
-    remedy = "give another folder, or delete this one"
+    hint = "choose another folder, or delete this one"
     complete = (folder / "demo.json").exists()
     marker = folder / ("demo.json" if complete else "demo.partial.json")
-    found = read_json(marker, version=FORMAT, hint=remedy)
-    if found != about:
-        raise ArtifactError(f"{folder} holds another demo ({found}, not {about}); {remedy}")
+    recorded = read_json(marker, version=FORMAT, hint=hint)
+    if recorded != about:
+        raise ArtifactError(f"{folder} holds another demo ({recorded}, not {about}); {hint}")
     return complete
 
 
 def _track_table(world: Artists, generator: np.random.Generator) -> pl.DataFrame:
-    """Give each artist 3 or 4 tracks, the first the most popular by tendency."""
+    """Return 3 or 4 tracks an artist, the first the most popular by tendency."""
     rows = []
     for artist, pull in enumerate(_percent(world.popularity)):
         count = int(generator.integers(3, 5))
@@ -159,7 +159,7 @@ def _track_table(world: Artists, generator: np.random.Generator) -> pl.DataFrame
 
 
 def _artist_table(world: Artists, generator: np.random.Generator) -> pl.DataFrame:
-    """Write down what people say of the artists: sometimes wrong, sometimes nothing."""
+    """Return the metadata of the artists: sometimes wrong, sometimes missing."""
     count = len(world.names)
     wrong = generator.random(count) < WRONG_GENRE
     styles = np.where(wrong, world.second, world.first)
@@ -184,7 +184,7 @@ def _play_table(world: Artists, generator: np.random.Generator) -> pl.DataFrame:
 
 
 def _relation_table(world: Artists, generator: np.random.Generator) -> pl.DataFrame:
-    """Let each pair be named by one source, some by both."""
+    """Return each pair from one source, some from both."""
     rows = []
     for a, b in make_relations(world, generator):
         either = generator.random()
@@ -194,7 +194,7 @@ def _relation_table(world: Artists, generator: np.random.Generator) -> pl.DataFr
 
 
 def artist_id(artist: int) -> str:
-    """Name an artist by its number, counted from 1 as people do."""
+    """Return the id of an artist by its number, counted from 1."""
     return f"a{artist + 1:03d}"
 
 
@@ -215,35 +215,31 @@ def _write_audio(
     folder: Path, world: Artists, tracks: pl.DataFrame, *, seed: int, progress: Progress
 ) -> None:
     """Play and write every track that is not there yet, on all cores: the encoder frees Python."""
-    names = {artist_id(x): (x, name) for x, name in enumerate(world.names)}
+    artists = {artist_id(x): x for x in range(len(world.names))}
+    rows = enumerate(tracks.select("artist", "title", "path").iter_rows())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = []
-        for row, (artist, title, path) in enumerate(
-            tracks.select("artist", "title", "path").iter_rows()
-        ):
-            number, name = names[artist]
-            if not (folder / path).exists():
-                generator = np.random.default_rng([seed, 5, row])
-                tags = {"title": title, "artist": name}
-                jobs.append(
-                    pool.submit(_write_track, folder / path, world, number, generator, tags)
-                )
-        done = len(tracks) - len(jobs)
+        jobs = [
+            pool.submit(
+                _write_track,
+                folder / path,
+                world,
+                artists[artist],
+                title,
+                np.random.default_rng([seed, 5, row]),
+            )
+            for row, (artist, title, path) in rows
+            if not (folder / path).exists()
+        ]
         try:
-            for job in as_completed(jobs):
+            for done, job in enumerate(as_completed(jobs), start=len(tracks) - len(jobs) + 1):
                 job.result()
-                done += 1
                 progress("demo music", done, len(tracks))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _write_track(
-    path: Path,
-    world: Artists,
-    artist: int,
-    generator: np.random.Generator,
-    tags: dict[str, str],
+    path: Path, world: Artists, artist: int, title: str, generator: np.random.Generator
 ) -> None:
     style = world.style(artist, generator)
     sound = music.render(style, generator, seconds=TRACK_SECONDS)
@@ -253,15 +249,10 @@ def _write_track(
             temporary, "w", samplerate=music.RATE, channels=1, format="OGG", subtype="VORBIS"
         ) as file,
     ):
-        file.title, file.artist = tags["title"], tags["artist"]
+        file.title, file.artist = title, world.names[artist]
         file.comment = "generated by undersong demo"
         for start in range(0, len(sound), BLOCK):
             file.write(sound[start : start + BLOCK])
-
-
-def _write_table(path: Path, table: pl.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.write_csv(temporary)
 
 
 def _write_text(path: Path, text: str) -> None:

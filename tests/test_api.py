@@ -1,6 +1,7 @@
 import gc
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,9 @@ def test_three_lines_lead_from_frames_to_neighbours(model, folder):
     assert [x.name for x in written.fields if x.withheld] == ["judge"]
 
 
-def test_training_again_has_nothing_to_do(model, folder, settings):
-    again = us.train(us.Catalogue(**frames()), str(folder), settings)
+def test_training_again_has_nothing_to_do_however_settings_are_written(model, folder):
+    tables = tomllib.loads(QUICK_SETTINGS)
+    again = us.train(us.Catalogue(**frames()), str(folder), tables)
     assert again.run.generation == model.run.generation == "1"
     assert us.load(folder).similar("a03", k=6).ids == model.similar("a03", k=6).ids
 
@@ -164,6 +166,14 @@ def test_mistakes_are_one_sentence_each(model, folder, tmp_path):
         us.evaluate(model, embeddings={"GRM": own})
     with pytest.raises(DataError, match="this catalogue was read from .*catalogue, where its"):
         us.train(read_catalogue(folder / "catalogue"), tmp_path)
+    for wrong, message in (
+        ({"general": {"widht": 32}}, r"settings: \[general\] has no 'widht'; did you mean 'width'"),
+        ({"generel": {}}, "settings: no table 'generel'; did you mean 'general'"),
+        ({"run": 3}, r"settings: \[run\] is 3, expected a table of settings"),
+        ("none.toml", "none.toml is missing"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            us.train(folder / "catalogue", tmp_path, wrong)
     with pytest.raises(ArtifactError, match="catalogue.json is missing; make the catalogue again"):
         us.train(tmp_path / "nothing", tmp_path / "run")
 

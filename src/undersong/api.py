@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -52,7 +52,7 @@ def import_tables(mapping: Path | str, data: Path | str | None = None) -> Catalo
 def train(
     catalogue: Catalogue | Path | str,
     folder: Path | str | None = None,
-    settings: "Settings | None" = None,
+    settings: "Settings | Mapping[str, Any] | Path | str | None" = None,
     *,
     progress: Progress | bool = False,
 ) -> Model:
@@ -64,7 +64,8 @@ def train(
     ----------
     catalogue : a catalogue, which is then written to FOLDER/catalogue, or the folder of one
     folder : of the run; by default a temporary one that lives as long as the model
-    settings : by default those of ``Settings()``
+    settings : or tables of them, {"run": {"seed": 1}}, or a TOML file (docs/choices.md); by
+        default those of ``Settings()``
     progress : True shows one line while it lasts; or a function that is told every step
 
     Raises
@@ -73,7 +74,7 @@ def train(
         For a catalogue that cannot be trained on, or if PyTorch is not installed.
     """
     try:
-        from undersong.pipeline.run_settings import Settings
+        from undersong.pipeline.run_settings import make_settings
         from undersong.pipeline.train import train_run
     except ModuleNotFoundError as error:
         raise UndersongError(
@@ -84,7 +85,7 @@ def train(
             folder = stack.enter_context(TemporaryDirectory(prefix="undersong-"))
         show = stack.enter_context(_shown(progress))
         source = _folder_of(catalogue, Path(folder) / CATALOGUE)
-        train_run(source, Path(folder), settings=settings or Settings(), progress=show)
+        train_run(source, Path(folder), settings=make_settings(settings), progress=show)
         model = load(folder)
         weakref.finalize(model, stack.pop_all().close)
     return model

@@ -35,21 +35,27 @@ def read_toml(path: Path) -> dict[str, Any]:
 def read(
     path: Path | None, kinds: Mapping[str, type["DataclassInstance"]]
 ) -> dict[str, "DataclassInstance"]:
-    """Build one dataclass per table of a TOML file; an absent file or table means the defaults.
+    """Build one dataclass per table of a TOML file, as ``build_all``; without one, the defaults."""
+    return build_all(read_toml(path) if path else {}, kinds, str(path))
+
+
+def build_all(
+    tables: Mapping[str, Any], kinds: Mapping[str, type["DataclassInstance"]], where: str
+) -> dict[str, "DataclassInstance"]:
+    """Build one dataclass per table; an absent table means the defaults.
 
     Raises
     ------
     SettingsError
-        For text that is not TOML, an unknown table or key (with the closest known one), a
-        value of another type, or a value the dataclass refuses.
+        For an unknown table or key (with the closest known one), a value of another type, or a
+        value the dataclass refuses; ``where`` begins the message.
     """
-    tables = read_toml(path) if path else {}
-    for table in tables:
-        if table not in kinds:
-            raise SettingsError(f"{path}: no table {table!r}; {nearest_known(table, kinds)}")
-    return {
-        stage: build(kinds[stage], tables.get(stage, {}), f"{path}: [{stage}]") for stage in kinds
-    }
+    for name, table in tables.items():
+        if name not in kinds:
+            raise SettingsError(f"{where}: no table {name!r}; {nearest_known(name, kinds)}")
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{where}: [{name}] is {table!r}, expected a table of settings")
+    return {name: build(kinds[name], tables.get(name, {}), f"{where}: [{name}]") for name in kinds}
 
 
 def build(
@@ -72,7 +78,7 @@ def _values(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> d
             raise SettingsError(f"{where} has no {key!r}; {nearest_known(key, known)}")
         default = known[key]
         want = type(default)
-        if is_dataclass(default) and not isinstance(default, type) and isinstance(value, dict):
+        if is_dataclass(default) and not isinstance(default, type) and isinstance(value, Mapping):
             values[key] = _changed(default, value, f"{where} {key}:")
             continue
         found = tuple(value) if isinstance(value, list) else value

@@ -74,3 +74,19 @@ def read_settings(path: Path | None) -> Settings:
         For a mistake in the file, with its place and the nearest known word.
     """
     return Settings(**cast(dict[str, Any], settings_file.read(path, STAGES)))
+
+
+def make_settings(settings: Settings | Mapping[str, Any] | Path | str | None) -> Settings:
+    """Return settings: as they are, of tables like those of a file, of a file, or the defaults.
+
+    Raises
+    ------
+    SettingsError
+        As ``read_settings``.
+    """
+    if isinstance(settings, Settings):
+        return settings
+    if isinstance(settings, Mapping):
+        tables = settings_file.build_all(settings, STAGES, "settings")
+        return Settings(**cast(dict[str, Any], tables))
+    return read_settings(None if settings is None else Path(settings))

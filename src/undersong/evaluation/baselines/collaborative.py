@@ -1,5 +1,7 @@
 """Baselines from listening alone: item-item cosine and matrix factorisation."""
 
+import warnings
+
 import numpy as np
 from scipy import sparse
 
@@ -50,7 +52,9 @@ def als(
     ------
     Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008.
     """
-    from implicit.als import AlternatingLeastSquares
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook its progress bar asks for widgets
+        from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     plays = _plays(catalogue, kind)

@@ -57,7 +57,13 @@ def render_tables(tables: Sequence[Table], *, width: int = WIDTH) -> str:
 
 def _console(width: int = WIDTH) -> Console:
     return Console(
-        file=StringIO(), record=True, width=width, color_system=None, highlight=False, emoji=False
+        file=StringIO(),
+        record=True,
+        width=width,
+        color_system=None,
+        force_jupyter=False,  # else it shows in a notebook what is to be returned as text
+        highlight=False,
+        emoji=False,
     )
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -76,8 +77,8 @@ def do(block):
         assert done.exit_code == 0, f"{line}\n{done.output}"
 
 
-def blocks(page, language=""):
-    text = (DOCS / f"quickstart-{page}.md").read_text(encoding="utf-8")
+def blocks(page, language="", *, file="quickstart-{}.md"):
+    text = (DOCS / file.format(page)).read_text(encoding="utf-8")
     return [x[1] for x in BLOCK.findall(text) if x[0] == language]
 
 
@@ -106,6 +107,27 @@ def test_the_quick_start_of_research_runs(place):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
+
+
+def test_the_page_of_python_runs(place):
+    write_tables()
+    code = "\n".join(blocks("python", "python", file="{}.md"))
+    for long, short in (
+        ('"runs/mine")', '"runs/mine", "quick.toml")'),
+        ('"runs/other", settings)', '"runs/other", quick | settings)'),
+    ):
+        assert code.count(f"us.train(catalogue, {long}") == 1
+        code = code.replace(f"us.train(catalogue, {long}", f"us.train(catalogue, {short}")
+    code = f"quick = {tomllib.loads(QUICK_SETTINGS)}\n{code}\nprint(*table.columns)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *neighbours, columns = done.stdout.splitlines()
+    assert len(neighbours) == 6
+    assert columns.startswith("protocol slice method metric queries value low high difference ")
+    assert runs.read(place / "runs/other").manifest["settings"]["general"]["out"] == 128
 
 
 def test_the_quick_start_of_a_platform_runs_and_what_it_asks_is_answered(place):

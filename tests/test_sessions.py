@@ -15,6 +15,7 @@ from undersong.models.interaction.network import InteractionSettings
 from undersong.models.interaction.training import related_by_listening
 from undersong.relations import colistening
 from undersong.relations.colistening import SessionSettings, shared_sessions
+from undersong.training import Task
 
 IDS = tuple(f"a{x}" for x in range(17))
 
@@ -177,13 +178,14 @@ def test_the_settings_choose_between_sessions_and_listeners(tmp_path):
     rows = [(f"u{x}", ids[item], x, None, None) for x in range(3) for item in (0, 2)]
     write(tmp_path / "listens", rows)
     heard = np.array([0, 1, 2, 5])
-    read = tables.read_catalogue(tmp_path)
-    plays = relations.listeners(read, "artist")[:, heard]
+    splits = np.full(len(ids), "train")
+    task = Task(tables.read_catalogue(tmp_path), "artist", splits)
+    plays = relations.listeners(task.catalogue, "artist")[:, heard]
     settings = InteractionSettings(sessions=True)
-    found = related_by_listening(read, "artist", heard, plays, settings)
+    found = related_by_listening(task, heard, plays, settings)
     assert sorted(zip(*found.nonzero(), strict=True)) == [(0, 2), (2, 0)]
-    counted = related_by_listening(read, "artist", heard, plays, InteractionSettings())
+    counted = related_by_listening(task, heard, plays, InteractionSettings())
     assert (counted != relations.shared_listeners(plays, threshold=1, top=20)).nnz == 0
     assert counted.nnz > 2
     with pytest.raises(DataError, match="in memory keeps no listens"):
-        related_by_listening(world, "artist", heard, plays, settings)
+        related_by_listening(Task(world, "artist", splits), heard, plays, settings)

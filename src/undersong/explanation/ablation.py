@@ -16,7 +16,7 @@ from undersong.embeddings import Embeddings
 from undersong.explanation import data
 from undersong.features import Modality, rows_of
 from undersong.io.files import replacing
-from undersong.models.general import training
+from undersong.models.general.training import embed
 from undersong.progress import Progress, silent
 
 BLOCK = 2048
@@ -65,7 +65,7 @@ def without(
     visible = tuple(
         replace(x, missing=np.ones_like(x.missing)) if x.name in hidden else x for x in sources
     )
-    vectors = training.embed(model, visible, device=device)
+    vectors = embed(model, visible, device=device)
     vectors[np.all([x.missing for x in visible], axis=0)] = 0
     return vectors
 

@@ -9,7 +9,6 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from undersong import relations
-from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.losses import cosine, multi_similarity
@@ -53,7 +52,7 @@ def embed_interaction(
     if min(len(played), plays.shape[0]) < 3:
         return None
     plays = plays[:, played]
-    related = related_by_listening(catalogue, kind, played, plays, settings)
+    related = related_by_listening(task, played, plays, settings)
     torch.manual_seed(compute.seed)
     model = InteractionModel(factorise(plays, settings.width, seed=compute.seed)).to(device)
 
@@ -94,8 +93,7 @@ def embed_interaction(
 
 
 def related_by_listening(
-    catalogue: Catalogue,
-    kind: Kind,
+    task: Task,
     played: NDArray[np.int64],
     plays: sparse.csr_matrix,
     settings: InteractionSettings,
@@ -103,15 +101,13 @@ def related_by_listening(
     """Return R_U of the items in rows ``played``: by shared listeners, or by shared sessions."""
     if not settings.sessions:
         return relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
-    if catalogue.listens is None:
+    listens, ids = task.catalogue.listens, task.catalogue.ids(task.kind)
+    if listens is None:
         raise DataError(
             "a catalogue in memory keeps no listens; set [interaction] sessions = false"
         )
-    ids = catalogue.ids(kind)
     items = [ids[row] for row in played]
-    return shared_sessions(
-        catalogue.listens, kind, items, settings=settings.session, top=settings.top
-    )
+    return shared_sessions(listens, task.kind, items, settings=settings.session, top=settings.top)
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def joined(items, **settings):
     """Pairs of an item of the first source and one of the second, by their ids."""
     return {
         (a.key[1], b.key[1])
-        for group in match(items, **settings).groups
+        for group in match(items, **settings).clusters
         for a in group
         for b in group
         if (a.key[0], b.key[0]) == ("allmusic", "lastfm")

@@ -110,7 +110,7 @@ def test_musicbrainz_ids_go_before_names():
     assert merged.catalogue.ids("artist") == (MBIDS[0], MBIDS[1], "one:q")
     assert merged.catalogue.artists["mbid"].to_list() == [MBIDS[0], MBIDS[1], None]
     other = catalogue([("r", "Prince", None, None, None, MBIDS[2])])
-    assert merge({"one": one, "three": other}).doubts["reason"].to_list() == ["ids"]
+    assert merge({"one": one, "three": other}).ambiguous["reason"].to_list() == ["ids"]
 
 
 def test_two_bands_of_one_name_stay_two_and_are_listed():
@@ -119,7 +119,7 @@ def test_two_bands_of_one_name_stay_two_and_are_listed():
     merged = merge({"one": one, "two": two})
     assert frozenset({"one:x", "two:y"}) in parts(merged)
     assert frozenset({"one:us"}) in parts(merged)
-    assert merged.doubts.rows() == [
+    assert merged.ambiguous.rows() == [
         ("artist", "contradiction", "one:us", "two:uk", "Nirvana", "Nirvana")
     ]
 
@@ -131,7 +131,7 @@ def test_where_a_source_has_two_of_a_name_evidence_chooses_or_nobody_does():
     assert frozenset({"one:us", "two:n"}) in parts(merge({"one": one, "two": clear}))
     unsure = merge({"one": one, "two": bare})
     assert frozenset({"two:n"}) in parts(unsure)
-    assert unsure.doubts["reason"].to_list() == ["several", "several"]
+    assert unsure.ambiguous["reason"].to_list() == ["several", "several"]
 
 
 def test_of_two_spellings_in_one_source_the_nearer_one_is_meant():
@@ -155,7 +155,7 @@ def test_a_guest_counts_for_the_main_artist_and_a_duo_is_asked_about():
         ("one:v", "one:d", 5.0),
     ]
     assert dict(merged.catalogue.artists.select("id", "name").rows())["one:m"] == "Madonna"
-    assert merged.doubts.select("reason", "a", "b").rows() == [
+    assert merged.ambiguous.select("reason", "a", "b").rows() == [
         ("together", "one:d", "one:m"),
         ("together", "one:d", "one:s"),
     ]
@@ -177,8 +177,8 @@ def test_one_isrc_is_one_track_unless_the_recordings_have_two_ids():
         codes = frozenset(["GBAYE0000001"])
         return LinkedItem((source, "t"), spell(source), mbids=ids, codes=codes, home=source)
 
-    assert len(match([track("a"), track("b", mbid=MBIDS[0])]).groups) == 1
-    assert len(match([track("a", mbid=MBIDS[1]), track("b", mbid=MBIDS[0])]).groups) == 2
+    assert len(match([track("a"), track("b", mbid=MBIDS[0])]).clusters) == 1
+    assert len(match([track("a", mbid=MBIDS[1]), track("b", mbid=MBIDS[0])]).clusters) == 2
 
 
 def test_what_sources_say_of_one_artist_is_put_together():

@@ -176,4 +176,4 @@ def identify(
         for identity in folder.identify(catalogue, kind, query):
             click.echo(folder.text(identity))
     elif not same and not different:
-        click.echo(folder.doubts_text(catalogue, kind))
+        click.echo(folder.ambiguous_text(catalogue, kind))

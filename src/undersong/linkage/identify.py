@@ -19,8 +19,8 @@ from undersong.linkage.records import (
     follow,
     item_of,
     items_alone,
+    read_ambiguous,
     read_corrections,
-    read_doubts,
     read_identities,
     read_services,
     word,
@@ -44,7 +44,7 @@ class Identity:
     items : what it is in the sources, as source:id
     services : ids of services, as source/service:id
     former : ids that it had earlier
-    doubts : reason and two items of sources that stay apart
+    ambiguous : reason and two items of sources that stay apart
     """
 
     id: str
@@ -52,7 +52,7 @@ class Identity:
     items: tuple[str, ...]
     services: tuple[str, ...]
     former: tuple[str, ...]
-    doubts: tuple[tuple[str, str, str], ...]
+    ambiguous: tuple[tuple[str, str, str], ...]
 
 
 def merge_folders(
@@ -69,28 +69,29 @@ def merge_folders(
     DataError
         If two folders have one name, ``out`` is one of them, or as ``merging.merge``.
     """
-    names = [x.resolve().name for x in folders]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            first = folders[names.index(name)]
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in named:
             raise DataError(
-                f"{first} and {folders[place]} are both called {name!r}, which is what their items "
+                f"{named[name]} and {folder} are both called {name!r}, which is what their items "
                 "are known by; rename one of the folders"
             )
+        named[name] = folder
     if out.resolve() in [x.resolve() for x in folders]:
         raise DataError(f"{out} is a source and the result; write the result elsewhere")
     if (out / "catalogue.json").exists() and not (out / "doubts.parquet").exists():
         raise DataError(f"{out} holds a catalogue that was not merged; write the result elsewhere")
     merged = merge(
-        {name: read_catalogue(folder) for name, folder in zip(names, folders, strict=True)},
+        {name: read_catalogue(folder) for name, folder in named.items()},
         before=read_identities(out),
         corrections=read_corrections(out),
         conflicts=conflicts,
         same_users=same_users,
     )
-    services = {name: read_services(x) for name, x in zip(names, folders, strict=True)}
+    services = {name: read_services(folder) for name, folder in named.items()}
     write_records(out / "identities.parquet", carry(merged.identities, services))
-    write_records(out / "doubts.parquet", merged.doubts)
+    write_records(out / "doubts.parquet", merged.ambiguous)
     write_catalogue(merged.catalogue, out)
     return merged
 
@@ -107,8 +108,10 @@ def summary(merged: Merged) -> str:
             )
     if merged.between_same:
         lines.append(f"{merged.between_same:,} relations left out: both items are the same")
-    if len(merged.doubts):
-        lines.append(f"{len(merged.doubts):,} doubtful pairs stay apart: see `undersong identify`")
+    if len(merged.ambiguous):
+        lines.append(
+            f"{len(merged.ambiguous):,} doubtful pairs stay apart: see `undersong identify`"
+        )
     return "\n".join(lines)
 
 
@@ -153,8 +156,8 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
     matches = matches or [x for x, name in names.items() if fold(name) == fold(query)]
     if not matches:
         raise UnknownItem(f"{query!r} is no id, source:id or name of an {kind} in {folder}")
-    doubts = read_doubts(folder).filter(pl.col("kind") == kind)
-    return [_identity(x, names[x], identities, doubts) for x in matches]
+    ambiguous = read_ambiguous(folder).filter(pl.col("kind") == kind)
+    return [_identity(x, names[x], identities, ambiguous) for x in matches]
 
 
 def text(identity: Identity) -> str:
@@ -164,34 +167,36 @@ def text(identity: Identity) -> str:
         *(f"  {x}" for x in (*identity.items, *identity.services)),
     ]
     lines += [f"  formerly {x}" for x in identity.former]
-    lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in identity.doubts]
+    lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in identity.ambiguous]
     return "\n".join(lines)
 
 
-def doubts_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
+def ambiguous_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
     """List pairs that stay apart and may be looked at."""
-    doubts = read_doubts(folder).filter(pl.col("kind") == kind)
+    ambiguous = read_ambiguous(folder).filter(pl.col("kind") == kind)
     lines = [
         f"{row['name']} ({row['a']}), {row['other']} ({row['b']}): {REASONS[row['reason']]}"
-        for row in doubts.head(most).iter_rows(named=True)
+        for row in ambiguous.head(most).iter_rows(named=True)
     ]
-    more = [f"and {len(doubts) - most:,} more in doubts.parquet"] if len(doubts) > most else []
+    more = (
+        [f"and {len(ambiguous) - most:,} more in doubts.parquet"] if len(ambiguous) > most else []
+    )
     return "\n".join([*lines, *more]) or f"no {kind} is in doubt"
 
 
-def _identity(item: str, name: str, identities: pl.DataFrame, doubts: pl.DataFrame) -> Identity:
+def _identity(item: str, name: str, identities: pl.DataFrame, ambiguous: pl.DataFrame) -> Identity:
     rows = identities.filter(pl.col("id") == item).sort("source", "source_id")
     keys: list[Key] = items_alone(rows).select("source", "source_id").rows()
     own = [word(x) for x in keys]
     noted = rows.filter(pl.col("source").str.contains(MARK, literal=True))
-    concerned = doubts.filter(pl.col("a").is_in(own) | pl.col("b").is_in(own))
+    concerned = ambiguous.filter(pl.col("a").is_in(own) | pl.col("b").is_in(own))
     return Identity(
         id=item,
         name=name,
         items=tuple(own),
         services=tuple(word(x) for x in noted.select("source", "source_id").rows()),
         former=tuple(rows.filter(pl.col("source") == FORMER)["source_id"]),
-        doubts=tuple(concerned.select("reason", "a", "b").rows()),
+        ambiguous=tuple(concerned.select("reason", "a", "b").rows()),
     )
 
 

@@ -111,7 +111,7 @@ def items_of(
 
 
 def likeness(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> int:
-    """How alike the two most alike names of two groups are (``Spelling.likeness``)."""
+    """How alike the two most alike names of two clusters are (``Spelling.likeness``)."""
     return max(a.spelling.likeness(b.spelling) for a in one for b in other)
 
 
@@ -120,7 +120,7 @@ def evidence(
     other: Sequence[LinkedItem],
     shared: Mapping[frozenset[str], frozenset[str]],
 ) -> tuple[int, int]:
-    """Count the facts in which two groups agree and those in which they contradict each other.
+    """Count the facts in which two clusters agree and those in which they contradict each other.
 
     Facts are region, genre and year. Two regions that differ count twice: sources err less about
     countries than about years (of birth, of the first record) and genres. They do not divide music

@@ -18,7 +18,7 @@ from undersong.linkage.items import (
 
 
 class Clusters:
-    """Every item in exactly one group; at first each in its own.
+    """Every item in exactly one cluster; at first each in its own.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Clusters:
     def __init__(self, items: Sequence[LinkedItem], apart: Iterable[tuple[Key, Key]] = ()):
         self.items = items
         self._members = [[row] for row in range(len(items))]
-        self._group = list(range(len(items)))
+        self._cluster = list(range(len(items)))
         rows = {x.key: row for row, x in enumerate(items)}
         self._forbidden: dict[int, set[int]] = {}
         for a, b in apart:
@@ -38,35 +38,35 @@ class Clusters:
                 self._forbidden.setdefault(rows[b], set()).add(rows[a])
 
     def of(self, row: int) -> int:
-        """Number of the group of an item."""
-        return self._group[row]
+        """Number of the cluster of an item."""
+        return self._cluster[row]
 
-    def members(self, group: int) -> list[LinkedItem]:
-        """Items of a group."""
-        return [self.items[x] for x in self._members[group]]
+    def members(self, cluster: int) -> list[LinkedItem]:
+        """Items of a cluster."""
+        return [self.items[x] for x in self._members[cluster]]
 
-    def rows(self, group: int) -> list[int]:
-        """Rows of the items of a group."""
-        return self._members[group]
+    def rows(self, cluster: int) -> list[int]:
+        """Rows of the items of a cluster."""
+        return self._members[cluster]
 
     def may_join(self, one: int, other: int) -> bool:
-        """Return whether no correction keeps two groups apart."""
+        """Return whether no correction keeps two clusters apart."""
         theirs = set(self._members[other])
         return not any(self._forbidden.get(x, set()) & theirs for x in self._members[one])
 
     def join(self, one: int, other: int) -> None:
-        """Make two groups one; the larger keeps its number, of equal ones the earlier."""
+        """Make two clusters one; the larger keeps its number, of equal ones the earlier."""
         if one == other:
             return
         sizes = (-len(self._members[one]), one), (-len(self._members[other]), other)
         larger, gone = (one, other) if sizes[0] < sizes[1] else (other, one)
         for row in self._members[gone]:
-            self._group[row] = larger
+            self._cluster[row] = larger
         self._members[larger] = sorted(self._members[larger] + self._members[gone])
         self._members[gone] = []
 
     def all(self) -> list[list[LinkedItem]]:
-        """All groups, in the order of their first items."""
+        """All clusters, in the order of their first items."""
         whole = sorted(x for x in self._members if x)
         return [[self.items[row] for row in rows] for rows in whole]
 
@@ -76,25 +76,25 @@ Score = tuple[int, int]
 
 @dataclass(frozen=True)
 class Matching:
-    """What was found: groups of the same item, and what a person may want to look at.
+    """Clusters of the same item, and pairs that a person may want to look at.
 
-    ``doubts`` are pairs of items that stay apart although their names are the same, and names that
-    may be a collaboration of known artists.
+    ``ambiguous`` are items of one name that stay apart, and names that may be a collaboration of
+    known artists.
     """
 
-    groups: Sequence[Sequence[LinkedItem]]
-    doubts: Sequence["Doubt"]
+    clusters: Sequence[Sequence[LinkedItem]]
+    ambiguous: Sequence["Ambiguity"]
 
 
 @dataclass(frozen=True, order=True)
-class Doubt:
+class Ambiguity:
     """Two items that may be the same and stay apart.
 
     Parameters
     ----------
     reason : "contradiction" of their facts, two MusicBrainz "ids", "several" that it could be, or
         "together": the name of ``a`` is made of several, and one of them is that of ``b``
-    a, b : the first items of their groups
+    a, b : the first items of their clusters
     """
 
     reason: str
@@ -124,47 +124,49 @@ def match(
         If the corrections contradict each other.
     """
     ordered = sorted(items, key=lambda x: x.key)
-    groups = Clusters(ordered, different)
-    _join_corrected(groups, same)
+    clusters = Clusters(ordered, different)
+    _join_corrected(clusters, same)
     for marks in ("mbids", "codes"):
-        _join_marks(groups, marks)
-    doubts: set[Doubt] = set()
+        _join_marks(clusters, marks)
+    ambiguous: set[Ambiguity] = set()
     blocks = _blocks(ordered)
     shared = shared_words(ordered)
     for _, block in sorted(blocks.items()):
         if len(block) > 1:
-            doubts |= _join_names(groups, block, shared, conflicts)
-    doubts |= _join_guests(groups, blocks)
+            ambiguous |= _join_names(clusters, block, shared, conflicts)
+    ambiguous |= _join_guests(clusters, blocks)
     rows = {x.key: row for row, x in enumerate(ordered)}
-    left = (x for x in doubts if groups.of(rows[x.a]) != groups.of(rows[x.b]))
-    return Matching(groups.all(), sorted(left))
+    left = (x for x in ambiguous if clusters.of(rows[x.a]) != clusters.of(rows[x.b]))
+    return Matching(clusters.all(), sorted(left))
 
 
-def _join_corrected(groups: Clusters, same: Iterable[tuple[Key, Key]]) -> None:
-    rows = {x.key: row for row, x in enumerate(groups.items)}
+def _join_corrected(clusters: Clusters, same: Iterable[tuple[Key, Key]]) -> None:
+    rows = {x.key: row for row, x in enumerate(clusters.items)}
     for a, b in sorted(same):
         if a in rows and b in rows:
-            one, other = groups.of(rows[a]), groups.of(rows[b])
-            if not groups.may_join(one, other):
+            one, other = clusters.of(rows[a]), clusters.of(rows[b])
+            if not clusters.may_join(one, other):
                 raise DataError(
                     f"{':'.join(a)} and {':'.join(b)} are corrected to be the same and, with "
                     "others that are the same, to be different; take one of the corrections out"
                 )
-            groups.join(one, other)
+            clusters.join(one, other)
 
 
-def _join_marks(groups: Clusters, marks: str) -> None:
+def _join_marks(clusters: Clusters, marks: str) -> None:
     """Join what has an id in common. Recordings of two MusicBrainz ids are two, whatever ISRC."""
     first: dict[str, list[int]] = {}
-    for row, item in enumerate(groups.items):
+    for row, item in enumerate(clusters.items):
         for mark in sorted(getattr(item, marks)):
             first.setdefault(mark, []).append(row)
     for _, (row, *others) in sorted(first.items()):
         for other in others:
-            one, two = groups.of(row), groups.of(other)
-            known = marks == "mbids" or not _of_two_ids(groups.members(one), groups.members(two))
-            if known and groups.may_join(one, two):
-                groups.join(one, two)
+            one, two = clusters.of(row), clusters.of(other)
+            known = marks == "mbids" or not _of_two_ids(
+                clusters.members(one), clusters.members(two)
+            )
+            if known and clusters.may_join(one, two):
+                clusters.join(one, two)
 
 
 def _of_two_ids(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
@@ -181,95 +183,95 @@ def _blocks(items: Sequence[LinkedItem]) -> dict[tuple[str, str], list[int]]:
 
 
 def _join_names(
-    groups: Clusters,
+    clusters: Clusters,
     rows: Sequence[int],
     shared: Mapping[frozenset[str], frozenset[str]],
     conflicts: int,
-) -> set[Doubt]:
-    """Join groups of one name, the surest first, as long as each is the other's only best one."""
-    doubts: set[Doubt] = set()
+) -> set[Ambiguity]:
+    """Join clusters of one name, the surest first, as long as each is the other's only best one."""
+    ambiguous: set[Ambiguity] = set()
     while True:
-        here = {groups.of(row) for row in rows}
+        here = {clusters.of(row) for row in rows}
         scores: dict[tuple[int, int], Score] = {}
         rivals: dict[int, list[int]] = {}
         for one, other in combinations(sorted(here), 2):
-            mine, theirs = groups.members(one), groups.members(other)
+            mine, theirs = clusters.members(one), clusters.members(other)
             if {x.key[0] for x in mine} & {x.key[0] for x in theirs}:
                 continue
-            if not groups.may_join(one, other):
+            if not clusters.may_join(one, other):
                 continue
             if _of_two_ids(mine, theirs):
-                doubts.add(_doubt("ids", mine, theirs))
+                ambiguous.add(_ambiguity("ids", mine, theirs))
                 continue
             agreed, opposed = evidence(mine, theirs, shared)
             if opposed - agreed >= conflicts:
-                doubts.add(_doubt("contradiction", mine, theirs))
+                ambiguous.add(_ambiguity("contradiction", mine, theirs))
             else:
                 scores[one, other] = (agreed - opposed, likeness(mine, theirs))
                 rivals.setdefault(one, []).append(other)
                 rivals.setdefault(other, []).append(one)
-        sure = [pair for pair in scores if _only_best(groups, pair, scores, rivals)]
+        sure = [pair for pair in scores if _only_best(clusters, pair, scores, rivals)]
         if not sure:
-            return doubts | {
-                _doubt("several", groups.members(one), groups.members(other))
+            return ambiguous | {
+                _ambiguity("several", clusters.members(one), clusters.members(other))
                 for one, other in scores
             }
-        best = max(sure, key=lambda pair: (scores[pair], [-groups.rows(x)[0] for x in pair]))
-        groups.join(*best)
+        best = max(sure, key=lambda pair: (scores[pair], [-clusters.rows(x)[0] for x in pair]))
+        clusters.join(*best)
 
 
 def _only_best(
-    groups: Clusters,
+    clusters: Clusters,
     pair: tuple[int, int],
     scores: Mapping[tuple[int, int], Score],
     rivals: Mapping[int, Sequence[int]],
 ) -> bool:
-    """Return whether no other group of the sources of one is as good a match for the other."""
+    """Return whether no other cluster of the sources of one is as good a match for the other."""
     for mine, theirs in (pair, pair[::-1]):
-        sources = {x.key[0] for x in groups.members(theirs)}
+        sources = {x.key[0] for x in clusters.members(theirs)}
         for other in rivals[mine]:
             score = scores[min(mine, other), max(mine, other)]
             if other == theirs or score < scores[pair]:
                 continue
-            if sources & {x.key[0] for x in groups.members(other)}:
+            if sources & {x.key[0] for x in clusters.members(other)}:
                 return False
     return True
 
 
-def _join_guests(groups: Clusters, blocks: Mapping[tuple[str, str], list[int]]) -> set[Doubt]:
+def _join_guests(clusters: Clusters, blocks: Mapping[tuple[str, str], list[int]]) -> set[Ambiguity]:
     """Join "A feat. B" to A, if there is one A and the name has no id of its own.
 
     "A & B" may be a band. Where both are known and the whole has no id, that is a doubt.
     """
-    doubts: set[Doubt] = set()
-    for row, item in enumerate(groups.items):
+    ambiguous: set[Ambiguity] = set()
+    for row, item in enumerate(clusters.items):
         if item.home or item.mbids:
             continue
         front = main_artist(item.spelling.exact)
         if front:
-            known = _named(groups, blocks, front)
-            own = groups.of(row)
-            if len(known) == 1 and not any(x.mbids for x in groups.members(own)):
-                if groups.may_join(own, known[0]):
-                    groups.join(own, known[0])
+            known = _named(clusters, blocks, front)
+            own = clusters.of(row)
+            if len(known) == 1 and not any(x.mbids for x in clusters.members(own)):
+                if clusters.may_join(own, known[0]):
+                    clusters.join(own, known[0])
                 continue
         parts = together(item.spelling.exact)
-        owners = [_named(groups, blocks, x) for x in parts]
+        owners = [_named(clusters, blocks, x) for x in parts]
         if parts and all(owners):
-            here = groups.members(groups.of(row))
-            doubts |= {
-                _doubt("together", here, groups.members(x))
+            here = clusters.members(clusters.of(row))
+            ambiguous |= {
+                _ambiguity("together", here, clusters.members(x))
                 for owner in owners
                 for x in owner
-                if x != groups.of(row)
+                if x != clusters.of(row)
             }
-    return doubts
+    return ambiguous
 
 
-def _named(groups: Clusters, blocks: Mapping[tuple[str, str], list[int]], name: str) -> list[int]:
-    return sorted({groups.of(row) for row in blocks.get(("", spell(name).key), ())})
+def _named(clusters: Clusters, blocks: Mapping[tuple[str, str], list[int]], name: str) -> list[int]:
+    return sorted({clusters.of(row) for row in blocks.get(("", spell(name).key), ())})
 
 
-def _doubt(reason: str, one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> Doubt:
+def _ambiguity(reason: str, one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> Ambiguity:
     a, b = (min((x.spelling.guest, x.key) for x in items)[1] for items in (one, other))
-    return Doubt(reason, a, b) if reason == "together" or a < b else Doubt(reason, b, a)
+    return Ambiguity(reason, a, b) if reason == "together" or a < b else Ambiguity(reason, b, a)

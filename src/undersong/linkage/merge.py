@@ -15,7 +15,7 @@ from undersong.linkage import values
 from undersong.linkage.items import Key, LinkedItem, items_of
 from undersong.linkage.matching import match
 from undersong.linkage.records import (
-    DOUBTS,
+    AMBIGUOUS,
     FORMER,
     IDENTITIES,
     MARK,
@@ -33,13 +33,13 @@ class Merged:
     Parameters
     ----------
     catalogue : rows in the order of their ids
-    identities, doubts : as ``undersong.linkage.records`` has them
+    identities, ambiguous : as ``undersong.linkage.records`` has them
     between_same : relations left out because both of their items are the same
     """
 
     catalogue: Catalogue
     identities: pl.DataFrame
-    doubts: pl.DataFrame
+    ambiguous: pl.DataFrame
     between_same: int
 
 
@@ -74,7 +74,7 @@ def merge(
     ids: dict[Kind, dict[Key, str]] = {}
     homes: dict[Key, str] = {}
     identities: list[tuple[str, ...]] = []
-    doubts: list[tuple[str, ...]] = []
+    ambiguous: list[tuple[str, ...]] = []
     for kind in KINDS:
         items = [x for name, one in sources.items() for x in items_of(name, one, kind, homes)]
         matching = match(
@@ -84,16 +84,17 @@ def merge(
             conflicts=conflicts,
         )
         earlier = known.get(kind, ({}, {}))
-        new_ids = name_groups(matching.groups, earlier[0])
-        pairs = zip(new_ids, matching.groups, strict=True)
-        ids[kind] = {x.key: item for item, group in pairs for x in group}
+        new_ids = name_clusters(matching.clusters, earlier[0])
+        pairs = zip(new_ids, matching.clusters, strict=True)
+        ids[kind] = {x.key: item for item, cluster in pairs for x in cluster}
         homes = homes or ids[kind]
         identities += [(kind, *key, item) for key, item in ids[kind].items()]
-        former = _redirects(matching.groups, new_ids, *earlier)
+        former = _redirects(matching.clusters, new_ids, *earlier)
         identities += [(kind, FORMER, old, now) for old, now in former.items()]
         names = {x.key: x.spelling.exact for x in items}
-        doubts += [
-            (kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b]) for x in matching.doubts
+        ambiguous += [
+            (kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b])
+            for x in matching.ambiguous
         ]
     whole, between_same = _combine(sources, ids, same_users=same_users)
     return Merged(
@@ -101,7 +102,7 @@ def merge(
         pl.DataFrame(identities, schema=IDENTITIES, orient="row").sort(
             "kind", "source", "source_id"
         ),
-        pl.DataFrame(doubts, schema=DOUBTS, orient="row"),
+        pl.DataFrame(ambiguous, schema=AMBIGUOUS, orient="row"),
         between_same,
     )
 
@@ -131,19 +132,19 @@ def _known(before: pl.DataFrame | None) -> dict[str, tuple[dict[Key, str], dict[
 
 
 def _redirects(
-    groups: Sequence[Sequence[LinkedItem]],
+    clusters: Sequence[Sequence[LinkedItem]],
     ids: Sequence[str],
     before: Mapping[Key, str],
     older: Mapping[str, str],
 ) -> dict[str, str]:
     """Lead every former id to one of today, never to another redirect.
 
-    An id whose items are in several groups leads to the one that holds most of them; one whose
+    An id whose items are in several clusters leads to the one that holds most of them; one whose
     items are all gone leads on.
     """
     new: dict[str, str] = {}
     today = set(ids)
-    for _, item, number in sorted(_claims(groups, before)):
+    for _, item, number in sorted(_claims(clusters, before)):
         if item not in today:
             new.setdefault(item, ids[number])
     led = {old: new.get(now, now) for old, now in older.items()}
@@ -193,15 +194,15 @@ def _combine(
     ), len(related) - len(apart)
 
 
-def name_groups(groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]) -> list[str]:
-    """Choose the id of each group, no two the same.
+def name_clusters(clusters: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]) -> list[str]:
+    """Choose the id of each cluster, no two the same.
 
-    A group keeps the id that its items had (``before``): of several the one that most of them had,
-    then the first. Where a group was parted, the largest part keeps it. A new one has its
+    A cluster keeps the id that its items had (``before``): of several the one that most of them
+    had, then the first. Where a cluster was split, the largest part keeps it. A new one has its
     MusicBrainz id, if it has one, or else is named after the first of its items, "lastfm:17355";
-    neither depends on the other groups nor on the order of the sources.
+    neither depends on the other clusters nor on the order of the sources.
     """
-    claims = sorted(_claims(groups, before))
+    claims = sorted(_claims(clusters, before))
     ids: dict[int, str] = {}
     taken: set[str] = set()
     for _, item, number in claims:
@@ -209,19 +210,19 @@ def name_groups(groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str
             ids[number] = item
             taken.add(item)
     spoken = taken | set(before.values())  # an id that was another's is a redirect, never new
-    for number, items in enumerate(groups):
+    for number, items in enumerate(clusters):
         if number not in ids:
             ids[number] = _fresh(items, spoken)
             spoken.add(ids[number])
-    return [ids[number] for number in range(len(groups))]
+    return [ids[number] for number in range(len(clusters))]
 
 
 def _claims(
-    groups: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]
+    clusters: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]
 ) -> list[tuple[tuple[int, Key], str, int]]:
-    """For each group and former id: how many items it had, most first; the id; the group."""
+    """For each cluster and former id: how many items it had, most first; the id; the cluster."""
     claims = []
-    for number, items in enumerate(groups):
+    for number, items in enumerate(clusters):
         held: dict[str, list[Key]] = {}
         for x in items:
             if x.key in before:

@@ -23,7 +23,7 @@ from undersong.linkage.items import Key
 FORMER = "former"
 MARK = "/"  # between a catalogue and a service whose ids it knew
 IDENTITIES = {x: pl.String() for x in ("kind", "source", "source_id", "id")}
-DOUBTS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
+AMBIGUOUS = {x: pl.String() for x in ("kind", "reason", "a", "b", "name", "other")}
 CORRECTIONS = {x: pl.String() for x in ("kind", "verdict", "a", "b")}
 VERDICTS = ("same", "different")
 REMEDY = "merge again with `undersong merge`"
@@ -41,21 +41,21 @@ class Correction:
 
 
 def write_records(path: Path, table: pl.DataFrame) -> None:
-    """Write identities or doubts."""
+    """Write identities or ambiguous pairs."""
     write_table(path, table, metadata=METADATA)
 
 
 def read_identities(folder: Path) -> pl.DataFrame:
     """Read the ids of each item; no row where the folder was never merged into.
 
-    Raises ArtifactError, as ``read_doubts`` does, if the file is damaged or of another format.
+    Raises ArtifactError, as ``read_ambiguous`` does, if the file is damaged or of another format.
     """
     return _read(folder / "identities.parquet", IDENTITIES, metadata=METADATA, hint=REMEDY)
 
 
-def read_doubts(folder: Path) -> pl.DataFrame:
+def read_ambiguous(folder: Path) -> pl.DataFrame:
     """Read which pairs are ambiguous and stay apart."""
-    return _read(folder / "doubts.parquet", DOUBTS, metadata=METADATA, hint=REMEDY)
+    return _read(folder / "doubts.parquet", AMBIGUOUS, metadata=METADATA, hint=REMEDY)
 
 
 def read_corrections(folder: Path) -> list[Correction]:

@@ -106,7 +106,7 @@ def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
     )
     rows = rows.filter(pl.col("recording").is_null() | pl.col("recording").is_first_distinct())
     seconds = pl.col("seconds").fill_null(0)
-    later = (pl.col("seconds").fill_null(0).diff() > SAME_SECONDS).fill_null(value=False)
+    later = (seconds.diff() > SAME_SECONDS).fill_null(value=False)
     take = (
         rows.with_row_index("rank")
         .sort("artist", "key", seconds)
@@ -250,9 +250,8 @@ def _join(
     ids: Mapping[Kind, Mapping[str, str]],
 ) -> pl.DataFrame:
     """Join what old items had of their own to the new ones, and the old ones that are named."""
-    before = (
-        old.items(kind).with_columns(pl.col("id").replace(ids[kind])).unique("id", keep="first")
-    )
+    renamed = old.items(kind).with_columns(pl.col("id").replace(ids[kind]))
+    before = renamed.unique("id", keep="first")
     if kind == "track":
         before = before.with_columns(
             pl.col("artist").replace(ids["artist"]), path=pl.lit(None, dtype=pl.String)
@@ -262,10 +261,7 @@ def _join(
         before.select("id", *own), on="id", how="left", maintain_order="left"
     )
     joined = joined.select(*new.columns, *own[1:])
-    gone = before.filter(
-        pl.col("id").is_in(named.implode()) & ~pl.col("id").is_in(new["id"].implode())
-    )
-    return pl.concat(
-        [joined, gone.select(x for x in joined.columns if x in gone.columns).sort("id")],
-        how="diagonal",
-    )
+    item = pl.col("id")
+    gone = before.filter(item.is_in(named.implode()) & ~item.is_in(new["id"].implode())).sort("id")
+    columns = [x for x in joined.columns if x in gone.columns]
+    return pl.concat([joined, gone.select(columns)], how="diagonal")

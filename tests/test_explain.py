@@ -430,7 +430,7 @@ def test_an_effect_that_raises_the_score_is_no_share_of_it():
         np.array([0.8, 0.5], np.float32),
         np.array([[0.5, 0.9, 0.8], [0.9, 0.9, 0.5]], np.float32),
         ("audio", "listeners", "region"),
-        told=np.ones((2, 3), dtype=bool),
+        informed=np.ones((2, 3), dtype=bool),
     )
     np.testing.assert_allclose(split.effects, [[0.3, -0.1, 0], [-0.4, -0.4, 0]], atol=1e-6)
     np.testing.assert_allclose(split.shares, [[0.9, -0.1, 0], [-0.4, -0.4, 0]], atol=1e-6)

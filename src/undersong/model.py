@@ -335,9 +335,9 @@ class Model:
         from undersong.foldin import add, new_items
         from undersong.foldin.embed import Beside
 
-        beside, given = Beside(self.run), list(items)
-        rows = [x for x in given if isinstance(x, Mapping)]
-        files = [Path(x) for x in given if not isinstance(x, Mapping)]
+        beside, entries = Beside(self.run), list(items)
+        rows = [x for x in entries if isinstance(x, Mapping)]
+        files = [Path(x) for x in entries if not isinstance(x, Mapping)]
         audio = [x for x in files if x.suffix.lower() not in new_items.TABLES]
         known = beside.known
         new: list[Any] = [

@@ -240,17 +240,17 @@ def select(embeddings: Embeddings, items: pl.DataFrame, ids: Sequence[str] | Non
     UnknownItem
         For ids that are not in the table ``items``, with the first of them and their number.
     """
-    asked = list(dict.fromkeys(items["id"].to_list() if ids is None else ids))
+    wanted = list(dict.fromkeys(items["id"].to_list() if ids is None else ids))
     known = set(items["id"])
-    strange = [item for item in asked if item not in known]
+    strange = [item for item in wanted if item not in known]
     if strange:
         near = nearest_known(strange[0], known)
         raise UnknownItem(
-            f"{len(strange)} of {len(asked)} ids are not in the catalogue, first {strange[0]!r}; "
+            f"{len(strange)} of {len(wanted)} ids are not in the catalogue, first {strange[0]!r}; "
             f"{near}"
         )
-    rows = [embeddings.index[item] for item in asked if item in embeddings.index]
-    return Selection(np.array(rows, dtype=np.int64), len(asked) - len(rows))
+    rows = [embeddings.index[item] for item in wanted if item in embeddings.index]
+    return Selection(np.array(rows, dtype=np.int64), len(wanted) - len(rows))
 
 
 def read_ids(path: Path) -> list[str]:
@@ -267,10 +267,10 @@ def read_ids(path: Path) -> list[str]:
             ids = _column(path, read_user_table(path))
         else:
             ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    given = [item for item in ids if item]
-    if not given:
+    named = [item for item in ids if item]
+    if not named:
         raise DataError(f"{path} holds no id; write one a line")
-    return given
+    return named
 
 
 def _column(path: Path, table: pl.DataFrame) -> list[str]:

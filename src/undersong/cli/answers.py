@@ -41,7 +41,7 @@ ONLY_UNLINKED = click.option(
 
 
 def with_filters(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that make a query (``query_of``)."""
+    """Return a command with the options that make a query (``query_of``)."""
     for option in reversed(FILTERS):
         command = option(command)
     return command
@@ -267,7 +267,7 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
 def explain(
     run: Path, a: str, b: str, as_json: bool, paper: bool, long_tail: float, tracks: bool
 ) -> None:
-    """Say why B is, or is not, an answer to A; both an id or a name.
+    """Explain why B is, or is not, an answer to A; both an id or a name.
 
     The shares of the sources and where every pair begins add up to the score. "Without it" is how
     the score would change if both items were silent there; the source whose absence would change

@@ -31,17 +31,17 @@ def publish(run: Path, shelf: Path) -> None:
     from undersong.pipeline.publish import unlisted
 
     with ProgressDisplay() as progress:
-        found, new = make(run, shelf, progress=progress)
-    if found.manifest["report"] is None:
+        published, new = make(run, shelf, progress=progress)
+    if published.manifest["report"] is None:
         click.echo(f"without a report: `undersong evaluate {run}` makes one", err=True)
-    for kind in unlisted(found):
+    for kind in unlisted(published):
         click.echo(
             f"of so many {kind}s no answers are stored: each is computed when somebody asks",
             err=True,
         )
     click.echo(
-        f"{shelf}: generation {found.generation} {'published' if new else 'is up to date'}, "
-        f"content {found.content[:12]}"
+        f"{shelf}: generation {published.generation} {'published' if new else 'is up to date'}, "
+        f"content {published.content[:12]}"
     )
 
 
@@ -56,8 +56,10 @@ def rollback(shelf: Path) -> None:
     """
     from undersong.pipeline.publish import roll_back
 
-    found = roll_back(shelf)
-    click.echo(f"{shelf}: back at generation {found.generation}, content {found.content[:12]}")
+    published = roll_back(shelf)
+    click.echo(
+        f"{shelf}: back at generation {published.generation}, content {published.content[:12]}"
+    )
 
 
 @click.command()
@@ -178,7 +180,7 @@ def write_line(text: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only programs of this machine can reach an address."""
+    """Whether only programs of this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

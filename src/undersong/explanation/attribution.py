@@ -51,17 +51,17 @@ def of_cosines(
     without: NDArray[np.float32],
     names: Sequence[str],
     *,
-    told: NDArray[np.bool_],
+    informed: NDArray[np.bool_],
 ) -> Attribution:
     """Take cosines of E_G apart.
 
     Parameters
     ----------
     cosines, without : (p,) with all sources, (p, g) without each group of sources
-    told : (p, g), whether the group says anything of either item
+    informed : (p, g), whether anything of the group is known of either item
     """
     scores = cosines.astype(np.float64)
-    effects = np.where(told, scores[:, None] - without, 0)
+    effects = np.where(informed, scores[:, None] - without, 0)
     return share(tuple(names), scores, np.zeros_like(scores), effects)
 
 
@@ -71,35 +71,35 @@ def share(
     start: NDArray[np.float64],
     effects: NDArray[np.float64],
     *,
-    said: NDArray[np.floating] | float = 0.0,
+    relation: NDArray[np.floating] | float = 0.0,
 ) -> Attribution:
     """Share what the effects leave over by those that have its sign; else it stays in the start.
 
     Parameters
     ----------
     scores, start, effects : as in ``Attribution``, before anything is shared
-    said : what a known relation added to the score; it is the last source's alone
+    relation : what a known relation added to the score; it is the last source's alone
     """
-    rest = scores - said - start - effects.sum(axis=1)
+    rest = scores - relation - start - effects.sum(axis=1)
     weight = np.maximum(np.sign(rest)[:, None] * effects + SMALL, 0)
-    weight[effects == 0] = 0  # nothing was said, so there is nothing to credit
+    weight[effects == 0] = 0  # nothing is known, so there is nothing to credit
     total = weight.sum(axis=1, keepdims=True)
     shares = effects + rest[:, None] * weight / np.where(total > 0, total, 1)
     effects = effects.copy()
-    effects[:, -1] += said
-    shares[:, -1] += said
+    effects[:, -1] += relation
+    shares[:, -1] += relation
     return Attribution(names, scores, scores - shares.sum(axis=1), effects, shares)
 
 
 def effects_in_order(
     ranker: Ranker,
     evidence: RankingContext,
-    found: Reranked,
+    reranked: Reranked,
     places: tuple[int, NDArray[np.int64]],
     *,
     groups: Mapping[str, Sequence[str]],
     without: NDArray[np.float32],
-    told: NDArray[np.bool_],
+    informed: NDArray[np.bool_],
     bare: NDArray[np.bool_],
     long_tail: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -110,7 +110,7 @@ def effects_in_order(
     Parameters
     ----------
     places : which query of ``found``, and the (p,) places of the answers to explain in its list
-    without, told : (p, g), cosine of E_G without each group, and whether it says anything
+    without, informed : (p, g), cosine of E_G without each group; whether any of it is known
     bare : (p, g, 2) bool, whether the query and the answer have no E_G left without the group
 
     Notes
@@ -120,15 +120,15 @@ def effects_in_order(
     other items, stay. Without relations is the order that knows none (``long_tail`` = 1).
     """
     query, answers = places
-    features = found.gathered.features[query]
+    features = reranked.gathered.features[query]
     column = {name: at for at, name in enumerate(ranker.names)}
     near = (features[:, [column["no E_G of query"], column["no E_G of candidate"]]] == 0).all(
         axis=1
     )
-    near &= found.candidates[query] >= 0
+    near &= reranked.candidates[query] >= 0
     listed = np.sort(features[near, column["cosine"]])
-    asked = features[answers]
-    changed = np.repeat(asked[None], len(groups) + 1, axis=0)  # (g + 1, p, f)
+    scored = features[answers]
+    changed = np.repeat(scored[None], len(groups) + 1, axis=0)  # (g + 1, p, f)
     for at, names in enumerate(groups.values()):
         _silence(changed[at], column, names)
         _compare(changed[at], column, without[:, at], gone=bare[:, at], listed=listed)
@@ -138,13 +138,13 @@ def effects_in_order(
     _compare(changed[-1], column, nothing, gone=np.ones((len(answers), 2), bool), listed=listed)
 
     hidden = ranker.on_relations
-    stack = np.concatenate([asked[None], changed])
-    blind = ranker.weigh(np.stack([asked, changed[-1]]), hidden).astype(np.float64)
+    stack = np.concatenate([scored[None], changed])
+    blind = ranker.weigh(np.stack([scored, changed[-1]]), hidden).astype(np.float64)
     seen = ranker.weigh(stack).astype(np.float64)
     if long_tail > 0:
         seen = (1 - long_tail) * seen + long_tail * ranker.weigh(stack, hidden)
-    effects = np.where(told, (seen[0] - seen[1:-1]).T, 0)
-    unlinked = evidence.degree[found.candidates[query][answers]] == 0
+    effects = np.where(informed, (seen[0] - seen[1:-1]).T, 0)
+    unlinked = evidence.degree[reranked.candidates[query][answers]] == 0
     lowered = max(-long_tail, 0.0) * ranker.listed * unlinked
     return blind[1], np.column_stack([effects, seen[0] - blind[0] + lowered])
 
@@ -152,7 +152,7 @@ def effects_in_order(
 def _silence(
     features: NDArray[np.float32], column: Mapping[str, int], names: Sequence[str]
 ) -> None:
-    """Say in the columns of some sources that both items lack them."""
+    """Mark some sources as lacking of both items, in their columns."""
     for name in names:
         features[:, column[f"same {name}"]] = 0
         features[:, column[f"no {name}"]] = 1
@@ -212,38 +212,38 @@ def write(
             temporary, mode="w+", dtype=record, shape=(n, min(LENGTH, ranker.candidates))
         )
         for begin in range(0, n, BLOCK):
-            asked = np.arange(begin, min(begin + BLOCK, n))
-            found = rerank(ranker, evidence, asked)
-            out["answered"][asked] = -1
-            for at, row in enumerate(asked):
-                places = np.flatnonzero(found.candidates[at, : out.shape[1]] >= 0)
-                others = found.candidates[at, places]
+            queries = np.arange(begin, min(begin + BLOCK, n))
+            reranked = rerank(ranker, evidence, queries)
+            out["answered"][queries] = -1
+            for at, row in enumerate(queries):
+                places = np.flatnonzero(reranked.candidates[at, : out.shape[1]] >= 0)
+                others = reranked.candidates[at, places]
                 without, bare = background.compare(rows[row], rows[others])
                 start, effects = effects_in_order(
                     ranker,
                     evidence,
-                    found,
+                    reranked,
                     (at, places),
                     groups=background.groups,
                     without=without,
-                    told=background.told(rows[row], rows[others]),
+                    informed=background.informed(rows[row], rows[others]),
                     bare=bare,
                 )
                 listed = out[row, : len(places)]
                 listed["answered"], listed["start"], listed["effects"] = others, start, effects
-                listed["score"] = found.scores[at, places]
-                listed["confidence"] = found.confidence[at, places]
-            progress("reasons of first answers", int(asked[-1]) + 1, n)
+                listed["score"] = reranked.scores[at, places]
+                listed["confidence"] = reranked.confidence[at, places]
+            progress("reasons of first answers", int(queries[-1]) + 1, n)
         out.flush()
 
 
 def look_up(
-    first: NDArray[np.void] | None, asked: int, others: NDArray[np.int64]
+    first: NDArray[np.void] | None, query: int, others: NDArray[np.int64]
 ) -> NDArray[np.void] | None:
-    """Give the records of some answers of one item, (p,); None unless all were computed."""
+    """Return the records of some answers of one item, (p,); None unless all were computed."""
     if first is None:
         return None
-    listed = first[asked]
+    listed = first[query]
     same = listed["answered"] == others[:, None]  # (p, m)
     if not same.any(axis=1).all():
         return None

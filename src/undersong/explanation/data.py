@@ -1,4 +1,4 @@
-"""What reasons are told from, kept with the run so that no catalogue is needed.
+"""What reasons are made from, kept with the run so that no catalogue is needed.
 
 RUN/generations/N/reasons/items.parquet, one row an item of the run's kind, as in the catalogue:
 
@@ -7,11 +7,11 @@ RUN/generations/N/reasons/items.parquet, one row an item of the run's kind, as i
     tags       list of str, lower case, of every category and tag field with words that models read
     listeners  list of int, numbers of the users who played it, ascending
     related    list of int, rows of its known relations, ascending
-    said_by    list of str, who says so of each of these, such as "editors, fans"
+    said_by    list of str, the source of each of these, such as "editors, fans"
     tracks     list of str, ids of the tracks of an artist that have an E_C
 
 RUN/generations/N/reasons/without.npy, (n, g, d) float16: E_G of the n items that have one, in the
-order of the embedding, had nobody said anything of group g; zeros where nothing would be left.
+order of the embedding, had nothing of group g been known; zeros where nothing would be left.
 
 RUN/generations/N/reasons/first.npy, where an order was learned: the effects behind the first
 answers of every item (``undersong.explanation.attribution``).
@@ -57,11 +57,11 @@ class SharedThings:
     values: NDArray[Any]
 
     def of(self, row: int) -> NDArray[Any]:
-        """Give the list of one item."""
+        """Return the list of one item."""
         return self.values[self.starts[row] : self.starts[row + 1]]
 
     def length(self, row: int) -> int:
-        """Say how long the list of one item is."""
+        """Return the length of the list of one item."""
         return int(self.starts[row + 1] - self.starts[row])
 
 
@@ -100,7 +100,7 @@ class Background:
 
     @cached_property
     def known_of(self) -> NDArray[np.bool_]:
-        """Say which groups tell something of each item, (n, g)."""
+        """Whether anything of each group is known of each item, (n, g)."""
         columns = [self.table["sources"].list.contains(name).to_numpy() for name in self.groups]
         return np.stack(columns, axis=1)
 
@@ -110,8 +110,8 @@ class Background:
         embedded = self.known_of.any(axis=1)
         return np.where(embedded, np.cumsum(embedded) - 1, -1)
 
-    def told(self, a: int, b: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Say which groups tell something of either item of p pairs of rows, (p, g)."""
+    def informed(self, a: int, b: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether anything of each group is known of either item of p pairs of rows, (p, g)."""
         return np.asarray(self.known_of[a] | self.known_of[b])
 
     def compare(
@@ -138,8 +138,8 @@ class Background:
     @cached_property
     def tags(self) -> SharedThings:
         """Numbers in ``words`` of the tags of each item."""
-        said = self.table["tags"].cast(pl.List(pl.Enum(self.words)))
-        codes = said.explode().drop_nulls().to_physical().to_numpy()
+        tags = self.table["tags"].cast(pl.List(pl.Enum(self.words)))
+        codes = tags.explode().drop_nulls().to_physical().to_numpy()
         return SharedThings(_starts(self.table["tags"]), codes.astype(np.int64))
 
     @cached_property
@@ -167,8 +167,8 @@ class Background:
         """Rows in ``tracks`` of the tracks of each item."""
         rows = self.tracks.index if self.tracks else {}
         ids = self.table["tracks"].explode().drop_nulls()
-        found = np.array([rows[x] for x in ids], dtype=np.int64)
-        return SharedThings(_starts(self.table["tracks"]), found)
+        numbers = np.array([rows[x] for x in ids], dtype=np.int64)
+        return SharedThings(_starts(self.table["tracks"]), numbers)
 
 
 def groups_of(sources: Sequence[str], fields: Sequence[Field]) -> dict[str, tuple[str, ...]]:
@@ -199,18 +199,19 @@ def make(
     groups: dict[str, tuple[str, ...]],
     heard: Sequence[str],
 ) -> pl.DataFrame:
-    """Gather what reasons are told from, a row an item; ``heard`` are ids of tracks with E_C."""
+    """Gather what reasons are made from, a row an item; ``heard`` are ids of tracks with E_C."""
     table = catalogue.items(kind).select("id")
     missing = {x.name: x.missing for x in sources}
     says = np.stack([~np.all([missing[x] for x in xs], axis=0) for xs in groups.values()], axis=1)
     names = np.array(list(groups), dtype=object)
-    given = pl.Series("sources", [names[row].tolist() for row in says], dtype=pl.List(pl.String))
+    groups_known = [names[row].tolist() for row in says]
+    sources_known = pl.Series("sources", groups_known, dtype=pl.List(pl.String))
     tracks = catalogue.tracks.filter(pl.col("id").is_in(list(heard))).group_by("artist")
     mine = tracks.agg(pl.col("id").alias("tracks")).rename({"artist": "id"})
     for other in (_tags(catalogue, kind, groups), _listeners(catalogue, kind), mine):
         table = table.join(other, on="id", how="left", maintain_order="left")
     table = table.join(_related(catalogue, kind), on="id", how="left", maintain_order="left")
-    return table.with_columns(given).select(
+    return table.with_columns(sources_known).select(
         "id", *(pl.col(x).fill_null(pl.lit([], table.schema.get(x))) for x in _LISTS)
     )
 
@@ -222,7 +223,7 @@ def write(path: Path, table: pl.DataFrame, groups: dict[str, tuple[str, ...]]) -
 
 
 def read(run: Run, kind: Kind) -> Background:
-    """Open what reasons are told from.
+    """Open what reasons are made from.
 
     Raises
     ------
@@ -253,15 +254,15 @@ def read(run: Run, kind: Kind) -> Background:
         tracks = run.embeddings("track", "content")
         titles = dict(run.items("track").select("id", "name").iter_rows())
     groups = {name: tuple(xs) for name, xs in about["groups"].items()}
-    found = Background(
+    background = Background(
         groups, without, table, tracks, tuple(names[x] for x in table["id"]), titles, first
     )
-    if without.shape[:2] != (found.place.max(initial=-1) + 1, len(groups)):
+    if without.shape[:2] != (background.place.max(initial=-1) + 1, len(groups)):
         raise ArtifactError(
             f"{run.home / WITHOUT} is of shape {without.shape}, but {ITEMS} speaks of "
-            f"{found.place.max(initial=-1) + 1} items and {len(groups)} sources; train again"
+            f"{background.place.max(initial=-1) + 1} items and {len(groups)} sources; train again"
         )
-    return found
+    return background
 
 
 def _tags(catalogue: Catalogue, kind: Kind, groups: dict[str, tuple[str, ...]]) -> pl.DataFrame:
@@ -270,8 +271,8 @@ def _tags(catalogue: Catalogue, kind: Kind, groups: dict[str, tuple[str, ...]]) 
     fields = [pl.col(x) for x in groups.get(TAGS, ()) if x in table.columns]
     if not fields:
         return pl.DataFrame(schema={"id": pl.String, "tags": pl.List(pl.String)})
-    said = [table.select("id", x.alias("tags")) for x in fields]
-    lists = [x.explode("tags") if x.schema["tags"] == pl.List(pl.String) else x for x in said]
+    tables = [table.select("id", x.alias("tags")) for x in fields]
+    lists = [x.explode("tags") if x.schema["tags"] == pl.List(pl.String) else x for x in tables]
     words = pl.concat(lists).drop_nulls().with_columns(pl.col("tags").str.to_lowercase())
     return words.unique(maintain_order=True).group_by("id").agg(pl.col("tags"))
 
@@ -297,14 +298,14 @@ def _related(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
     ).sort("row", "related")
     ends = np.searchsorted(both["row"].to_numpy(), np.arange(0, len(ids) + BLOCK, BLOCK))
     blocks = [_said(both[start:end]) for start, end in pairwise(ends.tolist())]
-    found = pl.concat([_said(both.clear()), *blocks])
-    return found.select(ids.gather(found["row"]).alias("id"), "related", "said_by")
+    lists = pl.concat([_said(both.clear()), *blocks])
+    return lists.select(ids.gather(lists["row"]).alias("id"), "related", "said_by")
 
 
 def _said(both: pl.DataFrame) -> pl.DataFrame:
     """Lists of the items of some rows: who is related, and who says so."""
-    said = pl.col("source").unique().sort().str.join(", ").alias("said_by")
-    each = both.group_by("row", "related", maintain_order=True).agg(said)
+    stated_by = pl.col("source").unique().sort().str.join(", ").alias("said_by")
+    each = both.group_by("row", "related", maintain_order=True).agg(stated_by)
     return each.group_by("row", maintain_order=True).agg("related", "said_by")
 
 

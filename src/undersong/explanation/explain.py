@@ -28,12 +28,12 @@ FEW = 5  # tags and common relations that are named
 def reasons(
     index: Index,
     background: Background,
-    asked: int,
+    query: int,
     others: NDArray[np.int64],
     *,
     long_tail: float = 0.0,
 ) -> tuple[Reasons, ...]:
-    """Say why each of some items is an answer, in their order.
+    """Return why each of some items is an answer, in their order.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ def reasons(
         order.
     """
     ids = index.embeddings.ids
-    _check_trained([ids[asked], *(ids[x] for x in others)], background)
-    a = background.index[ids[asked]]
+    _check_trained([ids[query], *(ids[x] for x in others)], background)
+    a = background.index[ids[query]]
     b = np.array([background.index[ids[x]] for x in others], dtype=np.int64)
     if index.ranker is not None and index.evidence is not None:
-        scored = _learned(index, background, (asked, a), (others, b), long_tail=long_tail)
+        scored = _learned(index, background, (query, a), (others, b), long_tail=long_tail)
     elif long_tail:
         raise DataError(
             f"the dial long_tail is {long_tail:g}, but these answers are ordered by cosine, which "
             "has no dial; leave it out"
         )
     else:
-        scored = _by_cosine(index, background, (asked, a), (others, b))
+        scored = _by_cosine(index, background, (query, a), (others, b))
     return tuple(_reasons(background, (a, int(row)), scored, at) for at, row in enumerate(b))
 
 
@@ -83,15 +83,15 @@ class ScoredPairs:
 def _by_cosine(
     index: Index,
     background: Background,
-    asked: tuple[int, int],
+    query: tuple[int, int],
     others: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> ScoredPairs:
     """Take cosines apart; ``asked`` and ``others`` are rows of the index and of the background."""
     vectors = index.embeddings.vectors
-    cosines = vectors[others[0]] @ vectors[asked[0]]
-    without, _ = background.compare(asked[1], others[1])
-    told = background.told(asked[1], others[1])
-    split = of_cosines(cosines, without, tuple(background.groups), told=told)
+    cosines = vectors[others[0]] @ vectors[query[0]]
+    without, _ = background.compare(query[1], others[1])
+    informed = background.informed(query[1], others[1])
+    split = of_cosines(cosines, without, tuple(background.groups), informed=informed)
     nobody = np.full(len(cosines), np.nan, dtype=np.float32)
     return ScoredPairs(split, nobody, np.ones(len(cosines), dtype=bool))
 
@@ -99,7 +99,7 @@ def _by_cosine(
 def _learned(
     index: Index,
     background: Background,
-    asked: tuple[int, int],
+    first: tuple[int, int],
     others: tuple[NDArray[np.int64], NDArray[np.int64]],
     *,
     long_tail: float,
@@ -114,37 +114,37 @@ def _learned(
         raise TypeError("only a learned order has candidates")
     rows = others[0]
     links = evidence.relations
-    mine = links.indices[links.indptr[asked[0]] : links.indptr[asked[0] + 1]]
-    said = np.where(np.isin(rows, mine), KNOWN, 0.0)
+    mine = links.indices[links.indptr[first[0]] : links.indptr[first[0] + 1]]
+    stated = np.where(np.isin(rows, mine), KNOWN, 0.0)
     names = (*background.groups, RELATIONS)
-    kept = None if long_tail else attribution.look_up(background.first, asked[0], rows)
-    if kept is not None:
-        scores = kept["score"].astype(np.float64)
-        start, effects = kept["start"].astype(np.float64), kept["effects"].astype(np.float64)
-        split = share(names, scores, start, effects, said=said)
-        return ScoredPairs(split, kept["confidence"], np.ones(len(rows), dtype=bool))
-    query = np.array([asked[0]])
-    found = rerank(ranker, evidence, query, long_tail=long_tail)
-    candidates = np.isin(rows, found.candidates[0])
+    stored = None if long_tail else attribution.look_up(background.first, first[0], rows)
+    if stored is not None:
+        scores = stored["score"].astype(np.float64)
+        start, effects = stored["start"].astype(np.float64), stored["effects"].astype(np.float64)
+        split = share(names, scores, start, effects, relation=stated)
+        return ScoredPairs(split, stored["confidence"], np.ones(len(rows), dtype=bool))
+    query = np.array([first[0]])
+    reranked = rerank(ranker, evidence, query, long_tail=long_tail)
+    candidates = np.isin(rows, reranked.candidates[0])
     if not candidates.all():
-        found = rerank(ranker, evidence, query, long_tail=long_tail, count=len(evidence.vectors))
-    turn = np.argsort(found.candidates[0], kind="stable")
-    places = turn[np.searchsorted(found.candidates[0], rows, sorter=turn)]
-    without, bare = background.compare(asked[1], others[1])
+        reranked = rerank(ranker, evidence, query, long_tail=long_tail, count=len(evidence.vectors))
+    turn = np.argsort(reranked.candidates[0], kind="stable")
+    places = turn[np.searchsorted(reranked.candidates[0], rows, sorter=turn)]
+    without, bare = background.compare(first[1], others[1])
     start, effects = effects_in_order(
         ranker,
         evidence,
-        found,
+        reranked,
         (0, places),
         groups=background.groups,
         without=without,
-        told=background.told(asked[1], others[1]),
+        informed=background.informed(first[1], others[1]),
         bare=bare,
         long_tail=long_tail,
     )
-    scores = found.scores[0][places].astype(np.float64)
-    split = share(names, scores, start, effects, said=said)
-    return ScoredPairs(split, found.confidence[0][places], candidates)
+    scores = reranked.scores[0][places].astype(np.float64)
+    split = share(names, scores, start, effects, relation=stated)
+    return ScoredPairs(split, reranked.confidence[0][places], candidates)
 
 
 def _reasons(
@@ -162,7 +162,7 @@ def _reasons(
     through = _shared(related.of(a), related.of(b))
     links = related.starts[through + 1] - related.starts[through]
     first = through[np.argsort(links, kind="stable")][:FEW]
-    said = background.said_by.of(a)[np.flatnonzero(related.of(a) == b)]
+    stated_by = background.said_by.of(a)[np.flatnonzero(related.of(a) == b)]
     played = background.listeners
     return Reasons(
         asked=asked,
@@ -172,7 +172,7 @@ def _reasons(
         candidate=bool(scored.candidates[at]),
         start=float(split.start[at]),
         contributions=_contributions(split, at, asked, answered),
-        related_by=str(said[0]) if len(said) else None,
+        related_by=str(stated_by[0]) if len(stated_by) else None,
         tags=tuple(SharedTag(background.words[x], int(background.having[x])) for x in rarest),
         tags_shared=len(words),
         listeners_shared=(len(_shared(played.of(a), played.of(b))) if len(played.values) else None),
@@ -203,16 +203,16 @@ def _contributions(
 
     Relations are always named where they count: that nobody has linked an item counts, too.
     """
-    found = []
+    contributions = []
     for turn in np.argsort(-np.abs(split.effects[at]), kind="stable"):
         name = split.names[turn]
-        told = [
+        informed = [
             bool(x.relations) if name == RELATIONS else name in x.sources for x in (asked, answered)
         ]
-        if name == RELATIONS or any(told):
+        if name == RELATIONS or any(informed):
             share, effect = float(split.shares[at, turn]), float(split.effects[at, turn])
-            found.append(Contribution(name, share, effect, _whose(*told)))
-    return tuple(found)
+            contributions.append(Contribution(name, share, effect, _whose(*informed)))
+    return tuple(contributions)
 
 
 def _whose(asked: bool, answered: bool) -> Whose:

@@ -136,7 +136,7 @@ WHOSE = {"both": "", "asked": " (of the first alone)", "answered": " (of the sec
 
 
 def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
-    """Say what is not known of an item, and what there is; None where nothing is lacking.
+    """Return a sentence on what is not known of an item and what is; None if nothing is lacking.
 
     Parameters
     ----------
@@ -152,14 +152,14 @@ def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
         lacking.append(f"nothing tells its {listing(map(readable, silent), 'or')}")
     if not lacking:
         return None
-    told = [_amount(item, x) for x in item.sources]
+    amounts = [_amount(item, x) for x in item.sources]
     if item.relations:
-        told.append(count(item.relations, "known relation"))
-    return f"{item.name}: {', '.join(lacking)}; what is said of it rests on {listing(told)}."
+        amounts.append(count(item.relations, "known relation"))
+    return f"{item.name}: {', '.join(lacking)}; what is said of it rests on {listing(amounts)}."
 
 
 def shared(why: Reasons) -> list[str]:
-    """Say what two items have in common, a sentence each."""
+    """Return what two items have in common, a sentence each."""
     lines = []
     if why.related_by:
         lines.append(f"They are known to be similar: {why.related_by}.")
@@ -215,7 +215,7 @@ def _line(part: Contribution) -> str:
 
 
 def _amount(item: KnownOfItem, source: str) -> str:
-    """Say how much of a source there is, where that can be counted."""
+    """Return how much of a source there is, where that can be counted."""
     if source == TAGS:
         return count(item.tags, "tag")
     if source == LISTENERS and item.listeners:

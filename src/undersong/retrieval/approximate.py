@@ -59,13 +59,13 @@ class Approximate:
             bits = np.packbits(allowed, bitorder="little")
             chosen: Any = faiss.IDSelectorBitmap
             how.sel = chosen(bits)
-        asked = embeddings.vectors[rows]
-        found = self.cells.search(asked, deep, params=how)[1]
-        found[found == rows[:, None]] = -1
-        scores = np.einsum("qkd,qd->qk", embeddings.vectors[found], asked)
-        scores[found < 0] = -np.inf
-        best = np.lexsort((found, -scores), axis=1)[:, :k]
-        neighbours = np.take_along_axis(found, best, axis=1)
+        queries = embeddings.vectors[rows]
+        nearest = self.cells.search(queries, deep, params=how)[1]
+        nearest[nearest == rows[:, None]] = -1
+        scores = np.einsum("qkd,qd->qk", embeddings.vectors[nearest], queries)
+        scores[nearest < 0] = -np.inf
+        best = np.lexsort((nearest, -scores), axis=1)[:, :k]
+        neighbours = np.take_along_axis(nearest, best, axis=1)
         if (neighbours < 0).any():
             return by_cosine(embeddings, rows, among=np.flatnonzero(allowed), k=k)
         scores = np.take_along_axis(scores, best, axis=1)
@@ -80,13 +80,13 @@ class Approximate:
 
         how: Any = faiss.SearchParametersIVF()
         how.nprobe = PROBED
-        found: NDArray[np.int64] = self.cells.search(vectors, k, params=how)[1]
-        last = np.maximum((found >= 0).sum(axis=1, keepdims=True) - 1, 0)
-        return np.where(found >= 0, found, np.take_along_axis(found, last, axis=1))
+        neighbours: NDArray[np.int64] = self.cells.search(vectors, k, params=how)[1]
+        last = np.maximum((neighbours >= 0).sum(axis=1, keepdims=True) - 1, 0)
+        return np.where(neighbours >= 0, neighbours, np.take_along_axis(neighbours, last, axis=1))
 
 
 def available() -> bool:
-    """Say whether faiss is installed."""
+    """Whether faiss is installed."""
     return importlib.util.find_spec("faiss") is not None
 
 

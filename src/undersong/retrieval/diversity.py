@@ -17,21 +17,21 @@ def reach(request: Query) -> int:
     return max(POOL * request.k, LEAST) if request.diversity else request.k
 
 
-def cap(found: TopK, request: Query, facts: Attributes) -> NDArray[np.bool_]:
-    """Say which answers stay, (q, k), when an artist or album may have only so many.
+def cap(answers: TopK, request: Query, facts: Attributes) -> NDArray[np.bool_]:
+    """Return which answers stay, (q, k), when an artist or album may have only so many.
 
     From the best on, an answer goes whose artist or album has its share already. One whose artist
     or album is not known stays.
     """
-    kept = found.neighbours >= 0
+    staying = answers.neighbours >= 0
     for column, most in (("artist", request.per_artist), ("album", request.per_album)):
         if most is not None:
-            kept &= _within(found.neighbours, kept, _codes(facts.table[column]), most)
-    return kept
+            staying &= _within(answers.neighbours, staying, _codes(facts.table[column]), most)
+    return staying
 
 
 def diversify(
-    found: TopK, vectors: NDArray[np.float32], *, k: int, diversity: float
+    answers: TopK, vectors: NDArray[np.float32], *, k: int, diversity: float
 ) -> NDArray[np.int64]:
     """Choose k of the answers by maximal marginal relevance, as places in the list, (q, k).
 
@@ -46,11 +46,11 @@ def diversify(
     ------
     Carbonell and Goldstein, The use of MMR, SIGIR 1998.
     """
-    q, pool = found.neighbours.shape
-    there = found.neighbours >= 0
-    given = there.sum(axis=1, keepdims=True)
-    relevance = 1 - np.arange(pool) / np.maximum(given, 1)
-    units = vectors[found.neighbours]  # (q, pool, d)
+    q, pool = answers.neighbours.shape
+    there = answers.neighbours >= 0
+    counts = there.sum(axis=1, keepdims=True)
+    relevance = 1 - np.arange(pool) / np.maximum(counts, 1)
+    units = vectors[answers.neighbours]  # (q, pool, d)
     nearest = np.zeros((q, pool), dtype=np.float32)
     chosen = np.full((q, min(k, pool)), -1, dtype=np.int64)
     left, every = there.copy(), np.arange(q)
@@ -65,17 +65,17 @@ def diversify(
 
 
 def _within(
-    rows: NDArray[np.int64], kept: NDArray[np.bool_], codes: NDArray[np.int64], most: int
+    rows: NDArray[np.int64], staying: NDArray[np.bool_], codes: NDArray[np.int64], most: int
 ) -> NDArray[np.bool_]:
-    """Say of each answer whether fewer than ``most`` kept ones before it have its code, (q, k)."""
-    found = kept.copy()
+    """Whether fewer than ``most`` staying answers before each have its code, (q, k)."""
+    within = staying.copy()
     for at, row in enumerate(rows):
         seen: dict[int, int] = {}
         for place, code in enumerate(codes[row].tolist()):
-            if kept[at, place] and code >= 0:
+            if staying[at, place] and code >= 0:
                 seen[code] = seen.get(code, 0) + 1
-                found[at, place] = seen[code] <= most
-    return found
+                within[at, place] = seen[code] <= most
+    return within
 
 
 def _codes(words: pl.Series) -> NDArray[np.int64]:

@@ -73,10 +73,10 @@ def fuse(
     ------
     Reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009.
     """
-    asked = tuple(dict.fromkeys(seeds))
+    distinct = tuple(dict.fromkeys(seeds))
     known = facts if facts is not None else [None] * len(indexes)
     filters.check(request, known[0])
-    others = frozenset(asked) if len(asked) > 1 else frozenset()
+    others = frozenset(distinct) if len(distinct) > 1 else frozenset()
     alone = replace(
         request, exclude=request.exclude | others, per_artist=None, per_album=None, diversity=0.0
     )
@@ -85,18 +85,18 @@ def fuse(
         max(len(x.embeddings.ids) for x in indexes),
     )
     while True:
-        lists = list(_lists(indexes, asked, request=replace(alone, k=depth), facts=known))
+        lists = list(_lists(indexes, distinct, request=replace(alone, k=depth), facts=known))
         fused = _fused([table for table, _ in lists])
-        kept = _spread(fused, indexes[0], request=request, facts=known[0])
-        if len(kept) >= request.k or not request.caps or depth >= deepest:
+        spread = _spread(fused, indexes[0], request=request, facts=known[0])
+        if len(spread) >= request.k or not request.caps or depth >= deepest:
             break
         depth *= DEEPER
-    note = "" if len(kept) else next((x for _, x in lists if x), "")
+    note = "" if len(spread) else next((x for _, x in lists if x), "")
     return Fused(
-        tuple(indexes[0].embeddings.ids[x] for x in kept["item"]),
-        kept["score"].to_numpy(),
-        kept["confidence"].fill_null(float("nan")).to_numpy(),
-        tuple(tuple(asked[x] for x in own) for own in kept["seeds"]),
+        tuple(indexes[0].embeddings.ids[x] for x in spread["item"]),
+        spread["score"].to_numpy(),
+        spread["confidence"].fill_null(float("nan")).to_numpy(),
+        tuple(tuple(distinct[x] for x in own) for own in spread["seeds"]),
         note,
     )
 
@@ -119,18 +119,18 @@ def _lists(
                     f"run {place} of {len(indexes)} knows nothing of {seed!r}; leave the run out"
                 )
         rows, before = np.array([index.embeddings.index[x] for x in seeds]), 0
-        for found in search(index, rows, request=request, facts=known):
-            listed, rank = np.nonzero(found.neighbours >= 0)
+        for block in search(index, rows, request=request, facts=known):
+            listed, rank = np.nonzero(block.neighbours >= 0)
             table = pl.DataFrame(
                 {
-                    "item": _in_first(indexes[0], index, found.neighbours[listed, rank]),
+                    "item": _in_first(indexes[0], index, block.neighbours[listed, rank]),
                     "seed": before + listed,
                     "worth": 1 / (OFFSET + 1.0 + rank),
-                    "chance": found.confidence[listed, rank].astype(np.float64),
+                    "chance": block.confidence[listed, rank].astype(np.float64),
                 }
             )
-            before += len(found.rows)
-            yield table.filter(pl.col("item") >= 0), found.note
+            before += len(block.rows)
+            yield table.filter(pl.col("item") >= 0), block.note
 
 
 def _in_first(first: Index, index: Index, rows: NDArray[np.int64]) -> NDArray[np.int64]:

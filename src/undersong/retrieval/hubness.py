@@ -65,10 +65,10 @@ def _cheapest(
     turn = np.argsort(cost[query, place], kind="stable")
     query, place = query[turn], place[turn]
     item = behind[query, place]
-    given, raised, taken = set(), set(), []
+    givers, raised, taken = set(), set(), []
     for at, (asks, named) in enumerate(zip(query.tolist(), item.tolist(), strict=True)):
-        if asks not in given and named not in raised:
-            given.add(asks)
+        if asks not in givers and named not in raised:
+            givers.add(asks)
             raised.add(named)
             taken.append(at)
     return query[taken], place[taken] + SHOWN
@@ -84,6 +84,6 @@ def _expected_loss(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _unreached(rows: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Say which items are in nobody's first answers, (n,)."""
+    """Return which items are in nobody's first answers, (n,)."""
     first = rows[:, :SHOWN]
     return np.asarray(np.bincount(first[first >= 0], minlength=len(rows)) == 0)

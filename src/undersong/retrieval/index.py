@@ -107,7 +107,7 @@ class TopK:
 
 
 def nothing(rows: NDArray[np.int64]) -> TopK:
-    """Give no answer to any query."""
+    """Return no answer to any query."""
     empty = np.zeros((len(rows), 0), dtype=np.float32)
     return TopK(rows, empty.astype(np.int64), empty, empty)
 
@@ -127,9 +127,9 @@ def by_cosine(
     itself = place[rows]
     scores[itself >= 0, itself[itself >= 0]] = -np.inf
     best = _best(scores, min(k, len(among)))
-    found = np.take_along_axis(scores, best, axis=1)
-    neighbours = np.where(np.isfinite(found), among[best], -1)
-    return TopK(rows, neighbours, found, np.full_like(found, np.nan))
+    cosines = np.take_along_axis(scores, best, axis=1)
+    neighbours = np.where(np.isfinite(cosines), among[best], -1)
+    return TopK(rows, neighbours, cosines, np.full_like(cosines, np.nan))
 
 
 def rerank_all(
@@ -154,27 +154,29 @@ def rerank_all(
     pool = allowed if closed else None
     whole = rerank(ranker, evidence, rows, among=pool, long_tail=long_tail)
     first = TopK(rows, whole.candidates, whole.scores, whole.confidence)
-    kept = pick(first, allowed[first.neighbours])
-    if (_count(kept) < wanted).any():
+    answers = pick(first, allowed[first.neighbours])
+    if (_count(answers) < wanted).any():
         more = rerank(ranker, evidence, rows, among=allowed, long_tail=long_tail)
-        kept = join(kept, _behind(first, more.candidates, more.scores, ranker))
-        if (_count(kept) < wanted).any():
+        answers = join(answers, _behind(first, more.candidates, more.scores, ranker))
+        if (_count(answers) < wanted).any():
             best = _best(more.gathered.prior, len(allowed))
             prior = np.take_along_axis(more.gathered.prior, best, axis=1)
-            kept = join(kept, _behind(kept, np.where(np.isfinite(prior), best, -1), prior, ranker))
-    return kept.first(k)
+            answers = join(
+                answers, _behind(answers, np.where(np.isfinite(prior), best, -1), prior, ranker)
+            )
+    return answers.first(k)
 
 
-def _count(found: TopK) -> NDArray[np.int64]:
-    return np.asarray((found.neighbours >= 0).sum(axis=1))
+def _count(answers: TopK) -> NDArray[np.int64]:
+    return np.asarray((answers.neighbours >= 0).sum(axis=1))
 
 
-def pick(found: TopK, kept: NDArray[np.bool_]) -> TopK:
+def pick(answers: TopK, marked: NDArray[np.bool_]) -> TopK:
     """Keep the answers that are marked, (q, k), and close the gaps."""
-    kept = kept & (found.neighbours >= 0)
-    order = np.argsort(~kept, axis=1, kind="stable")
-    width = int(kept.sum(axis=1).max(initial=0))
-    return found.take(np.where(np.take_along_axis(kept, order, axis=1), order, -1)[:, :width])
+    marked = marked & (answers.neighbours >= 0)
+    order = np.argsort(~marked, axis=1, kind="stable")
+    width = int(marked.sum(axis=1).max(initial=0))
+    return answers.take(np.where(np.take_along_axis(marked, order, axis=1), order, -1)[:, :width])
 
 
 def join(first: TopK, second: TopK) -> TopK:
@@ -190,7 +192,7 @@ def join(first: TopK, second: TopK) -> TopK:
 
 
 def _fresh(first: TopK, neighbours: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which items of a list, (q, k), another list of the same queries does not name."""
+    """Return which items of a list, (q, k), another list of the same queries does not name."""
     n = 1 + max(first.neighbours.max(initial=0), neighbours.max(initial=0))
     named = np.zeros((len(first.rows), n + 1), dtype=bool)
     np.put_along_axis(named, first.neighbours, True, axis=1)
@@ -211,9 +213,9 @@ def _behind(
     )
     alone = ~np.isfinite(last)
     fresh = _fresh(first, neighbours)
-    given = np.where(fresh, scores, 0)
+    priors = np.where(fresh, scores, 0)
     best = np.where(fresh, scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    steps = BELOW + np.where(fresh, np.where(np.isfinite(best), best, 0) - given, np.inf)
+    steps = BELOW + np.where(fresh, np.where(np.isfinite(best), best, 0) - priors, np.inf)
     shifted = np.where(alone, 0, last) - steps
     odds = scipy.special.logit(np.where(alone, 0.5, sure)) - ranker.calibration[0] * steps
     confidence = scipy.special.expit(odds).astype(np.float32)

@@ -54,8 +54,8 @@ def search(
         note = "" if allowed.any() else filters.why_nothing(request, known)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        found = _answer(index, some, request=request, facts=facts, allowed=allowed)
-        yield replace(found, note=note) if note else found
+        block = _answer(index, some, request=request, facts=facts, allowed=allowed)
+        yield replace(block, note=note) if note else block
 
 
 def _unlinked(index: Index) -> NDArray[np.bool_]:
@@ -80,34 +80,34 @@ def _answer(
     k, wanted = min(request.k, left), min(diversity.reach(request), left)
     if not left:
         return nothing(rows)
-    found = order(index, rows, allowed=allowed, k=wanted, request=request)
+    answers = order(index, rows, allowed=allowed, k=wanted, request=request)
     if request.caps and facts is not None:
-        found = _capped(index, rows, found, request=request, facts=facts, allowed=allowed)
-        found = found.first(wanted)
+        answers = _capped(index, rows, answers, request=request, facts=facts, allowed=allowed)
+        answers = answers.first(wanted)
     if not request.diversity:
-        return found.first(k)
+        return answers.first(k)
     vectors = index.embeddings.vectors
-    return found.take(diversity.diversify(found, vectors, k=k, diversity=request.diversity))
+    return answers.take(diversity.diversify(answers, vectors, k=k, diversity=request.diversity))
 
 
 def _capped(
     index: Index,
     rows: NDArray[np.int64],
-    found: TopK,
+    answers: TopK,
     *,
     request: Query,
     facts: Attributes,
     allowed: NDArray[np.bool_],
 ) -> TopK:
     """Take out what is over a cap, and look as far down the order as it needs to fill the list."""
-    wanted = depth = found.neighbours.shape[1]
+    wanted = depth = answers.neighbours.shape[1]
     left = int(allowed.sum())
-    kept = pick(found, diversity.cap(found, request, facts))
-    while depth < left and ((kept.neighbours >= 0).sum(axis=1) < wanted).any():
+    capped = pick(answers, diversity.cap(answers, request, facts))
+    while depth < left and ((capped.neighbours >= 0).sum(axis=1) < wanted).any():
         depth = min(4 * depth, left)
-        found = order(index, rows, allowed=allowed, k=depth, request=request)
-        kept = pick(found, diversity.cap(found, request, facts))
-    return kept
+        answers = order(index, rows, allowed=allowed, k=depth, request=request)
+        capped = pick(answers, diversity.cap(answers, request, facts))
+    return capped
 
 
 def order(
@@ -128,8 +128,8 @@ def order(
         return _searched(index, rows, allowed=allowed, k=k, request=request)
     short = (listed.neighbours >= 0).sum(axis=1) < np.minimum(k, allowed.sum() - allowed[rows])
     if short.any():
-        found = _searched(index, rows, allowed=allowed, k=k, request=request)
-        listed = join(listed, found)
+        searched = _searched(index, rows, allowed=allowed, k=k, request=request)
+        listed = join(listed, searched)
     return listed.first(k)
 
 
@@ -151,13 +151,13 @@ def _listed(
     if index.lists is None or other or request.closed:
         return None
     width = k if allowed.all() else index.lists.rows.shape[1]
-    found = TopK(
+    answers = TopK(
         rows,
         index.lists.rows[rows, :width].astype(np.int64),
         index.lists.scores[rows, :width],
         index.lists.confidence[rows, :width],
     )
-    return found if allowed.all() else pick(found, allowed[found.neighbours])
+    return answers if allowed.all() else pick(answers, allowed[answers.neighbours])
 
 
 def _searched(
@@ -220,15 +220,15 @@ def write_neighbours(
 
 
 def _table(ids: NDArray[np.object_], block: TopK, *, learned: bool) -> pl.DataFrame:
-    kept = block.neighbours >= 0
-    rank = np.broadcast_to(np.arange(1, kept.shape[1] + 1, dtype=np.int32), kept.shape)
+    there = block.neighbours >= 0
+    rank = np.broadcast_to(np.arange(1, there.shape[1] + 1, dtype=np.int32), there.shape)
     table = pl.DataFrame(
         {
-            "item": pl.Series(ids[np.repeat(block.rows, kept.sum(axis=1))], dtype=pl.String),
-            "rank": rank[kept],
-            "neighbour": pl.Series(ids[block.neighbours[kept]], dtype=pl.String),
-            "score": block.scores[kept],
-            "confidence": block.confidence[kept],
+            "item": pl.Series(ids[np.repeat(block.rows, there.sum(axis=1))], dtype=pl.String),
+            "rank": rank[there],
+            "neighbour": pl.Series(ids[block.neighbours[there]], dtype=pl.String),
+            "score": block.scores[there],
+            "confidence": block.confidence[there],
         }
     )
     return table if learned else table.drop("confidence")

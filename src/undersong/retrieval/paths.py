@@ -46,11 +46,11 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.
         rows = np.arange(start, min(start + BLOCK, n))
         allowed = np.ones(n, dtype=bool) if index.lists else embedded
         near = order(index, rows, allowed=allowed, k=k, request=nearest).neighbours
-        kept = (near >= 0) & (embedded[rows][:, None] if index.lists is None else True)
-        asks = np.broadcast_to(rows[:, None], near.shape)[kept]
-        cosine = np.einsum("ed,ed->e", vectors[asks], vectors[near[kept]])
+        linked = (near >= 0) & (embedded[rows][:, None] if index.lists is None else True)
+        asks = np.broadcast_to(rows[:, None], near.shape)[linked]
+        cosine = np.einsum("ed,ed->e", vectors[asks], vectors[near[linked]])
         starts.append(asks)
-        ends.append(near[kept])
+        ends.append(near[linked])
         costs.append(np.maximum(1 - cosine, LEAST))
         progress("graph", int(rows[-1]) + 1, n)
     cells = (np.concatenate(costs), (np.concatenate(starts), np.concatenate(ends)))

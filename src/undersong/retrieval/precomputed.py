@@ -60,11 +60,11 @@ def make_lists(
     everyone = np.ones(n, dtype=bool)
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
-        found = order(index, rows, allowed=everyone, k=lists.shape[1], request=Query())
-        width = found.neighbours.shape[1]
-        lists["neighbour"][rows, :width] = found.neighbours
-        lists["score"][rows, :width] = found.scores
-        lists["confidence"][rows, :width] = found.confidence
+        block = order(index, rows, allowed=everyone, k=lists.shape[1], request=Query())
+        width = block.neighbours.shape[1]
+        lists["neighbour"][rows, :width] = block.neighbours
+        lists["score"][rows, :width] = block.scores
+        lists["confidence"][rows, :width] = block.confidence
         progress("lists", int(rows[-1]) + 1, n)
     raised = raise_unreached(lists["neighbour"], lists["confidence"])
     lists = np.take_along_axis(lists, raised.places, axis=1)
@@ -80,17 +80,17 @@ def read(path: Path, *, n: int) -> Precomputed:
     ArtifactError
         If the file is absent, holds anything else (a pickle, too), or is of other items.
     """
-    found = map_array(path, hint=REMEDY, fault="is no file of answers")
-    if found.dtype != RECORD or found.ndim != 2:
+    records = map_array(path, hint=REMEDY, fault="is no file of answers")
+    if records.dtype != RECORD or records.ndim != 2:
         raise ArtifactError(f"{path} holds other records than {RECORD.names}; {REMEDY}")
-    if len(found) != n or not _within(path, found, n=n):
-        raise ArtifactError(f"{path} is of {len(found)} items, the run of {n}; {REMEDY}")
-    plain = np.asarray(found)  # over the same map; a column of it is looked up in half the time
+    if len(records) != n or not _within(path, records, n=n):
+        raise ArtifactError(f"{path} is of {len(records)} items, the run of {n}; {REMEDY}")
+    plain = np.asarray(records)  # over the same map; a column of it is looked up in half the time
     return Precomputed(plain["neighbour"], plain["score"], plain["confidence"])
 
 
 def _within(path: Path, mapped: np.memmap[Any, Any], *, n: int) -> bool:
-    """Say whether all neighbours are among n items.
+    """Whether all neighbours are among n items.
 
     Read beside the map, in blocks: what is read through it stays in the memory of the process.
     """

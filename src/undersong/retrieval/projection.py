@@ -76,7 +76,7 @@ def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) 
 def lay_out(
     vectors: NDArray[np.float32], *, seed: int, progress: Progress = silent
 ) -> NDArray[np.float32]:
-    """Give every item a place, (n, d) -> (n, 2) in [-1, 1]: the same for the same seed.
+    """Return a place of every item, (n, d) -> (n, 2) in [-1, 1]: the same for the same seed.
 
     Of more than ``LARGEST`` items a random sample is laid out, and the others join it.
     """
@@ -105,17 +105,17 @@ def join(
     """
     k = min(NEAREST, len(laid))
     laid = unit(laid)
-    found = np.zeros((len(vectors), 2), dtype=np.float32)
+    joined = np.zeros((len(vectors), 2), dtype=np.float32)
     many = len(vectors) >= approximate.SIZE and approximate.available()
     cells = approximate.make(laid) if many else None
     for start in range(0, len(vectors), BLOCK):
-        asked = unit(vectors[start : start + BLOCK])
+        queries = unit(vectors[start : start + BLOCK])
         if cells:
-            nearest = cells.nearest(asked, k=k)
+            nearest = cells.nearest(queries, k=k)
         else:
-            nearest = np.argpartition(-(asked @ laid.T), k - 1, axis=1)[:, :k]
-        found[start : start + BLOCK] = np.median(places[nearest], axis=1)
-    return found
+            nearest = np.argpartition(-(queries @ laid.T), k - 1, axis=1)[:, :k]
+        joined[start : start + BLOCK] = np.median(places[nearest], axis=1)
+    return joined
 
 
 def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFrame:
@@ -187,10 +187,10 @@ def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """First two principal components, (n, 2); zeros where there are fewer."""
     centred = vectors - vectors.mean(axis=0) if len(vectors) else vectors
     left, length, _ = np.linalg.svd(centred, full_matrices=False)
-    found = np.zeros((len(vectors), 2))
+    places = np.zeros((len(vectors), 2))
     count = min(2, len(length))
-    found[:, :count] = left[:, :count] * length[:count]
-    return _in_the_square(found)
+    places[:, :count] = left[:, :count] * length[:count]
+    return _in_the_square(places)
 
 
 def _in_the_square(places: NDArray[np.float64]) -> NDArray[np.float32]:

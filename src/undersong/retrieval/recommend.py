@@ -129,8 +129,8 @@ def _table(path: Path) -> pl.DataFrame:
     read = table.select(word=pl.col(column).cast(pl.String), plays=plays.fill_null(1.0))
     wrong = read.filter(~pl.col("plays").is_finite() | (pl.col("plays") < 0))
     if len(wrong):
-        word, found = wrong.row(0)
-        raise DataError(f"{path}: {found} plays of {word!r}; plays are 0 or more")
+        word, count = wrong.row(0)
+        raise DataError(f"{path}: {count} plays of {word!r}; plays are 0 or more")
     return read.drop_nulls("word").filter(pl.col("plays") > 0)
 
 
@@ -230,8 +230,8 @@ def recommend(
     lists = []
     for own in groups:
         worth = _worth(near[own], rows[own], weights[own], heard=heard, n=len(allowed))
-        found = _best(*worth, allowed=allowed, k=wide.k)
-        lists.append(_capped(found, request=wide, facts=shown))
+        answers = _best(*worth, allowed=allowed, k=wide.k)
+        lists.append(_capped(answers, request=wide, facts=shown))
     shares = [float(weights[own].sum()) for own in groups]
     return replace(_take_turns(lists, shares, k=request.k), note=blocks[0].note)
 
@@ -303,31 +303,31 @@ def _best(
 
 
 def _capped(
-    found: list[tuple[float, int, int]], *, request: Query, facts: Attributes
+    answers: list[tuple[float, int, int]], *, request: Query, facts: Attributes
 ) -> list[tuple[float, int, int]]:
     """Take out what an artist or album has too much of."""
-    if not request.caps or not found:
-        return found
-    items = np.array([[item for _, item, _ in found]], dtype=np.int64)
-    scores = np.array([[score for score, _, _ in found]], dtype=np.float32)
-    kept = diversity.cap(TopK(np.array([-1]), items, scores, scores), request, facts)[0]
-    return [x for x, stays in zip(found, kept, strict=True) if stays]
+    if not request.caps or not answers:
+        return answers
+    items = np.array([[item for _, item, _ in answers]], dtype=np.int64)
+    scores = np.array([[score for score, _, _ in answers]], dtype=np.float32)
+    staying = diversity.cap(TopK(np.array([-1]), items, scores, scores), request, facts)[0]
+    return [x for x, stays in zip(answers, staying, strict=True) if stays]
 
 
 def _take_turns(
     lists: Sequence[list[tuple[float, int, int]]], shares: Sequence[float], *, k: int
 ) -> Recommended:
     taken: dict[int, tuple[float, int, int]] = {}
-    given, waiting = [0] * len(lists), [iter(x) for x in lists]
+    turns, waiting = [0] * len(lists), [iter(x) for x in lists]
     open_ones = set(range(len(lists)))
     while len(taken) < k and open_ones:
-        turn = max(open_ones, key=lambda x: (shares[x] / (2 * given[x] + 1), -x))
+        turn = max(open_ones, key=lambda x: (shares[x] / (2 * turns[x] + 1), -x))
         answer = next((x for x in waiting[turn] if x[1] not in taken), None)
         if answer is None:
             open_ones.remove(turn)
             continue
         taken[answer[1]] = (answer[0], answer[2], turn)
-        given[turn] += 1
+        turns[turn] += 1
     rows = np.array(list(taken), dtype=np.int64)
     scores = np.array([x for x, _, _ in taken.values()], dtype=np.float64)
     seeds = np.array([x for _, x, _ in taken.values()], dtype=np.int64)

@@ -104,7 +104,7 @@ def make_app(
 
 
 def first_line(answers: Snapshot, address: str) -> str:
-    """Say where the service is, with what it answers, and in which dialects."""
+    """Return where the service is, with what it answers, and in which dialects."""
     items = " and ".join(f"{len(x.names.table):,} {kind}s" for kind, x in answers.kinds.items())
     spoken = ", ".join(DIALECTS) or "none"
     page_at = f"; page at {address}/" if page.read_page() else ""

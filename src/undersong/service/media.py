@@ -23,7 +23,7 @@ class Media:
     files: dict[tuple[str, str], str]
 
     def has(self, kind: str, item: str) -> bool:
-        """Say whether a file is named for an item."""
+        """Whether a file is named for an item."""
         return (kind, item) in self.files
 
     def find(self, kind: str, item: str) -> Path | None:

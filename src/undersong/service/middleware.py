@@ -211,9 +211,9 @@ def _checked(path: Path) -> str:
     return token
 
 
-def fits(token: str, given: str | None) -> bool:
-    """Say whether what a client shows is the token; takes as long for any that is not."""
-    return given is not None and secrets.compare_digest(token.encode(), given.encode())
+def fits(token: str, shown: str | None) -> bool:
+    """Whether what a client shows is the token; takes as long for any that is not."""
+    return shown is not None and secrets.compare_digest(token.encode(), shown.encode())
 
 
 def guard(request: Request) -> None:
@@ -225,10 +225,10 @@ def guard(request: Request) -> None:
         401 without a token or with another one.
     """
     token: str | None = request.app.state.settings.token
-    given: str | None = request.scope.get(SHOWN)
-    if token is None or fits(token, given):
+    shown: str | None = request.scope.get(SHOWN)
+    if token is None or fits(token, shown):
         return
-    what = "another token was sent; " if given else ""
+    what = "another token was sent; " if shown else ""
     raise HTTPException(401, what + WANTED, headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -244,9 +244,9 @@ class ShownToken:
                 _take_out(scope)
             for name, value in scope["headers"]:
                 if name == b"authorization":
-                    scheme, _, given = value.decode("latin-1").partition(" ")
+                    scheme, _, token = value.decode("latin-1").partition(" ")
                     if scheme.lower() in ("bearer", "token"):
-                        scope[SHOWN] = given.strip()
+                        scope[SHOWN] = token.strip()
         await self._app(scope, receive, send)
 
 
@@ -255,8 +255,8 @@ def _take_out(scope: Scope) -> None:
     shown = [value for name, value in pairs if name == "token"]
     if shown:
         scope[SHOWN] = shown[0]
-        kept = [(name, value) for name, value in pairs if name != "token"]
-        scope["query_string"] = urlencode(kept).encode("ascii")
+        others = [(name, value) for name, value in pairs if name != "token"]
+        scope["query_string"] = urlencode(others).encode("ascii")
 
 
 ROUTE = "undersong.route"  # key of a request's scope: the path of the address that answers

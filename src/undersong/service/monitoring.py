@@ -21,9 +21,9 @@ def silent(text: str) -> None:
     """Log nothing."""
 
 
-def line(**said: str | int | float) -> str:
+def line(**fields: str | int | float) -> str:
     """Write one line of the log."""
-    return orjson.dumps(said).decode()
+    return orjson.dumps(fields).decode()
 
 
 class Numbers:

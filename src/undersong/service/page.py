@@ -35,9 +35,9 @@ class File:
 
 def read_page() -> dict[str, File]:
     """Read the files of the page by their path; none where the package has no page."""
-    found: dict[str, File] = {}
-    _gather(files("undersong") / "web", "", found)
-    return found
+    page: dict[str, File] = {}
+    _gather(files("undersong") / "web", "", page)
+    return page
 
 
 def route(page: dict[str, File]) -> Route:
@@ -59,18 +59,18 @@ def route(page: dict[str, File]) -> Route:
     return address("/{path:path}", show, guarded=False)
 
 
-def _gather(folder: Traversable, prefix: str, found: dict[str, File]) -> None:
+def _gather(folder: Traversable, prefix: str, page: dict[str, File]) -> None:
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
         if entry.is_dir():
-            _gather(entry, f"{prefix}{entry.name}/", found)
+            _gather(entry, f"{prefix}{entry.name}/", page)
         elif not entry.name.endswith((".py", ".pyc")):
             body = entry.read_bytes()
             ending = entry.name[entry.name.rfind(".") :]
             kind = TYPES.get(ending) or mimetypes.guess_type(entry.name)[0]
             tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            found[prefix + entry.name] = File(body, kind or "application/octet-stream", tag)
+            page[prefix + entry.name] = File(body, kind or "application/octet-stream", tag)
 
 
 DIGITS = 4  # of a place in [-1, 1]: finer than a pixel of any screen

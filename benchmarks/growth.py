@@ -3,9 +3,9 @@
     python benchmarks/growth.py --out growth.json --plot growth.svg
     python benchmarks/growth.py --sizes 3000 30000 --stages R_U embed --out growth.json
 
-What OUT holds of other sizes and stages already is kept, and drawn again.
+Other sizes and stages that OUT holds already stay, and are drawn again.
 
-Each stage of each size runs in a process of its own, which says how long the stage took without
+Each stage of each size runs in a process of its own, which reports how long the stage took without
 reading what it needs, and the most memory that the process had. An exponent is the slope of a
 line through the logarithms of 10,000 artists and more: 1 is linear, 2 is quadratic, n log n has
 1.09 from there to a million.
@@ -35,45 +35,45 @@ QUERIES = 1024  # that the nearest are searched for: the rest costs as much, blo
 
 def main() -> None:
     """Measure all stages at all sizes and write seconds, bytes and exponents."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    words.add_argument("--stages", nargs="+", default=list(STAGES))
-    words.add_argument("--plays", type=int, default=PLAYS_OF_EACH, help="Of each artist.")
-    words.add_argument("--out", type=Path, required=True)
-    words.add_argument("--plot", type=Path)
-    given = words.parse_args()
-    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in STAGES}
-    if given.out.exists():
-        found |= json.loads(given.out.read_text(encoding="utf-8"))["stages"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--stages", nargs="+", default=list(STAGES))
+    parser.add_argument("--plays", type=int, default=PLAYS_OF_EACH, help="Of each artist.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    measured: dict[str, list[dict[str, float]]] = {stage: [] for stage in STAGES}
+    if options.out.exists():
+        measured |= json.loads(options.out.read_text(encoding="utf-8"))["stages"]
     with tempfile.TemporaryDirectory() as folder:
-        for size in given.sizes:
+        for size in options.sizes:
             place = Path(folder) / str(size)
-            for stage in dict.fromkeys(["generate", *given.stages]):
+            for stage in dict.fromkeys(["generate", *options.stages]):
                 if size > LARGEST.get(stage, size):
                     print(f"{size:>9,} {stage:<12} is not done of so many", flush=True)
                     continue
-                row = measured(stage, place, size=size, plays=given.plays)
-                if stage in given.stages:
-                    others = [x for x in found[stage] if x["artists"] != size]
-                    found[stage] = sorted([*others, row], key=lambda x: x["artists"])
+                row = measure(stage, place, size=size, plays=options.plays)
+                if stage in options.stages:
+                    others = [x for x in measured[stage] if x["artists"] != size]
+                    measured[stage] = sorted([*others, row], key=lambda x: x["artists"])
                 seconds, memory = row["seconds"], row["bytes"] / 2**20
                 print(f"{size:>9,} {stage:<12} {seconds:9.2f} s {memory:8.0f} MiB", flush=True)
     about = {
         "exponents": {
             stage: {x: exponent(rows, x) for x in ("seconds", "bytes")}
-            for stage, rows in found.items()
+            for stage, rows in measured.items()
             if sum(row["artists"] >= FROM for row in rows) > 1
         },
-        "stages": found,
+        "stages": measured,
     }
-    given.out.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    if given.plot:
-        draw(given.plot, found)
+    options.out.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    if options.plot:
+        draw(options.plot, measured)
     for stage, slopes in about["exponents"].items():
         print(f"{stage:<12} time n^{slopes['seconds']:.2f}  memory n^{slopes['bytes']:.2f}")
 
 
-def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
+def draw(path: Path, measured: dict[str, list[dict[str, float]]]) -> None:
     """Draw seconds and bytes of every stage by the number of artists, beside n log n."""
     from matplotlib.figure import Figure
 
@@ -84,7 +84,7 @@ def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
         (("seconds", "processor time, s", 1.0), ("bytes", "peak memory, MiB", 2.0**20)),
         strict=True,
     ):
-        drawn = {stage: rows for stage, rows in found.items() if rows}
+        drawn = {stage: rows for stage, rows in measured.items() if rows}
         for (stage, rows), mark in zip(drawn.items(), "os^vDP*X<", strict=False):
             axes.plot(
                 [x["artists"] for x in rows],
@@ -95,7 +95,9 @@ def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
             )
         axes.set(xscale="log", yscale="log", xlabel="artists", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
-    sizes = np.array(sorted({x["artists"] for rows in found.values() for x in rows}), dtype=float)
+    sizes = np.array(
+        sorted({x["artists"] for rows in measured.values() for x in rows}), dtype=float
+    )
     bound = sizes * np.log(sizes)
     panels[0].plot(sizes, 0.01 * bound / bound[0], ":", color="black", label="n log n")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -104,7 +106,7 @@ def draw(path: Path, found: dict[str, list[dict[str, float]]]) -> None:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def measured(stage: str, place: Path, *, size: int, plays: int) -> dict[str, float]:
+def measure(stage: str, place: Path, *, size: int, plays: int) -> dict[str, float]:
     """Run one stage in a process of its own."""
     ended = subprocess.run(
         [sys.executable, __file__, "--only", stage, str(place), str(size), str(plays)],
@@ -197,8 +199,8 @@ def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
     catalogue, _, sources = general_of(place)
     folder, shelf = place / "run", place / "shelf"
     with runs.publishing(folder, {"kind": "artist", "settings": {"run": {"seed": 0}}}) as home:
-        found = Embeddings(catalogue.ids("artist"), untrained(sources)())
-        found.write(home / "embeddings" / "artist.general.parquet")
+        embedded = Embeddings(catalogue.ids("artist"), untrained(sources)())
+        embedded.write(home / "embeddings" / "artist.general.parquet")
         attributes.write_attributes(
             home / attributes.ATTRIBUTES_FILE, attributes.make_attributes(catalogue)
         )

@@ -22,26 +22,26 @@ IN_CELLS = 0.00055  # seconds of a query among a million items (benchmarks/appro
 
 def main() -> None:
     """Print a table of stages: bytes, processor hours and their cost."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("--growth", type=Path, required=True)
-    words.add_argument("--files", type=float, required=True, help="Analysed a second and core.")
-    words.add_argument("--artists", type=float, default=12e6)
-    words.add_argument("--tracks", type=float, default=120e6)
-    words.add_argument("--plays", type=float, default=1e12)
-    words.add_argument("--pairs", type=float, default=2e10, help="Distinct users and artists.")
-    words.add_argument("--measured-pairs", type=float, default=20, help="Of an artist, in growth.")
-    words.add_argument("--price", type=float, default=0.04, help="Of an hour of one core.")
-    given = words.parse_args()
-    last = {x: rows[-1] for x, rows in json.loads(given.growth.read_text())["stages"].items()}
-    items = given.artists + given.tracks
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--growth", type=Path, required=True)
+    parser.add_argument("--files", type=float, required=True, help="Analysed a second and core.")
+    parser.add_argument("--artists", type=float, default=12e6)
+    parser.add_argument("--tracks", type=float, default=120e6)
+    parser.add_argument("--plays", type=float, default=1e12)
+    parser.add_argument("--pairs", type=float, default=2e10, help="Distinct users and artists.")
+    parser.add_argument("--measured-pairs", type=float, default=20, help="Of an artist, in growth.")
+    parser.add_argument("--price", type=float, default=0.04, help="Of an hour of one core.")
+    options = parser.parse_args()
+    last = {x: rows[-1] for x, rows in json.loads(options.growth.read_text())["stages"].items()}
+    items = options.artists + options.tracks
     size, embedded, nearest = (last[x]["artists"] for x in ("R_U", "embed", "nearest"))
 
     def each(stage: str, count: float) -> float:
         return last[stage]["seconds"] / count
 
     rows = [
-        ("extract", given.tracks * CHUNKS * CHUNK, given.tracks / given.files),
-        ("R_U", given.pairs * PLAY, given.pairs * each("R_U", size * given.measured_pairs)),
+        ("extract", options.tracks * CHUNKS * CHUNK, options.tracks / options.files),
+        ("R_U", options.pairs * PLAY, options.pairs * each("R_U", size * options.measured_pairs)),
         ("embed", items * WIDTH, items * each("embed", embedded)),
         (
             "neighbours, exact",
@@ -53,7 +53,9 @@ def main() -> None:
     print("| stage | bytes | core hours | cost |\n|---|---|---|---|")
     for stage, size_of, seconds in rows:
         hours = seconds / 3600
-        print(f"| {stage} | {size_of / 1e12:.2f} TB | {hours:,.0f} | {hours * given.price:,.0f} |")
+        print(
+            f"| {stage} | {size_of / 1e12:.2f} TB | {hours:,.0f} | {hours * options.price:,.0f} |"
+        )
 
 
 if __name__ == "__main__":

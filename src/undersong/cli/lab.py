@@ -181,11 +181,11 @@ def reproduce(
         undersong reproduce my-reproduction --data A,T --seeds 3
     """
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.lab.reproduction import pages
     from undersong.lab.reproduction.ablations import ablate
     from undersong.lab.reproduction.datasets import named
     from undersong.lab.reproduction.experiment import reproduce as reproduce_paper
     from undersong.lab.reproduction.job_runner import usual_processes
+    from undersong.lab.reproduction.pages import ablations_page, reproduction_page, terminal, write
     from undersong.lab.reproduction.plan import Plan
 
     plan = Plan(
@@ -198,12 +198,12 @@ def reproduce(
         processes=processes or usual_processes(),
     )
     chosen = named(sets or ("B" if ablations else "A,B,T"))
-    measure, make_page = reproduce_paper, pages.reproduction_page
+    measure, make_page = reproduce_paper, reproduction_page
     if ablations:
-        measure, make_page = ablate, pages.ablations_page
+        measure, make_page = ablate, ablations_page
     with ProgressDisplay() as progress:
         results = measure(plan, chosen, progress=progress)
     page = make_page(plan, results)
-    written = pages.write(page)
-    click.echo(pages.terminal(page))
+    written = write(page)
+    click.echo(terminal(page))
     click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)

@@ -8,7 +8,7 @@ import click
 
 from undersong.cli.group import FILE, FOLDER, cluster
 
-SAID = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
+SOURCE_NAMES = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
 
 
 @click.command()
@@ -37,18 +37,18 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
         if there:
             from undersong.cluster.jobs import train_there
 
-            found, new = train_there(catalogue, run, settings=chosen, fresh=fresh)
+            latest, new = train_there(catalogue, run, settings=chosen, fresh=fresh)
         else:
-            found, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
+            latest, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
         if distributed.rank():
             return  # the first process reports
-    if failed := found.manifest["failed_files"]:
-        listed = found.home / "failures.csv"
+    if failed := latest.manifest["failed_files"]:
+        listed = latest.home / "failures.csv"
         click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)
-    spent = sum(found.manifest["seconds"].values())
+    spent = sum(latest.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
-    click.echo(f"{run}: generation {found.generation} {done}; {_judged(found.manifest)}")
-    many = len(found.trained_items(found.manifest["kind"]))
+    click.echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
+    many = len(latest.trained_items(latest.manifest["kind"]))
     if many > LARGEST and chosen.ranking.folds:
         click.echo(
             f"answers are by cosine: no order is learned of more than {LARGEST:,} items, which "
@@ -60,10 +60,10 @@ def _judged(manifest: Mapping[str, Any]) -> str:
     """How well validation was answered; or that there was no relation to learn from."""
     training = manifest["training"].get("general")
     if training is None:
-        said = ", ".join(SAID.get(x, x) for x in manifest["sources"])
+        sources = ", ".join(SOURCE_NAMES.get(x, x) for x in manifest["sources"])
         return (
             f"no relation between {manifest['kind']}s is known, so answers compare what is known "
-            f"of each ({said}), without a learned order or a confidence"
+            f"of each ({sources}), without a learned order or a confidence"
         )
     return f"validation NDCG@200 {training['best_score']:.3f} at step {training['best_step']}"
 
@@ -88,7 +88,7 @@ def _judged(manifest: Mapping[str, Any]) -> str:
 def evaluate(
     run: Path, part: str, catalogue: Path | None, truth: Path | None, as_json: bool
 ) -> None:
-    """Say how good the answers of RUN are, with intervals, beside random and the baselines.
+    """Measure how good the answers of RUN are, with intervals, beside random and the baselines.
 
     Writes report.json and report.md into RUN. With --truth the answers are judged by relations
     that the run never saw, such as a later list's or another platform's: items that nobody had

@@ -9,25 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from undersong import embeddings, relations
+from undersong import embeddings
 from undersong.catalogue import Catalogue, Kind
 from undersong.evaluation.method import Method, from_embeddings
 from undersong.features import KNOWN_OF_EACH
-from undersong.lab.reproduction import pooling, questions
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import make_general, train
 from undersong.lab.reproduction.outcomes import ALL, COLD, LONG_TAIL, Estimate, Results
 from undersong.lab.reproduction.plan import Plan, measure
-from undersong.lab.reproduction.questions import ModelAnswers
+from undersong.lab.reproduction.pooling import MEAN, POOLINGS, pooled, without_hubs
+from undersong.lab.reproduction.questions import ModelAnswers, ask, read, write
 from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.progress import Progress, silent
 from undersong.settings import with_changes
 
 Changes = Mapping[str, Any]
 GENERAL, CONTENT_POOLING, HUBS = "general", "pooling", "hubs"
-DEFAULT, MEAN = "GRM", "mean of 5"
-POOLINGS = ("attention", "1 prototype", *(f"{x} prototypes" for x in (2, 3, 4)))
+DEFAULT = "GRM"
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -162,7 +161,7 @@ def _jobs(seed_run: SeedRun) -> Iterator[Job]:
 def _answer(seed_run: SeedRun, progress: Progress, *, one: Try) -> None:
     """Train what a row tries, ask it, and leave the answers alone behind."""
     method = replace(_method(seed_run, one, progress), note=one.note)
-    questions.write(questions.ask(method, seed_run.questions()), seed_run.answers(one.file))
+    write(ask(method, seed_run.questions()), seed_run.answers(one.file))
     seed_run.vectors(one.file).unlink(missing_ok=True)
 
 
@@ -170,9 +169,9 @@ def _method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
     kind, ids = seed_run.kind, seed_run.catalogue.ids(seed_run.kind)
     default = from_embeddings(DEFAULT, seed_run.run.embeddings(kind, "judged"), ids)
     if one.row.way == HUBS:
-        return pooling.without_hubs(default, len(ids))
+        return without_hubs(default, len(ids))
     if one.row.way == CONTENT_POOLING:
-        return _pooled(seed_run, one.name, progress)
+        return pooled(seed_run, one.name, progress)
     general, without = seed_run.settings.general, one.row.without
     settings = with_changes(general, one.changes, where="[general]")
     if settings == general and not without:
@@ -181,27 +180,6 @@ def _method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
     if not path.exists():
         make_general(seed_run, one.file, settings=settings, without=without, progress=progress)
     return from_embeddings(one.row.name, embeddings.read(path), ids)
-
-
-def _pooled(seed_run: SeedRun, name: str, progress: Progress) -> Method:
-    """Compare artists by another way of pooling E_C of their tracks."""
-    catalogue, seed = seed_run.catalogue, seed_run.seed
-    tracks, artists = (seed_run.run.embeddings(x, "content") for x in ("track", "artist"))
-    bags = pooling.bags_of(catalogue, tracks=tracks, artists=artists)
-    if name == MEAN:
-        return pooling.mean_pooling(bags, top=seed_run.settings.content.top)
-    if name == "attention":
-        queries, truth = relations.held_out(catalogue, "artist", seed_run.parts)
-        return pooling.attention_pooling(
-            bags,
-            relations.known(catalogue, "artist", seed_run.parts == "train"),
-            queries=queries,
-            truth=truth,
-            seed=seed,
-            schedule=pooling.SCHEDULE,
-            progress=progress,
-        )
-    return pooling.prototypes(bags, count=int(name.split()[0]), seed=seed)
 
 
 CHOOSING = "ndcg@200"  # cold, on the items that ask: the best of several tries is the best by it
@@ -216,9 +194,7 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
 
     best: dict[str, Mapping[int, ModelAnswers]] = {}
     for row in ablations_of(by_seed[0].catalogue, by_seed[0].kind):
-        tried = [
-            {x.seed: questions.read(x.answers(one.file)) for x in by_seed} for one in row.tries
-        ]
+        tried = [{x.seed: read(x.answers(one.file)) for x in by_seed} for one in row.tries]
         best[row.name] = max(tried, key=validated)
     return best
 

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from undersong.catalogue import Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.evaluation.method import Method, from_vectors
+from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.losses import MultiSimilarity, cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block
-from undersong.training import Schedule, anchors_with_partners, train
+from undersong.training import Schedule, Task, anchors_with_partners, train
 
+MEAN = "mean of 5"
+POOLINGS = ("attention", "1 prototype", *(f"{x} prototypes" for x in (2, 3, 4)))
 MOST = 20  # tracks of an artist that take part, the most popular ones
 ROUNDS = 10  # of k-means
 SCHEDULE = Schedule(steps=120, learning_rate=3e-3, validate_every=20, average=0.9)
@@ -59,6 +62,28 @@ def bags_of(catalogue: Catalogue, *, tracks: Embeddings, artists: Embeddings) ->
     alone = (count == 0) & ~missing
     values[alone, 0], count[alone] = own[alone], 1
     return Bags(values, np.arange(MOST) < count[:, None])
+
+
+def pooled(seed_run: SeedRun, name: str, progress: Progress) -> Method:
+    """Compare artists by the mean of E_C of their tracks, or by one of ``POOLINGS``."""
+    run, seed, catalogue = seed_run.run, seed_run.seed, seed_run.catalogue
+    tracks, artists = (run.embeddings(x, "content") for x in ("track", "artist"))
+    bags = bags_of(catalogue, tracks=tracks, artists=artists)
+    if name == MEAN:
+        return mean_pooling(bags, top=seed_run.settings.content.top)
+    if name != "attention":
+        return prototypes(bags, count=int(name.split()[0]), seed=seed)
+    task = Task(catalogue, "artist", seed_run.parts)
+    queries, truth = task.held_out
+    return attention_pooling(
+        bags,
+        task.related("train"),
+        queries=queries,
+        truth=truth,
+        seed=seed,
+        schedule=SCHEDULE,
+        progress=progress,
+    )
 
 
 def mean_pooling(bags: Bags, *, top: int) -> Method:

@@ -20,11 +20,10 @@ from undersong.features import read_sources
 from undersong.io.files import read_json, write_json
 from undersong.metrics import cold_ndcg
 from undersong.models.content.inputs import NONE, choose_input
-from undersong.models.content.network import AUDIO
 from undersong.models.content.training import embed_content
-from undersong.models.general import training as general
+from undersong.models.general.training import embed, train_general
 from undersong.models.interaction.training import embed_interaction
-from undersong.pipeline import learn
+from undersong.pipeline.learn import find_device, learn_sources
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
 from undersong.training import Compute, History, Task
@@ -57,6 +56,9 @@ class Bench:
     judge: Callable[[Settings, int], TrialScore]
 
 
+MakeCompute = Callable[[Settings, int], Compute]
+
+
 def prepare(
     stage: str, catalogue: Catalogue, settings: Settings, *, folder: Path, progress: Progress
 ) -> Bench:
@@ -69,46 +71,55 @@ def prepare(
     DataError
         If the catalogue has nothing that the stage could learn from or be judged by.
     """
-    make = {"general": _general, "content": _content, "interaction": _interaction}[stage]
-    return make(catalogue, settings, folder, progress)
+    kind = cast(Kind, "artist" if stage == "content" else settings.run.kind)
+    task = Task(catalogue, kind, split(catalogue, kind, settings.split, seed=settings.run.seed))
+
+    def compute(changed: Settings, seed: int) -> Compute:
+        device, work = find_device(changed.run.device), _work(folder, changed, seed)
+        return Compute(seed, device, work, progress)
+
+    if stage == "content":
+        return _content(task, settings, compute)
+    if stage == "interaction":
+        return _interaction(task, compute)
+    return _general(task, _embeddings(catalogue, settings, folder, progress), compute)
 
 
-def _general(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
-    kind = cast(Kind, settings.run.kind)
-    device = learn.find_device(settings.run.device)
-    parts = split(catalogue, kind, settings.split, seed=settings.run.seed)
-    known = _embeddings(catalogue, settings, folder, progress)
-    encoders = features.fit(catalogue, kind, parts == "train")
-    sources = read_sources(catalogue, kind, encoders, known)
-    queries, truth = relations.held_out(catalogue, kind, parts)
-    linked = relations.known(catalogue, kind, parts == "train").getnnz(axis=1) > 0
+def _general(
+    task: Task, known: Mapping[tuple[Kind, str], Embeddings], compute: MakeCompute
+) -> Bench:
+    train = task.within("train")
+    encoders = features.fit(task.catalogue, task.kind, train)
+    sources = read_sources(task.catalogue, task.kind, encoders, known)
+    queries, truth = task.held_out
+    linked = task.related("train").getnnz(axis=1) > 0
 
     def judge(changed: Settings, seed: int) -> TrialScore:
-        model, outcome = general.train_general(
-            catalogue,
-            kind,
-            parts,
+        how = compute(changed, seed)
+        model, history = train_general(
+            task.catalogue,
+            task.kind,
+            task.splits,
             sources,
             settings=changed.general,
             seed=seed,
-            device=device,
-            work=_work(folder, changed, seed),
-            progress=progress,
+            device=how.device,
+            work=how.work,
+            progress=how.progress,
         )
-        vectors = general.embed(model, sources, device=device)
+        vectors = embed(model, sources, device=how.device)
         each = [cold_ndcg(vectors, queries[x : x + 1], truth) for x in range(len(queries))]
-        return TrialScore(outcome.best_score, np.array(each))
+        return TrialScore(history.best_score, np.array(each))
 
     most = {
         "general.anchors": int(linked.sum()),
-        "general.tail": int(((parts == "train") & ~linked).sum()),
+        "general.tail": int((train & ~linked).sum()),
     }
     return Bench(most, frozenset(), judge)
 
 
-def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress) -> Bench:
-    parts = split(catalogue, "artist", settings.split, seed=settings.run.seed)
-    source = choose_input(catalogue, settings.content)
+def _content(task: Task, settings: Settings, compute: MakeCompute) -> Bench:
+    source = choose_input(task.catalogue, settings.content)
     if source == NONE:
         raise DataError(
             "there is no content to tune: the catalogue has neither feature vectors nor audio "
@@ -116,12 +127,7 @@ def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
         )
 
     def judge(changed: Settings, seed: int) -> TrialScore:
-        device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
-        learned = embed_content(
-            Task(catalogue, "artist", parts),
-            settings=changed.content,
-            compute=Compute(seed, device, work, progress),
-        )
+        learned = embed_content(task, settings=changed.content, compute=compute(changed, seed))
         if learned is None:
             raise DataError(f"the audio and features of {source!r} are gone; import them again")
         scores = [score for _, score, _ in learned.outcome.scores]
@@ -132,29 +138,22 @@ def _content(catalogue: Catalogue, settings: Settings, folder: Path, progress: P
             )
         return TrialScore(_score(learned.outcome, "content"))
 
-    idle = "content.noise" if source == AUDIO else "content.mask"
+    vectors = any(name == source for name, _ in task.catalogue.features)
+    idle = "content.mask" if vectors else "content.noise"
     return Bench({}, frozenset({idle}), judge)
 
 
-def _interaction(
-    catalogue: Catalogue, settings: Settings, folder: Path, progress: Progress
-) -> Bench:
-    kind = cast(Kind, settings.run.kind)
-    parts = split(catalogue, kind, settings.split, seed=settings.run.seed)
-    heard = relations.listeners(catalogue, kind).getnnz(axis=0) > 0
+def _interaction(task: Task, compute: MakeCompute) -> Bench:
+    played = int((relations.listeners(task.catalogue, task.kind).getnnz(axis=0) > 0).sum())
 
     def judge(changed: Settings, seed: int) -> TrialScore:
-        device, work = learn.find_device(changed.run.device), _work(folder, changed, seed)
-        learned = embed_interaction(
-            Task(catalogue, kind, parts),
-            settings=changed.interaction,
-            compute=Compute(seed, device, work, progress),
-        )
+        how = compute(changed, seed)
+        learned = embed_interaction(task, settings=changed.interaction, compute=how)
         if learned is None:
-            raise DataError(f"too few {kind}s or users with plays to tune on; add [[plays]]")
+            raise DataError(f"too few {task.kind}s or users with plays to tune on; add [[plays]]")
         return TrialScore(_score(learned.outcome, "interaction"))
 
-    most = {"interaction.batch": int(heard.sum()), "interaction.width": int(heard.sum()) - 1}
+    most = {"interaction.batch": played, "interaction.width": played - 1}
     return Bench(most, frozenset(), judge)
 
 
@@ -174,7 +173,7 @@ def _embeddings(
     home = folder / "embeddings"
     if not (home / "kept.json").exists():
         work = folder / "work" / "before"
-        known = learn.learn_sources(catalogue, settings, work=work, progress=progress)
+        known = learn_sources(catalogue, settings, work=work, progress=progress)
         for (kind, name), learned in known.embeddings.items():
             learned.write(home / f"{kind}.{name}.parquet")
         names = sorted([kind, name] for kind, name in known.embeddings)

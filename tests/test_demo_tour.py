@@ -6,9 +6,9 @@ from undersong.progress import silent
 
 
 def walk(folder, settings):
-    said = []
-    tour(folder, seed=3, artists=24, say=said.append, progress=silent, settings=settings)
-    return "\n".join(said)
+    lines = []
+    tour(folder, seed=3, artists=24, say=lines.append, progress=silent, settings=settings)
+    return "\n".join(lines)
 
 
 def test_the_walk_goes_from_audio_files_to_answers_and_is_short_the_second_time(tmp_path):

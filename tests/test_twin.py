@@ -141,17 +141,17 @@ def test_the_seed_decides_everything(tmp_path):
 def test_blocks_are_joined_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(twin, "USERS_AT_ONCE", 7)
     monkeypatch.setattr(twin, "TRACKS_AT_ONCE", 30)
-    told = []
+    reports = []
     twin.make_twin(
-        tmp_path, artists=107, tracks=251, plays=1_021, progress=lambda *x: told.append(x)
+        tmp_path, artists=107, tracks=251, plays=1_021, progress=lambda *x: reports.append(x)
     )
     found = tables.read_catalogue(tmp_path)
     assert found.tracks["id"].is_sorted()
     assert found.plays.collect()["user"].is_sorted()
     assert found.count_plays() == 1_021
     assert found.features[("descriptors", "track")].ids == found.ids("track")
-    assert told[-1] == ("plays", 1_021, 1_021)
-    assert len(told) == -(-found.plays.collect()["user"].n_unique() // 7)
+    assert reports[-1] == ("plays", 1_021, 1_021)
+    assert len(reports) == -(-found.plays.collect()["user"].n_unique() // 7)
 
 
 def test_heavy_users_are_given_as_many_artists_as_they_want(tmp_path):

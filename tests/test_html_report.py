@@ -305,6 +305,20 @@ def test_a_shelf_s_page_shows_the_map(home):
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             (to / name).write_bytes(run.file(name).read_bytes())
         projection.make(run, to, seed=2)
-    found = contents.collect(runs.read(folder)).map
-    assert found is not None
-    assert found.long_tail.sum() == (run.items("artist")["relations"] == 0).sum() - 1
+    published = contents.collect(runs.read(folder))
+    assert published.map is not None
+    assert published.map.long_tail.sum() == (run.items("artist")["relations"] == 0).sum() - 1
+    page = Structure(html.page(runs.read(folder), report(), contents=published))
+    assert page.open == []
+    assert "map" in {x.get("id") for x in page.all("section")}
+    assert "#map" in {x["href"] for x in page.all("a")}
+
+
+def test_a_learned_order_s_page_shows_how_often_its_confidence_was_right(home):
+    run = runs.read(home / "run")
+    ranking = {"reliability": [[0.004, 0.003, 5479], [0.51, 0.49, 583]]}
+    learned = replace(run, manifest=run.manifest | {"ranking": ranking})
+    text = html.page(learned, report(), contents=contents.collect(run))
+    assert "How far to trust the confidence" in text
+    assert '<tr><th scope="row">51 %</th><td>49 %</td><td>583</td></tr>' in text
+    assert "no learned order was better" not in text

@@ -170,7 +170,7 @@ DECODERS = {
 }
 CHILD = """
 import sys
-from undersong.cli import cli
+from undersong.cli.main import cli
 cli(["import", *sys.argv[1:]], standalone_mode=False)
 # Not ru_maxrss, which begins with what the process that made the dump needed.
 print(*(x.split()[1] for x in open("/proc/self/status") if x.startswith("VmHWM")))

@@ -107,10 +107,10 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
         heard = some.listens
         count += len(heard)
         nameless += len(block_read.listens) - len(heard)
-        named = heard.with_columns(
+        # Not held by a name: it would stay in memory beside the next block.
+        heard.with_columns(
             some.users["user"].gather(heard["user"]), some.items["item"].gather(heard["item"])
-        )
-        named.select(KEPT).write_parquet(parts / f"part-{number:06}.parquet")
+        ).select(KEPT).write_parquet(parts / f"part-{number:06}.parquet")
         who = users.numbers(some.users, heard["user"].to_numpy())
         what = things.numbers(some.items, heard["item"].to_numpy())
         played = heard.select(

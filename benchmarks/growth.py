@@ -255,7 +255,7 @@ def nearest(place: Path, size: int, plays: int) -> Callable[[], object]:
     vectors = unit(np.random.default_rng(1).normal(size=(size, 128)).astype(np.float32))
     index = Index(Embeddings(tuple(map(str, range(size))), vectors))
     rows = np.arange(min(size, QUERIES))
-    return lambda: [None for _ in search(index, rows, request=Query(k=K))]
+    return lambda: [None for _ in search(index, rows, query=Query(k=K))]
 
 
 STAGES: dict[str, Callable[[Path, int, int], Callable[[], object]]] = {

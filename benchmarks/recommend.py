@@ -130,7 +130,7 @@ def methods(catalogue, index, facts):
         def ask(_, seeds):
             request = Query(k=K)
             found = recommend.recommend(
-                index, seeds, request=request, facts=facts, heard=heard, tastes=tastes
+                index, seeds, query=request, attributes=facts, heard=heard, tastes=tastes
             )
             return [index.embeddings.ids[x] for x in found.rows]
 

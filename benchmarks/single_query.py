@@ -26,7 +26,7 @@ def median(index, rows, request, facts):
     spent = []
     for row in rows:
         started = time.perf_counter()
-        next(retrieve(index, np.array([row]), request=request, facts=facts))
+        next(retrieve(index, np.array([row]), query=request, attributes=facts))
         spent.append(1e3 * (time.perf_counter() - started))
     return float(np.median(spent))
 

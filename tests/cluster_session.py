@@ -57,8 +57,8 @@ def session(run, catalogue):
     there = relations.shared_listeners(plays, **settings, each=in_order)
     index = open_index(runs.read(run), "artist", paper=True)
     rows, request = np.arange(len(index.embeddings.ids)), Query(k=13)
-    near = answers(search(index, rows, request=request))
-    near_there = answers(retrieve_there(index, rows, request=request))
+    near = answers(search(index, rows, query=request))
+    near_there = answers(retrieve_there(index, rows, query=request))
     opened, work = runs.read(run), catalogue / tables.EXTRACTED
     vectors = embed_catalogue(opened, found, "track", work=work)
     vectors_too = embed_catalogue(opened, found, "track", work=work, each=vectors_there)

@@ -37,7 +37,7 @@ def test_agreement_of_seeds_equals_the_slow_loop(monkeypatch, make, seeds, block
     monkeypatch.setattr(neighbours, "BLOCK", block)
     index = make()
     ids = [f"i{x}" for x in seeds]
-    found = fusion.fuse([index], ids, request=Query(k=11))
+    found = fusion.fuse([index], ids, query=Query(k=11))
     best, scores, led = slow_agreement(index, seeds, k=11)
     assert found.ids == tuple(f"i{x}" for x in best)
     assert found.scores.tolist() == pytest.approx(scores)
@@ -46,10 +46,10 @@ def test_agreement_of_seeds_equals_the_slow_loop(monkeypatch, make, seeds, block
 
 def test_the_confidence_is_the_mean_of_the_lists_that_name_the_answer():
     index = learned()
-    found = fusion.fuse([index], ["i12", "i40"], request=Query(k=8))
+    found = fusion.fuse([index], ["i12", "i40"], query=Query(k=8))
     others = frozenset(["i12", "i40"])
     rows = np.array([12, 40])
-    block = next(neighbours.search(index, rows, request=Query(k=100, exclude=others)))
+    block = next(neighbours.search(index, rows, query=Query(k=100, exclude=others)))
     for item, sure, led in zip(found.ids, found.confidence, found.seeds, strict=True):
         said = block.confidence[block.neighbours == index.embeddings.index[item]]
         assert len(said) == len(led)
@@ -71,7 +71,7 @@ def two_worlds(size=150):
 
 def test_whom_two_unlike_seeds_both_name_stands_before_what_one_names_first():
     index = two_worlds()
-    found = fusion.fuse([index], ["i1", "i2"], request=Query(k=7))
+    found = fusion.fuse([index], ["i1", "i2"], query=Query(k=7))
     assert found.ids[0] == "i0"
     for seed in (1, 2):
         assert 10 < whole_order(index, seed).index(0) < 62
@@ -83,9 +83,9 @@ def test_whom_two_unlike_seeds_both_name_stands_before_what_one_names_first():
 def test_no_seed_is_an_answer_and_one_that_is_given_twice_counts_once():
     index = learned()
     seeds = [f"i{x}" for x in whole_order(index, 12)[:4]]
-    found = fusion.fuse([index], ["i12", *seeds, "i12"], request=Query(k=999))
+    found = fusion.fuse([index], ["i12", *seeds, "i12"], query=Query(k=999))
     assert not {"i12", *seeds} & set(found.ids)
-    once = fusion.fuse([index], ["i12", *seeds], request=Query(k=999))
+    once = fusion.fuse([index], ["i12", *seeds], query=Query(k=999))
     assert found.ids == once.ids
     assert found.scores.tolist() == once.scores.tolist()
 
@@ -93,7 +93,7 @@ def test_no_seed_is_an_answer_and_one_that_is_given_twice_counts_once():
 def test_the_order_of_seeds_decides_between_equals_alone():
     index = learned()
     one, other = (
-        fusion.fuse([index], seeds, request=Query(k=20))
+        fusion.fuse([index], seeds, query=Query(k=20))
         for seeds in (["i12", "i50", "i3"], ["i3", "i12", "i50"])
     )
     assert one.scores.tolist() == pytest.approx(other.scores.tolist())
@@ -102,10 +102,10 @@ def test_the_order_of_seeds_decides_between_equals_alone():
 def test_caps_hold_over_all_lists_together_and_leave_k_answers():
     index, seeds = plain(n=461, seed=9), ["i7", "i3", "i450"]
     facts = facts_for(index)
-    whole = fusion.fuse([index], seeds, request=Query(k=461), facts=[facts])
+    whole = fusion.fuse([index], seeds, query=Query(k=461), attributes=[facts])
     artist = dict(facts.table.select("id", "artist").iter_rows())
     request = Query(k=110, per_artist=2)
-    found = fusion.fuse([index], seeds, request=request, facts=[facts])
+    found = fusion.fuse([index], seeds, query=request, attributes=[facts])
     shown = [artist[x] for x in found.ids]
     assert all(shown.count(x) <= 2 for x in shown if x)
     taken = []
@@ -122,7 +122,7 @@ def test_diversity_begins_with_the_best_and_spreads_the_rest():
 
     def crowding(diversity):
         request = Query(k=9, diversity=diversity)
-        found = fusion.fuse([index], ["i7", "i3"], request=request)
+        found = fusion.fuse([index], ["i7", "i3"], query=request)
         rows = [index.embeddings.index[x] for x in found.ids]
         assert len(set(rows)) == 9
         return found.ids[0], (vectors[rows] @ vectors[rows].T).sum()
@@ -136,12 +136,12 @@ def test_filters_hold_for_every_seed_and_say_why_nothing_is_left():
     index = learned()
     facts = facts_for(index)
     request = Query(k=9, regions=frozenset(["NO"]), decade_from=1990)
-    found = fusion.fuse([index], ["i7", "i3"], request=request, facts=[facts])
+    found = fusion.fuse([index], ["i7", "i3"], query=request, attributes=[facts])
     kept = facts.table.filter(pl.col("id").is_in(found.ids))
     assert set(kept["region"]) == {"NO"}
     assert kept["decade"].min() == 1990
     nobody = Query(k=9, library=frozenset(["stranger"]))
-    found = fusion.fuse([index], ["i7", "i3"], request=nobody, facts=[facts])
+    found = fusion.fuse([index], ["i7", "i3"], query=nobody, attributes=[facts])
     assert found.ids == found.seeds == ()
     assert "library: 137 are left out" in found.note
 
@@ -150,7 +150,7 @@ def test_several_runs_fuse_reciprocal_ranks():
     one, two = plain(seed=3), plain(seed=4)
     ranks = [{x: r for r, x in enumerate(whole_order(y, 7), start=1)} for y in (one, two)]
     score = {x: sum(1 / (60 + r[x]) for r in ranks) for x in ranks[0]}
-    found = fusion.fuse([one, two], ["i7"], request=Query(k=5))
+    found = fusion.fuse([one, two], ["i7"], query=Query(k=5))
     best = sorted(score, key=lambda x: (-score[x], ranks[0][x]))[:5]
     assert found.ids == tuple(f"i{x}" for x in best)
     assert found.scores.tolist() == pytest.approx([score[x] for x in best])
@@ -160,21 +160,21 @@ def test_several_runs_fuse_reciprocal_ranks():
 
 def test_one_run_agrees_with_itself():
     index = learned()
-    found = fusion.fuse([index], ["i12"], request=Query(k=6))
-    block = next(neighbours.search(index, np.array([12]), request=Query(k=6)))
+    found = fusion.fuse([index], ["i12"], query=Query(k=6))
+    block = next(neighbours.search(index, np.array([12]), query=Query(k=6)))
     assert found.ids == tuple(f"i{x}" for x in block.neighbours[0])
     assert found.confidence.tolist() == pytest.approx(block.confidence[0].tolist())
 
 
 def test_what_the_first_run_does_not_know_is_no_answer():
     small, large = plain(n=31), plain(n=61, seed=4)
-    found = fusion.fuse([small, large], ["i7", "i3"], request=Query(k=99))
+    found = fusion.fuse([small, large], ["i7", "i3"], query=Query(k=99))
     assert sorted(found.ids) == sorted(f"i{x}" for x in range(31) if x not in (7, 3))
 
 
 def test_a_run_that_does_not_know_the_item_is_named():
     with pytest.raises(DataError, match="run 2 of 2 knows nothing of 'i60'"):
-        fusion.fuse([plain(), plain(n=31)], ["i3", "i60"], request=Query())
+        fusion.fuse([plain(), plain(n=31)], ["i3", "i60"], query=Query())
 
 
 ITEMS = pl.DataFrame(

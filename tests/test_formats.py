@@ -77,7 +77,7 @@ def test_a_learned_order_of_every_format_answers_as_it_did(home):
     assert index.ranker.candidates == 60
     assert index.lists.rows.shape == (299, 12)
     everyone, rows = np.ones(299, dtype=bool), np.arange(BLOCK)
-    found = order(replace(index, lists=None), rows, allowed=everyone, k=60, request=Query())
+    found = order(replace(index, lists=None), rows, allowed=everyone, k=60, query=Query())
     same = 0
     for row in rows:  # hub control has changed the places of some
         place = {item: at for at, item in enumerate(found.neighbours[row].tolist())}
@@ -90,7 +90,7 @@ def test_a_learned_order_of_every_format_answers_as_it_did(home):
         )
     assert same > 0.9 * BLOCK
     forgetful = Query(k=5, long_tail=1.0)
-    other = order(index, rows[:7], allowed=everyone, k=5, request=forgetful)
+    other = order(index, rows[:7], allowed=everyone, k=5, query=forgetful)
     assert (other.neighbours != found.neighbours[:7, :5]).any()
 
 

@@ -124,7 +124,7 @@ def test_first_answers_are_computed_once_and_looked_up(two_runs, shelf):
     searched = open_index(runs.read(two_runs[0]), "track")
     assert (listed.lists is None, searched.lists is None) == (False, True)
     rows, request = np.arange(TRACKS), Query(k=9)
-    ours, theirs = (next(search(x, rows, request=request)) for x in (listed, searched))
+    ours, theirs = (next(search(x, rows, query=request)) for x in (listed, searched))
     np.testing.assert_array_equal(ours.neighbours, theirs.neighbours)
     made = runs.read(shelf).manifest["lists"]
     assert (made["track"]["items"], made["artist"]["items"]) == (TRACKS, ARTISTS)

@@ -47,7 +47,7 @@ def test_tastes_take_turns_in_proportion_and_no_seed_is_an_answer():
     index = planted_index()
     own = ids_of_group(1, 4) + ids_of_group(3, 4)
     seeds = Seeds(tuple(own), (20.0,) * 4 + (2.0,) * 4)
-    found = recommend(index, seeds, request=Query(k=12), tastes=2)
+    found = recommend(index, seeds, query=Query(k=12), tastes=2)
     share = np.log1p(20) / (np.log1p(20) + np.log1p(2))
     assert LABEL[found.rows].tolist().count(1) == round(12 * share) == 9
     assert LABEL[found.rows].tolist().count(3) == 3
@@ -78,7 +78,7 @@ def test_scores_of_one_taste_are_those_of_the_slow_loop(heard):
     index = planted_index(spread=0.7)
     seeds = Seeds((IDS[2], IDS[30], IDS[44]), (9.0, 3.0, 1.0))
     units = listeners_of(WORLD, "artist", IDS) if heard else None
-    found = recommend(index, seeds, request=Query(k=7), heard=units, tastes=1)
+    found = recommend(index, seeds, query=Query(k=7), heard=units, tastes=1)
     listens = listening_of(WORLD)
     own = [index.embeddings.index[x] for x in seeds.ids]
     scores, best = {}, {}
@@ -112,25 +112,25 @@ def test_filters_choose_among_the_answers_and_say_why_there_is_none():
     ).of(IDS)
     seeds = Seeds((IDS[1],), (1.0,))
     request = Query(k=5, regions=frozenset({"x"}))
-    found = recommend(index, seeds, request=request, facts=known)
+    found = recommend(index, seeds, query=request, attributes=known)
     assert set(known.table["region"].gather(found.rows)) == {"x"}
     elsewhere = known.table.filter(pl.col("region") == "y")["id"][0]
     alone = Query(k=5, regions=frozenset({"x"}), library=frozenset({elsewhere}))
-    nothing = recommend(index, seeds, request=alone, facts=known)
+    nothing = recommend(index, seeds, query=alone, attributes=known)
     assert len(nothing.rows) == 0
     assert nothing.note
-    assert len(recommend(index, seeds, request=Query(k=10**6)).rows) == 83
+    assert len(recommend(index, seeds, query=Query(k=10**6)).rows) == 83
     own = Query(k=5, library=frozenset({IDS[1]}))
     with pytest.raises(DataError, match="are excluded, too; nothing is left"):
-        recommend(index, seeds, request=own)
+        recommend(index, seeds, query=own)
 
 
 def test_seeds_that_nothing_is_known_of_are_refused():
     index = planted_index()
     with pytest.raises(DataError, match="nothing is known of the 1 seeds but their names"):
-        recommend(index, Seeds(("a84",), (1.0,)), request=Query())
+        recommend(index, Seeds(("a84",), (1.0,)), query=Query())
     with pytest.raises(DataError, match="tastes is 0"):
-        recommend(index, Seeds(("a01",), (1.0,)), request=Query(), tastes=0)
+        recommend(index, Seeds(("a01",), (1.0,)), query=Query(), tastes=0)
 
 
 def names():
@@ -186,7 +186,7 @@ def test_an_artist_has_no_more_answers_than_its_cap():
     ).of(tuple(tracks))
     seeds = Seeds((tracks[0], tracks[40]), (3.0, 2.0))
     request = Query(k=30, per_artist=1)
-    found = recommend(index, seeds, request=request, facts=known)
+    found = recommend(index, seeds, query=request, attributes=known)
     artists = [tracks[x].partition("-")[0] for x in found.rows]
     assert len(artists) == len(set(artists)) == 30
 

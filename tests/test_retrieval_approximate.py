@@ -49,8 +49,8 @@ def test_where_few_are_left_or_all_are_asked_for_the_search_is_exact(index, left
     library = frozenset(f"i{x}" for x in range(0, left * 3, 3)) if left < N else None
     request = Query(k=k, library=library or (frozenset(["nobody"]) if not left else None))
     rows = np.array([5, 9000])
-    (found,) = search(index, rows, request=request)
-    (exact,) = search(Index(index.embeddings), rows, request=request)
+    (found,) = search(index, rows, query=request)
+    (exact,) = search(Index(index.embeddings), rows, query=request)
     assert found.neighbours.tolist() == exact.neighbours.tolist()
 
 

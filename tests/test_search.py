@@ -33,7 +33,7 @@ def test_nearest_equals_the_slow_loop(monkeypatch, block, k):
     embeddings = random_embeddings(23, 6)
     queries, among = np.array([5, 0, 17, 9, 2]), np.array([1, 2, 3, 5, 8, 13, 21, 22, 9])
     request = Query(k=k, library=frozenset(f"i{x}" for x in among))
-    found = list(search(Index(embeddings), queries, request=request))
+    found = list(search(Index(embeddings), queries, query=request))
     assert np.concatenate([x.rows for x in found]).tolist() == queries.tolist()
     for query, row in zip(queries, np.concatenate([x.neighbours for x in found]), strict=True):
         assert [x for x in row if x >= 0] == slow_nearest(embeddings, query, among, k)
@@ -112,7 +112,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
         Index(embeddings),
         out,
         queries=queries,
-        request=request,
+        query=request,
         progress=lambda stage, done, total, note="": seen.append((done, total)),
     )
     found = pl.read_parquet(out)
@@ -132,7 +132,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
 def test_a_table_without_an_answer_says_why_and_has_its_columns(tmp_path):
     out, nobody = tmp_path / "n.parquet", Query(k=3, library=frozenset(["x"]))
     index = Index(random_embeddings(7, 3))
-    rows, note = write_neighbours(index, out, queries=np.arange(7), request=nobody)
+    rows, note = write_neighbours(index, out, queries=np.arange(7), query=nobody)
     assert rows == 0
     assert "library: 7 are left out" in note
     assert pl.read_parquet(out).columns == ["item", "rank", "neighbour", "score"]
@@ -143,5 +143,5 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     out.write_bytes(b"old")
     index, dial = Index(random_embeddings(7, 3)), Query(long_tail=0.5)
     with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
-        write_neighbours(index, out, queries=np.arange(7), request=dial)
+        write_neighbours(index, out, queries=np.arange(7), query=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]

@@ -109,7 +109,7 @@ def test_several_items_are_answered_by_agreement_as_the_library_does(whole, home
     seeds, genres = ["a03", "a08", "a41"], frozenset({"g3"} if "genre" in more else ())
     wish = Query(k=6, genres=genres, diversity=more.get("diversity", 0.0))
     facts = [attributes_of(run, "artist", index.embeddings.ids)]
-    expected = fuse([index], seeds, request=wish, facts=facts)
+    expected = fuse([index], seeds, query=wish, attributes=facts)
     path = "/api/items/artist/a03/similar?also=a08&also=a41&also=a03"
     asked = "&".join(f"{x}={y}" for x, y in more.items())
     found = ask(whole, f"{path}&k=6&{asked}")
@@ -164,7 +164,7 @@ def test_what_is_looked_up_is_what_would_be_found(home):
         quick = answers.look_up(kind, item, Query(k=11))
         index = answers.of(kind)
         rows = np.array([index.row[item]])
-        block = next(search(index.index, rows, request=Query(k=11)))
+        block = next(search(index.index, rows, query=Query(k=11)))
         assert list(quick.ids) == [index.ids[x] for x in block.neighbours[0]]
         np.testing.assert_allclose(quick.scores, block.scores[0], atol=1e-4)
         assert answers.similar(kind, item, Query(k=11)) == quick

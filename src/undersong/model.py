@@ -33,7 +33,6 @@ from undersong.retrieval import (
     Precomputed,
     Query,
     attributes_of,
-    dial,
     fuse,
     graph,
     open_index,
@@ -285,8 +284,8 @@ class Model:
         answers = recommend.recommend(
             vectors,
             seeds,
-            request=query,
-            facts=index.cosine_attributes,
+            query=query,
+            attributes=index.cosine_attributes,
             heard=recommend.listeners_of(catalogue, index.kind, vectors.embeddings.ids)
             if catalogue
             else None,
@@ -598,7 +597,7 @@ class ItemIndex:
             return listed
         (row,) = self._rows([item], query)
         index, attributes, query = self._searched(query)
-        block = next(search(index, np.array([row]), request=query, facts=attributes))
+        block = next(search(index, np.array([row]), query=query, attributes=attributes))
         ids = [index.embeddings.ids[x] for x in block.neighbours[0] if x >= 0]
         scores, confidence = block.scores[0].tolist(), block.confidence[0].tolist()
         return self.neighbours((item,), ids, scores, confidence, note=block.note)
@@ -612,8 +611,8 @@ class ItemIndex:
         fused = fuse(
             [index for index, _, _ in searched],
             [x.id for x in items],
-            request=searched[0][2],
-            facts=[attributes for _, attributes, _ in searched],
+            query=searched[0][2],
+            attributes=[attributes for _, attributes, _ in searched],
         )
         return self.neighbours(
             tuple(dict.fromkeys(items)),
@@ -639,7 +638,7 @@ class ItemIndex:
         if self.background is None:
             raise DataError(f"this run tells no reasons for {self.kind}s")
         index, _, query = self._searched(query)
-        long_tail = dial(index, query)
+        long_tail = query.long_tail or 0.0
         return reasons(index, self.background, row, np.array(others), long_tail=long_tail)
 
     def path(self, start: Item, end: Item, *, steps: int | None = None) -> ItemPath:

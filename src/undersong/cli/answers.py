@@ -197,8 +197,8 @@ def neighbours(
             index,
             out,
             queries=selection.rows,
-            request=query,
-            facts=attributes,
+            query=query,
+            attributes=attributes,
             search=search,
             progress=progress,
         )

@@ -24,17 +24,17 @@ from undersong.runs import read as read_run
 
 
 def retrieve_there(
-    index: Index, rows: NDArray[np.int64], *, request: Query, facts: Attributes | None = None
+    index: Index, rows: NDArray[np.int64], *, query: Query, attributes: Attributes | None = None
 ) -> Iterator[TopK]:
     """Answer as ``retrieve`` does, in the same blocks; the index goes to each node once."""
     blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
-    return in_order(partial(_answer, index, request, facts), blocks)
+    return in_order(partial(_answer, index, query, attributes), blocks)
 
 
 def _answer(
-    index: Index, request: Query, facts: Attributes | None, rows: NDArray[np.int64]
+    index: Index, query: Query, attributes: Attributes | None, rows: NDArray[np.int64]
 ) -> TopK:
-    return next(search(index, rows, request=request, facts=facts))
+    return next(search(index, rows, query=query, attributes=attributes))
 
 
 TRIES = 3  # times that training goes on from its last checkpoint after workers were lost

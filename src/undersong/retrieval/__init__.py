@@ -2,7 +2,7 @@
 
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
-from undersong.retrieval.neighbours import dial, search, write_neighbours
+from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.paths import graph, shortest_path
 from undersong.retrieval.query import Query
 from undersong.retrieval.results import ItemPath, Neighbour, Neighbours, PathStep
@@ -19,7 +19,6 @@ __all__ = [
     "Query",
     "TopK",
     "attributes_of",
-    "dial",
     "fuse",
     "graph",
     "nothing",

@@ -12,21 +12,21 @@ POOL = 5  # answers for each one wanted that diversity chooses from
 LEAST = 50  # and at least so many
 
 
-def reach(request: Query) -> int:
+def reach(query: Query) -> int:
     """How many answers of the order are looked at to give k of them."""
-    return max(POOL * request.k, LEAST) if request.diversity else request.k
+    return max(POOL * query.k, LEAST) if query.diversity else query.k
 
 
-def cap(answers: TopK, request: Query, facts: Attributes) -> NDArray[np.bool_]:
+def cap(answers: TopK, query: Query, attributes: Attributes) -> NDArray[np.bool_]:
     """Return which answers stay, (q, k), when an artist or album may have only so many.
 
     From the best on, an answer goes whose artist or album has its share already. One whose artist
     or album is not known stays.
     """
     staying = answers.neighbours >= 0
-    for column, most in (("artist", request.per_artist), ("album", request.per_album)):
+    for column, most in (("artist", query.per_artist), ("album", query.per_album)):
         if most is not None:
-            staying &= _within(answers.neighbours, staying, _codes(facts.table[column]), most)
+            staying &= _within(answers.neighbours, staying, _codes(attributes.table[column]), most)
     return staying
 
 

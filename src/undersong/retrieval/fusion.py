@@ -47,8 +47,8 @@ def fuse(
     indexes: Sequence[Index],
     seeds: Sequence[str],
     *,
-    request: Query,
-    facts: Sequence[Attributes | None] | None = None,
+    query: Query,
+    attributes: Sequence[Attributes | None] | None = None,
 ) -> Fused:
     """List what is similar to several items, given by their ids, as one or several runs find it.
 
@@ -60,7 +60,7 @@ def fuse(
     Parameters
     ----------
     indexes : of runs of one kind of item; the first one's items may be answers
-    facts : of each run, or None without filters; caps and diversity go by those of the first
+    attributes : of each run, or None without filters; caps and diversity go by those of the first
 
     Raises
     ------
@@ -74,21 +74,21 @@ def fuse(
     Reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009.
     """
     distinct = tuple(dict.fromkeys(seeds))
-    known = facts if facts is not None else [None] * len(indexes)
-    filters.check(request, known[0])
+    known = attributes if attributes is not None else [None] * len(indexes)
+    filters.check(query, known[0])
     others = frozenset(distinct) if len(distinct) > 1 else frozenset()
     alone = replace(
-        request, exclude=request.exclude | others, per_artist=None, per_album=None, diversity=0.0
+        query, exclude=query.exclude | others, per_artist=None, per_album=None, diversity=0.0
     )
     depth, deepest = (
-        max(diversity.reach(request), DEEP),
+        max(diversity.reach(query), DEEP),
         max(len(x.embeddings.ids) for x in indexes),
     )
     while True:
-        lists = list(_lists(indexes, distinct, request=replace(alone, k=depth), facts=known))
+        lists = list(_lists(indexes, distinct, query=replace(alone, k=depth), attributes=known))
         fused = _fused([table for table, _ in lists])
-        spread = _spread(fused, indexes[0], request=request, facts=known[0])
-        if len(spread) >= request.k or not request.caps or depth >= deepest:
+        spread = _spread(fused, indexes[0], query=query, attributes=known[0])
+        if len(spread) >= query.k or not query.caps or depth >= deepest:
             break
         depth *= DEEPER
     note = "" if len(spread) else next((x for _, x in lists if x), "")
@@ -105,21 +105,21 @@ def _lists(
     indexes: Sequence[Index],
     seeds: Sequence[str],
     *,
-    request: Query,
-    facts: Sequence[Attributes | None],
+    query: Query,
+    attributes: Sequence[Attributes | None],
 ) -> Iterator[tuple[pl.DataFrame, str]]:
     """What each run's seeds list, seed by seed: item (a row of the first run), seed, worth, chance.
 
     With each, in a sentence, why it is empty, if filters left nothing.
     """
-    for place, (index, known) in enumerate(zip(indexes, facts, strict=True), start=1):
+    for place, (index, known) in enumerate(zip(indexes, attributes, strict=True), start=1):
         for seed in seeds:
             if seed not in index.embeddings.index:
                 raise DataError(
                     f"run {place} of {len(indexes)} knows nothing of {seed!r}; leave the run out"
                 )
         rows, before = np.array([index.embeddings.index[x] for x in seeds]), 0
-        for block in search(index, rows, request=request, facts=known):
+        for block in search(index, rows, query=query, attributes=known):
             listed, rank = np.nonzero(block.neighbours >= 0)
             table = pl.DataFrame(
                 {
@@ -156,16 +156,16 @@ def _fused(lists: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _spread(
-    fused: pl.DataFrame, index: Index, *, request: Query, facts: Attributes | None
+    fused: pl.DataFrame, index: Index, *, query: Query, attributes: Attributes | None
 ) -> pl.DataFrame:
     """Keep k answers, within the caps and as unlike as is wished."""
-    if request.caps and facts is not None:
-        fused = fused.filter(diversity.cap(_block(fused), request, facts)[0])
-    if request.diversity and len(fused):
-        pool, vectors = _block(fused.head(diversity.reach(request))), index.embeddings.vectors
-        places = diversity.diversify(pool, vectors, k=request.k, diversity=request.diversity)[0]
+    if query.caps and attributes is not None:
+        fused = fused.filter(diversity.cap(_block(fused), query, attributes)[0])
+    if query.diversity and len(fused):
+        pool, vectors = _block(fused.head(diversity.reach(query))), index.embeddings.vectors
+        places = diversity.diversify(pool, vectors, k=query.k, diversity=query.diversity)[0]
         return fused.select(pl.all().gather(places))
-    return fused.head(request.k)
+    return fused.head(query.k)
 
 
 def _block(fused: pl.DataFrame) -> TopK:

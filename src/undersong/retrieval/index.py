@@ -2,7 +2,7 @@
 
 One order of all items belongs to each query, whoever may be an answer and however many are asked
 for. Filters take items out of it and change nothing else: not the others' scores, nor how sure
-they are. So a list that was computed once serves every request that it is long enough for.
+they are. So a list that was computed once serves every query that it is long enough for.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,6 @@ class Index:
     embeddings : E_G of every item about which something is known
         Zeros where that is relations alone, which only a learned order can use.
     ranker, evidence : the learned order, of the same items; None for the cosine of E_G alone
-    long_tail : in [0, 1], how far to forget what relations tell, if a request does not say
     lists : the first answers of every item in that order, if they were computed
     approximate : a faster way to the nearest by cosine, for very many items
     """
@@ -65,7 +64,6 @@ class Index:
     embeddings: Embeddings
     ranker: Ranker | None = None
     evidence: RankingContext | None = None
-    long_tail: float = 0.0
     lists: Precomputed | None = None
     approximate: Near | None = None
 

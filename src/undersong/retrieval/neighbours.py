@@ -19,42 +19,42 @@ from undersong.retrieval.query import Query
 
 
 def search(
-    index: Index, rows: NDArray[np.int64], *, request: Query, facts: Attributes | None = None
+    index: Index, rows: NDArray[np.int64], *, query: Query, attributes: Attributes | None = None
 ) -> Iterator[TopK]:
     """Answer what is similar to some items, in blocks of them.
 
     Parameters
     ----------
     rows : (q,) rows of ``index.embeddings`` that ask; no item is an answer to itself
-    facts : of the items of the index, in its order (``attributes_of``); None where the run has
-        none, which is enough for a request that asks for no fact
+    attributes : of the items of the index, in its order (``attributes_of``); None where the run has
+        none, which is enough for a query that asks for none
 
     Raises
     ------
     ArtifactError
-        If filters ask for facts that the run does not have.
+        If filters ask for attributes that the run does not have.
     DataError
         For a word that no item has, or the dial of a run without a learned order.
     """
-    filters.check(request, facts)
-    if request.long_tail and index.ranker is None:
+    filters.check(query, attributes)
+    if query.long_tail and index.ranker is None:
         raise DataError(
-            f"the dial long_tail is {request.long_tail:g}, but this run orders answers by cosine: "
+            f"the dial long_tail is {query.long_tail:g}, but this run orders answers by cosine: "
             "no order was learned that beats it; leave the dial out"
         )
     n = len(index.embeddings.ids)
-    if facts is not None and len(facts.table) != n:
-        raise ArtifactError(f"facts of {len(facts.table)} items for an index of {n}")
+    if attributes is not None and len(attributes.table) != n:
+        raise ArtifactError(f"facts of {len(attributes.table)} items for an index of {n}")
     allowed, note = np.ones(n, dtype=bool), ""
-    if request.filters:
-        known = facts if facts is not None else Attributes.bare(index.embeddings.ids)
-        allowed = filters.passing(request, known)
-        if request.only_unlinked:
+    if query.filters:
+        known = attributes if attributes is not None else Attributes.bare(index.embeddings.ids)
+        allowed = filters.passing(query, known)
+        if query.only_unlinked:
             allowed &= _unlinked(index)
-        note = "" if allowed.any() else filters.why_nothing(request, known)
+        note = "" if allowed.any() else filters.why_nothing(query, known)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        block = _answer(index, some, request=request, facts=facts, allowed=allowed)
+        block = _answer(index, some, query=query, attributes=attributes, allowed=allowed)
         yield replace(block, note=note) if note else block
 
 
@@ -72,22 +72,22 @@ def _answer(
     index: Index,
     rows: NDArray[np.int64],
     *,
-    request: Query,
-    facts: Attributes | None,
+    query: Query,
+    attributes: Attributes | None,
     allowed: NDArray[np.bool_],
 ) -> TopK:
     left = int(allowed.sum())
-    k, wanted = min(request.k, left), min(diversity.reach(request), left)
+    k, wanted = min(query.k, left), min(diversity.reach(query), left)
     if not left:
         return nothing(rows)
-    answers = order(index, rows, allowed=allowed, k=wanted, request=request)
-    if request.caps and facts is not None:
-        answers = _capped(index, rows, answers, request=request, facts=facts, allowed=allowed)
+    answers = order(index, rows, allowed=allowed, k=wanted, query=query)
+    if query.caps and attributes is not None:
+        answers = _capped(index, rows, answers, query=query, attributes=attributes, allowed=allowed)
         answers = answers.first(wanted)
-    if not request.diversity:
+    if not query.diversity:
         return answers.first(k)
     vectors = index.embeddings.vectors
-    return answers.take(diversity.diversify(answers, vectors, k=k, diversity=request.diversity))
+    return answers.take(diversity.diversify(answers, vectors, k=k, diversity=query.diversity))
 
 
 def _capped(
@@ -95,18 +95,18 @@ def _capped(
     rows: NDArray[np.int64],
     answers: TopK,
     *,
-    request: Query,
-    facts: Attributes,
+    query: Query,
+    attributes: Attributes,
     allowed: NDArray[np.bool_],
 ) -> TopK:
     """Take out what is over a cap, and look as far down the order as it needs to fill the list."""
     wanted = depth = answers.neighbours.shape[1]
     left = int(allowed.sum())
-    capped = pick(answers, diversity.cap(answers, request, facts))
+    capped = pick(answers, diversity.cap(answers, query, attributes))
     while depth < left and ((capped.neighbours >= 0).sum(axis=1) < wanted).any():
         depth = min(4 * depth, left)
-        answers = order(index, rows, allowed=allowed, k=depth, request=request)
-        capped = pick(answers, diversity.cap(answers, request, facts))
+        answers = order(index, rows, allowed=allowed, k=depth, query=query)
+        capped = pick(answers, diversity.cap(answers, query, attributes))
     return capped
 
 
@@ -116,26 +116,21 @@ def order(
     *,
     allowed: NDArray[np.bool_],
     k: int,
-    request: Query,
+    query: Query,
 ) -> TopK:
     """List the k best of the items ``allowed``, (n,), for each query.
 
     Answers that were computed once are looked up where enough of them are allowed; else the
     others follow behind them.
     """
-    listed = _listed(index, rows, allowed=allowed, k=k, request=request)
+    listed = _listed(index, rows, allowed=allowed, k=k, query=query)
     if listed is None:
-        return _searched(index, rows, allowed=allowed, k=k, request=request)
+        return _searched(index, rows, allowed=allowed, k=k, query=query)
     short = (listed.neighbours >= 0).sum(axis=1) < np.minimum(k, allowed.sum() - allowed[rows])
     if short.any():
-        searched = _searched(index, rows, allowed=allowed, k=k, request=request)
+        searched = _searched(index, rows, allowed=allowed, k=k, query=query)
         listed = join(listed, searched)
     return listed.first(k)
-
-
-def dial(index: Index, request: Query) -> float:
-    """How far a request forgets what relations tell, in [-1, 1]."""
-    return index.long_tail if request.long_tail is None else request.long_tail
 
 
 def _listed(
@@ -144,11 +139,11 @@ def _listed(
     *,
     allowed: NDArray[np.bool_],
     k: int,
-    request: Query,
+    query: Query,
 ) -> TopK | None:
     """Look up stored answers, those that are allowed; None where the order is another one."""
-    other = dial(index, request) != 0 or (request.paper and index.ranker is not None)
-    if index.lists is None or other or request.closed:
+    other = query.long_tail or (query.paper and index.ranker is not None)
+    if index.lists is None or other or query.closed:
         return None
     width = k if allowed.all() else index.lists.rows.shape[1]
     answers = TopK(
@@ -166,17 +161,17 @@ def _searched(
     *,
     allowed: NDArray[np.bool_],
     k: int,
-    request: Query,
+    query: Query,
 ) -> TopK:
-    if index.ranker is not None and index.evidence is not None and not request.paper:
+    if index.ranker is not None and index.evidence is not None and not query.paper:
         return rerank_all(
             index.ranker,
             index.evidence,
             rows,
             allowed=allowed,
             k=k,
-            long_tail=dial(index, request),
-            closed=request.closed,
+            long_tail=query.long_tail or 0.0,
+            closed=query.closed,
         )
     if index.approximate is not None:
         near = index.approximate
@@ -189,8 +184,8 @@ def write_neighbours(
     out: Path,
     *,
     queries: NDArray[np.int64],
-    request: Query,
-    facts: Attributes | None = None,
+    query: Query,
+    attributes: Attributes | None = None,
     search: Callable[..., Iterator[TopK]] = search,
     progress: Progress = silent,
 ) -> tuple[int, str]:
@@ -202,13 +197,13 @@ def write_neighbours(
     ``search`` may be another one that answers alike, such as on a cluster.
     """
     ids = np.array(index.embeddings.ids, dtype=object)
-    learned = index.ranker is not None and not request.paper
+    learned = index.ranker is not None and not query.paper
     out.parent.mkdir(parents=True, exist_ok=True)
     done, note = 0, ""
     with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
         empty = nothing(np.zeros(0, dtype=np.int64))
         _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
-        for number, block in enumerate(search(index, queries, request=request, facts=facts)):
+        for number, block in enumerate(search(index, queries, query=query, attributes=attributes)):
             table = _table(ids, block, learned=learned)
             table.write_parquet(Path(folder) / f"{number:08}.parquet")
             done, note = done + len(block.rows), block.note

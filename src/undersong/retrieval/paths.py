@@ -45,7 +45,7 @@ def graph(index: Index, *, k: int = NEAR, progress: Progress = silent) -> scipy.
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
         allowed = np.ones(n, dtype=bool) if index.lists else embedded
-        near = order(index, rows, allowed=allowed, k=k, request=nearest).neighbours
+        near = order(index, rows, allowed=allowed, k=k, query=nearest).neighbours
         linked = (near >= 0) & (embedded[rows][:, None] if index.lists is None else True)
         asks = np.broadcast_to(rows[:, None], near.shape)[linked]
         cosine = np.einsum("ed,ed->e", vectors[asks], vectors[near[linked]])

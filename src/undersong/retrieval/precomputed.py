@@ -60,7 +60,7 @@ def make_lists(
     everyone = np.ones(n, dtype=bool)
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
-        block = order(index, rows, allowed=everyone, k=lists.shape[1], request=Query())
+        block = order(index, rows, allowed=everyone, k=lists.shape[1], query=Query())
         width = block.neighbours.shape[1]
         lists["neighbour"][rows, :width] = block.neighbours
         lists["score"][rows, :width] = block.scores

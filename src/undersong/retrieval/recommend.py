@@ -179,8 +179,8 @@ def recommend(
     index: Index,
     seeds: Seeds,
     *,
-    request: Query,
-    facts: Attributes | None = None,
+    query: Query,
+    attributes: Attributes | None = None,
     heard: sparse.csr_matrix | None = None,
     tastes: int = TASTES,
 ) -> Recommended:
@@ -188,7 +188,7 @@ def recommend(
 
     Parameters
     ----------
-    request : how many, and from whom; its diversity and dial play no part
+    query : how many, and from whom; its diversity and dial play no part
     heard : who plays the items of the index (``listeners_of``); None where that is not known
     tastes : most groups of seeds that take turns; 1 for all seeds together
 
@@ -216,24 +216,24 @@ def recommend(
     rows = np.array([row for row, _ in known], dtype=np.int64)
     weights = np.log1p(np.array([plays for _, plays in known]))
     wide = replace(
-        request,
-        k=max(REACH, request.k),
-        exclude=request.exclude | set(seeds.ids),
+        query,
+        k=max(REACH, query.k),
+        exclude=query.exclude | set(seeds.ids),
         diversity=0.0,
         paper=True,
     )
-    blocks = list(search(index, rows, request=wide, facts=facts))
+    blocks = list(search(index, rows, query=wide, attributes=attributes))
     near = np.concatenate([_wide(x.neighbours, wide.k) for x in blocks])
-    shown = facts if facts is not None else Attributes.bare(index.embeddings.ids)
+    shown = attributes if attributes is not None else Attributes.bare(index.embeddings.ids)
     allowed = filters.passing(wide, shown)
     groups = group(index.embeddings.vectors[rows], weights, most=tastes)
     lists = []
     for own in groups:
         worth = _worth(near[own], rows[own], weights[own], heard=heard, n=len(allowed))
         answers = _best(*worth, allowed=allowed, k=wide.k)
-        lists.append(_capped(answers, request=wide, facts=shown))
+        lists.append(_capped(answers, query=wide, attributes=shown))
     shares = [float(weights[own].sum()) for own in groups]
-    return replace(_take_turns(lists, shares, k=request.k), note=blocks[0].note)
+    return replace(_take_turns(lists, shares, k=query.k), note=blocks[0].note)
 
 
 def group(
@@ -303,14 +303,14 @@ def _best(
 
 
 def _capped(
-    answers: list[tuple[float, int, int]], *, request: Query, facts: Attributes
+    answers: list[tuple[float, int, int]], *, query: Query, attributes: Attributes
 ) -> list[tuple[float, int, int]]:
     """Take out what an artist or album has too much of."""
-    if not request.caps or not answers:
+    if not query.caps or not answers:
         return answers
     items = np.array([[item for _, item, _ in answers]], dtype=np.int64)
     scores = np.array([[score for score, _, _ in answers]], dtype=np.float32)
-    staying = diversity.cap(TopK(np.array([-1]), items, scores, scores), request, facts)[0]
+    staying = diversity.cap(TopK(np.array([-1]), items, scores, scores), query, attributes)[0]
     return [x for x, stays in zip(answers, staying, strict=True) if stays]
 
 

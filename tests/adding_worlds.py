@@ -10,7 +10,7 @@ import soundfile
 from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.catalogue import tables
-from undersong.foldin.embed import Beside
+from undersong.foldin.embed import FoldIn
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 
@@ -62,7 +62,7 @@ def fresh(run, folder):
     (folder / "generations").mkdir(parents=True)
     (folder / "generations" / run.generation).symlink_to(run.home, target_is_directory=True)
     (folder / "current.json").write_bytes((run.folder / "current.json").read_bytes())
-    return Beside(runs.read(folder))
+    return FoldIn(runs.read(folder))
 
 
 def tagged(path, seed, **tags):

@@ -332,21 +332,18 @@ class Model:
             For a mistake in a table or a row.
         """
         from undersong.foldin import add, new_items
-        from undersong.foldin.embed import Beside
+        from undersong.foldin.embed import FoldIn
 
-        beside, entries = Beside(self.run), list(items)
+        fold_in, entries = FoldIn(self.run), list(items)
         rows = [x for x in entries if isinstance(x, Mapping)]
         files = [Path(x) for x in entries if not isinstance(x, Mapping)]
-        audio = [x for x in files if x.suffix.lower() not in new_items.TABLES]
-        known = beside.known
+        known = fold_in.known
         new: list[Any] = [
             new_items.of_row(row, kind, known, where=f"row {number}")
             for number, row in enumerate(rows, start=1)
         ]
-        for table in (x for x in files if x not in audio):
-            new += new_items.of_table(table, kind, known)
-        new += new_items.of_files(audio, known) if audio else []
-        results = tuple(add.add(beside, new))
+        new += new_items.of_paths(files, kind, known)
+        results = tuple(add.add(fold_in, new))
         self._indexes.clear()
         return results
 

@@ -13,7 +13,7 @@ from undersong.errors import DataError, needs
 if TYPE_CHECKING:
     from undersong.catalogue import Field
     from undersong.foldin.add import Addition
-    from undersong.foldin.embed import Beside
+    from undersong.foldin.embed import FoldIn
     from undersong.foldin.new_items import NewItem
     from undersong.importers.music.scan import Failure
 
@@ -60,24 +60,24 @@ def add(
     """
     from undersong import runs
     from undersong.foldin import add as adding
-    from undersong.foldin.embed import Beside
+    from undersong.foldin.embed import FoldIn
 
-    beside = Beside(runs.read(run))
+    fold_in = FoldIn(runs.read(run))
     metadata = _metadata_of(
-        beside.known.fields, {"genre": genre, "region": country, "year": year}, fields
+        fold_in.known.fields, {"genre": genre, "region": country, "year": year}, fields
     )
     failed = False
     if removed:
-        click.echo(f"{adding.remove(beside, removed)} items removed from {run}")
+        click.echo(f"{adding.remove(fold_in, removed)} items removed from {run}")
     elif repeat:
-        failed = _report(beside, adding.readd(beside))
+        failed = _report(fold_in, adding.readd(fold_in))
     elif files or artist or metadata:
         failed = _report(
-            beside, adding.add(beside, _new_items(beside, files, artist, metadata, tracks))
+            fold_in, adding.add(fold_in, _new_items(fold_in, files, artist, metadata, tracks))
         )
     elif not show:
         raise DataError("nothing to add; give audio files, a table, or --artist NAME with --genre")
-    _show_state(beside, listed=show)
+    _show_state(fold_in, listed=show)
     if failed:
         raise SystemExit(1)
 
@@ -101,25 +101,21 @@ def onnx(run: Path) -> None:
 
 
 def _new_items(
-    beside: "Beside",
+    fold_in: "FoldIn",
     files: Sequence[Path],
     artist: str | None,
     metadata: dict[str, str],
     tracks: bool,
 ) -> "Iterator[NewItem | Failure]":
-    """All that one call gives: tables first, then the artist by name, then audio files."""
+    """What one call describes: the artist by name first, then tables, then audio files."""
     from undersong.foldin import new_items
 
     audio = [x for x in files if x.suffix.lower() not in new_items.TABLES]
-    for table in files:
-        if table not in audio:
-            yield from new_items.of_table(table, kind_of(tracks), beside.known)
     if artist and (metadata or not audio):
-        yield new_items.of_words(artist, metadata, beside.known)
+        yield new_items.of_words(artist, metadata, fold_in.known)
     elif metadata:
         raise DataError(f"{', '.join(sorted(metadata))} is said of nobody; add --artist NAME")
-    if audio:
-        yield from new_items.of_files(audio, beside.known, artist=artist)
+    yield from new_items.of_paths(files, kind_of(tracks), fold_in.known, artist=artist)
 
 
 def _metadata_of(
@@ -152,7 +148,7 @@ def _metadata_of(
     return metadata
 
 
-def _report(beside: "Beside", results: "Iterable[Addition | Failure]") -> bool:
+def _report(fold_in: "FoldIn", results: "Iterable[Addition | Failure]") -> bool:
     """Print what became of each item, then a summary; return whether one failed."""
     from undersong.foldin.add import most_alike
     from undersong.importers.music.scan import Failure
@@ -164,25 +160,25 @@ def _report(beside: "Beside", results: "Iterable[Addition | Failure]") -> bool:
             click.echo(f"{result.file}: {result.reason}; {result.remedy}", err=True)
             continue
         counts[result.what] += 1
-        like = most_alike(beside, result)
+        like = most_alike(fold_in, result)
         beside_it = f"  like {', '.join(like)}" if like else ""
         click.echo(f"{result.what:<9}  {result.kind:<6}  {result.id}  {result.name}{beside_it}")
     summary = ", ".join(f"{count} {what}" for what, count in counts.items())
-    click.echo(f"{beside.run.folder}: {summary or 'nothing to add'}")
+    click.echo(f"{fold_in.run.folder}: {summary or 'nothing to add'}")
     return counts["failed"] > 0
 
 
-def _show_state(beside: "Beside", *, listed: bool) -> None:
+def _show_state(fold_in: "FoldIn", *, listed: bool) -> None:
     """List what was added, if wanted, and why a retrain is due."""
     from undersong.foldin import add as adding
 
-    rows = adding.listed(beside.run)
+    rows = adding.listed(fold_in.run)
     if listed and rows.is_empty():
         click.echo(
-            f"nothing was added to generation {beside.run.generation} of {beside.run.folder}"
+            f"nothing was added to generation {fold_in.run.generation} of {fold_in.run.folder}"
         )
     for row in rows.iter_rows(named=True) if listed else ():
         origin = f"  {row['path']}" if row["path"] else ""
         click.echo(f"{row['added'][:10]}  {row['kind']:<6}  {row['id']}  {row['name']}{origin}")
-    for reason in adding.due(beside.run):
+    for reason in adding.due(fold_in.run):
         click.echo(f"train again: {reason}", err=True)

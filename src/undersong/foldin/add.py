@@ -21,7 +21,7 @@ from undersong.catalogue import KINDS, Kind
 from undersong.errors import UnknownItem, nearest_known
 from undersong.foldin.added import vectors
 from undersong.foldin.drift import warnings
-from undersong.foldin.embed import DERIVED, Beside, Row, embed_track, embed_vector, refresh
+from undersong.foldin.embed import DERIVED, FoldIn, Row, embed_track, embed_vector, refresh
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
 from undersong.runs import Run, additions
@@ -43,7 +43,7 @@ class Addition:
 
 
 def add(
-    beside: Beside, items: Iterable[NewItem | Failure], *, workers: int = 1
+    fold_in: FoldIn, items: Iterable[NewItem | Failure], *, workers: int = 1
 ) -> Iterator[Addition | Failure]:
     """Embed new items, add them to a run, and return what became of each.
 
@@ -57,10 +57,10 @@ def add(
     rest = iter(items)
     while block := list(islice(rest, BLOCK)):
         yield from (x for x in block if isinstance(x, Failure))
-        yield from _add_block(beside, [x for x in block if isinstance(x, NewItem)], workers)
+        yield from _add_block(fold_in, [x for x in block if isinstance(x, NewItem)], workers)
 
 
-def remove(beside: Beside, ids: Sequence[str]) -> int:
+def remove(fold_in: FoldIn, ids: Sequence[str]) -> int:
     """Take added items away, an artist with its added tracks; return how many.
 
     Raises
@@ -68,7 +68,7 @@ def remove(beside: Beside, ids: Sequence[str]) -> int:
     UnknownItem
         If an id was not added; nothing is taken away then.
     """
-    run = beside.run
+    run = fold_in.run
     with additions.changing(run.folder):
         rows = additions.read(run.folder, run.generation).to_dicts()
         unknown = set(ids) - {x["id"] for x in rows}
@@ -80,24 +80,24 @@ def remove(beside: Beside, ids: Sequence[str]) -> int:
         affected: set[tuple[Kind, str]] = {
             ("artist", x["artist"]) for x in rows if x["id"] in ids and x["artist"]
         }
-        remaining = refresh(_with_tracks(remaining), beside, affected)
+        remaining = refresh(_with_tracks(remaining), fold_in, affected)
         _write(run, remaining)
         return len(rows) - len(remaining)
 
 
-def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
+def readd(fold_in: FoldIn, *, workers: int = 1) -> Iterator[Addition | Failure]:
     """Add what was added to earlier generations to the present one.
 
     What cannot be read any more stays with the earlier generation, so nothing is lost.
     """
-    run = beside.run
+    run = fold_in.run
     for generation in additions.generations(run.folder):
         if generation == run.generation:
             continue
         rows = additions.read(run.folder, generation)
         failed = []
         for row in rows.filter(pl.col("digest") != DERIVED).iter_rows(named=True):
-            results = list(add(beside, [_new_item(row)], workers=workers))
+            results = list(add(fold_in, [_new_item(row)], workers=workers))
             yield from results
             failed += [row["id"]] if any(isinstance(x, Failure) for x in results) else []
         unread = rows.filter(pl.col("id").is_in(failed))
@@ -107,20 +107,20 @@ def readd(beside: Beside, *, workers: int = 1) -> Iterator[Addition | Failure]:
             additions.place(run.folder, generation).unlink()
 
 
-def most_alike(beside: Beside, addition: Addition) -> tuple[str, ...]:
+def most_alike(fold_in: FoldIn, addition: Addition) -> tuple[str, ...]:
     """Names of the items nearest to one that was added now, by cosine of E_G, best first."""
-    if addition.what not in ("added", "replaced") or addition.kind not in beside.general:
+    if addition.what not in ("added", "replaced") or addition.kind not in fold_in.general:
         return ()
-    added = vectors(beside.run.added(addition.kind), "general")
+    added = vectors(fold_in.run.added(addition.kind), "general")
     if addition.id not in added.index:
         return ()
-    vector, trained = added.vectors[added.index[addition.id]], beside.general[addition.kind]
+    vector, trained = added.vectors[added.index[addition.id]], fold_in.general[addition.kind]
     cosines = np.concatenate([trained.vectors @ vector, added.vectors @ vector])
     cosines[len(trained.ids) + added.index[addition.id]] = -np.inf
     ids = (*trained.ids, *added.ids)
     best = [ids[x] for x in np.argsort(-cosines)[:LIKE] if np.isfinite(cosines[x])]
-    names = beside.names[addition.kind]
-    names = names | dict(beside.run.added(addition.kind).select("id", "name").rows())
+    names = fold_in.names[addition.kind]
+    names = names | dict(fold_in.run.added(addition.kind).select("id", "name").rows())
     return tuple(names[x] for x in best)
 
 
@@ -143,32 +143,32 @@ def due(run: Run) -> tuple[str, ...]:
 
 
 def _add_block(
-    beside: Beside, items: Sequence[NewItem], workers: int
+    fold_in: FoldIn, items: Sequence[NewItem], workers: int
 ) -> Iterator[Addition | Failure]:
-    run = beside.run
+    run = fold_in.run
     before = {(x["kind"], x["id"]): x["digest"] for x in listed(run).iter_rows(named=True)}
     pending = list[NewItem]()
     for item in items:
-        if item.id in beside.trained[item.kind]:
+        if item.id in fold_in.trained[item.kind]:
             yield Addition("trained", item.kind, item.id, item.name, item.artist_name)
         elif before.get((item.kind, item.id)) == _digest(item):
             yield Addition("unchanged", item.kind, item.id, item.name, item.artist_name)
         else:
             pending.append(item)
-    rows = list(_embed_content(beside, pending, workers)) if pending else []
+    rows = list(_embed_content(fold_in, pending, workers)) if pending else []
     yield from (x for x in rows if isinstance(x, Failure))
     fresh = [x for x in rows if not isinstance(x, Failure)]
     if fresh:
         with additions.changing(run.folder):
-            stored = _store(beside, fresh)
+            stored = _store(fold_in, fresh)
         yield from stored
 
 
 def _embed_content(
-    beside: Beside, items: Sequence[NewItem], workers: int
+    fold_in: FoldIn, items: Sequence[NewItem], workers: int
 ) -> Iterator[Row | Failure]:
     """Make a row of each item, with E_C where it has sound or a vector."""
-    encoders = beside.encoders
+    encoders = fold_in.encoders
     paths = [x.path for x in items if x.path and encoders.source == AUDIO]
     sounds = decode(paths, workers=max(1, min(workers, len(paths))))
     for item in items:
@@ -193,26 +193,26 @@ def _embed_content(
         yield row
 
 
-def _store(beside: Beside, fresh: Sequence[Row]) -> list[Addition | Failure]:
+def _store(fold_in: FoldIn, fresh: Sequence[Row]) -> list[Addition | Failure]:
     """Write rows into the file of the run, with the artists that they bring along."""
-    run = beside.run
+    run = fold_in.run
     old = additions.read(run.folder, run.generation).to_dicts()
     keys, paths = {_key(x) for x in fresh}, {x["path"] for x in fresh if x["path"]}
     gone = [x for x in old if _key(x) in keys or x["path"] in paths]
     remaining = [x for x in old if x not in gone]
     artists = _artists_of(
-        beside, fresh, known={x["id"] for x in remaining if x["kind"] == "artist"}
+        fold_in, fresh, known={x["id"] for x in remaining if x["kind"] == "artist"}
     )
     left_behind: set[tuple[Kind, str]] = {("artist", x["artist"]) for x in gone if x["artist"]}
     rows = _with_tracks([*remaining, *artists, *fresh])
-    rows = refresh(rows, beside, keys | {_key(x) for x in artists} | left_behind)
+    rows = refresh(rows, fold_in, keys | {_key(x) for x in artists} | left_behind)
     empty = {_key(x) for x in rows if _key(x) in keys and _is_empty(x, run)}
     rows = _with_tracks([x for x in rows if _key(x) not in empty])
     _write(run, rows)
     results: list[Addition | Failure] = []
     for row in fresh:
         if _key(row) in empty:
-            results.append(Failure(row["path"] or row["id"], *_why_empty(row, beside)))
+            results.append(Failure(row["path"] or row["id"], *_why_empty(row, fold_in)))
     before = {_key(x) for x in gone} | {x["path"] for x in gone if x["path"]}
     for row in rows:
         if _key(row) in keys | {_key(x) for x in artists}:
@@ -231,9 +231,9 @@ def _is_empty(row: Row, run: Run) -> bool:
     return row["general"] is None and run.has_embeddings(row["kind"], "general")
 
 
-def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
+def _why_empty(row: Row, fold_in: FoldIn) -> tuple[str, str]:
     """Return why an item has no E_G, and what to do; often the run does not know a word of it."""
-    known = beside.known.artists
+    known = fold_in.known.artists
     for name, value in (_new_item(row).fields or {}).items():
         word = value[0] if isinstance(value, list) else value
         if name in known.columns and isinstance(word, str):
@@ -244,9 +244,9 @@ def _why_empty(row: Row, beside: Beside) -> tuple[str, str]:
     return "nothing is known of it but its name", remedy
 
 
-def _artists_of(beside: Beside, fresh: Sequence[Row], *, known: set[str]) -> list[Row]:
+def _artists_of(fold_in: FoldIn, fresh: Sequence[Row], *, known: set[str]) -> list[Row]:
     """Make rows of the artists of new tracks who are neither trained nor among ``known``."""
-    present = known | beside.trained["artist"] | {x["id"] for x in fresh if x["kind"] == "artist"}
+    present = known | fold_in.trained["artist"] | {x["id"] for x in fresh if x["kind"] == "artist"}
     names = {x["artist"]: x["about"] for x in fresh if x["kind"] == "track"}
     new = [NewItem("artist", x, name) for x, name in names.items() if x not in present]
     return [{**_row(x), "digest": DERIVED} for x in new]

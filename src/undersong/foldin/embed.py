@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Beside:
+class FoldIn:
     """What new items are embedded with, each part read when it is first needed."""
 
     run: Run
@@ -84,7 +84,7 @@ def embed_vector(vector: Sequence[float], encoders: Encoders) -> list[float]:
     return _floats(encoders.content(np.array([vector], dtype=np.float32)))
 
 
-def refresh(rows: Sequence[Row], beside: Beside, touched: Iterable[tuple[Kind, str]]) -> list[Row]:
+def refresh(rows: Sequence[Row], fold_in: FoldIn, touched: Iterable[tuple[Kind, str]]) -> list[Row]:
     """Embed the items that were touched, beside all that were added so far.
 
     Artists whom nobody described take their metadata from their tracks; E_C of an artist is the
@@ -93,14 +93,14 @@ def refresh(rows: Sequence[Row], beside: Beside, touched: Iterable[tuple[Kind, s
     keys = set(touched)
     keys |= {("artist", str(x["artist"])) for x in rows if (x["kind"], x["id"]) in keys}
     refreshed = [
-        _artist(row, rows, beside)
+        _artist(row, rows, fold_in)
         if ("artist", row["id"]) in keys and row["kind"] == "artist"
         else dict(row)
         for row in rows
     ]
     table = pl.DataFrame(refreshed, schema=COLUMNS)
-    catalogue = catalogue_of(beside.known, table)
-    encoders = read_encoders(beside.run)
+    catalogue = catalogue_of(fold_in.known, table)
+    encoders = read_encoders(fold_in.run)
     for kind in KINDS:
         rows_of_kind = [row for row in refreshed if row["kind"] == kind]
         places = np.array(
@@ -111,44 +111,44 @@ def refresh(rows: Sequence[Row], beside: Beside, touched: Iterable[tuple[Kind, s
         about = dict(zip(catalogue.ids(kind), words_about(catalogue, kind), strict=True))
         items = read_items(catalogue, kind)[: len(rows_of_kind)]
         words, unseen = features.count_unseen(items, encoders)
-        general = _general(beside, table, kind, places)
+        general = _general(fold_in, table, kind, places)
         content = vectors(table.filter(pl.col("kind") == kind), CONTENT)
         for at, e_g in zip(places, general, strict=True):
             row = rows_of_kind[at]
             row |= {"about": about[row["id"]], "general": e_g}
             row |= {"said": int(words[at]), "unseen": int(unseen[at])}
-            row["nearest"] = _nearest(content, row["id"], beside.learned.get(kind))
+            row["nearest"] = _nearest(content, row["id"], fold_in.learned.get(kind))
     return refreshed
 
 
-def _artist(row: Row, rows: Sequence[Row], beside: Beside) -> Row:
+def _artist(row: Row, rows: Sequence[Row], fold_in: FoldIn) -> Row:
     """An added artist with what its tracks say now."""
     tracks = [x for x in rows if x["kind"] == "track" and x["artist"] == row["id"]]
-    fields = [x for x in beside.known.fields if x.kind == "artist"]
+    fields = [x for x in fold_in.known.fields if x.kind == "artist"]
     artist = dict(row)
     if row["digest"] == DERIVED:
         metadata = merge([json.loads(x["fields"]) for x in tracks], fields)
         artist["fields"] = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
-    heard = [x["content"] for x in tracks if x["content"]][: beside.encoders.top]
+    heard = [x["content"] for x in tracks if x["content"]][: fold_in.encoders.top]
     parts = [unit(np.mean(heard, axis=0, keepdims=True, dtype=np.float32))] if heard else []
     if row["given"]:
-        parts.append(np.array([embed_vector(row["given"], beside.encoders)], dtype=np.float32))
+        parts.append(np.array([embed_vector(row["given"], fold_in.encoders)], dtype=np.float32))
     artist["content"] = _floats(unit(np.sum(parts, axis=0))) if parts else None
     return artist
 
 
 def _general(
-    beside: Beside, table: pl.DataFrame, kind: Kind, places: NDArray[np.int64]
+    fold_in: FoldIn, table: pl.DataFrame, kind: Kind, places: NDArray[np.int64]
 ) -> list[list[float] | None]:
     """E_G of some added items of one kind; None where no source says anything."""
-    if not beside.run.has_embeddings(kind, "general"):
+    if not fold_in.run.has_embeddings(kind, "general"):
         return [None] * len(places)
-    sources = read_added(beside.run, beside.known, table, kind)
+    sources = read_added(fold_in.run, fold_in.known, table, kind)
     embedded: list[list[float] | None] = []
     for start in range(0, len(places), BLOCK):
         rows = places[start : start + BLOCK]
         missing = np.stack([x.missing[rows] for x in sources], axis=1)
-        e_g = beside.encoders.general([features.dense(x, rows) for x in sources], missing)
+        e_g = fold_in.encoders.general([features.dense(x, rows) for x in sources], missing)
         unknown = np.asarray(missing.all(axis=1))
         embedded += [
             None if nothing else _floats(x) for x, nothing in zip(e_g, unknown, strict=True)

@@ -61,6 +61,17 @@ class NewItem:
         return hashlib.sha256(whole.encode()).hexdigest()
 
 
+def of_paths(
+    paths: Sequence[Path], kind: Kind, known: Reference, *, artist: str | None = None
+) -> Iterator[NewItem | Failure]:
+    """Read new items from tables, then from audio files; ``kind`` is that of rows in tables."""
+    tables = [x for x in paths if x.suffix.lower() in TABLES]
+    for table in tables:
+        yield from of_table(table, kind, known)
+    if audio := [x for x in paths if x not in tables]:
+        yield from of_files(audio, known, artist=artist)
+
+
 def of_files(
     paths: Sequence[Path], known: Reference, *, artist: str | None = None
 ) -> Iterator[NewItem | Failure]:

@@ -55,7 +55,7 @@ def check_cluster(context: click.Context, address: str | None) -> None:
 
 @contextmanager
 def cluster() -> Iterator[bool]:
-    """Join the cluster that ``--cluster`` names, and say whether it names one.
+    """Join the cluster that ``--cluster`` names; yield whether it names one.
 
     Raises
     ------
@@ -86,5 +86,5 @@ class Group(click.Group):
 
 
 def kind_of(tracks: bool) -> "Kind":
-    """Whose neighbours are meant."""
+    """Return the kind of item that a command asks about."""
     return "track" if tracks else "artist"

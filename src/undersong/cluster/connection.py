@@ -1,4 +1,4 @@
-"""A Ray cluster that runs already: join it, share work out, and say what went wrong there.
+"""A Ray cluster that runs already: join it, share work out, and report what fails there.
 
 Every node has undersong installed and sees the same folders under the same names.
 """
@@ -64,7 +64,7 @@ def processors() -> int:
 
 @contextmanager
 def failures(work: str) -> Iterator[None]:
-    """Turn what Ray says of a worker that failed for good into an error that says what to do.
+    """Turn Ray's error of a worker that failed for good into one that says what to do.
 
     Ray has then tried again on other workers. An ``UndersongError`` of a task stays what it is.
     """

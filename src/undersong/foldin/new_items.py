@@ -1,4 +1,4 @@
-"""What a user gives of new items: files with tags, rows of a table, or words (`undersong add`)."""
+"""New items as a user describes them: files with tags, rows of a table, or words."""
 
 import hashlib
 import json

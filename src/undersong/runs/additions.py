@@ -1,4 +1,4 @@
-"""The file of what was added to one generation of a run after its training.
+"""What was added to one generation of a run after its training: one file, and its lock.
 
 RUN/added/N.parquet     one row an item added to generation N; written whole or not at all
 RUN/added/lock          held while it is changed, so that two commands at once lose nothing
@@ -39,14 +39,14 @@ COLUMNS: dict[str, pl.DataType] = {
 
 
 def place(folder: Path, generation: str) -> Path:
-    """Where the items added to a generation of the run in ``folder`` stand."""
+    """Path of the items that were added to a generation of the run in ``folder``."""
     return folder / "added" / f"{generation}.parquet"
 
 
 def generations(folder: Path) -> tuple[str, ...]:
     """Generations of a run to which something was added, oldest first."""
-    found = (x.stem for x in (folder / "added").glob("*.parquet") if x.stem.isdigit())
-    return tuple(sorted(found, key=int))
+    numbers = (x.stem for x in (folder / "added").glob("*.parquet") if x.stem.isdigit())
+    return tuple(sorted(numbers, key=int))
 
 
 def read(folder: Path, generation: str) -> pl.DataFrame:
@@ -74,7 +74,7 @@ def write(folder: Path, generation: str, table: pl.DataFrame) -> None:
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Keep others from changing what was added; they wait. A process that dies lets go."""
+    """Lock what was added; other writers wait. A process that dies releases the lock."""
     lock = folder / "added" / "lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:

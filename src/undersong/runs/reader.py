@@ -1,4 +1,4 @@
-"""A shelf that stays open: what a long-running reader has, and how it moves to a new generation.
+"""A reader of a run that stays open, and how it moves to a new generation.
 
 A shelf is a folder that ``undersong publish`` writes to; a run folder serves as well.
 """
@@ -15,7 +15,7 @@ from undersong.runs import run as runs
 from undersong.runs.run import Run
 
 T = TypeVar("T")
-# What code may raise that reads a file which is whole, has the right hash, and is not ours.
+# What reading may raise of a file that has the right hash but was written by something else.
 FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
 
 
@@ -56,7 +56,7 @@ class RunReader(Generic[T]):
         self.current = self._open()
 
     def refresh(self) -> bool:
-        """Move to what the pointer names, if that changed; say whether anything is new.
+        """Move to what the pointer names, if that changed; return whether anything is new.
 
         Costs one look at the pointer when nothing changed. The new generation is checked and
         opened beside the old one, which answers until one assignment puts the new in its place.
@@ -65,7 +65,7 @@ class RunReader(Generic[T]):
         Raises
         ------
         ArtifactError
-            If the new generation is refused. The old one stays in use, and the refusal is said
+            If the new generation is refused. The old one stays in use, and the refusal is raised
             once: the next look is taken when the pointer changes again.
         """
         if self._stamp() == self._seen or not self._turn.acquire(blocking=False):

@@ -14,7 +14,7 @@ import polars as pl
 from undersong import model as models
 from undersong.catalogue import Catalogue, Kind, write_catalogue
 from undersong.embeddings import Embeddings
-from undersong.errors import DataError, UndersongError, nearest_known
+from undersong.errors import DataError, nearest_known, needs
 from undersong.evaluation import results
 from undersong.importers.tables import conversion
 from undersong.io.display import html_table
@@ -73,13 +73,9 @@ def train(
     UndersongError
         For a catalogue that cannot be trained on, or if PyTorch is not installed.
     """
-    try:
+    with needs("train", "training"):
         from undersong.pipeline.run_settings import make_settings
         from undersong.pipeline.train import train_run
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"training needs {error.name}; install it with: pip install 'undersong[train]'"
-        ) from error
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(TemporaryDirectory(prefix="undersong-"))
@@ -193,12 +189,8 @@ def evaluate(
     """
     if split not in SPLITS:
         raise DataError(f"split is {split!r}; {nearest_known(split, SPLITS)}")
-    try:
+    with needs("train", "evaluation"):
         from undersong.evaluation.compare import compare
-    except ModuleNotFoundError as error:
-        raise UndersongError(
-            f"evaluation needs {error.name}; install it with: pip install 'undersong[train]'"
-        ) from error
     run = (model if isinstance(model, Model) else load(model)).run
     known = set(run.trained_items(cast(Kind, run.manifest["kind"]))["id"])
     for name, vectors in (embeddings or {}).items():

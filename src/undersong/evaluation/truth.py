@@ -27,6 +27,8 @@ from undersong.evaluation.protocols import (
 from undersong.evaluation.results import Protocol
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge
 from undersong.evaluation.ties import make_ties
+from undersong.io.files import reading
+from undersong.io.parquet import PolarsError
 from undersong.progress import Progress, silent
 
 COLUMNS = ("a", "b")
@@ -74,12 +76,9 @@ def read_truth(path: Path, ids: Sequence[str], visible: sparse.csr_matrix) -> Tr
     DataError
         If the file cannot be read, lacks a column, or holds no pair that the run never saw.
     """
-    try:
-        table = pl.read_csv(path, infer_schema_length=0)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            f"{path} cannot be read as CSV ({error}); give a file in UTF-8 with the columns a and b"
-        ) from error
+    fault, hint = "cannot be read as CSV", "give a file in UTF-8 with the columns a and b"
+    with reading(path, PolarsError, fault=fault, hint=hint, error=DataError):
+        table = pl.read_csv(path, infer_schema=False)
     lacking = [name for name in COLUMNS if name not in table.columns]
     if lacking:
         raise DataError(

@@ -127,10 +127,10 @@ def _map(path: Path, ids: tuple[str, ...]) -> Embeddings:
     if vectors.dtype != np.float32:
         raise ArtifactError(f"{path} holds no float32 vectors; {hint}")
     try:
-        found = Embeddings(ids, np.asarray(vectors))
+        embeddings = Embeddings(ids, np.asarray(vectors))
     except DataError as error:
         raise ArtifactError(f"{path}: {error}; {hint}") from error
     if isinstance(vectors.base, mmap.mmap) and sys.platform != "win32":
         # All were looked at to check them; they need not stay in memory until they are asked for.
         vectors.base.madvise(mmap.MADV_DONTNEED)
-    return found
+    return embeddings

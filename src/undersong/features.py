@@ -97,7 +97,7 @@ def fit(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> tuple[Enc
             if len(knots) > 1:
                 encoders.append(QuantileEncoder(field.name, tuple(float(x) for x in knots)))
             continue
-        counts = Counter(word for said in _said(table[field.name]) for word in said)
+        counts = Counter(word for words in _words_of(table[field.name]) for word in words)
         words = tuple(sorted(word for word, count in counts.items() if count >= RARE))
         if words:
             weights = tuple(math.log(len(table) / counts[word]) + 1 for word in words)
@@ -108,15 +108,15 @@ def fit(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> tuple[Enc
 def read(
     table: pl.DataFrame, encoders: Sequence[Encoder], embeddings: Mapping[str, Embeddings]
 ) -> tuple[Modality, ...]:
-    """Read the sources of n items: given embeddings (E_C, E_U) first, then the metadata fields.
+    """Read the sources of n items: embeddings (E_C, E_U) first, then the metadata fields.
 
     ``table`` has a row per item with ``id`` and a column per encoder; an absent column is a
     source that misses everywhere.
     """
     ids = tuple(table["id"])
     sources = []
-    for name, given in embeddings.items():
-        vectors, missing = given.align(ids)
+    for name, known in embeddings.items():
+        vectors, missing = known.align(ids)
         sources.append(Modality(name, vectors, missing))
     for encoder in encoders:
         absent = pl.Series([None] * len(ids))
@@ -137,22 +137,22 @@ def count_unseen(
 
     A tag, a category or a number counts as one; a number is unknown beyond those of training.
     """
-    said = np.zeros(len(table), dtype=np.int64)
-    unseen = said.copy()
+    stated = np.zeros(len(table), dtype=np.int64)
+    unseen = stated.copy()
     for encoder in encoders:
         if encoder.name not in table.columns:
             continue
         column = table[encoder.name]
         if isinstance(encoder, QuantileEncoder):
             value = column.cast(pl.Float64).to_numpy()
-            said += np.isfinite(value)
+            stated += np.isfinite(value)
             unseen += (value < encoder.knots[0]) | (value > encoder.knots[-1])
             continue
         known = set(encoder.words)
         words = [x if isinstance(x, list) else [x] for x in column.to_list()]
-        said += [sum(word is not None for word in x) for x in words]
+        stated += [sum(word is not None for word in x) for x in words]
         unseen += [sum(word is not None and word not in known for word in x) for x in words]
-    return said, unseen
+    return stated, unseen
 
 
 def rows_of(sources: Sequence[Modality], rows: NDArray[np.int64]) -> tuple[Modality, ...]:
@@ -175,7 +175,7 @@ def side_by_side(sources: Sequence[Modality]) -> scipy.sparse.csr_matrix:
 
 
 def weigh(sources: Sequence[Modality], *, seed: int = 0) -> tuple[Modality, ...]:
-    """Give each source the weight 1 / standard deviation of its cosine among random pairs.
+    """Weigh each source by 1 / standard deviation of its cosine among random pairs.
 
     In a cosine a source then counts by 1 / variance. Otherwise sources in which many pairs agree,
     such as a country or a popularity, drown the tags: on real artists that costs the untrained
@@ -224,8 +224,8 @@ def from_json(content: Sequence[dict[str, Any]]) -> tuple[Encoder, ...]:
     )
 
 
-def _said(column: pl.Series) -> Iterator[set[str]]:
-    """What each item says in a category or in tags: these, and of tags also their words."""
+def _words_of(column: pl.Series) -> Iterator[set[str]]:
+    """Read the words of each item in a category or in tags: these, and of tags also their parts."""
     if column.dtype != pl.List(pl.String):
         yield from ({word} if word is not None else set() for word in column)
         return
@@ -239,10 +239,10 @@ def _read_words(
 ) -> tuple[scipy.sparse.csr_matrix, NDArray[np.bool_]]:
     number = {word: index for index, word in enumerate(encoder.words)}
     rows, columns = [], []
-    for row, said in enumerate(_said(column)):
-        found = sorted(number[word] for word in said if word in number)
-        rows += [row] * len(found)
-        columns += found
+    for row, words in enumerate(_words_of(column)):
+        numbers = sorted(number[word] for word in words if word in number)
+        rows += [row] * len(numbers)
+        columns += numbers
     weights = np.array(encoder.weights, dtype=np.float32)[columns]
     shape = (len(column), len(encoder.words))
     values = scipy.sparse.csr_matrix((weights, (rows, columns)), shape=shape)
@@ -278,12 +278,12 @@ def read_sources(
 
     A track has the metadata of its artist where it has none of its own.
     """
-    given = {
+    by_name = {
         name: embeddings.get((kind, name), _none_like(embeddings, name))
         for name in KNOWN_OF_EACH
         if any(known == name for _, known in embeddings)
     }
-    return read(read_items(catalogue, kind), encoders, given)
+    return read(read_items(catalogue, kind), encoders, by_name)
 
 
 def read_items(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:

@@ -88,7 +88,7 @@ def weighted_ndcg(
 def consistency(
     codes: NDArray[np.int32], rows: NDArray[np.int64], top: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Say how alike the metadata of each query and its answers is: Consistent@k (section 3.1).
+    """Compare the metadata of each query and its answers: Consistent@k (section 3.1).
 
     Parameters
     ----------
@@ -102,15 +102,15 @@ def consistency(
     share of equal fields, share of answers with all fields equal : each (q,) in [0, 1]
         Means over the answers; 0 for a query without answers.
     """
-    asked = codes[rows][:, None, :]  # (q, 1, fields)
-    equal = (asked == codes[top]) & (asked >= 0)  # (q, k, fields)
+    of_query = codes[rows][:, None, :]  # (q, 1, fields)
+    equal = (of_query == codes[top]) & (of_query >= 0)  # (q, k, fields)
     return _over_answers(equal.mean(axis=2), top), _over_answers(equal.all(axis=2), top)
 
 
 def overlap(
     words: Sequence[scipy.sparse.csr_matrix], rows: NDArray[np.int64], top: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Say how many words each query shares with its answers, (q,) in [0, 1].
+    """Return the share of words that each query and its answers have in common, (q,) in [0, 1].
 
     Jaccard's coefficient, shared words / words of either, as a mean over fields and answers. For
     one word an item, a category, that is 1 for equal and 0 for different. An item without words
@@ -139,9 +139,9 @@ def mean_of_answers(values: NDArray[np.float64], top: NDArray[np.int64]) -> NDAr
 def _over_answers(
     values: NDArray[np.float64] | NDArray[np.bool_], top: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    given = top >= 0
-    total = np.where(given, values, 0).sum(axis=1)
-    return np.asarray(total / np.maximum(given.sum(axis=1), 1), dtype=np.float64)
+    present = top >= 0
+    total = np.where(present, values, 0).sum(axis=1)
+    return np.asarray(total / np.maximum(present.sum(axis=1), 1), dtype=np.float64)
 
 
 def occurrences(

@@ -81,10 +81,10 @@ def _values(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> d
         if is_dataclass(default) and not isinstance(default, type) and isinstance(value, Mapping):
             values[key] = _changed(default, value, f"{where} {key}:")
             continue
-        found = tuple(value) if isinstance(value, list) else value
-        if type(found) is not want and not (want is float and type(found) is int):
+        typed = tuple(value) if isinstance(value, list) else value
+        if type(typed) is not want and not (want is float and type(typed) is int):
             raise SettingsError(f"{where} {key} is {value!r}, expected {want.__name__}")
-        values[key] = want(found)
+        values[key] = want(typed)
     return values
 
 
@@ -99,15 +99,15 @@ def _changed(
         raise SettingsError(f"{where} {error}") from error
 
 
-def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def first_difference(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Name the first setting that is not what is wanted, with both values; "" if all are.
 
     Parameters
     ----------
-    found, wanted : settings as JSON gives them, nested tables or dotted paths
+    settings, wanted : settings as JSON gives them, nested tables or dotted paths
     """
-    for name in {**wanted, **found}:
-        there, here = found.get(name), wanted.get(name)
+    for name in {**wanted, **settings}:
+        there, here = settings.get(name), wanted.get(name)
         if isinstance(there, Mapping) and isinstance(here, Mapping):
             if inner := first_difference(there, here):
                 return f"{name}.{inner}"

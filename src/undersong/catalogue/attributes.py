@@ -76,10 +76,10 @@ class Attributes:
         return tuple(self.table["region"].drop_nulls().unique().sort())
 
     def of(self, ids: tuple[str, ...]) -> "Attributes":
-        """Give the facts of some items, in their order; nothing is known of those without a row."""
-        asked = pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)})
-        found = asked.join(self.table, on="id", how="left", maintain_order="left")
-        return Attributes(found.with_columns(pl.col("genres").fill_null([])))
+        """Return the facts of some items, in their order; of one without a row none is known."""
+        ids_table = pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)})
+        table = ids_table.join(self.table, on="id", how="left", maintain_order="left")
+        return Attributes(table.with_columns(pl.col("genres").fill_null([])))
 
 
 def make_attributes(catalogue: Catalogue) -> pl.DataFrame:
@@ -123,7 +123,9 @@ def _of_kind(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
     popular = catalogue.role(kind, "popularity")
     known = popular.name if popular else "popularity" if kind == "track" else None
     mbid = pl.col("id").str.to_lowercase()
-    given = pl.col("mbid").cast(pl.String) if "mbid" in table.columns else pl.lit(None, pl.String)
+    own_mbid = (
+        pl.col("mbid").cast(pl.String) if "mbid" in table.columns else pl.lit(None, pl.String)
+    )
     popularity = pl.col(known) if known else pl.lit(None, pl.Float64)
     rank = (popularity.rank("average") - 0.5) / popularity.count()
     return table.select(
@@ -135,7 +137,7 @@ def _of_kind(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
         popularity.alias("popularity"),
         rank.alias("percentile"),
         (pl.col(album.name) if album else pl.lit(None, pl.String)).alias("album"),
-        pl.coalesce(given, pl.when(mbid.str.contains(_UUID)).then(mbid)).alias("mbid"),
+        pl.coalesce(own_mbid, pl.when(mbid.str.contains(_UUID)).then(mbid)).alias("mbid"),
     )
 
 

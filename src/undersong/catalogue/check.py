@@ -116,7 +116,7 @@ def _written_features(
 
 
 def empty_table(file: str) -> list[Issues]:
-    """Say that a table has no row."""
+    """Return the fault of a table without a row."""
     return whole(
         file,
         "has no row below its header",
@@ -258,10 +258,12 @@ def order_faults(sheet: Sheet) -> list[Issues]:
 def path_faults(sheet: Sheet, root: Path | None) -> list[Issues]:
     """List audio files that do not exist; relative paths begin at ``root``."""
     home = root or Path()
-    given = sheet.rows.filter(pl.col("path").is_not_null())
-    absent = pl.Series("(absent)", [not (home / x).is_file() for x in given["path"]], pl.Boolean)
+    with_path = sheet.rows.filter(pl.col("path").is_not_null())
+    absent = pl.Series(
+        "(absent)", [not (home / x).is_file() for x in with_path["path"]], pl.Boolean
+    )
     return find_issues(
-        Sheet(sheet.file, given.with_columns(absent)),
+        Sheet(sheet.file, with_path.with_columns(absent)),
         pl.col("(absent)"),
         sort="no such audio file",
         what=lambda row: f"path {shown(row['path'])} is no file in {home}",

@@ -143,7 +143,7 @@ def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
 
 
 def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
-    """Give every source of one kind of item and the items that it covers."""
+    """Return every source of one kind of item and the items that it covers."""
     items = catalogue.items(kind)
     for field in catalogue.fields_of(kind):
         notes = [field.type, field.role, "withheld" if field.withheld else ""]
@@ -170,7 +170,7 @@ def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
 
 
 def _with_track(catalogue: Catalogue, tracks: pl.Series) -> NDArray[np.bool_]:
-    """Say of each artist whether any of these tracks is theirs."""
+    """Return whether any of these tracks is by each artist."""
     theirs = catalogue.tracks.filter(pl.col("id").is_in(tracks.unique().implode()))["artist"]
     return _among(catalogue.artists["id"], theirs)
 

@@ -218,7 +218,7 @@ def _check_names(
 def _items(
     sheet: Sheet, kind: Kind, roles: Mapping[str, Role], withheld: Collection[str]
 ) -> tuple[Sheet, list[Field]]:
-    """Give the columns of items their types; every column that a catalogue has not is a field."""
+    """Convert the columns of items; every column that a catalogue does not name is a field."""
     columns = [pl.col(ROW)]
     for name, dtype in ITEMS[kind].items():
         if name not in sheet.rows.columns:

@@ -96,7 +96,7 @@ def write_failures(path: Path, rows: pl.DataFrame) -> None:
 
 
 def place(fault: Fault) -> str:
-    """Say where a fault is, as the programs do that show such a file."""
+    """Return where a fault is, as the programs say it that show such a file."""
     if fault.row is None:
         return fault.file
     return f"{fault.file} {'row' if fault.file.endswith(ROWS) else 'line'} {fault.row}"
@@ -129,8 +129,8 @@ def refuse(findings: Sequence[Issues], *, remedy: str) -> None:
     if not findings:
         return
     named = [x.first[0] for x in findings[:3]]
-    told = "\n".join(f"{place(x)}: {x.what}; {x.remedy}" for x in named)
+    message = "\n".join(f"{place(x)}: {x.what}; {x.remedy}" for x in named)
     count = total(findings)
     if count > len(named):
-        told += f"\nand {count - len(named):,} more faults; {remedy}"
-    raise DataError(told)
+        message += f"\nand {count - len(named):,} more faults; {remedy}"
+    raise DataError(message)

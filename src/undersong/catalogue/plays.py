@@ -61,8 +61,8 @@ def _numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
     end = 0
     for start in range(0, catalogue.count_plays(), AT_ONCE):
         some = catalogue.plays.slice(start, AT_ONCE).filter(wanted).collect()
-        found = some.join(items, on="item").join(users, on="user")
-        here, end = slice(end, end + len(found)), end + len(found)
-        user[here], item[here] = found["number"].to_numpy(), found["row"].to_numpy()
-        plays[here] = found["plays"].to_numpy()
+        block = some.join(items, on="item").join(users, on="user")
+        here, end = slice(end, end + len(block)), end + len(block)
+        user[here], item[here] = block["number"].to_numpy(), block["row"].to_numpy()
+        plays[here] = block["plays"].to_numpy()
     return NumberedPlays(len(users), user[:end], item[:end], plays[:end])

@@ -45,7 +45,7 @@ class SplitSettings:
 
 
 def linked(catalogue: Catalogue, kind: Kind) -> NDArray[np.bool_]:
-    """Say of each item whether any relation of it is known; the others are the long tail."""
+    """Return whether any relation of each item is known, (n,); the others are the long tail."""
     pairs = catalogue.pairs(kind)
     return (
         catalogue.items(kind)["id"].is_in(pl.concat([pairs["a"], pairs["b"]]).implode()).to_numpy()
@@ -55,7 +55,7 @@ def linked(catalogue: Catalogue, kind: Kind) -> NDArray[np.bool_]:
 def split(
     catalogue: Catalogue, kind: Kind, settings: SplitSettings, *, seed: int
 ) -> NDArray[np.str_]:
-    """Say of each item whether it is ``train``, ``validation`` or ``test``.
+    """Return the part of each item, (n,): ``train``, ``validation`` or ``test``.
 
     A split that the catalogue gives is kept. Where it gives one to some items, the other linked
     items are for training and only the other long-tail items are shared out; where it gives
@@ -71,11 +71,11 @@ def split(
     if kind == "track":
         parts = _split_tracks(catalogue, settings, seed)
     else:
-        given = catalogue.items(kind)["split"].fill_null("").to_numpy().astype("<U10")
+        fixed = catalogue.items(kind)["split"].fill_null("").to_numpy().astype("<U10")
         has_link = linked(catalogue, kind)
-        parts = given.copy()
-        for group in (~has_link,) if (given != "").any() else (has_link, ~has_link):
-            free = np.flatnonzero(group & (given == ""))
+        parts = fixed.copy()
+        for group in (~has_link,) if (fixed != "").any() else (has_link, ~has_link):
+            free = np.flatnonzero(group & (fixed == ""))
             parts[free] = _shares(len(free), settings, generator)
         parts[parts == ""] = "train"
         if settings.tail == ALIKE:
@@ -143,7 +143,7 @@ def _split_tracks(catalogue: Catalogue, settings: SplitSettings, seed: int) -> N
 
 
 def _shares(n: int, settings: SplitSettings, generator: np.random.Generator) -> NDArray[np.str_]:
-    """Shuffle n labels in the asked shares, rounded so that small groups get at least one."""
+    """Shuffle n labels in these shares, rounded so that small groups get at least one."""
     validation, test = (
         min(max(round(n * share), 1), n // 3) for share in (settings.validation, settings.test)
     )

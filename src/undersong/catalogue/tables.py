@@ -211,7 +211,7 @@ def replacing_tables(
     audio_root: Path | None = None,
     origins: tuple[Origin, ...] = (),
 ) -> Iterator[Path]:
-    """Give a folder to write all tables in; once they are whole, they take the place of the old.
+    """Yield a folder to write all tables in; once they are whole, they replace the old.
 
     ``catalogue.json`` comes last and makes the folder a catalogue.
     """
@@ -282,9 +282,9 @@ def fingerprint(folder: Path) -> str:
 def rows_of(wanted: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
     """Place of each wanted id among ids that stand once; -1 for one that is not there."""
     places = ids.alias("id").to_frame().with_row_index("place")
-    asked = wanted.alias("id").to_frame()
-    found = asked.join(places, on="id", how="left", maintain_order="left")["place"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy()
+    ids_wanted = wanted.alias("id").to_frame()
+    rows = ids_wanted.join(places, on="id", how="left", maintain_order="left")["place"]
+    return rows.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def complete(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -305,9 +305,9 @@ def _scan_table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     table = scan_table(path, hint=REMEDY)
     schema = table.collect_schema()
     for name, want in columns.items():
-        found = schema.get(name)
-        if found != want:
-            raise ArtifactError(f"{path}: column {name!r} is {found}, expected {want}; {REMEDY}")
+        dtype = schema.get(name)
+        if dtype != want:
+            raise ArtifactError(f"{path}: column {name!r} is {dtype}, expected {want}; {REMEDY}")
     return table
 
 

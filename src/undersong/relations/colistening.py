@@ -129,7 +129,7 @@ def _pairs(heard: pl.DataFrame, settings: SessionSettings) -> pl.DataFrame:
     pause = pl.col("listened_at") - end.shift(1)
     begins = (pl.col("user") != pl.col("user").shift(1)) | (pause > settings.gap)
     short = pl.col("seconds").fill_null(settings.shortest) < settings.shortest
-    kept = (
+    items_heard = (
         order.with_columns(session=begins.fill_null(value=True).cum_sum())
         .filter(pl.col("row").is_not_null(), ~pl.col("skipped").fill_null(value=False), ~short)
         .with_columns(part=pl.int_range(pl.len()).over("session") // settings.longest)
@@ -137,7 +137,7 @@ def _pairs(heard: pl.DataFrame, settings: SessionSettings) -> pl.DataFrame:
         .unique()
     )
     return (
-        kept.join(kept, on=["user", "session", "part"], suffix="_b")
+        items_heard.join(items_heard, on=["user", "session", "part"], suffix="_b")
         .group_by("user", a="row", b="row_b")
         .agg(pl.len().clip(upper_bound=settings.contribution).alias("sessions"))
         .group_by("a", "b")
@@ -152,9 +152,9 @@ def _related(home: Path, n: int, *, settings: SessionSettings, top: int) -> spar
     alone = pairs.filter(pl.col("a") == pl.col("b")).group_by("a").agg(pl.sum("sessions")).collect()
     own = np.ones(n)
     own[alone["a"].to_numpy()] = alone["sessions"].to_numpy()
-    found = list(_best(pairs, own, settings=settings, top=top))
-    a = np.concatenate([np.empty(0, np.int64), *(x["a"].to_numpy() for x in found)])
-    b = np.concatenate([np.empty(0, np.int64), *(x["b"].to_numpy() for x in found)])
+    blocks = list(_best(pairs, own, settings=settings, top=top))
+    a = np.concatenate([np.empty(0, np.int64), *(x["a"].to_numpy() for x in blocks)])
+    b = np.concatenate([np.empty(0, np.int64), *(x["b"].to_numpy() for x in blocks)])
     one_way = sparse.csr_matrix((np.ones(len(a), dtype=bool), (a, b)), shape=(n, n))
     return one_way.maximum(one_way.T).tocsr()
 
@@ -206,9 +206,9 @@ def shared_listeners(
     popular = np.argsort(-users, kind="stable")[: min(POPULAR, POPULAR_PAIRS // max(n, 1))]
     with_popular = _users_shared(heard, popular)  # (n, popular)
     relate = partial(_most_shared, scale=scale, threshold=threshold, top=top)
-    found = [np.empty(0, dtype=np.int64)] * n
+    neighbours = [np.empty(0, dtype=np.int64)] * n
     for item, count in zip(popular, np.ascontiguousarray(with_popular.T), strict=True):
-        found[item] = relate(item, np.arange(n), count)
+        neighbours[item] = relate(item, np.arange(n), count)
     heard = _without(heard, popular)
     rest = np.setdiff1d(np.arange(n), popular)
     one = partial(
@@ -217,18 +217,18 @@ def shared_listeners(
     starts = range(0, len(rest), block)
     for start, some in zip(starts, each(one, starts), strict=True):
         for item, others in zip(rest[start : start + block], some, strict=True):
-            found[item] = others
-    rows = np.repeat(np.arange(n), [len(x) for x in found])
-    return symmetric(rows, np.concatenate([np.empty(0, dtype=np.int64), *found]), n)
+            neighbours[item] = others
+    rows = np.repeat(np.arange(n), [len(x) for x in neighbours])
+    return symmetric(rows, np.concatenate([np.empty(0, dtype=np.int64), *neighbours]), n)
 
 
 def _without(heard: sparse.csr_matrix, items: Rows) -> sparse.csr_matrix:
     """Empty the columns of some items, (users, n) -> (users, n) int8."""
     left = np.ones(heard.shape[1], dtype=bool)
     left[items] = False
-    kept = left[heard.indices]
-    starts = np.append(0, np.cumsum(kept, dtype=np.int64))[heard.indptr]
-    cells = (np.ones(starts[-1], dtype=np.int8), heard.indices[kept], starts)
+    remaining = left[heard.indices]
+    starts = np.append(0, np.cumsum(remaining, dtype=np.int64))[heard.indptr]
+    cells = (np.ones(starts[-1], dtype=np.int8), heard.indices[remaining], starts)
     return sparse.csr_matrix(cells, shape=heard.shape)
 
 
@@ -244,7 +244,7 @@ def _of_block(
     block: int,
 ) -> list[Rows]:
     """Relate each of a block of the items that are not popular to those it shares most with."""
-    found = []
+    neighbours = []
     for item in rest[start : start + block]:
         users = users_of.indices[users_of.indptr[item] : users_of.indptr[item + 1]]
         others, count = _counted(heard, users)
@@ -253,8 +253,8 @@ def _of_block(
         else:
             others = np.append(popular, others)
             count = np.append(with_popular[item], count)
-        found.append(relate(item, others, count))
-    return found
+        neighbours.append(relate(item, others, count))
+    return neighbours
 
 
 def _counted(heard: sparse.csr_matrix, users: Rows) -> tuple[Rows, NDArray[np.int32]]:

@@ -31,8 +31,8 @@ def known(
     ids, pairs = catalogue.items(kind)["id"], catalogue.pairs(kind)
     a, b = (rows_of(pairs[name], ids) for name in ("a", "b"))
     if visible is not None:
-        kept = visible[a] & visible[b]
-        a, b = a[kept], b[kept]
+        both_visible = visible[a] & visible[b]
+        a, b = a[both_visible], b[both_visible]
     return symmetric(a, b, len(ids))
 
 
@@ -47,7 +47,7 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
     degree = np.diff(related.indptr)
     step = (sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)).tocsr()
     near = related.astype(np.float32) + sparse.identity(n, dtype=np.float32, format="csr")
-    found = [np.empty((2, 0), dtype=np.int64)]
+    pairs = [np.empty((2, 0), dtype=np.int64)]
     for start in range(0, n, WALKS):
         some = slice(start, start + WALKS)
         # No walk arrives with a chance above 1: what is near comes out below 0.
@@ -57,8 +57,8 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
         order = np.lexsort((item, -reached, row))
         row, item = row[order], item[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
-        found.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
-    a, b = np.concatenate(found, axis=1)
+        pairs.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
+    a, b = np.concatenate(pairs, axis=1)
     return symmetric(a, b, n)
 
 

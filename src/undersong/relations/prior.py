@@ -48,14 +48,14 @@ def meta_consistent(
     unless another field differs. Without any field every pair is unknown. The diagonal is False.
     """
     n, fields = codes.shape
-    given = codes >= 0
+    known = codes >= 0
     differ = np.zeros((n, n), dtype=bool)
-    for column, present in zip(codes.T, given.T, strict=True):
+    for column, present in zip(codes.T, known.T, strict=True):
         apart = column[:, None] != column[None, :]
         apart &= present[:, None]
         apart &= present
         differ |= apart
-    whole: NDArray[np.bool_] = np.all(given, axis=1) & (fields > 0)
+    whole: NDArray[np.bool_] = np.all(known, axis=1) & (fields > 0)
     agree = ~differ
     agree &= whole[:, None]
     agree &= whole

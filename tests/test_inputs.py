@@ -74,7 +74,7 @@ def test_words_of_a_single_training_item_are_left_out(catalogue):
 
 def test_a_tag_is_read_whole_and_word_by_word():
     said = list(
-        features._said(pl.Series([["Hard rock", "rock'n'roll"], None, [], ["J-pop", None]]))
+        features._words_of(pl.Series([["Hard rock", "rock'n'roll"], None, [], ["J-pop", None]]))
     )
     assert said == [
         {"Hard rock", "rock'n'roll", "*hard", "*rock", "*n", "*roll"},

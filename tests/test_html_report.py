@@ -17,7 +17,7 @@ from undersong.catalogue import tables
 from undersong.catalogue.tables import Origin
 from undersong.cli.main import cli
 from undersong.errors import ArtifactError
-from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
+from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 from undersong.report import axes, contents, html, plots, report_files
@@ -60,7 +60,7 @@ def report(*, content="", methods=METHODS):
     )
     protocol = Protocol("cold", "Everybody asks.", 853, 19, 853, slices)
     notes = tuple((name, f"about {name}") for name in methods)
-    return Report(
+    return Evaluation(
         "artist", "test", 10, 99, 3, "GRM", notes, ("genre",), (), "plays", (protocol,), content
     )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from undersong.errors import ArtifactError
-from undersong.evaluation.results import Interval, Number, Protocol, Report, Slice
+from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.report import layout, report_files, terminal
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
@@ -39,7 +39,7 @@ def protocol(name, candidates, methods=METHODS[:3], *, answerable=611):
 
 @pytest.fixture
 def report():
-    return Report(
+    return Evaluation(
         kind="artist",
         part="validation",
         k=10,

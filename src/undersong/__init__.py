@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from undersong.api import Report, evaluate, import_tables, load, train
+    from undersong.api import evaluate, import_tables, load, train
     from undersong.catalogue import Catalogue
     from undersong.embeddings import Embeddings
     from undersong.model import Model
     from undersong.pipeline.run_settings import RunSettings, Settings
+    from undersong.report.notebook import Report
     from undersong.retrieval import Neighbours, Query
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _MODULES = {
     "Model": "undersong.model",
     "Neighbours": "undersong.retrieval",
     "Query": "undersong.retrieval",
+    "Report": "undersong.report.notebook",
     "RunSettings": "undersong.pipeline.run_settings",
     "Settings": "undersong.pipeline.run_settings",
 }

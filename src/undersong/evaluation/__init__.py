@@ -1,1 +1,1 @@
-"""How good the answers are (section 3): protocols, slices, intervals -> Report."""
+"""How good the answers are (section 3): protocols, slices, intervals -> Evaluation."""

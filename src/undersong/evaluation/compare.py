@@ -25,7 +25,7 @@ from undersong.evaluation.baselines.untrained import concatenation, popularity, 
 from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.method import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
-from undersong.evaluation.results import RANKED, Report
+from undersong.evaluation.results import RANKED, Evaluation
 from undersong.evaluation.scoring import traits
 from undersong.evaluation.truth import judge_truth, read_truth
 from undersong.features import KNOWN_OF_EACH, Modality, read_sources
@@ -55,7 +55,7 @@ def compare(
     embeddings: Mapping[str, Embeddings] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
-) -> Report:
+) -> Evaluation:
     """Judge a run's embeddings and every baseline that its catalogue allows.
 
     Parameters
@@ -128,7 +128,7 @@ def compare_truth(
     catalogue_folder: Path | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
-) -> tuple[Report, str]:
+) -> tuple[Evaluation, str]:
     """Judge the answers of a run, and of every baseline, by relations that it never saw.
 
     Parameters
@@ -158,7 +158,7 @@ def compare_truth(
     ]
     methods = [method for method in methods if not method.sees_edges]
     judged_by = traits(catalogue, kind, train=parts == "train")
-    report = Report(
+    report = Evaluation(
         kind=kind,
         part="unlinked",
         k=settings.k,

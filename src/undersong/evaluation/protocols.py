@@ -1,4 +1,4 @@
-"""How good the answers are (section 3): protocols, slices, intervals -> Report."""
+"""How good the answers are (section 3): protocols, slices, intervals -> Evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.baselines.untrained import random
 from undersong.evaluation.found import by_popularity, of_protocols, pool_of
 from undersong.evaluation.method import Method
-from undersong.evaluation.results import Protocol, Report, Slice
+from undersong.evaluation.results import Evaluation, Protocol, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
 from undersong.evaluation.ties import make_ties
 from undersong.progress import Progress, silent
@@ -84,7 +84,7 @@ def evaluate(
     reference: str | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
-) -> Report:
+) -> Evaluation:
     """Judge methods by the protocols ``cold``, ``found``, ``paper`` and ``linked``.
 
     ``cold`` is judged twice: with and without candidates that no list mentions. Tracks are judged
@@ -175,7 +175,7 @@ def evaluate(
             protocols[name] = protocol_of(name, edge_free, {}, about)
             protocols[linked] = protocol_of(linked, judged, degrees, about)
     progress("evaluate", 1, 1)
-    return Report(
+    return Evaluation(
         kind=kind,
         part=part,
         k=settings.k,

@@ -70,7 +70,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Report:
+class Evaluation:
     """All that an evaluation found.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from undersong.errors import ArtifactError
-from undersong.evaluation.results import RANKED, Protocol, Report
+from undersong.evaluation.results import RANKED, Evaluation, Protocol
 from undersong.io.files import replacing
 from undersong.progress import Progress, silent
 from undersong.report import layout, plots, report_files
@@ -57,7 +57,7 @@ def write(
     return path.stat().st_size
 
 
-def page(run: Run, report: Report, *, contents: Contents) -> str:
+def page(run: Run, report: Evaluation, *, contents: Contents) -> str:
     """Return the whole page."""
     template = _environment().get_template("report.html")
     text = template.render(
@@ -98,7 +98,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
+def _tiles(report: Evaluation) -> Iterator[tuple[str, str, str]]:
     """Yield the leading metrics of the default answers: name, value, value of random answers."""
     metrics = layout.lead(report.protocols[0], report), f"hit@{report.k}", EXPOSURE
     numbers = report.protocols[0].slices[0].numbers
@@ -110,7 +110,7 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
             yield name, digits(values[name].mean.value), random
 
 
-def _default_method(report: Report) -> str:
+def _default_method(report: Evaluation) -> str:
     """Return what answers by default: the learned order, or else the reference."""
     return RANKED if any(name == RANKED for name, _ in report.methods) else report.reference
 
@@ -130,7 +130,7 @@ def _coverage(run: Run, contents: Contents) -> list[tuple[str, float, float | No
     return [(name, float(share), None) for name, share in run.manifest["sources"].items()]
 
 
-def _judged(report: Report) -> list[Protocol]:
+def _judged(report: Evaluation) -> list[Protocol]:
     """Return the protocols with an answerable query in a slice by relations."""
     return [
         x
@@ -139,7 +139,7 @@ def _judged(report: Report) -> list[Protocol]:
     ]
 
 
-def _by_relations(protocol: Protocol, report: Report) -> dict[str, Any]:
+def _by_relations(protocol: Protocol, report: Evaluation) -> dict[str, Any]:
     metric = layout.lead(protocol, report)
     methods = list(zip(_compared(protocol, report), MARKS, strict=False))
     return {
@@ -152,7 +152,7 @@ def _by_relations(protocol: Protocol, report: Report) -> dict[str, Any]:
     }
 
 
-def _compared(protocol: Protocol, report: Report) -> list[str]:
+def _compared(protocol: Protocol, report: Evaluation) -> list[str]:
     """Return at most four methods to draw: ours, the paper's, the best other, and chance."""
     metric, numbers = layout.lead(protocol, report), protocol.slices[0].numbers
     scores = {
@@ -166,7 +166,7 @@ def _compared(protocol: Protocol, report: Report) -> list[str]:
     return [x for x in dict.fromkeys((ours, report.reference, best, "random")) if x in scores]
 
 
-def _trade_off(report: Report, contents: Contents) -> dict[str, Any] | None:
+def _trade_off(report: Evaluation, contents: Contents) -> dict[str, Any] | None:
     """Accuracy against exposure, with the methods that differ in ``--long-tail`` joined."""
     protocol = report.protocols[0]
     metric, numbers = layout.lead(protocol, report), protocol.slices[0].numbers

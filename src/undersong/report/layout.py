@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from undersong.evaluation.results import RANKED, Interval, Number, Protocol, Report, Slice
+from undersong.evaluation.results import RANKED, Evaluation, Interval, Number, Protocol, Slice
 
 ACCURACY = ("hit", "recall", "map", "ndcg", "combined")
 CONSISTENCY = ("consistent", "strict_consistent", "withheld_consistent")
@@ -57,13 +57,13 @@ def bounds(interval: Interval) -> str:
     return f"{digits(interval.value)} [{digits(interval.low)}, {digits(interval.high)}]"
 
 
-def lead(protocol: Protocol, report: Report) -> str:
+def lead(protocol: Protocol, report: Evaluation) -> str:
     """Return the name of the metric that leads the results of a protocol."""
     name = LEAD[protocol.name.split(",")[0]]
     return f"{name}{report.k}" if name.endswith("@") else name
 
 
-def count_line(protocol: Protocol, report: Report) -> str:
+def count_line(protocol: Protocol, report: Evaluation) -> str:
     """Return the sentence that counts queries, skipped queries and candidates."""
     whole = protocol.slices[0]
     return (
@@ -72,7 +72,7 @@ def count_line(protocol: Protocol, report: Report) -> str:
     )
 
 
-def unjudged(report: Report) -> str:
+def unjudged(report: Evaluation) -> str:
     """Return why there is no accuracy, if no query of any protocol has a relevant candidate."""
     if any(x.slices[0].answerable for x in report.protocols):
         return ""
@@ -82,7 +82,7 @@ def unjudged(report: Report) -> str:
     )
 
 
-def tables(protocol: Protocol, report: Report, *, slices: bool = True) -> list[Table]:
+def tables(protocol: Protocol, report: Evaluation, *, slices: bool = True) -> list[Table]:
     """Return every table of a protocol that has numbers; ``slices``: also by relations."""
     every = []
     if names := metric_names(protocol.slices[0], ACCURACY):
@@ -94,14 +94,14 @@ def tables(protocol: Protocol, report: Report, *, slices: bool = True) -> list[T
 
 
 def accuracy(
-    protocol: Protocol, report: Report, names: Sequence[str], show: Callable[[Interval], str]
+    protocol: Protocol, report: Evaluation, names: Sequence[str], show: Callable[[Interval], str]
 ) -> Table:
     """Return metrics against known relations, over all queries."""
     columns = [(name, protocol.slices[0], name) for name in names]
     return _table("Accuracy", report, columns, show)
 
 
-def differences(protocol: Protocol, report: Report, names: Sequence[str]) -> Table:
+def differences(protocol: Protocol, report: Evaluation, names: Sequence[str]) -> Table:
     """Return how far each method is above the reference, paired."""
     numbers = protocol.slices[0].numbers
     rows = tuple(
@@ -112,7 +112,7 @@ def differences(protocol: Protocol, report: Report, names: Sequence[str]) -> Tab
     return Table(f"Difference to {report.reference}", ("", *names), rows)
 
 
-def consistency(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
+def consistency(protocol: Protocol, report: Evaluation, show: Callable[[Interval], str]) -> Table:
     """Return agreement of metadata, over all queries and over those of the long tail."""
     whole, tail = protocol.slices[:2]
     columns = [
@@ -124,7 +124,9 @@ def consistency(protocol: Protocol, report: Report, show: Callable[[Interval], s
     return _table(title, report, columns, show)
 
 
-def beyond_accuracy(protocol: Protocol, report: Report, show: Callable[[Interval], str]) -> Table:
+def beyond_accuracy(
+    protocol: Protocol, report: Evaluation, show: Callable[[Interval], str]
+) -> Table:
     """Return who is shown, over all queries."""
     whole = protocol.slices[0]
     columns = [(name, whole, name) for name in metric_names(whole, BEYOND)]
@@ -132,7 +134,7 @@ def beyond_accuracy(protocol: Protocol, report: Report, show: Callable[[Interval
 
 
 def by_slice(
-    protocol: Protocol, report: Report, name: str, show: Callable[[Interval], str]
+    protocol: Protocol, report: Evaluation, name: str, show: Callable[[Interval], str]
 ) -> Table:
     """Return one metric for each slice that has an answerable query."""
     columns = [
@@ -148,7 +150,7 @@ def metric_names(part: Slice, kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda x: (kinds.index(x.split("@")[0]), len(x), x)))
 
 
-def notes(report: Report) -> tuple[str, ...]:
+def notes(report: Evaluation) -> tuple[str, ...]:
     """Return what a reader must know to read the tables."""
     hubs = {x.hub_queries for x in report.protocols if x.hub_queries < x.candidates}
     lines = [
@@ -162,7 +164,7 @@ def notes(report: Report) -> tuple[str, ...]:
     return (*lines, *filter(None, [agreement_warning(report)]))
 
 
-def _fields_line(report: Report) -> str:
+def _fields_line(report: Evaluation) -> str:
     chance = " The row `random` is the chance level."
     withheld = f"withheld: {', '.join(report.withheld)}, which no model reads."
     if not report.fields:
@@ -175,7 +177,7 @@ def _fields_line(report: Report) -> str:
     )
 
 
-def agreement_warning(report: Report) -> str:
+def agreement_warning(report: Evaluation) -> str:
     """Return a warning if the default answers surely agree much less than E_G's cosine.
 
     Where few items have known relations, predicting which ones have any already raises accuracy.
@@ -200,7 +202,7 @@ def agreement_warning(report: Report) -> str:
 
 def _table(
     title: str,
-    report: Report,
+    report: Evaluation,
     columns: Sequence[tuple[str, Slice, str]],
     show: Callable[[Interval], str],
 ) -> Table:

@@ -1,11 +1,11 @@
 """A report and its tables as Markdown."""
 
-from undersong.evaluation.results import Report
+from undersong.evaluation.results import Evaluation
 from undersong.report import layout
 from undersong.report.layout import Table
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Evaluation) -> str:
     """Return a report as Markdown, every metric with the bounds of its interval."""
     lines = [f"# How good the answers are: {report.part} {report.kind}s", ""]
     lines += [f"- {name}: {note}" for name, note in report.methods if note]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from undersong.evaluation.results import FORMAT, Interval, Number, Protocol, Report, Slice
+from undersong.evaluation.results import FORMAT, Evaluation, Interval, Number, Protocol, Slice
 from undersong.io.files import read_json, replacing, write_json
 from undersong.report.markdown import markdown
 from undersong.runs import Run
@@ -14,14 +14,14 @@ REPORT = "report.json"
 REMEDY = "make it again with `undersong evaluate`"
 
 
-def write(report: Report, folder: Path, *, name: str = "report") -> None:
+def write(report: Evaluation, folder: Path, *, name: str = "report") -> None:
     """Write ``report.json`` and ``report.md``, or of another name, each whole or not at all."""
     write_json(folder / f"{name}.json", {"format": FORMAT, **asdict(report)})
     with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
 
 
-def read(path: Path) -> Report:
+def read(path: Path) -> Evaluation:
     """Read ``report.json``.
 
     Raises
@@ -31,7 +31,7 @@ def read(path: Path) -> Report:
     """
     values = read_json(path, version=FORMAT, hint=REMEDY)
     del values["format"]
-    return Report(
+    return Evaluation(
         **values
         | {
             "methods": tuple((name, note) for name, note in values["methods"]),

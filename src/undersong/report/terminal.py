@@ -9,14 +9,14 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from undersong.evaluation.results import DEPTHS, Protocol, Report
+from undersong.evaluation.results import DEPTHS, Evaluation, Protocol
 from undersong.report import layout
 from undersong.report.layout import Table
 
 WIDTH = 110
 
 
-def render(report: Report) -> str:
+def render(report: Evaluation) -> str:
     """Return a report as plain text, no line longer than ``WIDTH``.
 
     Accuracy by protocol first, then by number of relations, then agreement of metadata and who
@@ -39,7 +39,7 @@ def render(report: Report) -> str:
     return _text(console)
 
 
-def render_lead(report: Report) -> str:
+def render_lead(report: Evaluation) -> str:
     """Return the lead result alone: accuracy of every method in the first protocol, ``cold``."""
     console = _console()
     _print_heading(console, report.protocols[0], report)
@@ -71,14 +71,14 @@ def _text(console: Console) -> str:
     return "\n".join(x.rstrip() for x in console.export_text().splitlines()) + "\n"
 
 
-def _print_heading(console: Console, protocol: Protocol, report: Report) -> None:
+def _print_heading(console: Console, protocol: Protocol, report: Evaluation) -> None:
     console.print(Text(f"Protocol {protocol.name}"))
     console.print(Padding(Text(protocol.meaning), (0, 2)))
     console.print(Padding(Text(layout.count_line(protocol, report)), (0, 2)))
 
 
 def _print_accuracy(
-    console: Console, protocol: Protocol, report: Report, *, slices: bool = True
+    console: Console, protocol: Protocol, report: Evaluation, *, slices: bool = True
 ) -> None:
     names = layout.metric_names(protocol.slices[0], layout.ACCURACY)
     if not names:

@@ -105,3 +105,15 @@ def test_vectors_of_something_else_are_refused(tmp_path, vectors, message):
     np.save(tmp_path / "e.npy", vectors, allow_pickle=True)
     with pytest.raises(ArtifactError, match=message):
         read(tmp_path / "e.parquet", mapped=tmp_path / "e.npy")
+
+
+def test_lists_and_arrays_of_a_notebook_become_embeddings():
+    found = Embeddings(np.array(["a", "b"]), [[1, 2, 3], [4, 5, 6]])
+    assert found.ids == ("a", "b")
+    assert type(found.ids[0]) is str
+    assert found.vectors.dtype == np.float32
+    for vectors in ([[1, 2], [3]], [["x", "y"], ["z", "w"]]):
+        with pytest.raises(
+            DataError, match=r"vectors are no matrix of numbers \(.*\); give \(n, d"
+        ):
+            Embeddings(["a", "b"], vectors)

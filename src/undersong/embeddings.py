@@ -28,8 +28,8 @@ class Embeddings:
 
     Parameters
     ----------
-    ids : (n,) str, unique
-    vectors : (n, d) float32, finite
+    ids : (n,) str, unique; also a list or an array of them
+    vectors : (n, d) float32, finite; also lists of numbers
         Rows of length 1 when they come from a model; any scale when they are input features.
 
     Raises
@@ -42,6 +42,10 @@ class Embeddings:
     vectors: NDArray[np.float32]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ids, tuple):
+            object.__setattr__(self, "ids", tuple(str(x) for x in self.ids))
+        if not isinstance(self.vectors, np.ndarray):
+            object.__setattr__(self, "vectors", _matrix(self.vectors))
         if self.vectors.ndim != 2 or len(self.ids) != len(self.vectors):
             raise DataError(
                 f"{len(self.ids)} ids but vectors of shape {self.vectors.shape}; expected (n, d)"
@@ -85,6 +89,13 @@ class Embeddings:
     def write_vectors(self, path: Path) -> None:
         """Write the vectors alone as .npy, which ``read`` maps instead of decoding Parquet."""
         write_array(path, self.vectors)
+
+
+def _matrix(vectors: Sequence[Sequence[float]]) -> NDArray[np.float32]:
+    try:
+        return np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"vectors are no matrix of numbers ({error}); give (n, d)") from error
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -303,7 +303,10 @@ def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
     assert [x.weight for x in found.sources] == [1.0, 0.5]
     one, two = (gather_candidates(x, ASKING, count=17) for x in (evidence, found))
     np.testing.assert_array_equal(one.features, two.features)
-    assert found.measured is not None  # so that opening a run compares nothing with everything
+    # so that opening a run compares nothing with everything
+    assert found.measured is not None
+    assert found.stored is not None
+    np.testing.assert_array_equal(found.nearest.toarray(), evidence.nearest.toarray())
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
 
 
@@ -311,10 +314,13 @@ def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):
     evidence, path = random_evidence(), tmp_path / "e"
     context.write(path, evidence)
     about, known = read_tensors(path, version=1)
-    known.pop("crowd")
+    for name in [x for x in known if x == "crowd" or x.startswith("nearest.")]:
+        known.pop(name)
     save_file(known, path, about)
     found = context.read(path, evidence.vectors)
     assert found.measured is None
+    assert found.stored is None
+    np.testing.assert_array_equal(found.nearest.toarray(), evidence.nearest.toarray())
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
 
 
@@ -343,6 +349,19 @@ def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
     expected = np.sort(cosines[:, chosen], axis=1)[:, -10:].mean(axis=1)
     np.testing.assert_allclose(some.crowd, expected, atol=1e-5)
     assert (some.crowd <= everybody + 1e-6).all()
+
+
+def test_of_very_many_linked_items_a_part_stands_for_the_nearest(monkeypatch):
+    everybody = random_evidence().nearest.toarray()
+    monkeypatch.setattr("undersong.ranking.context.CROWD", 53)
+    monkeypatch.setattr("undersong.ranking.context.BLOCK", 29)
+    some = random_evidence()
+    chosen = np.sort(np.random.default_rng(0).choice(some.linked, 53, replace=False))
+    nearest = some.nearest.toarray()
+    assert not nearest[:, np.setdiff1d(np.arange(N), chosen)].any()
+    np.testing.assert_allclose(nearest.sum(axis=1), some.embedded, atol=1e-5)
+    assert not nearest.diagonal().any()
+    assert everybody[:, np.setdiff1d(np.arange(N), chosen)].any()
 
 
 def test_a_file_of_evidence_that_does_not_fit_is_named(tmp_path):

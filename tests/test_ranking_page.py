@@ -29,9 +29,9 @@ def test_the_page_has_a_row_for_every_column():
         f"to its {context.HUB} nearest items",
         f"of the query to {context.SHOWN} of the candidate's relations",
         f"only {context.SHOWN} relations",
-        f"the {candidates.NEAR} linked items nearest to the query, drawn by softmax(cosine / "
-        f"{short(candidates.WARMTH)})",
-        f"the {candidates.FAR} nearest, drawn by softmax(cosine / {short(2 * candidates.WARMTH)})",
+        f"the {context.NEAR} linked items nearest to the query, drawn by softmax(cosine / "
+        f"{short(context.WARMTH)})",
+        f"the {candidates.FAR} nearest, drawn by softmax(cosine / {short(2 * context.WARMTH)})",
         f"ln(p + {candidates.FLOOR:.4f}".replace("0.", "."),
         f"with chance {short(candidates.ONWARD)} before each step",
         f"fewer than {training.FEWEST} lists",
@@ -50,7 +50,11 @@ def test_the_page_states_the_numbers_of_the_code(statement):
 
 
 def test_the_page_counts_folds_and_steps_as_the_code_does():
-    words = {4: "Four", 5: "five"}
-    assert f"{words[SETTINGS.folds]} groups of a fifth of the training items" in PAGE
+    words = {2: "Two", 5: "five"}
+    assert (
+        f"{words[SETTINGS.folds]} groups of a fifth of the training items that are linked" in PAGE
+    )
+    assert training.ASKERS == 1 / 4
+    assert f"{100 * training.FORGOTTEN:.0f} % of their other relations" in PAGE
     assert SETTINGS.share == 1 / 5
     assert f"of one to {words[candidates.OWN_STEPS]} steps" in PAGE

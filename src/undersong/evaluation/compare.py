@@ -36,7 +36,7 @@ from undersong.ranking.context import RankingContext
 from undersong.ranking.ranker import Ranker, scorer
 from undersong.runs import Run
 
-DIALS = (0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
+DIALS = (-1.0, 0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
 MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
 NOTES = {
     "GRM": "E_G, cosine alone",

@@ -238,7 +238,9 @@ def pools_of(
         pools["found, other artists"] = replace(pools["found"], groups=groups)
         pools["cold, other artists"] = Pool(queries, everything, groups, truth)
         pools["paper, other artists"] = Pool(queries, queries, groups, truth)
-    return {name: pool for name, pool in pools.items() if len(pool.queries)}
+    return {
+        name: pool for name, pool in pools.items() if len(pool.queries) and len(pool.candidates)
+    }
 
 
 def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:

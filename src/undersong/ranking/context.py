@@ -68,12 +68,14 @@ class RankingContext:
     sources : what GRM read of each item
     relations : (n, n) bool, symmetric, those that may be seen
     measured : (n,) float32, ``crowd`` of these vectors where it was computed before, as in a run
+    stored : (n, n) float32, ``nearest`` where it was computed before, as in a run
     """
 
     vectors: NDArray[np.float32]
     sources: Sequence[Modality]
     relations: scipy.sparse.csr_matrix
     measured: NDArray[np.float32] | None = None
+    stored: scipy.sparse.csr_matrix | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,14 +150,20 @@ class RankingContext:
         """Softmax over the cosines of the 30 linked items nearest to each item, (n, n).
 
         Zeros for an item without E_G. Linked and unlinked items have it alike: where a walk cannot
-        end at an item that has no relations, it can end at these.
+        end at an item that has no relations, it can end at these. Of very many linked items
+        those of a random 32,768, always the same.
         """
-        n, count = len(self.vectors), min(NEAR, max(len(self.linked) - 1, 0))
+        if self.stored is not None:
+            return self.stored
+        linked = self.linked
+        if len(linked) > CROWD:
+            linked = np.sort(np.random.default_rng(0).choice(linked, CROWD, replace=False))
+        n, count = len(self.vectors), min(NEAR, max(len(linked) - 1, 0))
         weights = np.zeros((n, count), dtype=np.float32)
         items = np.zeros((n, count), dtype=np.int64)
         place = np.full(n, -1)
-        place[self.linked] = np.arange(len(self.linked))
-        others = self.vectors[self.linked].T
+        place[linked] = np.arange(len(linked))
+        others = self.vectors[linked].T
         for start in range(0, n if count else 0, BLOCK):
             rows = np.arange(start, min(start + BLOCK, n))
             cosines = self.vectors[rows] @ others
@@ -163,7 +171,7 @@ class RankingContext:
             cosines[there, place[rows[there]]] = -2  # to itself
             best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
             weights[rows] = softmax(np.take_along_axis(cosines, best, axis=1), WARMTH)
-            items[rows] = self.linked[best]
+            items[rows] = linked[best]
         weights[~self.embedded] = 0
         cells = (weights.ravel(), items.ravel(), np.arange(0, n * count + 1, max(count, 1)))
         if not count:
@@ -189,7 +197,7 @@ class RankingContext:
 
     def seeing(self, relations: scipy.sparse.csr_matrix) -> RankingContext:
         """Give the same items with other relations to see; ``crowd``, which costs most, stays."""
-        return replace(self, relations=relations, measured=self.crowd)
+        return replace(self, relations=relations, measured=self.crowd, stored=None)
 
     def cosines(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of E_G to every item, (q, n); -1 to itself."""
@@ -205,16 +213,19 @@ def softmax(values: NDArray[np.float32], temperature: float) -> NDArray[np.float
 
 
 FORMAT = 1
+CELLS = ("data", "indices", "indptr")  # of a sparse matrix
 
 
 def write(path: Path, evidence: RankingContext) -> None:
-    """Write sources and relations of n items, and how crowded it is around each.
+    """Write sources and relations of n items, how crowded it is around each, and who is nearest.
 
     Their vectors have a file of their own.
     """
     relations, sources = evidence.relations, evidence.sources
     arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
     arrays["crowd"] = evidence.crowd
+    nearest = evidence.nearest
+    arrays |= {f"nearest.{name}": getattr(nearest, name) for name in CELLS}
     about = []
     for number, source in enumerate(sources):
         values = source.values
@@ -247,7 +258,11 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
         arrays["relations.indptr"],
     )
     related = scipy.sparse.csr_matrix(cells, shape=(n, n))
-    return RankingContext(vectors, tuple(sources), related, arrays.get("crowd"))
+    nearest = None
+    if "nearest.indptr" in arrays:
+        stored = tuple(arrays[f"nearest.{name}"] for name in CELLS)
+        nearest = scipy.sparse.csr_matrix(stored, shape=(n, n))
+    return RankingContext(vectors, tuple(sources), related, arrays.get("crowd"), nearest)
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Modality:
@@ -255,6 +270,6 @@ def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any])
     if f"{number}.values" in arrays:
         values: NDArray[np.float32] | scipy.sparse.csr_matrix = arrays[f"{number}.values"]
     else:
-        cells = tuple(arrays[f"{number}.{name}"] for name in ("data", "indices", "indptr"))
+        cells = tuple(arrays[f"{number}.{name}"] for name in CELLS)
         values = scipy.sparse.csr_matrix(cells, shape=(len(missing), about["width"]))
     return Modality(about["name"], values, missing, about["weight"])

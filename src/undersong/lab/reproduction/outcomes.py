@@ -22,7 +22,7 @@ DEGREES: Mapping[str, tuple[int, float]] = {
     "6-10": (6, 10),
     "11+": (11, np.inf),
 }
-PAPER, COLD = "paper", "cold"
+PAPER, COLD, LABELLED = "paper", "cold", "cold, labelled"
 OTHER_ARTISTS = ", other artists"
 RESAMPLES = 1000
 SEED = 0
@@ -213,6 +213,7 @@ ACCURACY = (
     MetricColumn("hit@10", "hit@10"),
     MetricColumn("MAP", "map"),
     MetricColumn("NDCG", "ndcg"),
+    MetricColumn("cold NDCG@200, labelled", "ndcg@200", pool=LABELLED),
     MetricColumn("cold NDCG@200", "ndcg@200", pool=COLD),
     MetricColumn("cold recall@10", "recall@10", pool=COLD),
 )

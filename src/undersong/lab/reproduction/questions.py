@@ -35,7 +35,8 @@ class Questions:
 
     Parameters
     ----------
-    pools : by name of the protocol: "cold", "paper", and for tracks each with ", other artists"
+    pools : by name of the protocol: "cold", "cold, labelled", "paper", and for tracks each with
+        ", other artists"
     degree : (q,) relations to training items that ``linked`` shows, of each query
     """
 
@@ -69,6 +70,7 @@ def make_questions(
 ) -> Questions:
     """Return the questions: items of ``part`` ask the catalogue, and each other."""
     pools = pools_of(catalogue, kind, parts, part)
+    pools = {name: pool for name, pool in pools.items() if pool.shown is None}
     edges = visible_edges(catalogue, kind, parts=parts, part=part)
     return Questions(
         pools=pools,
@@ -93,7 +95,7 @@ def ask(method: Method, questions: Questions) -> ModelAnswers:
             ties=questions.ties,
             k=settings.k,
             block=settings.block,
-            hub_queries=hub_queries_of(pool, settings),
+            hub_queries=hub_queries_of(pool, settings) if pool.pool is None else None,
             seed=settings.seed,
         )
         for name, pool in questions.pools.items()

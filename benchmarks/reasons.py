@@ -41,7 +41,7 @@ def main():
     run = runs.read(asked.run)
     kind = run.manifest["kind"]
     index = open_index(run, kind)
-    known = data.read(run, kind)
+    known = data.read_background(run, kind)
     model = training.load(run.file("weights/general.safetensors"))
     pairs = drawn(index, np.random.default_rng(asked.seed), asked.pairs)
     print(json.dumps({"order": "cosine", **judged_by_cosine(index, known, model, pairs)}))
@@ -74,7 +74,7 @@ def judged_by_cosine(index, known, model, pairs):
     """Sums, and the source named first, of the cosine."""
     plain, right, gap = Index(index.embeddings), [], []
     for a, b in pairs:
-        (why,) = explain.reasons(plain, known, a, np.array([b]))
+        (why,) = explain.explain_pairs(plain, known, a, np.array([b]))
         gap.append(abs(why.start + sum(x.share for x in why.contributions) - why.score))
         vectors = hidden_vectors(known, model, index.evidence.sources, (a, b))
         change = {name: abs(why.score - float(x[0] @ x[1])) for name, x in vectors.items()}
@@ -86,7 +86,7 @@ def judged_by_order(index, known, model, pairs):
     """Sums, and the source named first, of the learned order."""
     gap, again = [], []
     for a, b in pairs:
-        (why,) = explain.reasons(index, known, a, np.array([b]))
+        (why,) = explain.explain_pairs(index, known, a, np.array([b]))
         gap.append(abs(why.start + sum(x.share for x in why.contributions) - why.score))
         effects = {x.source: x.effect for x in why.contributions}
         if len(again) >= AGAIN:
@@ -168,7 +168,7 @@ def timed(index, known, generator):
                 cosines[row] = -np.inf
                 listed = np.argsort(-cosines)[:10]
             begun = time.thread_time()
-            explain.reasons(one, known, int(row), listed[listed >= 0])
+            explain.explain_pairs(one, known, int(row), listed[listed >= 0])
             seconds.append(time.thread_time() - begun)
         found[f"ms of reasons for ten answers, {name}, median"] = 1e3 * float(np.median(seconds))
         found[f"the same, 95 of 100, {name}"] = 1e3 * float(np.quantile(seconds, 0.95))

@@ -24,7 +24,7 @@ from undersong.explanation import ablation, attribution, data
 from undersong.explanation import reasons as wording
 from undersong.explanation.attribution import of_cosines
 from undersong.explanation.data import Background
-from undersong.explanation.explain import reasons
+from undersong.explanation.explain import explain_pairs
 from undersong.explanation.reasons import KnownOfItem
 from undersong.model import Model
 from undersong.models.general import training
@@ -51,7 +51,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(home):
     run = runs.read(home / "run")
-    return run, open_index(run, "artist"), data.read(run, "artist")
+    return run, open_index(run, "artist"), data.read_background(run, "artist")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def every_reason(opened):
         (row, int(other), why)
         for row in range(n)
         for others in [np.delete(np.arange(n), row)]
-        for other, why in zip(others, reasons(index, known, row, others), strict=True)
+        for other, why in zip(others, explain_pairs(index, known, row, others), strict=True)
     ]
 
 
@@ -113,8 +113,8 @@ def test_by_cosine_both_ways_have_the_same_reasons(opened):
     _, index, known = opened
     for a, b in [(3, 40), (7, 8), (70, 81)]:
         (one,), (two,) = (
-            reasons(index, known, a, np.array([b])),
-            reasons(index, known, b, np.array([a])),
+            explain_pairs(index, known, a, np.array([b])),
+            explain_pairs(index, known, b, np.array([a])),
         )
         assert (one.asked, one.answered) == (two.answered, two.asked)
         shares = {x.source: x.share for x in one.contributions}
@@ -281,7 +281,7 @@ def test_the_shares_of_every_pair_add_up_to_the_learned_score(learned, long_tail
     for row in np.flatnonzero(index.evidence.known)[::3]:
         found = rerank(index.ranker, index.evidence, np.array([row]), long_tail=long_tail)
         others = found.candidates[0][found.candidates[0] >= 0]
-        listed = reasons(index, known, int(row), others, long_tail=long_tail)
+        listed = explain_pairs(index, known, int(row), others, long_tail=long_tail)
         for why, score, sure in zip(listed, found.scores[0], found.confidence[0], strict=False):
             assert total(why) == pytest.approx(why.score, abs=1e-5)
             assert why.score == pytest.approx(float(score), abs=1e-5)
@@ -305,7 +305,7 @@ def test_an_effect_is_what_the_ranker_says_of_features_without_the_source(learne
     for row in np.flatnonzero(index.evidence.embedded)[[2, 35, 71]].tolist():
         found = rerank(index.ranker, index.evidence, np.array([row]))
         features, items = found.gathered.features[0], found.candidates[0]
-        listed = reasons(index, known, row, items[items >= 0])
+        listed = explain_pairs(index, known, row, items[items >= 0])
         for at, why in enumerate(listed):
             changed = features[at].copy()
             cosine = float(hidden[row] @ hidden[items[at]])
@@ -339,7 +339,7 @@ def test_without_relations_means_the_order_that_knows_none(learned):
     _, index, known = learned
     for row in (0, 21, 50):
         others = np.array([x for x in (4, 9, 33, 90) if x != row])
-        seen = reasons(index, known, row, others)
+        seen = explain_pairs(index, known, row, others)
         features = rerank(
             index.ranker, index.evidence, np.array([row]), count=len(index.evidence.vectors)
         ).gathered
@@ -370,7 +370,10 @@ def test_reasons_looked_up_are_those_computed(learned, looked_up):
         items = rerank(index.ranker, index.evidence, np.array([row])).candidates[0]
         others = items[: attribution.LENGTH][items[: attribution.LENGTH] >= 0][::-1]
         assert attribution.look_up(looked_up.first, row, others) is not None
-        now, before = reasons(index, known, row, others), reasons(index, looked_up, row, others)
+        now, before = (
+            explain_pairs(index, known, row, others),
+            explain_pairs(index, looked_up, row, others),
+        )
         for one, two in zip(now, before, strict=True):
             assert total(two) == pytest.approx(two.score, abs=1e-5)
             assert two.score == pytest.approx(one.score, abs=1e-5)
@@ -384,16 +387,16 @@ def test_what_was_not_computed_is_computed_now(learned, looked_up):
     items = rerank(index.ranker, index.evidence, np.array([12])).candidates[0]
     mixed = items[[2, attribution.LENGTH + 1]]
     assert attribution.look_up(looked_up.first, 12, mixed) is None
-    assert reasons(index, looked_up, 12, mixed) == reasons(index, known, 12, mixed)
-    turned = reasons(index, looked_up, 12, items[:4], long_tail=0.7)
-    assert turned == reasons(index, known, 12, items[:4], long_tail=0.7)
+    assert explain_pairs(index, looked_up, 12, mixed) == explain_pairs(index, known, 12, mixed)
+    turned = explain_pairs(index, looked_up, 12, items[:4], long_tail=0.7)
+    assert turned == explain_pairs(index, known, 12, items[:4], long_tail=0.7)
 
 
 def test_one_that_is_no_candidate_has_a_score_all_the_same(learned):
     _, index, known = learned
     found = rerank(index.ranker, index.evidence, np.array([4]))
     far = np.setdiff1d(np.flatnonzero(index.evidence.known), [*found.candidates[0], 4])[:6]
-    for why in reasons(index, known, 4, far):
+    for why in explain_pairs(index, known, 4, far):
         assert not why.candidate
         assert total(why) == pytest.approx(why.score, abs=1e-5)
     assert len(far) == 6
@@ -404,12 +407,12 @@ def test_items_with_one_source_are_explained_by_it_alone(learned):
     audio = [row for row, x in enumerate(known.sources) if x == ("audio",)]
     assert len(audio) > 5
     plain = Index(index.embeddings)
-    for why in reasons(plain, known, audio[0], np.array(audio[1:])):
+    for why in explain_pairs(plain, known, audio[0], np.array(audio[1:])):
         (part,) = why.contributions
         assert (part.source, part.known_of) == ("audio", "both")
         assert part.share == pytest.approx(why.score, abs=1e-6)
         assert part.effect == pytest.approx(why.score, abs=1e-6)
-    for why in reasons(index, known, audio[0], np.array(audio[1:])):
+    for why in explain_pairs(index, known, audio[0], np.array(audio[1:])):
         assert {x.source for x in why.contributions} == {"audio", "relations"}
 
 
@@ -418,7 +421,7 @@ def test_a_source_of_one_item_alone_says_so(learned):
     only = next(row for row, x in enumerate(known.sources) if x == ("audio",))
     rich = next(row for row, x in enumerate(known.sources) if len(x) == 2)
     plain = Index(index.embeddings)
-    (why,) = reasons(plain, known, only, np.array([rich]))
+    (why,) = explain_pairs(plain, known, only, np.array([rich]))
     assert {x.source: x.known_of for x in why.contributions} == {
         "audio": "both",
         "genres and tags": "answered",
@@ -524,7 +527,7 @@ def broken(home, tmp_path, name, content):
 def test_a_run_from_before_reasons_says_what_to_do(home, tmp_path):
     run = broken(home, tmp_path, data.ITEMS, None)
     with pytest.raises(ArtifactError, match="published before answers had reasons; train again"):
-        data.read(run, "artist")
+        data.read_background(run, "artist")
 
 
 @pytest.mark.parametrize(
@@ -547,7 +550,7 @@ def test_a_run_from_before_reasons_says_what_to_do(home, tmp_path):
 def test_a_damaged_file_of_reasons_is_refused(home, tmp_path, name, content, message):
     run = broken(home, tmp_path, name, content)
     with pytest.raises(ArtifactError, match=message):
-        data.read(run, "artist")
+        data.read_background(run, "artist")
 
 
 def test_an_unknown_name_says_which_are_like_it(opened):
@@ -563,4 +566,4 @@ def test_an_item_added_after_the_training_has_no_reasons_yet(opened):
     old = replace(known, table=known.table.filter(pl.col("id") != "a03"))
     asked, answered = index.embeddings.index["a05"], index.embeddings.index["a03"]
     with pytest.raises(DataError, match="'a03' was added after the training, .* train again"):
-        reasons(index, old, asked, np.array([answered]))
+        explain_pairs(index, old, asked, np.array([answered]))

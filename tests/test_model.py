@@ -190,7 +190,7 @@ def test_what_is_added_answers_at_once(tmp_path):
     assert [getattr(x, "what", "failed") for x in results] == ["failed", "added"]
     assert model.similar("brand new", k=3).queries[0].id == results[1].id
     assert results[1].id in model.similar("a05", k=34).ids
-    with pytest.raises(DataError, match="row 1: the run knows no field 'genr'"):
+    with pytest.raises(DataError, match="entry 1: the run knows no field 'genr'"):
         model.add([{"name": "Other", "genr": "g2"}])
 
 

@@ -17,12 +17,14 @@ from undersong import runs
 from undersong.catalogue import KINDS, Attributes, Catalogue, Item, Kind, Names, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, Unavailable, UnknownItem
-from undersong.explanation import data as background_file
-from undersong.explanation.data import Background
-from undersong.explanation.explain import reasons
-from undersong.explanation.reasons import Reasons
-from undersong.foldin import added
-from undersong.foldin.encoders import Encoders, audio_unavailable, open_encoders
+from undersong.explanation import (
+    Background,
+    Reasons,
+    explain_pairs,
+    open_background,
+    read_background,
+)
+from undersong.foldin import Encoders, audio_unavailable, open_encoders
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
@@ -35,18 +37,19 @@ from undersong.retrieval import (
     attributes_of,
     fuse,
     graph,
+    has_lists,
+    open_embeddings,
     open_index,
     open_lists,
-    precomputed,
-    projection,
+    read_map,
+    read_regions,
     search,
     shortest_path,
 )
 from undersong.runs import Run
 
 if TYPE_CHECKING:
-    from undersong.foldin.add import Addition
-    from undersong.importers.music.scan import Failure
+    from undersong.foldin.add import Result
     from undersong.retrieval.recommend import Seeds
 
 
@@ -169,9 +172,7 @@ class Model:
 
     def embeddings(self, kind: Kind | None = None) -> Embeddings:
         """Return E_G of all items that have one: ids and unit vectors, (n, d) float32."""
-        kind = self.of(kind).kind
-        new = added.vectors(self.run.added(kind), "general")
-        return added.join(self.run.embeddings(kind, "general"), new)
+        return open_embeddings(self.run, self.of(kind).kind)
 
     def similar(
         self,
@@ -225,7 +226,7 @@ class Model:
         """
         index, (first, second) = self._items([a, b], kind)
         if index.background is None:
-            background_file.read(self.run, index.kind)  # raises an error that says why
+            read_background(self.run, index.kind)  # raises an error that says why
         query = Query(long_tail=long_tail or None, paper=paper)
         return index.explain(first, [second], query)[0]
 
@@ -312,7 +313,7 @@ class Model:
 
     def add(
         self, items: Iterable[str | Path | Mapping[str, Any]], *, kind: Kind = "artist"
-    ) -> tuple[Addition | Failure, ...]:
+    ) -> tuple[Result, ...]:
         """Add new items to the run, without training; they have neighbours at once.
 
         Parameters
@@ -324,26 +325,16 @@ class Model:
 
         Returns
         -------
-        What became of each, in which an item that could not be added is a ``Failure``.
+        What became of each: an ``Addition``, or a ``Failure`` with the reason and what to do.
 
         Raises
         ------
         DataError
             For a mistake in a table or a row.
         """
-        from undersong.foldin import add, new_items
-        from undersong.foldin.embed import FoldIn
+        from undersong.foldin.add import add_entries
 
-        fold_in, entries = FoldIn(self.run), list(items)
-        rows = [x for x in entries if isinstance(x, Mapping)]
-        files = [Path(x) for x in entries if not isinstance(x, Mapping)]
-        known = fold_in.known
-        new: list[Any] = [
-            new_items.of_row(row, kind, known, where=f"row {number}")
-            for number, row in enumerate(rows, start=1)
-        ]
-        new += new_items.of_paths(files, kind, known)
-        results = tuple(add.add(fold_in, new))
+        results = add_entries(self.run, items, kind=kind)
         self._indexes.clear()
         return results
 
@@ -370,16 +361,9 @@ class Model:
         if not Path(file).is_file():
             raise DataError(f"there is no file {file}; give an audio file")
         # Imported when first needed: it would double the time that the service takes to start.
-        from undersong.audio.decode import decode
-        from undersong.audio.logmel import Undecodable
-        from undersong.foldin.embed import embed_track
+        from undersong.foldin.embed import embed_file
 
-        (sound,) = decode([Path(file)], workers=1)
-        if isinstance(sound, Undecodable):
-            raise sound
-        cosines = index.content.vectors @ np.array(
-            embed_track(sound.log_mel, self.encoders), dtype=np.float32
-        )
+        cosines = index.content.vectors @ embed_file(Path(file), self.encoders)
         best = np.argsort(-cosines, kind="stable")[:k]
         ids = [index.content.ids[x] for x in best]
         return index.neighbours((), ids, cosines[best].tolist())
@@ -441,7 +425,7 @@ class ItemIndex:
 
     @cached_property
     def _has_lists(self) -> bool:
-        return self.run.has(precomputed.file_of(self.kind))
+        return has_lists(self.run, self.kind)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -504,9 +488,7 @@ class ItemIndex:
     @cached_property
     def background(self) -> Background | None:
         """What reasons are made from; None where the run has none for this kind."""
-        if self.run.manifest["kind"] != self.kind or not self.run.has(background_file.ITEMS):
-            return None
-        return background_file.read(self.run, self.kind)
+        return open_background(self.run, self.kind)
 
     @cached_property
     def content(self) -> Embeddings | None:
@@ -522,17 +504,12 @@ class ItemIndex:
     @cached_property
     def places(self) -> pl.DataFrame | None:
         """The map: id, x, y; None before `undersong publish` has drawn it."""
-        if not self.run.has(projection.FILE):
-            return None
-        everywhere = pl.read_parquet(self.run.file(projection.FILE))
-        return everywhere.filter(pl.col("kind") == self.kind).select("id", "x", "y")
+        return read_map(self.run, self.kind)
 
     @cached_property
     def regions(self) -> pl.DataFrame | None:
         """Regions of the map: genre, x, y, items; None before it is drawn."""
-        if not self.run.has(projection.FILE):
-            return None
-        return pl.read_parquet(self.run.file(projection.REGIONS_FILE))
+        return read_regions(self.run)
 
     @cached_property
     def positions(self) -> NDArray[np.floating]:
@@ -626,7 +603,7 @@ class ItemIndex:
         Raises
         ------
         DataError
-            As ``explanation.explain.reasons``, or if one is the item itself, or nothing but its
+            As ``explanation.explain_pairs``, or if one is the item itself, or nothing but its
             name is known.
         """
         row, *others = self._rows([item, *answers], query)
@@ -636,7 +613,7 @@ class ItemIndex:
             raise DataError(f"this run tells no reasons for {self.kind}s")
         index, _, query = self._searched(query)
         long_tail = query.long_tail or 0.0
-        return reasons(index, self.background, row, np.array(others), long_tail=long_tail)
+        return explain_pairs(index, self.background, row, np.array(others), long_tail=long_tail)
 
     def path(self, start: Item, end: Item, *, steps: int | None = None) -> ItemPath:
         """Return the path between two items; errors as ``Model.path``."""

@@ -222,7 +222,13 @@ def write(path: Path, table: pl.DataFrame, groups: dict[str, tuple[str, ...]]) -
     write_table(path, table, metadata={_KEY: about})
 
 
-def read(run: Run, kind: Kind) -> Background:
+def open_background(run: Run, kind: Kind) -> Background | None:
+    """Open what reasons are made from; None where the run has none for this kind."""
+    there = run.manifest["kind"] == kind and run.has(ITEMS)
+    return read_background(run, kind) if there else None
+
+
+def read_background(run: Run, kind: Kind) -> Background:
     """Open what reasons are made from.
 
     Raises

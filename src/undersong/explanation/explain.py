@@ -25,7 +25,7 @@ from undersong.retrieval import Index
 FEW = 5  # tags and common relations that are named
 
 
-def reasons(
+def explain_pairs(
     index: Index,
     background: Background,
     query: int,

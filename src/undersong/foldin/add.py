@@ -5,12 +5,12 @@ What is added belongs to one generation. Each block of items is written at once,
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from undersong.audio.decode import decode
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import UnknownItem, nearest_known
+from undersong.foldin import new_items
 from undersong.foldin.added import vectors
 from undersong.foldin.drift import warnings
 from undersong.foldin.embed import DERIVED, FoldIn, Row, embed_track, embed_vector, refresh
@@ -40,6 +41,29 @@ class Addition:
     id: str
     name: str
     about: str
+
+
+Result = Addition | Failure
+
+
+def add_entries(
+    run: Run, entries: Iterable[str | Path | Mapping[str, Any]], *, kind: Kind
+) -> tuple[Result, ...]:
+    """Add audio files, tables and rows to a run (``undersong.model.Model.add``).
+
+    Raises
+    ------
+    DataError
+        For a mistake in a table or a row.
+    """
+    fold_in, files, new = FoldIn(run), list[Path](), list[NewItem | Failure]()
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, Mapping):
+            where = f"entry {number}"
+            new.append(new_items.of_row(entry, kind, fold_in.known, where=where))
+        else:
+            files.append(Path(entry))
+    return tuple(add(fold_in, [*new, *new_items.of_paths(files, kind, fold_in.known)]))
 
 
 def add(

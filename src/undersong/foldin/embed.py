@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong import features
+from undersong.audio.decode import decode
+from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind, words_about
 from undersong.embeddings import Embeddings, unit
 from undersong.features import CONTENT, read_items
@@ -77,6 +80,17 @@ def embed_track(log_mel: NDArray[np.float16], encoders: Encoders) -> list[float]
     """E_C of one track: the mean of its chunks' unit vectors, of length 1."""
     chunks = encoders.content(log_mel.astype(np.float32))
     return _floats(unit(chunks.mean(axis=0, keepdims=True)))
+
+
+def embed_file(path: Path, encoders: Encoders) -> NDArray[np.float32]:
+    """E_C of an audio file, which is decoded in a child process; Undecodable if it gives no sound.
+
+    The child may write nothing, has no network, and is limited in memory and time.
+    """
+    (sound,) = decode([path], workers=1)
+    if isinstance(sound, Undecodable):
+        raise sound
+    return np.array(embed_track(sound.log_mel, encoders), dtype=np.float32)
 
 
 def embed_vector(vector: Sequence[float], encoders: Encoders) -> list[float]:

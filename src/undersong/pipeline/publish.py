@@ -128,7 +128,7 @@ def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> No
     """Compute the reasons of the first answers, which take longest where an order was learned."""
     if index.ranker is None or index.evidence is None or not copied.has(data.ITEMS):
         return
-    known = data.read(copied, kind)
+    known = data.read_background(copied, kind)
     rows = np.array([known.index[x] for x in index.embeddings.ids], dtype=np.int64)
     path = copied.home / data.FIRST
     attribution.write(

@@ -4,9 +4,16 @@ from undersong.retrieval.fusion import fuse
 from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
 from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.paths import graph, shortest_path
+from undersong.retrieval.projection import read_map, read_regions
 from undersong.retrieval.query import Query
 from undersong.retrieval.results import ItemPath, Neighbour, Neighbours, PathStep
-from undersong.retrieval.run_index import attributes_of, open_index, open_lists
+from undersong.retrieval.run_index import (
+    attributes_of,
+    has_lists,
+    open_embeddings,
+    open_index,
+    open_lists,
+)
 
 __all__ = [
     "BLOCK",
@@ -21,9 +28,13 @@ __all__ = [
     "attributes_of",
     "fuse",
     "graph",
+    "has_lists",
     "nothing",
+    "open_embeddings",
     "open_index",
     "open_lists",
+    "read_map",
+    "read_regions",
     "search",
     "shortest_path",
     "write_neighbours",

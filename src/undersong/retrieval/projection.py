@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
 from undersong.embeddings import unit
 from undersong.errors import needs
-from undersong.io.parquet import write_table
+from undersong.io.parquet import read_table, write_table
 from undersong.progress import Progress, silent
 from undersong.retrieval import approximate
 from undersong.runs import Run
@@ -71,6 +71,23 @@ def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) 
         (REGIONS_FILE, regions(positions[main], genres)),
     ):
         write_table(folder / name, table)
+
+
+def read_map(run: Run, kind: Kind) -> pl.DataFrame | None:
+    """Read the map: id, x, y; None before `undersong publish` has drawn it."""
+    if not run.has(FILE):
+        return None
+    table = read_table(run.file(FILE), hint="publish the run again with `undersong publish`")
+    return table.filter(pl.col("kind") == kind).select("id", "x", "y")
+
+
+def read_regions(run: Run) -> pl.DataFrame | None:
+    """Read the regions of the map: genre, x, y, items; None before it is drawn."""
+    return (
+        read_table(run.file(REGIONS_FILE), hint="publish the run again with `undersong publish`")
+        if run.has(FILE)
+        else None
+    )
 
 
 def lay_out(

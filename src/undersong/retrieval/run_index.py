@@ -51,6 +51,16 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False) -> Index:
     return index if new.ids else _with_files(index, run, kind, stored=not (paper and learned))
 
 
+def open_embeddings(run: Run, kind: Kind) -> Embeddings:
+    """Read E_G of all items that have one: the trained ones, then those added since."""
+    return added.join(run.embeddings(kind, "general"), added.vectors(run.added(kind), "general"))
+
+
+def has_lists(run: Run, kind: Kind) -> bool:
+    """Whether answers were computed when the run was published."""
+    return run.has(precomputed.file_of(kind))
+
+
 def open_lists(run: Run, kind: Kind) -> tuple[tuple[str, ...], Precomputed | None]:
     """Return the ids of the index that ``open_index`` opens, and the answers computed of them.
 
@@ -93,7 +103,7 @@ def _ranked(run: Run, kind: Kind, *, embedded: Container[str]) -> tuple[str, ...
 
 def _lists(run: Run, kind: Kind, *, n: int) -> Precomputed | None:
     file = precomputed.file_of(kind)
-    return precomputed.read(run.file(file), n=n) if run.has(file) else None
+    return precomputed.read(run.file(file), n=n) if has_lists(run, kind) else None
 
 
 def _with_files(index: Index, run: Run, kind: Kind, *, stored: bool) -> Index:

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from undersong.catalogue import Item, suggest
 from undersong.errors import DataError
-from undersong.explanation.reasons import Reasons, shared
+from undersong.explanation import Reasons, shared
 from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader

@@ -8,8 +8,7 @@ import orjson
 
 from undersong.catalogue import Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explanation.explain import known
-from undersong.explanation.reasons import Reasons, unknown
+from undersong.explanation import Reasons, known, unknown
 from undersong.model import ItemIndex, Model
 from undersong.report import report_files
 from undersong.retrieval import ItemPath, Neighbours, Query

@@ -141,7 +141,8 @@ def test_every_column_is_what_a_plain_loop_finds(slow, asking):
             np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
+def test_ranks_count_from_the_best_new_candidate_and_no_empty_place_is_one(slow):
+    """A candidate whose relation is known stands before all others, and is in nobody's way."""
     evidence = random_evidence(hub=40)
     among = np.arange(N) % 3 == 0  # 46 items for 80 places; the last item, N - 1, is not one
     asking = ASKING[ASKING != BARE]
@@ -149,12 +150,17 @@ def test_ranks_count_from_the_best_candidate_and_no_empty_place_is_one(slow):
     for name, by in (("rank of cosine", "cosine"), ("rank of walk", "rank of walk")):
         column = found.features[..., evidence.names.index(name)]
         for place, query in enumerate(asking):
-            kept = found.candidates[place] >= 0
-            values = slow[int(query)][by][found.candidates[place][kept]]
-            order = np.argsort(column[place][kept])
+            candidates = found.candidates[place]
+            known = evidence.relations[int(query)].toarray()[0].astype(bool)[candidates]
+            new = (candidates >= 0) & ~known
+            values = slow[int(query)][by][candidates[new]]
+            order = np.argsort(column[place][new])
             np.testing.assert_allclose(
-                np.sort(column[place][kept]), np.log1p(np.arange(kept.sum())), rtol=1e-5
+                np.sort(column[place][new]), np.log1p(np.arange(new.sum())), rtol=1e-5
             )
+            assert (
+                column[place][known & (candidates >= 0)] == np.log1p(new.sum()).astype("f4")
+            ).all()
             assert (np.diff(values[order]) <= 1e-6).all(), name
 
 
@@ -168,6 +174,9 @@ def test_the_names_say_which_columns_read_relations():
         np.take_along_axis(x.features, turn[..., None], axis=1)
         for x, turn in zip((a, b), order, strict=True)
     )
+    # A rank by cosine leaves out who is known already, and reads nothing else of relations.
+    place = evidence.names.index("rank of cosine")
+    a[..., place] = b[..., place]
     alike = [bool(np.allclose(a[..., x], b[..., x])) for x in range(a.shape[2])]
     assert [not x for x in alike] == evidence.on_relations.tolist()
     assert evidence.names == (

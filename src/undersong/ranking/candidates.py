@@ -46,7 +46,7 @@ def gather_candidates(
     among: NDArray[np.bool_] | None = None,
     excluded: scipy.sparse.csr_matrix | None = None,
     long_tail: float = 0.0,
-    to_nearest: bool = True,
+    fair: bool = True,
 ) -> Candidates:
     """Choose the likeliest candidates of each query and gather what speaks for them.
 
@@ -57,8 +57,9 @@ def gather_candidates(
     among : (n,) bool, who may be a candidate; everybody if None
     excluded : (n, n) bool, pairs that are no candidates, such as relations known already
     long_tail : in [0, 1], how far the choice forgets what relations tell; with 1 it is by cosine
-    to_nearest : count for an item without relations what walks find at its nearest linked items
-        Orders that an older version learned did not.
+    fair : count for an item without relations what walks find at its nearest linked items, and
+        rank candidates among those whose relation to the query is not known
+        Orders that an older version learned did neither.
 
     Notes
     -----
@@ -67,7 +68,7 @@ def gather_candidates(
     """
     cosines = evidence.cosines(rows)
     walks = _walks(evidence, cosines, rows)
-    prior = cosines + (1 - long_tail) * _told(walks, (evidence.degree > 0) | (not to_nearest))
+    prior = cosines + (1 - long_tail) * _told(walks, (evidence.degree > 0) | (not fair))
     out = ~evidence.known if among is None else ~(among & evidence.known)
     prior[:, out] = -np.inf
     prior[~evidence.known[rows]] = -np.inf
@@ -78,7 +79,8 @@ def gather_candidates(
     compared = evidence.embedded[rows][:, None] & evidence.embedded & np.isfinite(prior)
     near = np.where(compared, cosines, -np.inf)
     likeliest = _likeliest(prior, near, related, count=count)
-    columns = _columns(evidence, rows, likeliest, cosines, walks)
+    new = (likeliest >= 0) & ~(fair & np.take_along_axis(related, likeliest, axis=1))
+    columns = _columns(evidence, rows, likeliest, cosines, walks, new=new)
     features = np.stack([columns[name] for name in evidence.names], axis=-1).astype(np.float32)
     features[likeliest < 0] = 0
     return Candidates(rows, likeliest, features, prior)
@@ -204,14 +206,20 @@ def _columns(
     likeliest: NDArray[np.int64],
     cosines: NDArray[np.float32],
     walks: dict[str, NDArray[np.float32]],
+    *,
+    new: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.float32]]:
-    """Every column of the features, (q, c) each, by name."""
+    """Every column of the features, (q, c) each, by name.
+
+    Ranks are among the ``new`` candidates, whose relation to the query is not known: those that are
+    known stand before all others whatever their rank, and were no candidates when it was learned.
+    """
 
     def of(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.take_along_axis(values, likeliest, axis=1)
 
-    cosine, given = of(cosines), likeliest >= 0
-    near = given & evidence.embedded[likeliest] & evidence.embedded[rows][:, None]
+    cosine = of(cosines)
+    near = new & evidence.embedded[likeliest] & evidence.embedded[rows][:, None]
     columns = {
         name: np.log(of(walk) + (LOW if name in OWN else FLOOR)) for name, walk in walks.items()
     }
@@ -231,7 +239,7 @@ def _columns(
         "crowd of query": np.broadcast_to(crowd[rows][:, None], shape),
         "no E_G of candidate": ~evidence.embedded[likeliest],
         "no E_G of query": np.broadcast_to(~evidence.embedded[rows][:, None], shape),
-        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walks"]), given),
+        "rank of walk": _rank(of(walks["narrow walk"] + walks["own walks"]), new),
         "relations of candidate": degree[likeliest],
         "relations of query": np.broadcast_to(degree[rows][:, None], shape),
         "mean cosine to its relations": mean,

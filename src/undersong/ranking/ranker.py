@@ -142,7 +142,7 @@ def rerank(
         count=count or ranker.candidates,
         among=among,
         long_tail=max(long_tail, 0.0),
-        to_nearest="own walks to its nearest" in ranker.names,
+        fair="own walks to its nearest" in ranker.names,
     )
     found = replace(found, features=found.features[..., columns])
     unlinked = evidence.degree[found.candidates] == 0

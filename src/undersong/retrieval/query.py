@@ -24,8 +24,7 @@ class Query:
     per_artist, per_album : at most so many answers of one artist or album; None: any number
     diversity : in [0, 1], how much more an answer unlike the ones before it is worth
         0: the order itself. See ``undersong.retrieval.diversity``.
-    long_tail : in [-1, 1], from as lists do to as if nobody were linked (``ranker.answer``);
-        None: 0
+    long_tail : in [-1, 1], from as lists do to as if nobody were linked (``rerank``); None: 0
     only_unlinked : whether an answer must be an item of which no relation is known
     paper : whether to answer by the cosine of E_G alone, as the paper does
 

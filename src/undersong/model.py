@@ -622,7 +622,7 @@ class ItemIndex:
         if not way.rows:
             longer = shortest_path(self.links, rows[0], rows[1]).rows if steps else ()
             return ItemPath((), _no_path(start.name, end.name, steps, longer=len(longer) - 1))
-        cosines = [None, *np.round(way.similarity, 4).tolist()]
+        cosines = [None, *(round(x, 4) for x in way.similarity.tolist())]
         ids = [self.index.embeddings.ids[x] for x in way.rows]
         pairs = enumerate(zip(ids, cosines, strict=True), start=1)
         return ItemPath(tuple(PathStep(n, self.names.get(x), y) for n, (x, y) in pairs))

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError, UnknownItem
 from undersong.runs import FOREIGN, RunReader
-from undersong.service import page, routes
 from undersong.service.dialects import (
     audiomuse,
     audioscrobbler,
@@ -25,9 +24,11 @@ from undersong.service.dialects import (
 )
 from undersong.service.media import read_media
 from undersong.service.middleware import Limits, ShownToken, address
-from undersong.service.monitoring import AccessLog, Log, Numbers, line, silent
+from undersong.service.monitoring import AccessLog, Log, Metrics, line, silent
 from undersong.service.options import LOOK_SECONDS, ServiceSettings
+from undersong.service.page import read_page, route
 from undersong.service.responses import json, refusal
+from undersong.service.routes import routes
 from undersong.service.snapshot import Snapshot, warm
 
 # Each asks for the token in the way that its clients show it.
@@ -66,29 +67,29 @@ def make_app(
     DataError, ArtifactError
         If the catalogue of ``settings.media`` has no audio files, or is none.
     """
-    numbers = Numbers()
+    metrics = Metrics()
 
     media = read_media(settings.media) if settings.media else None
 
     @asynccontextmanager
     async def following(app: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(_follow(reader, numbers, log))
+        looking = asyncio.create_task(_follow(reader, metrics, log))
         yield
         looking.cancel()
 
     app = Starlette(
         routes=[
-            *routes.routes(reader, media=media),
+            *routes(reader, media=media),
             *(x for make in DIALECTS.values() for x in make(reader)),
             address("/openapi.json", _openapi, guarded=False),
-            address("/metrics", lambda request: _numbers(numbers)),
-            page.route(page.read_page()),
+            address("/metrics", lambda request: _metrics(metrics)),
+            route(read_page()),
         ],
         # The first one is the first to see a request.
         middleware=[
             Middleware(
                 AccessLog,
-                numbers=numbers,
+                metrics=metrics,
                 generation=lambda: reader.current.generation,
                 log=silent if settings.quiet else log,
             ),
@@ -103,13 +104,13 @@ def make_app(
     return app
 
 
-def first_line(answers: Snapshot, address: str) -> str:
+def first_line(snapshot: Snapshot, address: str) -> str:
     """Return where the service is, with what it answers, and in which dialects."""
-    items = " and ".join(f"{len(x.names.table):,} {kind}s" for kind, x in answers.kinds.items())
+    items = " and ".join(f"{len(x.names.table):,} {kind}s" for kind, x in snapshot.kinds.items())
     spoken = ", ".join(DIALECTS) or "none"
-    page_at = f"; page at {address}/" if page.read_page() else ""
+    page_at = f"; page at {address}/" if read_page() else ""
     return (
-        f"undersong at {address}: generation {answers.generation}, {items}; dialects: {spoken}"
+        f"undersong at {address}: generation {snapshot.generation}, {items}; dialects: {spoken}"
         f"{page_at}; API at {address}/openapi.json"
     )
 
@@ -129,24 +130,24 @@ class SecurityHeaders:
         await self._app(scope, receive, strict)
 
 
-async def _follow(reader: RunReader[Snapshot], numbers: Numbers, log: Log) -> None:
+async def _follow(reader: RunReader[Snapshot], metrics: Metrics, log: Log) -> None:
     """Move to what is published, for as long as the service runs."""
     while True:
-        answers = reader.current
+        snapshot = reader.current
         try:
-            await run_in_threadpool(warm, answers)
+            await run_in_threadpool(warm, snapshot)
         except FOREIGN as error:
-            log(line(event="damaged", generation=answers.generation, error=str(error)))
-        numbers.generation.set(answers.generation)
-        for kind, items in answers.kinds.items():
-            numbers.items.labels(kind).set(len(items.names.table))
-        log(line(event="generation", generation=answers.generation))
-        while reader.current is answers:
+            log(line(event="damaged", generation=snapshot.generation, error=str(error)))
+        metrics.generation.set(snapshot.generation)
+        for kind, index in snapshot.kinds.items():
+            metrics.items.labels(kind).set(len(index.names.table))
+        log(line(event="generation", generation=snapshot.generation))
+        while reader.current is snapshot:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await run_in_threadpool(reader.refresh)
             except ArtifactError as error:
-                numbers.refused.inc()
+                metrics.refused.inc()
                 log(line(event="refused", error=str(error)))
 
 
@@ -157,14 +158,14 @@ def _openapi(request: Request) -> Response:
     return json(describe())
 
 
-def _numbers(numbers: Numbers) -> Response:
-    return Response(numbers.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def _metrics(metrics: Metrics) -> Response:
+    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _errors(log: Log) -> dict[type[Exception], ExceptionHandler]:
     """Answer every error in one line; only what undersong says itself reaches the client."""
 
-    async def told(request: Request, error: Exception) -> Response:
+    async def respond(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
             return refusal(error.status_code, str(error.detail), error.headers)
         if isinstance(error, ArtifactError):
@@ -174,4 +175,4 @@ def _errors(log: Log) -> dict[type[Exception], ExceptionHandler]:
             return refusal(STATUS.get(type(error), 400), str(error))
         return refusal(500, "this is a fault of undersong; its log says more")
 
-    return {HTTPException: told, UndersongError: told, Exception: told}
+    return {HTTPException: respond, UndersongError: respond, Exception: respond}

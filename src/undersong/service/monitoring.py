@@ -26,7 +26,7 @@ def line(**fields: str | int | float) -> str:
     return orjson.dumps(fields).decode()
 
 
-class Numbers:
+class Metrics:
     """Numbers of one service, in the words of Prometheus."""
 
     def __init__(self) -> None:
@@ -56,16 +56,16 @@ class Numbers:
             registry=self.registry,
         )
 
-        # What ``labels`` finds, kept: it takes longer to find a number than to count with it.
-        self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        # What ``labels`` returns: looking a number up takes longer than counting with it.
+        self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         key = (method, route, status)
-        if key not in self._found:
-            counted = self.requests.labels(method, route, status)
-            self._found[key] = counted, self.seconds.labels(route)
-        number, time = self._found[key]
+        if key not in self._labelled:
+            counter = self.requests.labels(method, route, status)
+            self._labelled[key] = counter, self.seconds.labels(route)
+        number, time = self._labelled[key]
         number.inc()
         time.observe(seconds)
 
@@ -78,9 +78,9 @@ class AccessLog:
     """Middleware: count and log every request."""
 
     def __init__(
-        self, app: ASGIApp, *, numbers: Numbers, generation: Callable[[], int], log: Log
+        self, app: ASGIApp, *, metrics: Metrics, generation: Callable[[], int], log: Log
     ) -> None:
-        self._app, self._numbers = app, numbers
+        self._app, self._metrics = app, metrics
         self._generation, self._log = generation, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +103,7 @@ class AccessLog:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route: str = scope.get(ROUTE, "none")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self._numbers.count(method, route, status, seconds)
+        self._metrics.count(method, route, status, seconds)
         if self._log is not silent:
             self._log(
                 line(

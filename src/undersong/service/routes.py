@@ -27,20 +27,29 @@ from undersong.explanation import Reasons, shared
 from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
-from undersong.service import schemas
 from undersong.service.media import Media
 from undersong.service.middleware import Answer, address
 from undersong.service.options import UPLOAD, UPLOADS
 from undersong.service.page import map_reply
 from undersong.service.responses import json
 from undersong.service.schemas import (
+    Chain,
     ExplainQuery,
+    Explanation,
+    Genres,
+    Health,
+    MapShape,
     OfKind,
+    OneItem,
     OneQuery,
     Parameters,
     PathQuery,
+    Ready,
+    Regions,
+    Similar,
     SimilarQuery,
     SoundQuery,
+    Suggestions,
     SuggestQuery,
     read,
 )
@@ -311,7 +320,7 @@ OPERATIONS = (
     Operation(
         "/api/items/{kind}/{id:path}/similar",
         SimilarQuery,
-        schemas.Similar,
+        Similar,
         _similar,
         "List what is similar to an item, best first; filters keep the order. Of several, further "
         "ones in also, each lists its own answers: those high in the lists of several come first, "
@@ -320,14 +329,14 @@ OPERATIONS = (
     Operation(
         "/api/items/{kind}/{id:path}",
         OneQuery,
-        schemas.OneItem,
+        OneItem,
         _item,
         "Return all that is known of an item.",
     ),
     Operation(
         "/api/search",
         SuggestQuery,
-        schemas.Suggestions,
+        Suggestions,
         _suggest,
         "List items that somebody may mean who has typed this much: those with the very name, then "
         "those whose names begin so, with it as a whole word first, then those that hold it; "
@@ -336,30 +345,26 @@ OPERATIONS = (
     Operation(
         "/api/explain",
         ExplainQuery,
-        schemas.Explanation,
+        Explanation,
         _explain,
         "Explain why one item is similar to another.",
     ),
     Operation(
         "/api/path",
         PathQuery,
-        schemas.Chain,
+        Chain,
         _path,
         "Find a path between two items in which each step is near.",
     ),
     Operation(
         "/api/map",
         OfKind,
-        schemas.MapShape,
+        MapShape,
         _map,
         "Return the place of every item on the map; compressed where the client takes gzip.",
     ),
-    Operation(
-        "/api/genres", OfKind, schemas.Genres, _genres, "List the values of the filter genre."
-    ),
-    Operation(
-        "/api/regions", OfKind, schemas.Regions, _regions, "List the values of the filter region."
-    ),
+    Operation("/api/genres", OfKind, Genres, _genres, "List the values of the filter genre."),
+    Operation("/api/regions", OfKind, Regions, _regions, "List the values of the filter region."),
     Operation(
         "/api/report",
         None,
@@ -370,7 +375,7 @@ OPERATIONS = (
     Operation(
         SOUNDS_LIKE,
         SoundQuery,
-        schemas.Similar,
+        Similar,
         _sounds_like,
         "List what sounds most like an audio file; nothing of it is kept.",
         {
@@ -388,13 +393,11 @@ OPERATIONS = (
         _play,
         "Play a local audio file; a player may ask for parts of it.",
     ),
-    Operation(
-        "/health", None, schemas.Health, _health, "Whether the process is up.", guarded=False
-    ),
+    Operation("/health", None, Health, _health, "Whether the process is up.", guarded=False),
     Operation(
         "/ready",
         None,
-        schemas.Ready,
+        Ready,
         _ready,
         "Whether a generation is open, and which.",
         guarded=False,

@@ -56,14 +56,14 @@ def planted_lists(queries, *, seed):
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(queries, 19, 5)).astype(np.float32)
     features[..., 4] = 3
-    given = np.arange(19) < generator.integers(15, 20, size=queries)[:, None]
+    present = np.arange(19) < generator.integers(15, 20, size=queries)[:, None]
     chance = 1 / (1 + np.exp(-odds(features)))
-    relevant = (generator.random(chance.shape) < chance) & given
-    features[~given] = 0
+    relevant = (generator.random(chance.shape) < chance) & present
+    features[~present] = 0
     total = relevant.sum(axis=1) + generator.integers(3, size=queries)
     unlinked = features[..., 3] > 0.4
     return RankingLists(
-        features, relevant, given, np.maximum(total, 1), given.copy(), unlinked & given
+        features, relevant, present, np.maximum(total, 1), present.copy(), unlinked & present
     )
 
 
@@ -111,7 +111,7 @@ def test_a_network_that_has_learned_nothing_orders_by_cosine():
     np.testing.assert_allclose(
         np.argsort(scores, axis=1), np.argsort(lists.features[..., 1], axis=1)
     )
-    seen = lists.features[lists.given]
+    seen = lists.features[lists.present]
     np.testing.assert_allclose(model.mean, seen.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(model.deviation, [*seen[:, :4].std(axis=0), 1], atol=1e-5)
 
@@ -152,13 +152,13 @@ def test_what_is_right_is_learned_better_than_by_cosine_and_confidence_is_honest
     assert fitted.cosine["cold"] == pytest.approx(
         ndcg(planted_lists(350, seed=2).features[..., 1], planted_lists(350, seed=2))
     )
-    scores = np.where(lists.given, fitted.ranker.weigh(lists.features), -np.inf)
+    scores = np.where(lists.present, fitted.ranker.weigh(lists.features), -np.inf)
     confidence = fitted.ranker.confidence(scores, lists.unlinked)
-    table = reliability_of(confidence[lists.given], lists.relevant[lists.given])
+    table = reliability_of(confidence[lists.present], lists.relevant[lists.present])
     assert len(table) > 3
     for sure, right, count in (*table, *fitted.reliability, *fitted.reliability_unlinked):
         assert sure == pytest.approx(right, abs=0.03 + 2 / math.sqrt(count))
-    assert sum(count for _, _, count in table) == lists.given.sum()
+    assert sum(count for _, _, count in table) == lists.present.sum()
 
 
 def test_unlinked_candidates_are_as_sure_as_they_are_often_right(tmp_path):
@@ -170,20 +170,20 @@ def test_unlinked_candidates_are_as_sure_as_they_are_often_right(tmp_path):
 
     fitted = trained(join([planted(480, 1)]), planted(350, 2), tmp_path)
     lists = planted(410, 5)
-    scores = np.where(lists.given, fitted.ranker.weigh(lists.features), -np.inf)
+    scores = np.where(lists.present, fitted.ranker.weigh(lists.features), -np.inf)
     together = fitted.ranker.confidence(scores)
     apart = fitted.ranker.confidence(scores, lists.unlinked)
-    for group in (lists.given & lists.unlinked, lists.given & ~lists.unlinked):
+    for group in (lists.present & lists.unlinked, lists.present & ~lists.unlinked):
         right = lists.relevant[group].mean()
         assert apart[group].mean() == pytest.approx(right, abs=0.02)
-    assert together[lists.given & lists.unlinked].mean() > apart[lists.unlinked].mean()
+    assert together[lists.present & lists.unlinked].mean() > apart[lists.unlinked].mean()
 
 
 def test_a_candidate_that_nobody_can_judge_teaches_nothing_and_counts_for_nothing():
     lists = join([planted_lists(120, seed=1)])
     strange = np.random.default_rng(3).random(lists.judged.shape) < 0.2
-    unjudged = lists.given & ~lists.relevant & strange
-    lists = dataclasses.replace(lists, judged=lists.given & ~unjudged)
+    unjudged = lists.present & ~lists.relevant & strange
+    lists = dataclasses.replace(lists, judged=lists.present & ~unjudged)
     model = RankingModel(5, SETTINGS)
     training._scale(model, lists, 1)
     hidden = torch.zeros(5, dtype=torch.bool)
@@ -202,7 +202,7 @@ def test_an_order_that_is_worse_for_the_tail_is_not_used(tmp_path):
     right = np.argsort(-against.features[..., 1], axis=1)[:, :1]  # by cosine alone
     relevant = np.zeros_like(against.relevant)
     np.put_along_axis(relevant, right, True, axis=1)
-    relevant &= against.given
+    relevant &= against.present
     against = dataclasses.replace(against, relevant=relevant)
     assert trained(lists, validation, tmp_path / "a", judging=against) is None
     fitted = trained(lists, validation, tmp_path / "b", judging=planted_lists(71, seed=7))
@@ -232,7 +232,7 @@ def test_from_too_few_lists_nothing_is_learned(tmp_path, learn, judge):
 def test_where_cosine_is_best_nothing_is_kept(tmp_path):
     def by_cosine(queries, seed):
         lists = planted_lists(queries, seed=seed)
-        relevant = (lists.features[..., 1] > 0.8) & lists.given
+        relevant = (lists.features[..., 1] > 0.8) & lists.present
         relevant[:, 0] |= ~relevant.any(axis=1)
         lists.features[relevant, 1] += 2
         return dataclasses.replace(lists, relevant=relevant, total=relevant.sum(axis=1))
@@ -245,10 +245,10 @@ def test_the_score_of_lists_counts_what_is_no_candidate_as_missed():
     lists = planted_lists(23, seed=4)
     scores = np.random.default_rng(0).normal(size=(23, 19)).astype(np.float32)
     wanted = []
-    for row, right, given, total in zip(
-        scores, lists.relevant, lists.given, lists.total, strict=True
+    for row, right, present, total in zip(
+        scores, lists.relevant, lists.present, lists.total, strict=True
     ):
-        order = sorted(np.flatnonzero(given), key=lambda x: -row[x])
+        order = sorted(np.flatnonzero(present), key=lambda x: -row[x])
         gain = sum(1 / math.log2(place + 2) for place, x in enumerate(order) if right[x])
         wanted.append(gain / sum(1 / math.log2(place + 2) for place in range(total)))
     assert ndcg(scores, lists) == pytest.approx(np.mean(wanted))
@@ -260,7 +260,7 @@ def test_lists_in_which_nothing_is_right_are_dropped():
     found = join([one, two])
     some = [one.relevant.any(axis=1), two.relevant.any(axis=1)]
     assert len(found.total) == some[0].sum() + some[1].sum() < 28 - 2
-    for name in ("features", "relevant", "given", "total", "judged", "unlinked"):
+    for name in ("features", "relevant", "present", "total", "judged", "unlinked"):
         wanted = [getattr(x, name)[kept] for x, kept in zip((one, two), some, strict=True)]
         np.testing.assert_array_equal(getattr(found, name), np.concatenate(wanted))
     assert found.relevant.any(axis=1).all()
@@ -278,11 +278,11 @@ def test_lists_are_of_hidden_relations_alone():
     np.testing.assert_array_equal(lists.total, truth[queries].getnnz(axis=1))
     own = lists.features[..., evidence.names.index("relations in common")]
     assert own.any()
-    assert not lists.relevant[~lists.given].any()
+    assert not lists.relevant[~lists.present].any()
     found = gather_candidates(evidence, queries, count=N, excluded=evidence.relations).candidates
-    np.testing.assert_array_equal(lists.judged, lists.given & labelled[found])
+    np.testing.assert_array_equal(lists.judged, lists.present & labelled[found])
     alone = evidence.relations.getnnz(axis=1) == 0
-    np.testing.assert_array_equal(lists.unlinked, lists.given & alone[found])
+    np.testing.assert_array_equal(lists.unlinked, lists.present & alone[found])
     assert lists.unlinked.any()
     few = make(count=41)
     assert few.features.shape == (len(queries), 41, len(evidence.names))
@@ -370,12 +370,12 @@ def test_calibration_finds_the_line_that_chance_followed():
 def test_lists_take_as_much_from_the_unlinked_as_they_name_them_less_often():
     generator = np.random.default_rng(0)
     lists = planted_lists(900, seed=1)
-    scores = np.where(lists.given, generator.normal(size=lists.given.shape), -np.inf)
+    scores = np.where(lists.present, generator.normal(size=lists.present.shape), -np.inf)
     odds = np.exp(scores - 1.3 * lists.unlinked)
     chosen = (odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1)
     place = (generator.random((900, 1)) > chosen).sum(axis=1)
     relevant = np.arange(19) == place[:, None]
-    named = dataclasses.replace(lists, relevant=relevant & lists.given)
+    named = dataclasses.replace(lists, relevant=relevant & lists.present)
     assert as_listed([scores.astype(np.float32)], [named]) == pytest.approx(-1.3, abs=0.2)
     even = dataclasses.replace(named, unlinked=np.zeros_like(named.unlinked))
     assert -10 <= as_listed([scores.astype(np.float32)], [even]) <= 0
@@ -384,8 +384,8 @@ def test_lists_take_as_much_from_the_unlinked_as_they_name_them_less_often():
 def test_the_reliability_table_counts_every_answer_once():
     confidence = np.array([[0.01, 0.06, 0.3, 1.0], [0.03, 0.0, 0.39, 0.9]], dtype=np.float32)
     relevant = np.array([[False, True, True, True], [False, True, False, True]])
-    given = np.array([[True, True, True, True], [True, False, True, True]])
-    table = reliability_of(confidence[given], relevant[given])
+    present = np.array([[True, True, True, True], [True, False, True, True]])
+    table = reliability_of(confidence[present], relevant[present])
     assert BINS[1:5] == (0.02, 0.05, 0.1, 0.2)
     wanted = [(0.01, 0, 1), (0.03, 0, 1), (0.06, 1, 1), (0.345, 0.5, 2), (0.95, 1, 2)]
     np.testing.assert_allclose(table, wanted, atol=1e-6)

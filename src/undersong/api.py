@@ -133,14 +133,14 @@ def evaluate(
                 f"such as {vectors.ids[0]!r}; give them the ids of the catalogue"
             )
     with _shown(progress) as show:
-        found = compare(
+        evaluation = compare(
             run,
             part=split,
             catalogue_folder=None if catalogue is None else Path(catalogue),
             embeddings=embeddings or {},
             progress=show,
         )
-    return Report(found)
+    return Report(evaluation)
 
 
 def _folder_of(catalogue: Catalogue | Path | str, home: Path) -> Path:

@@ -189,9 +189,9 @@ def graded_similarity(
     itself = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
 
     def side(sharpness: float, exponent: Tensor, weight: Tensor) -> Tensor:
-        kept = weight.masked_fill(itself, 0)
-        logits = sharpness * exponent + kept.clamp(min=torch.finfo(kept.dtype).tiny).log()
-        return _log_one_plus_sum_exp(logits, kept > 0) / sharpness
+        weighted = weight.masked_fill(itself, 0)
+        logits = sharpness * exponent + weighted.clamp(min=torch.finfo(weighted.dtype).tiny).log()
+        return _log_one_plus_sum_exp(logits, weighted > 0) / sharpness
 
     pull = side(settings.alpha, settings.gamma - similarity, toward)
     return (pull + side(settings.beta, similarity - settings.gamma, away)).mean()
@@ -310,8 +310,8 @@ def _some_rows(
         above = easiest - settings.margin
     # The largest exponent of each sum is subtracted, and is 0 where the sum holds the 1 alone.
     largest = [
-        torch.where(kept, exponent, 0).clamp(min=0)
-        for kept, exponent in (
+        torch.where(chosen, exponent, 0).clamp(min=0)
+        for chosen, exponent in (
             (easiest < below, settings.alpha * (settings.gamma - easiest)),
             (hardest > above, settings.beta * (hardest - settings.gamma)),
         )

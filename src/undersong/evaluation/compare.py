@@ -85,7 +85,7 @@ def compare(
         if name in names:
             raise DataError(f"embeddings {name!r} have the name of another method; rename them")
         methods.append(from_embeddings(name, vectors, catalogue.ids(kind), note="your embeddings"))
-    found = evaluate(
+    evaluation = evaluate(
         catalogue,
         kind,
         parts=parts,
@@ -103,11 +103,11 @@ def compare(
             kind=kind,
             parts=parts,
             part=part,
-            reference=found.reference,
+            reference=evaluation.reference,
             settings=settings,
         )
-        found = replace(found, protocols=(*found.protocols, directed))
-    return replace(found, content=run.trained["content"])
+        evaluation = replace(evaluation, protocols=(*evaluation.protocols, directed))
+    return replace(evaluation, content=run.trained["content"])
 
 
 def _catalogue_of(run: Run, folder: Path | None) -> Catalogue:

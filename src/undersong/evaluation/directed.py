@@ -135,15 +135,15 @@ def directed_accuracy(
     total = np.diff(right.indptr)[:, None]  # (q, 1)
     precision = hit.cumsum(axis=1) / np.minimum(rank_of, np.maximum(total, 1))
     ideal = _ideal(right, similarity.shape[1])
-    found = {}
+    accuracy = {}
     with np.errstate(invalid="ignore"):
         for k in DEPTHS:
             first = hit[:, :k]
             gain, best = ((x[:, :k] / np.log2(rank_of[:k] + 1)).sum(1) for x in (similarity, ideal))
-            found[f"recall@{k}"] = first.sum(axis=1) / total[:, 0]
-            found[f"map@{k}"] = (precision[:, :k] * first).sum(axis=1) / total[:, 0]
-            found[f"ndcg@{k}"] = gain / best
-    return found
+            accuracy[f"recall@{k}"] = first.sum(axis=1) / total[:, 0]
+            accuracy[f"map@{k}"] = (precision[:, :k] * first).sum(axis=1) / total[:, 0]
+            accuracy[f"ndcg@{k}"] = gain / best
+    return accuracy
 
 
 def _ask(
@@ -172,9 +172,9 @@ def _ask(
             ).top
         except ArtifactError as error:
             raise ArtifactError(f"method {method.name!r}: {error}") from error
-        said = right[done : done + len(rows)].toarray()  # (block, n)
-        given = np.take_along_axis(said, np.maximum(top, 0), axis=1)
-        similarity[done : done + len(rows)] = np.where(top >= 0, given, 0)
+        similarities = right[done : done + len(rows)].toarray()  # (block, n)
+        values = np.take_along_axis(similarities, np.maximum(top, 0), axis=1)
+        similarity[done : done + len(rows)] = np.where(top >= 0, values, 0)
         done += len(rows)
     return directed_accuracy(similarity, right)
 

@@ -58,20 +58,20 @@ def by_popularity(
     return {name: fifth == number for number, name in enumerate(names)}
 
 
-def with_combined(found: Protocol, cold: Protocol) -> Protocol:
+def with_combined(protocol: Protocol, cold: Protocol) -> Protocol:
     """Add to ``found`` the harmonic mean of NDCG@200 there and in ``cold``, for each method.
 
     The harmonic mean, because neither can be bought with the other: whoever is at 0 in one is at
     0. Its interval comes from those of both, as if they were independent.
     """
-    first, *others = found.slices
+    first, *others = protocol.slices
     name, numbers = f"ndcg@{DEEP}", dict(first.numbers)
     for method, own in first.numbers.items():
         other = cold.slices[0].numbers.get(method, {})
         if name in own and name in other:
             mean = combined(own[name].mean, other[name].mean)
             numbers[method] = {**own, f"combined@{DEEP}": Number(mean)}
-    return replace(found, slices=(replace(first, numbers=numbers), *others))
+    return replace(protocol, slices=(replace(first, numbers=numbers), *others))
 
 
 def combined(one: Interval, two: Interval) -> Interval:

@@ -69,12 +69,12 @@ def from_vectors(
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if isinstance(units, np.ndarray):
-            found = units[rows] @ units.T
+            cosines = units[rows] @ units.T
         else:
-            found = np.ascontiguousarray((units @ units[rows].T.toarray()).T)
-        found[:, empty] = -np.inf
-        found[empty[rows]] = 0
-        return np.asarray(found, dtype=np.float32)
+            cosines = np.ascontiguousarray((units @ units[rows].T.toarray()).T)
+        cosines[:, empty] = -np.inf
+        cosines[empty[rows]] = 0
+        return np.asarray(cosines, dtype=np.float32)
 
     return Method(name, scores, sees_edges=sees_edges, note=note)
 

@@ -244,7 +244,7 @@ def pools_of(
 
 
 def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:
-    """Say who asks for hubness: every candidate once; of many, a fixed sample."""
+    """Return who asks for hubness: every candidate once; of many, a fixed sample."""
     if len(pool.candidates) <= settings.hub_queries:
         return pool.candidates
     generator = np.random.default_rng([settings.seed, len(pool.candidates)])

@@ -147,8 +147,8 @@ def judge(
         If the method scores with NaN or in another shape, with its name.
     """
     depth = k if pool.shown is None else max(k, FAR)
-    asked = _ask(method, pool, pool.queries, ties=ties, k=depth, block=block)
-    top = asked.top[:, :k]
+    ranking = _ask(method, pool, pool.queries, ties=ties, k=depth, block=block)
+    top = ranking.top[:, :k]
     group = bootstrap.groups(len(pool.queries), seed=seed)
     shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
     whole = _whole(top, pool.candidates, shown, group)
@@ -158,14 +158,14 @@ def judge(
             near = _ask(method, pool, hub_queries, ties=ties, k=k, block=block, answers=False).top
         hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
         whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
-    accuracy = metrics.accuracy(asked.ranks, k=k)
+    accuracy = metrics.accuracy(ranking.ranks, k=k)
     named = propensities(np.asarray(pool.truth.getnnz(axis=0), dtype=np.int64))
-    weights = [1 / named[items] for items in asked.relevant]
-    accuracy[f"ndcg@{metrics.DEEP} ips"] = metrics.weighted_ndcg(asked.ranks, weights)
+    weights = [1 / named[items] for items in ranking.relevant]
+    accuracy[f"ndcg@{metrics.DEEP} ips"] = metrics.weighted_ndcg(ranking.ranks, weights)
     if pool.shown is not None:
         name = f"recall@{FAR}"
-        accuracy = {**accuracy, name: metrics.accuracy(asked.ranks, k=FAR)[name]}
-        whole[f"nobody finds@{FAR}"] = _never(asked, group)
+        accuracy = {**accuracy, name: metrics.accuracy(ranking.ranks, k=FAR)[name]}
+        whole[f"nobody finds@{FAR}"] = _never(ranking, group)
     return Judged(accuracy, _answers(pool.queries, top, traits, k), whole)
 
 
@@ -191,7 +191,7 @@ def _ask(
             values = scores(some)
             if pool.shown is not None:
                 values = np.where(pool.shown[some].toarray(), -np.inf, values)
-            found = rank(
+            ranked = rank(
                 values,
                 some,
                 candidates=pool.candidates,
@@ -202,25 +202,25 @@ def _ask(
             )
         except ArtifactError as error:
             raise ArtifactError(f"method {method.name!r}: {error}") from error
-        top[done : done + len(some)] = found.top
-        ranks += found.ranks
-        relevant += found.relevant
+        top[done : done + len(some)] = ranked.top
+        ranks += ranked.ranks
+        relevant += ranked.relevant
         done += len(some)
     return Ranking(top, tuple(ranks), tuple(relevant))
 
 
-def _never(asked: Ranking, group: NDArray[np.int64]) -> Whole:
+def _never(ranking: Ranking, group: NDArray[np.int64]) -> Whole:
     """Share of the right items that no query has among its first ``FAR``, each counted once."""
-    query = np.repeat(np.arange(len(asked.ranks)), [len(x) for x in asked.ranks])
-    items = np.concatenate([np.empty(0, dtype=np.int64), *asked.relevant])
-    near = np.concatenate([np.empty(0, dtype=np.int64), *asked.ranks]) <= FAR
+    query = np.repeat(np.arange(len(ranking.ranks)), [len(x) for x in ranking.ranks])
+    items = np.concatenate([np.empty(0, dtype=np.int64), *ranking.relevant])
+    near = np.concatenate([np.empty(0, dtype=np.int64), *ranking.ranks]) <= FAR
 
     def measure(some: NDArray[np.bool_]) -> NDArray[np.float64]:
         wanted = np.unique(items[some[query]])
         reached = np.unique(items[some[query] & near])
         return np.array([1 - len(reached) / max(len(wanted), 1)])
 
-    value = float(measure(np.ones(len(asked.ranks), dtype=bool))[0])
+    value = float(measure(np.ones(len(ranking.ranks), dtype=bool))[0])
     return Whole(value, bootstrap.jackknife(measure, group)[:, 0])
 
 
@@ -228,15 +228,15 @@ def _answers(
     rows: NDArray[np.int64], top: NDArray[np.int64], traits: Traits, k: int
 ) -> dict[str, NDArray[np.float64]]:
     """Metrics of the short list that need no relation, each (q,)."""
-    found: dict[str, NDArray[np.float64]] = {}
+    values: dict[str, NDArray[np.float64]] = {}
     if traits.fields:
         shared, strict = metrics.consistency(traits.codes, rows, top)
-        found |= {f"consistent@{k}": shared, f"strict_consistent@{k}": strict}
+        values |= {f"consistent@{k}": shared, f"strict_consistent@{k}": strict}
     if traits.withheld:
-        found[f"withheld_consistent@{k}"] = metrics.overlap(traits.words, rows, top)
-    found["long-tail share"] = metrics.mean_of_answers(traits.long_tail.astype(np.float64), top)
-    found["popularity"] = metrics.mean_of_answers(traits.percentile, top)
-    return found
+        values[f"withheld_consistent@{k}"] = metrics.overlap(traits.words, rows, top)
+    values["long-tail share"] = metrics.mean_of_answers(traits.long_tail.astype(np.float64), top)
+    values["popularity"] = metrics.mean_of_answers(traits.percentile, top)
+    return values
 
 
 def _whole(
@@ -248,8 +248,8 @@ def _whole(
     """Measure how often each candidate is an answer, with all queries and without some."""
     n = int(candidates.max()) + 1
 
-    def measure(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        counts = metrics.occurrences(top[kept], candidates, n=n)
+    def measure(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        counts = metrics.occurrences(top[chosen], candidates, n=n)
         return np.array([function(counts) for function in measures.values()])
 
     values = measure(np.ones(len(top), dtype=bool))
@@ -290,19 +290,19 @@ def summarise(
     answerable : (q,) bool, those of them to average accuracy over
     whole : whether to give the numbers made of all answers together, too
     """
-    found: dict[str, dict[str, Number]] = {name: {} for name in judged}
+    summary: dict[str, dict[str, Number]] = {name: {} for name in judged}
     accuracy = {name: one.accuracy for name, one in judged.items()}
     answers = {name: one.answers for name, one in judged.items()}
     for values, mask in ((accuracy, answerable), (answers, asking)):
         if mask.any():
             means = _means(values, mask, reference=reference, resamples=resamples, seed=seed)
             for name, numbers in means.items():
-                found[name] |= numbers
+                summary[name] |= numbers
     if whole:
         for name, one in judged.items():
             other = judged.get(reference) if name != reference else None
-            found[name] |= _wholes(one, other)
-    return {name: numbers for name, numbers in found.items() if numbers}
+            summary[name] |= _wholes(one, other)
+    return {name: numbers for name, numbers in summary.items() if numbers}
 
 
 def _means(
@@ -351,7 +351,7 @@ def _interval(
 
 def _wholes(one: Judged, reference: Judged | None) -> dict[str, Number]:
     """Numbers made of all answers together, with a jackknife that all methods share."""
-    found = {}
+    numbers = {}
     for name, whole in one.whole.items():
         difference = None
         if reference is not None:
@@ -360,8 +360,8 @@ def _wholes(one: Judged, reference: Judged | None) -> dict[str, Number]:
             value, margin = whole.value - other.value, bootstrap.NORMAL * apart
             difference = Interval(value, value - margin, value + margin)
         bounds = bootstrap.around(name, whole.value, _error(whole.left_out))
-        found[name] = Number(Interval(whole.value, *bounds), difference)
-    return found
+        numbers[name] = Number(Interval(whole.value, *bounds), difference)
+    return numbers
 
 
 def _error(left_out: NDArray[np.float64]) -> float:

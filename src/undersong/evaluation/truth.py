@@ -15,7 +15,7 @@ from scipy import sparse
 
 from undersong.catalogue import Kind, rows_of
 from undersong.errors import DataError
-from undersong.evaluation import found
+from undersong.evaluation.found import pool_of, with_combined
 from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import (
     About,
@@ -55,7 +55,7 @@ class Truth:
 
     @property
     def note(self) -> str:
-        """Say in one line what was read and what was left out."""
+        """One line on what was read and what was left out."""
         return (
             f"{self.pairs:,} pairs that the run never saw; left out: {self.shown:,} that it was "
             f"trained on, {self.unknown:,} with an unknown id, {self.twice:,} twice or of an item "
@@ -153,7 +153,7 @@ def judge_truth(
         )
         protocols[name] = protocol_of(name, judged, slices, about)
     if "found" in protocols and "ask, labelled" in protocols:
-        protocols["found"] = found.with_combined(protocols["found"], protocols["ask, labelled"])
+        protocols["found"] = with_combined(protocols["found"], protocols["ask, labelled"])
     progress("evaluate", 1, 1)
     return tuple(protocols.values())
 
@@ -170,7 +170,7 @@ def _pools(truth: sparse.csr_matrix, visible: sparse.csr_matrix, *, seed: int) -
     pools = {
         "ask, labelled": Pool(asking, labelled, everything, truth, pool=everything),
         "ask": Pool(asking, everything, everything, truth),
-        "found": found.pool_of(visible, truth, ~linked, everything, seed=seed),
+        "found": pool_of(visible, truth, ~linked, everything, seed=seed),
         "more": Pool(more, everything, everything, among_linked.astype(bool), shown=visible),
     }
     return {name: pool for name, pool in pools.items() if len(pool.queries)}

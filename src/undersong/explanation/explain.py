@@ -155,7 +155,7 @@ def _reasons(
 ) -> Reasons:
     a, b = pair
     split, confidence = scored.split, float(scored.confidence[at])
-    asked, answered = known(background, a), known(background, b)
+    query, answer = known(background, a), known(background, b)
     words = _shared(background.tags.of(a), background.tags.of(b))
     rarest = words[np.argsort(background.having[words], kind="stable")][:FEW]
     related = background.related
@@ -165,13 +165,13 @@ def _reasons(
     stated_by = background.said_by.of(a)[np.flatnonzero(related.of(a) == b)]
     played = background.listeners
     return Reasons(
-        asked=asked,
-        answered=answered,
+        asked=query,
+        answered=answer,
         score=float(split.scores[at]),
         confidence=None if np.isnan(confidence) else confidence,
         candidate=bool(scored.candidates[at]),
         start=float(split.start[at]),
-        contributions=_contributions(split, at, asked, answered),
+        contributions=_contributions(split, at, query, answer),
         related_by=str(stated_by[0]) if len(stated_by) else None,
         tags=tuple(SharedTag(background.words[x], int(background.having[x])) for x in rarest),
         tags_shared=len(words),
@@ -179,7 +179,7 @@ def _reasons(
         relations_shared=len(through),
         through=tuple(background.names[x] for x in first),
         tracks=_closest(background, a, b),
-        unknown=tuple(x for one in (asked, answered) if (x := unknown(one, background.groups))),
+        unknown=tuple(x for one in (query, answer) if (x := unknown(one, background.groups))),
     )
 
 
@@ -197,7 +197,7 @@ def known(background: Background, row: int) -> KnownOfItem:
 
 
 def _contributions(
-    split: Attribution, at: int, asked: KnownOfItem, answered: KnownOfItem
+    split: Attribution, at: int, query: KnownOfItem, answer: KnownOfItem
 ) -> tuple[Contribution, ...]:
     """Every source that says something of either, the one with the largest effect first.
 
@@ -207,7 +207,7 @@ def _contributions(
     for turn in np.argsort(-np.abs(split.effects[at]), kind="stable"):
         name = split.names[turn]
         informed = [
-            bool(x.relations) if name == RELATIONS else name in x.sources for x in (asked, answered)
+            bool(x.relations) if name == RELATIONS else name in x.sources for x in (query, answer)
         ]
         if name == RELATIONS or any(informed):
             share, effect = float(split.shares[at, turn]), float(split.effects[at, turn])
@@ -215,11 +215,11 @@ def _contributions(
     return tuple(contributions)
 
 
-def _whose(asked: bool, answered: bool) -> Whose:
-    if asked and answered:
+def _whose(query: bool, answer: bool) -> Whose:
+    if query and answer:
         return "both"
-    if asked or answered:
-        return "asked" if asked else "answered"
+    if query or answer:
+        return "asked" if query else "answered"
     return "neither"
 
 

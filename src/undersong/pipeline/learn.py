@@ -165,7 +165,7 @@ def learn_sources(
     return LearnedSources(parts, embeddings, heard, outcomes, clock.seconds)
 
 
-def find_device(asked: str) -> str:
+def find_device(name: str) -> str:
     """Choose the device: what is asked for, or with "auto" a GPU if there is one.
 
     Raises
@@ -173,14 +173,14 @@ def find_device(asked: str) -> str:
     SettingsError
         If PyTorch does not know the device or has none of it.
     """
-    if asked == "auto":
+    if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=asked)
+        torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(f"device {asked!r} cannot be used ({reason}); try 'cpu'") from error
-    return asked
+        raise SettingsError(f"device {name!r} cannot be used ({reason}); try 'cpu'") from error
+    return name
 
 
 def _general_embeddings(
@@ -194,13 +194,13 @@ def _general_embeddings(
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_G of every item about which anything is known; of an artist run also of its tracks."""
     kinds: tuple[Kind, ...] = ("track",) if kind == "track" else ("artist", "track")
-    found: dict[tuple[Kind, str], Embeddings] = {}
+    general_of: dict[tuple[Kind, str], Embeddings] = {}
     for one in kinds:
         if not len(catalogue.items(one)):
             continue
         sources = read_sources(catalogue, one, encoders, embeddings)
-        found[(one, "general")] = _embed_items(catalogue, one, sources, model, device=device)
-    return found
+        general_of[(one, "general")] = _embed_items(catalogue, one, sources, model, device=device)
+    return general_of
 
 
 def _embed_items(
@@ -214,5 +214,5 @@ def _embed_items(
     """E_G of every item of which any source says something."""
     vectors = general.embed(model, sources, device=device)
     known = ~np.all([x.missing for x in sources], axis=0)
-    ids = tuple(x for x, kept in zip(catalogue.ids(kind), known, strict=True) if kept)
+    ids = tuple(x for x, is_known in zip(catalogue.ids(kind), known, strict=True) if is_known)
     return Embeddings(ids, vectors if known.all() else vectors[known])

@@ -41,7 +41,7 @@ FORMAT = 1
 def studied(
     learned: Learned, catalogue: Catalogue, settings: Settings
 ) -> dict[Kind, NDArray[np.bool_]]:
-    """Say which artists, and which tracks, something was learned from before the refit."""
+    """Return which artists, and which tracks, something was learned from before the refit."""
     whole = learned.kind == "artist"
     artists = (
         learned.parts

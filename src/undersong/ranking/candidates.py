@@ -93,8 +93,8 @@ def _told(walks: dict[str, NDArray[np.float32]], linked: NDArray[np.bool_]) -> N
     """
     near = np.where(linked, walks["narrow walk"], walks["narrow walk to its nearest"])
     own = np.where(linked, walks["own walks"], walks["own walks to its nearest"])
-    told = 0.04 * np.log1p(near / FLOOR) + 0.15 * np.log1p(own / LOW)
-    return np.asarray(told, dtype=np.float32)
+    weight = 0.04 * np.log1p(near / FLOOR) + 0.15 * np.log1p(own / LOW)
+    return np.asarray(weight, dtype=np.float32)
 
 
 def _likeliest(
@@ -279,23 +279,21 @@ def _alike(
     source: Modality, rows: NDArray[np.int64], candidates: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Products of what a source says of each query and of its candidates, (q, c)."""
-    asked, values = source.values[rows], source.values
+    own, values = source.values[rows], source.values
     if isinstance(values, np.ndarray):
-        pairs = [
-            values[row] @ mine for row, mine in zip(candidates, np.asarray(asked), strict=True)
-        ]
+        pairs = [values[row] @ mine for row, mine in zip(candidates, np.asarray(own), strict=True)]
         return np.stack(pairs)
-    whole = _dense(asked @ values.T) if len(rows) > 8 else None
+    whole = _dense(own @ values.T) if len(rows) > 8 else None
     if whole is not None:
         return np.take_along_axis(whole, candidates, axis=1)
-    some = [_dense(values[row] @ asked[at].T)[:, 0] for at, row in enumerate(candidates)]
+    some = [_dense(values[row] @ own[at].T)[:, 0] for at, row in enumerate(candidates)]
     return np.stack(some)
 
 
-def _rank(values: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Logarithm of the place of each candidate, best first, (q, c); one behind all if not given."""
-    order = np.argsort(-np.where(given, values, -np.inf), axis=1, kind="stable")
-    place = np.where(given, np.argsort(order, axis=1), given.sum(axis=1, keepdims=True))
+def _rank(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Logarithm of the place of each candidate, best first, (q, c); one behind if not there."""
+    order = np.argsort(-np.where(present, values, -np.inf), axis=1, kind="stable")
+    place = np.where(present, np.argsort(order, axis=1), present.sum(axis=1, keepdims=True))
     return np.log1p(place).astype(np.float32)
 
 

@@ -86,7 +86,7 @@ class RankingContext:
 
     @property
     def on_relations(self) -> NDArray[np.bool_]:
-        """Say which columns of ``features`` read relations."""
+        """Return which columns of ``features`` read relations."""
         return np.array([name in ON_RELATIONS for name in self.names])
 
     @cached_property
@@ -96,12 +96,12 @@ class RankingContext:
 
     @cached_property
     def embedded(self) -> NDArray[np.bool_]:
-        """Say which items have an E_G, (n,)."""
+        """Return which items have an E_G, (n,)."""
         return np.asarray(np.abs(self.vectors).sum(axis=1) > 0)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
-        """Say which items can ask and be answers: those with an E_G or a relation, (n,)."""
+        """Return which items can ask and be answers: those with an E_G or a relation, (n,)."""
         return self.embedded | (self.degree > 0)
 
     @cached_property
@@ -135,15 +135,15 @@ class RankingContext:
         place = np.full(n, -1)
         place[among] = np.arange(len(among))
         k = min(HUB, len(among) - 1)
-        others, found = self.vectors[among].T, np.empty(n, dtype=np.float32)
+        others, crowd = self.vectors[among].T, np.empty(n, dtype=np.float32)
         for start in range(0, n, BLOCK):
             rows = np.arange(start, min(start + BLOCK, n))
             cosines = self.vectors[rows] @ others
             there = np.flatnonzero(place[rows] >= 0)
             cosines[there, place[rows[there]]] = -1  # to itself
             highest = np.partition(cosines, len(among) - k, axis=1)[:, len(among) - k :]
-            found[rows] = highest.mean(axis=1)
-        return found
+            crowd[rows] = highest.mean(axis=1)
+        return crowd
 
     @cached_property
     def nearest(self) -> scipy.sparse.csr_matrix:
@@ -184,9 +184,9 @@ class RankingContext:
         n = len(self.degree)
         place = np.arange(SHOWN)[None, :]
         table = np.full((n, SHOWN), -1, dtype=np.int64)
-        kept = place < self.degree[:, None]
+        present = place < self.degree[:, None]
         at = self.relations.indptr[:-1, None] + place
-        table[kept] = self.relations.indices[at[kept]]
+        table[present] = self.relations.indices[at[present]]
         return table
 
     @cached_property
@@ -196,14 +196,14 @@ class RankingContext:
         return np.where(several, 1 / np.log(np.maximum(self.degree, 2)), 0).astype(np.float32)
 
     def seeing(self, relations: scipy.sparse.csr_matrix) -> RankingContext:
-        """Give the same items with other relations to see; ``crowd``, which costs most, stays."""
+        """Return the same items with other relations to see; ``crowd``, which costs most, stays."""
         return replace(self, relations=relations, measured=self.crowd, stored=None)
 
     def cosines(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of E_G to every item, (q, n); -1 to itself."""
-        found = self.vectors[rows] @ self.vectors.T
-        found[np.arange(len(rows)), rows] = -1
-        return np.asarray(found, dtype=np.float32)
+        cosines = self.vectors[rows] @ self.vectors.T
+        cosines[np.arange(len(rows)), rows] = -1
+        return np.asarray(cosines, dtype=np.float32)
 
 
 def softmax(values: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -200,11 +200,11 @@ def between(
     cells = related.tocoo()
     both = some[cells.row] & some[cells.col]
 
-    def kept(chosen: NDArray[np.bool_]) -> sparse.csr_matrix:
+    def of_pairs(chosen: NDArray[np.bool_]) -> sparse.csr_matrix:
         pairs = (cells.data[chosen], (cells.row[chosen], cells.col[chosen]))
         return sparse.csr_matrix(pairs, shape=related.shape, dtype=bool)
 
-    return kept(both), kept(~both)
+    return of_pairs(both), of_pairs(~both)
 
 
 def _of_strangers(

@@ -87,12 +87,12 @@ class RankingModel(nn.Module):
         A hidden column reads as its mean, and the network is told.
         """
         scaled = ((features - self.mean) / self.deviation).masked_fill(hidden, 0)
-        told = hidden.any(dim=-1, keepdim=True).float().expand(*scaled.shape[:-1], 1)
-        read = torch.cat([scaled, told], dim=-1)
+        any_hidden = hidden.any(dim=-1, keepdim=True).float().expand(*scaled.shape[:-1], 1)
+        read = torch.cat([scaled, any_hidden], dim=-1)
         inner = self.dropout(torch.relu(self.first(read)))
         inner = self.dropout(torch.relu(self.second(inner)))
-        found: Tensor = self.rule(read) + self.last(inner)
-        return found.squeeze(-1)
+        scores: Tensor = self.rule(read) + self.last(inner)
+        return scores.squeeze(-1)
 
 
 def listwise(scores: Tensor, relevant: Tensor) -> Tensor:

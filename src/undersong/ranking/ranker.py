@@ -33,7 +33,7 @@ class Ranker:
     Parameters
     ----------
     names : columns of the features that it reads, in order
-    weights : name -> array, as in ``models.ranking.RankingModel``
+    weights : name -> array, as in ``undersong.ranking.network.RankingModel``
     calibration : slope and offset of the log-odds of being relevant
     candidates : likeliest items of each query that are weighed
     calibration_unlinked : the same of candidates without any relation; None: as of all others
@@ -59,15 +59,17 @@ class Ranker:
         """Weigh candidates, (q, c, f) -> (q, c); ``hidden`` columns, (f,), are not read."""
         w = self.weights
         scaled = (features - w["mean"]) / w["deviation"]
-        told = 0.0
+        any_hidden = 0.0
         if hidden is not None and hidden.any():
             scaled[..., hidden] = 0
-            told = 1.0
-        read = np.concatenate([scaled, np.full((*scaled.shape[:-1], 1), told, np.float32)], axis=-1)
+            any_hidden = 1.0
+        read = np.concatenate(
+            [scaled, np.full((*scaled.shape[:-1], 1), any_hidden, np.float32)], axis=-1
+        )
         inner = np.maximum(read @ w["first.weight"].T + w["first.bias"], 0)
         inner = np.maximum(inner @ w["second.weight"].T + w["second.bias"], 0)
-        found = read @ w["rule.weight"].T + w["rule.bias"] + inner @ w["last.weight"].T
-        return np.asarray(found[..., 0], dtype=np.float32)
+        scores = read @ w["rule.weight"].T + w["rule.bias"] + inner @ w["last.weight"].T
+        return np.asarray(scores[..., 0], dtype=np.float32)
 
     def confidence(
         self, scores: NDArray[np.float32], unlinked: NDArray[np.bool_] | None = None
@@ -136,7 +138,7 @@ def rerank(
     so.
     """
     columns = _columns(ranker, evidence)
-    found = gather_candidates(
+    gathered = gather_candidates(
         evidence,
         rows,
         count=count or ranker.candidates,
@@ -144,29 +146,29 @@ def rerank(
         long_tail=max(long_tail, 0.0),
         fair="own walks to its nearest" in ranker.names,
     )
-    found = replace(found, features=found.features[..., columns])
-    unlinked = evidence.degree[found.candidates] == 0
-    scores = _mixed(ranker, found, long_tail) + max(-long_tail, 0.0) * ranker.listed * unlinked
-    scores = np.where(found.candidates < 0, -np.inf, scores).astype(np.float32)
+    gathered = replace(gathered, features=gathered.features[..., columns])
+    unlinked = evidence.degree[gathered.candidates] == 0
+    scores = _mixed(ranker, gathered, long_tail) + max(-long_tail, 0.0) * ranker.listed * unlinked
+    scores = np.where(gathered.candidates < 0, -np.inf, scores).astype(np.float32)
     confidence = ranker.confidence(scores, unlinked)
-    known = _known(evidence, found)
+    known = _known(evidence, gathered)
     confidence[known] = 1
     scores[known] += KNOWN
     turn = np.argsort(-scores, axis=1, kind="stable")
-    candidates = np.take_along_axis(found.candidates, turn, axis=1)
-    features = np.take_along_axis(found.features, turn[..., None], axis=1)
+    candidates = np.take_along_axis(gathered.candidates, turn, axis=1)
+    features = np.take_along_axis(gathered.features, turn[..., None], axis=1)
     return Reranked(
         candidates,
         np.take_along_axis(scores, turn, axis=1),
         np.take_along_axis(confidence, turn, axis=1),
-        replace(found, candidates=candidates, features=features),
+        replace(gathered, candidates=candidates, features=features),
     )
 
 
 def scorer(
     ranker: Ranker, evidence: RankingContext, *, long_tail: float = 0.0, pool: NDArray[np.int64]
 ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-    """Give a function from queries, (q,), to scores of all n items, (q, n), for evaluation.
+    """Return a function from queries, (q,), to scores of all n items, (q, n), for evaluation.
 
     Items that are not among the likeliest candidates stand behind them, by the rule of thumb
     that chose those. ``pool`` holds the rows that may be answers.
@@ -175,18 +177,18 @@ def scorer(
     among[pool] = True
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = rerank(ranker, evidence, rows, among=among, long_tail=long_tail)
-        last = np.where(np.isfinite(found.scores), found.scores, np.inf).min(axis=1)[:, None]
-        prior = found.gathered.prior
+        reranked = rerank(ranker, evidence, rows, among=among, long_tail=long_tail)
+        last = np.where(np.isfinite(reranked.scores), reranked.scores, np.inf).min(axis=1)[:, None]
+        prior = reranked.gathered.prior
         best = prior.max(axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
             everything = np.where(np.isfinite(prior), last - BELOW - (best - prior), -np.inf)
-        given = found.candidates >= 0
-        for row, items, kept, values in zip(
-            everything, found.candidates, given, found.scores, strict=True
+        there = reranked.candidates >= 0
+        for row, items, present, values in zip(
+            everything, reranked.candidates, there, reranked.scores, strict=True
         ):
-            row[items[kept]] = values[kept]
-        nothing = ~evidence.known[rows] | ~given.any(axis=1)
+            row[items[present]] = values[present]
+        nothing = ~evidence.known[rows] | ~there.any(axis=1)
         everything[nothing] = 0
         return np.asarray(everything, dtype=np.float32)
 
@@ -194,7 +196,7 @@ def scorer(
 
 
 def read(path: Path) -> Ranker:
-    """Read what ``stages.ranking.save`` wrote.
+    """Read what ``undersong.ranking.training.save`` wrote.
 
     Raises
     ------
@@ -234,15 +236,15 @@ def _columns(ranker: Ranker, evidence: RankingContext) -> NDArray[np.int64]:
     return np.array([place[name] for name in ranker.names], dtype=np.int64)
 
 
-def _mixed(ranker: Ranker, found: Candidates, long_tail: float) -> NDArray[np.float32]:
+def _mixed(ranker: Ranker, gathered: Candidates, long_tail: float) -> NDArray[np.float32]:
     if long_tail <= 0:
-        return ranker.weigh(found.features)
-    blind = ranker.weigh(found.features, ranker.on_relations)
+        return ranker.weigh(gathered.features)
+    blind = ranker.weigh(gathered.features, ranker.on_relations)
     if long_tail == 1:
         return blind
-    return (1 - long_tail) * ranker.weigh(found.features) + long_tail * blind
+    return (1 - long_tail) * ranker.weigh(gathered.features) + long_tail * blind
 
 
-def _known(evidence: RankingContext, found: Candidates) -> NDArray[np.bool_]:
-    related = evidence.relations[found.rows].toarray().astype(bool)
-    return np.take_along_axis(related, found.candidates, axis=1) & (found.candidates >= 0)
+def _known(evidence: RankingContext, gathered: Candidates) -> NDArray[np.bool_]:
+    related = evidence.relations[gathered.rows].toarray().astype(bool)
+    return np.take_along_axis(related, gathered.candidates, axis=1) & (gathered.candidates >= 0)

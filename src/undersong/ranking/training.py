@@ -48,7 +48,7 @@ class RankingLists:
     ----------
     features : (q, c, f) float32
     relevant : (q, c) bool
-    given : (q, c) bool, False for an empty place
+    present : (q, c) bool, False for an empty place
     total : (q,) relevant items of each query, among the candidates or not
     judged : (q, c) bool, candidates that some list mentions
         Nobody can tell whether another one is right or wrong: it teaches nothing and counts for
@@ -58,7 +58,7 @@ class RankingLists:
 
     features: NDArray[np.float32]
     relevant: NDArray[np.bool_]
-    given: NDArray[np.bool_]
+    present: NDArray[np.bool_]
     total: NDArray[np.int64]
     judged: NDArray[np.bool_]
     unlinked: NDArray[np.bool_]
@@ -124,8 +124,8 @@ def partly_observed(
     hidden.eliminate_zeros()
     shown = generator.random(len(hidden.data)) < VISIBLE
 
-    def symmetric(kept: NDArray[np.bool_]) -> sparse.csr_matrix:
-        a, b = hidden.row[kept], hidden.col[kept]
+    def symmetric(chosen: NDArray[np.bool_]) -> sparse.csr_matrix:
+        a, b = hidden.row[chosen], hidden.col[chosen]
         cells = (np.ones(2 * len(a), dtype=bool), (np.append(a, b), np.append(b, a)))
         return sparse.csr_matrix(cells, shape=seen.shape)
 
@@ -192,16 +192,16 @@ def make_lists(
         block = gather_candidates(
             evidence, rows, count=count, among=among, excluded=evidence.relations
         )
-        given = block.candidates >= 0
+        present = block.candidates >= 0
         right = truth[rows].toarray().astype(bool)
-        relevant = np.take_along_axis(right, block.candidates, axis=1) & given
-        judged = given & labelled[block.candidates]
-        unlinked = given & (evidence.degree[block.candidates] == 0)
-        blocks.append((block.features, relevant, given, judged, unlinked))
+        relevant = np.take_along_axis(right, block.candidates, axis=1) & present
+        judged = present & labelled[block.candidates]
+        unlinked = present & (evidence.degree[block.candidates] == 0)
+        blocks.append((block.features, relevant, present, judged, unlinked))
     columns = (_joined(x, count) for x in zip(*blocks, strict=True))
-    features, relevant, given, judged, unlinked = columns
+    features, relevant, present, judged, unlinked = columns
     total = np.diff(truth[queries].indptr).astype(np.int64)
-    return RankingLists(features, relevant, given, total, judged, unlinked)
+    return RankingLists(features, relevant, present, total, judged, unlinked)
 
 
 def _joined(parts: Sequence[NDArray[Any]], count: int) -> NDArray[Any]:
@@ -271,7 +271,7 @@ def train_ranking(
     def score(now: nn.Module, some: RankingLists) -> NDArray[np.float32]:
         blocks = torch.split(torch.from_numpy(some.features), BLOCK)
         scores = torch.cat([now(x.to(device), nothing) for x in blocks]).cpu().numpy()
-        return np.where(some.given, scores, -np.inf).astype(np.float32)
+        return np.where(some.present, scores, -np.inf).astype(np.float32)
 
     outcome = train(
         model,
@@ -324,8 +324,8 @@ def _calibrated(
 ) -> tuple[tuple[Line, Line], tuple[Reliability, Reliability]]:
     """Fit how sure answers are, apart for linked and for unlinked candidates, and compare.
 
-    Half of the lists calibrate what the other half is compared with; all calibrate what is given
-    back. Where too few unlinked candidates are right, they have the line of the others.
+    Half of the lists calibrate what the other half is compared with; all calibrate what is
+    returned. Where too few unlinked candidates are right, they have the line of the others.
     """
     share = np.concatenate([x - log_sum(x)[:, None] for x in scores])
     relevant, judged, unlinked = (
@@ -410,7 +410,7 @@ def _scale(model: RankingModel, lists: RankingLists, cosine: int) -> None:
     A column of yes and no is never stretched over more than 1 / RARE: the few items that lack what
     nearly all have would lie far outside of anything that was learned.
     """
-    seen = lists.features[lists.given]
+    seen = lists.features[lists.present]
     mean, deviation = seen.mean(axis=0), seen.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1)
     answers = np.all((seen == 0) | (seen == 1), axis=0)

@@ -35,7 +35,7 @@ def check(request: Query, facts: Attributes | None) -> None:
 
 
 def passing(request: Query, facts: Attributes) -> NDArray[np.bool_]:
-    """Say which of some items may be answers, (n,), for a request that ``check`` let through."""
+    """Return which of some items may be answers, (n,), for a request that ``check`` let through."""
     filters = [passes.fill_null(False) for _, passes in _filters(request, facts)]
     if not filters:
         return np.ones(len(facts.table), dtype=bool)
@@ -43,14 +43,16 @@ def passing(request: Query, facts: Attributes) -> NDArray[np.bool_]:
 
 
 def why_nothing(request: Query, facts: Attributes) -> str:
-    """Say in a sentence how many items each filter leaves on its own."""
+    """Write in a sentence how many items each filter leaves on its own."""
     n = len(facts.table)
     filters = {name: passes.fill_null(False).sum() for name, passes in _filters(request, facts)}
     left = facts.table.select(**filters).row(0, named=True)
-    told = "; ".join(f"{name}: {n - kept:,} are left out" for name, kept in left.items())
+    effects = "; ".join(f"{name}: {n - count:,} are left out" for name, count in left.items())
     if request.only_unlinked:
-        told = "; ".join(filter(None, [told, "only unlinked: those with a relation are left out"]))
-    return f"no item passes all filters (of {n:,} items, by each filter alone: {told})"
+        effects = "; ".join(
+            filter(None, [effects, "only unlinked: those with a relation are left out"])
+        )
+    return f"no item passes all filters (of {n:,} items, by each filter alone: {effects})"
 
 
 def _filters(request: Query, facts: Attributes) -> Iterator[tuple[str, pl.Expr]]:
@@ -69,18 +71,18 @@ def _filters(request: Query, facts: Attributes) -> Iterator[tuple[str, pl.Expr]]
         (request.library is not None, "library", _among(request.library or everybody, facts)),
         (request.exclude, "exclude", ~_among(request.exclude, facts)),
     )
-    return ((name, passes) for asked, name, passes in filters if asked)
+    return ((name, passes) for applies, name, passes in filters if applies)
 
 
 def _among(ids: Iterable[str], facts: Attributes) -> pl.Expr:
-    """Say which items are of a set. By rows: looking a million ids up in polars is far slower."""
+    """Return which items are of a set. By rows: polars is far slower for a million ids."""
     there = np.zeros(len(facts.table), dtype=bool)
     there[[facts.index[item] for item in ids if item in facts.index]] = True
     return pl.lit(pl.Series(there))
 
 
-def _check_words(what: str, asked: Iterable[str], known: tuple[str, ...]) -> None:
-    strange = sorted(set(asked) - set(known))
+def _check_words(what: str, words: Iterable[str], known: tuple[str, ...]) -> None:
+    strange = sorted(set(words) - set(known))
     if strange and not known:
         raise DataError(f"no {what} is known of any item, so none is {strange[0]!r}")
     if strange:

@@ -98,18 +98,18 @@ class Query:
 
     @property
     def asks_facts(self) -> bool:
-        """Say whether facts of the items decide who may be an answer."""
+        """Whether facts of the items decide who may be an answer."""
         window = self.pop_begin > 0 or self.most_popular < 1
         decades = self.decade_from is not None or self.decade_to is not None
         return bool(self.genres or self.regions or decades or window or self.caps)
 
     @property
     def caps(self) -> bool:
-        """Say whether an artist or album may have only so many answers."""
+        """Whether an artist or album may have only so many answers."""
         return self.per_artist is not None or self.per_album is not None
 
     @property
     def filters(self) -> bool:
-        """Say whether anything decides who may be an answer."""
+        """Whether anything decides who may be an answer."""
         named = self.library is not None or bool(self.exclude)
         return self.asks_facts or named or self.only_unlinked

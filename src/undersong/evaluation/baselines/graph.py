@@ -19,8 +19,8 @@ def visible_edges(
     """
     train = parts == "train"
     shown = known(catalogue, kind, train | (parts == part)).tocoo()
-    kept = train[shown.row] | train[shown.col]
-    cells = (shown.data[kept], (shown.row[kept], shown.col[kept]))
+    touches = train[shown.row] | train[shown.col]
+    cells = (shown.data[touches], (shown.row[touches], shown.col[touches]))
     return sparse.csr_matrix(cells, shape=shown.shape, dtype=bool)
 
 
@@ -66,8 +66,8 @@ def adamic_adar(edges: sparse.csr_matrix) -> Method:
     weighted = (links @ sparse.diags(weight)).tocsr().astype(np.float32)
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = np.asarray((weighted[rows] @ links).toarray(), dtype=np.float32)
-        return found
+        scores = np.asarray((weighted[rows] @ links).toarray(), dtype=np.float32)
+        return scores
 
     return Method("Adamic-Adar", scores, sees_edges=True, note="common relations")
 
@@ -82,7 +82,7 @@ def common_neighbours(edges: sparse.csr_matrix) -> Method:
     links = edges.astype(np.float32).tocsr()
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = np.asarray((links[rows] @ links).toarray(), dtype=np.float32)
-        return found
+        scores = np.asarray((links[rows] @ links).toarray(), dtype=np.float32)
+        return scores
 
     return Method("common neighbours", scores, sees_edges=True, note="items related to both")

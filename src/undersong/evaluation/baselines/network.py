@@ -107,10 +107,10 @@ def mlp(
             generator, relations, anchors=settings.anchors, partners=settings.partners
         )
         drawn = inputs[rows]
-        kept = generator.random((len(rows), len(sources))) >= settings.source_dropout
+        present = generator.random((len(rows), len(sources))) >= settings.source_dropout
         single = generator.random(drawn.nnz) >= settings.input_dropout
         drawn.data *= single / np.float32(1 - settings.input_dropout)
-        vectors = network(_sparse(drawn, device, kept=kept, source_of=source_of))
+        vectors = network(_sparse(drawn, device, present=present, source_of=source_of))
         related = torch.from_numpy(block(relations, rows)).to(device)
         return info_nce(cosine(vectors), related, ~related, temperature=settings.temperature)
 
@@ -147,14 +147,14 @@ def _sparse(
     rows: sparse.csr_matrix,
     device: str,
     *,
-    kept: NDArray[np.bool_] | None = None,
+    present: NDArray[np.bool_] | None = None,
     source_of: NDArray[np.int64] | None = None,
 ) -> Tensor:
-    """Rows as a sparse tensor, without the sources that are not ``kept``, (b, sources)."""
+    """Rows as a sparse tensor, without the sources that are not ``present``, (b, sources)."""
     cells = rows.tocoo()
     values = cells.data
-    if kept is not None and source_of is not None:
-        values = values * kept[cells.row, source_of[cells.col]]
+    if present is not None and source_of is not None:
+        values = values * present[cells.row, source_of[cells.col]]
     places = torch.from_numpy(np.stack([cells.row, cells.col]).astype(np.int64))
     tensor = torch.sparse_coo_tensor(
         places, torch.from_numpy(values), rows.shape, check_invariants=True

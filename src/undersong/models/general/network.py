@@ -137,8 +137,8 @@ class GeneralModel(nn.Module):
         learned token stands in for it, so nothing of the hidden values can be seen.
         """
         both = torch.stack([read(x) for read, x in zip(self.read, sources, strict=True)], dim=1)
-        given, beside = both[..., : self.settings.width], both[..., self.settings.width :]
-        tokens = torch.where(missing[..., None], self.absent, given) + self.source  # (n, s, d)
+        projected, beside = both[..., : self.settings.width], both[..., self.settings.width :]
+        tokens = torch.where(missing[..., None], self.absent, projected) + self.source  # (n, s, d)
         e = self.scale(self.fuse(tokens).sum(dim=1))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
         if self.settings.crossing:
@@ -170,11 +170,11 @@ class _SourceReader(nn.Module):
             if not x.is_sparse:
                 return F.dropout(x, self.dropout, self.training) @ self.weight
             values = F.dropout(x.values(), self.dropout, self.training)
-            kept = torch.sparse_coo_tensor(
+            inputs = torch.sparse_coo_tensor(
                 x.indices(), values, x.shape, is_coalesced=True, check_invariants=False
             )
-            found: Tensor = torch.sparse.mm(kept, self.weight)
-            return found
+            product: Tensor = torch.sparse.mm(inputs, self.weight)
+            return product
 
 
 class _Layer(nn.TransformerEncoderLayer):
@@ -196,18 +196,18 @@ class _Layer(nn.TransformerEncoderLayer):
         """Let the tokens of each item look at each other, (n, s, d) -> (n, s, d)."""
         tokens = tokens + self.dropout1(self._attended(self.norm1(tokens)))
         hidden = self.dropout(F.gelu(self.linear1(self.norm2(tokens))))
-        found: Tensor = tokens + self.dropout2(self.linear2(hidden))
-        return found
+        output: Tensor = tokens + self.dropout2(self.linear2(hidden))
+        return output
 
     def _attended(self, tokens: Tensor) -> Tensor:
         attention = self.self_attn
         n, s, d = tokens.shape
         heads = (n, s, 3, attention.num_heads, d // attention.num_heads)
         together = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-        asking, asked, told = together.view(heads).permute(
+        queries, keys, values = together.view(heads).permute(
             2, 0, 3, 1, 4
         )  # (n, heads, s, d / heads)
-        alike = asking @ asked.transpose(2, 3) * (d // attention.num_heads) ** -0.5
+        alike = queries @ keys.transpose(2, 3) * (d // attention.num_heads) ** -0.5
         share = F.dropout(alike.softmax(dim=3), attention.dropout, self.training)
-        found: Tensor = attention.out_proj((share @ told).transpose(1, 2).reshape(n, s, d))
-        return found
+        output: Tensor = attention.out_proj((share @ values).transpose(1, 2).reshape(n, s, d))
+        return output

@@ -135,12 +135,12 @@ def _judge(
 
 
 def any_related(catalogue: Catalogue, kind: Kind) -> bool:
-    """Say whether any relation of one kind of item is known, to learn from or to be judged by."""
+    """Whether any relation of one kind of item is known, to learn from or to be judged by."""
     return len(catalogue.pairs(kind)) > 0
 
 
 def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:
-    """Give the relations between training items; refuse hardly any, which would mislead GRM.
+    """Return the relations between training items; refuse hardly any, which would mislead GRM.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def embed(model: nn.Module, sources: Sequence[Modality], *, device: str) -> NDAr
 
 
 def missing_of(sources: Sequence[Modality], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which sources are missing of some items, (len(rows), s)."""
+    """Return which sources are missing of some items, (len(rows), s)."""
     return np.stack([x.missing[rows] for x in sources], axis=1)
 
 
@@ -319,8 +319,8 @@ def _principal_axes(values: sparse.csr_matrix, most: int, *, seed: int) -> NDArr
     if n > ITEMS:
         values = values[np.linspace(0, n - 1, ITEMS).astype(np.int64)]
     if min(values.shape) <= most + 1:  # few items: all directions that they have
-        found = np.linalg.svd(values.toarray(), full_matrices=False)[2][:most]
+        axes = np.linalg.svd(values.toarray(), full_matrices=False)[2][:most]
     else:
         start = np.random.default_rng(seed).standard_normal(min(values.shape)).astype(np.float32)
-        found = svds(values, k=most, return_singular_vectors="vh", v0=start)[2]
-    return np.ascontiguousarray(found.T, dtype=np.float32)
+        axes = svds(values, k=most, return_singular_vectors="vh", v0=start)[2]
+    return np.ascontiguousarray(axes.T, dtype=np.float32)

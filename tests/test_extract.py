@@ -97,6 +97,18 @@ def test_no_spreadsheet_takes_a_file_name_for_a_formula(tmp_path):
     assert listed["file"].to_list() == ["'=HYPERLINK(1).wav", "'-x.wav", "ok.wav"]
 
 
+def test_a_file_on_a_disk_that_is_away_stays_analysed(tmp_path):
+    (tmp_path / "music").mkdir()
+    for name in "ab":
+        tone(tmp_path / f"music/{name}.wav")
+    tracks = catalogue(tmp_path / "music", ["a.wav", "b.wav"])
+    first = contents(extract(tracks, tmp_path / "mel"))
+    (tmp_path / "music/b.wav").rename(tmp_path / "away.wav")
+    again = extract(tracks, tmp_path / "mel")
+    assert again.failed.is_empty()
+    np.testing.assert_array_equal(contents(again)["t1"], first["t1"])
+
+
 def test_what_was_analysed_is_not_analysed_again(tmp_path, small_shards, monkeypatch):
     for name in "abc":
         tone(tmp_path / f"{name}.wav")

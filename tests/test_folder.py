@@ -19,7 +19,10 @@ from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
+from undersong.importers.music import folder
 from undersong.importers.music.folder import import_folder, text
+from undersong.importers.music.scan import Failure
+from undersong.io.parquet import write_table
 
 DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANN, BOB, OTHER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")
@@ -191,7 +194,7 @@ def test_what_cannot_be_found_or_read_costs_a_row(music, home):
     assert found == {
         "good/loop": "a link to a folder that is searched already",
         "linked": "a link to a folder that is searched already",
-        "gone.mp3": "cannot be read (No such file or directory)",
+        "gone.mp3": "a link that leads nowhere",
         "round.mp3": "cannot be read (Too many levels of symbolic links)",
         "empty.flac": "empty (0 bytes)",
         ".hidden.flac": "hidden",
@@ -240,7 +243,9 @@ def test_a_folder_that_cannot_be_listed_keeps_what_was_known_of_it(music, home, 
         return listdir(folder)
 
     monkeypatch.setattr(os, "listdir", deny)
-    assert counts(import_folder(music, home)) == (0, 0, 0, 2)
+    summary = import_folder(music, home)
+    assert counts(summary) == (0, 0, 0, 1)
+    assert summary.reasons == {"away": "cannot be listed (Permission denied)"}
     assert failures_of(home) == {"away": "cannot be listed (Permission denied)"}
     assert tracks_of(home, "title") == [("One",), ("Two",)]
 
@@ -269,12 +274,183 @@ def test_a_catalogue_of_something_else_is_refused(music, home, tmp_path):
         import_folder(music, home)
     shutil.rmtree(home)
     import_folder(music, home)
-    shutil.copytree(music, tmp_path / "moved")
-    with pytest.raises(DataError, match=r"was made from .*music, not from .*moved; import into an"):
-        import_folder(tmp_path / "moved", home)
-    (home / "files.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"files.parquet cannot be read .* delete it and import"):
+
+
+def with_plays(home):
+    """Give a catalogue a play of each track, as a merge does."""
+    known = tables.read_catalogue(home)
+    plays = [("track", "pia", x, 3.0) for x in known.ids("track")]
+    tables.write_catalogue(
+        replace(known, plays=pl.LazyFrame(plays, schema=PLAYS, orient="row")), home
+    )
+    return sorted(plays)
+
+
+def command(*words):
+    return CliRunner().invoke(cli, ["import", "folder", *map(str, words)])
+
+
+def test_music_that_has_moved_keeps_what_other_imports_brought(music, home, tmp_path):
+    tagged.write(music / "ann/1.flac", title="One", artist="Ann")
+    tagged.write(music / "ann/2.flac", title="Two", artist="Ann")
+    import_folder(music, home)
+    plays = with_plays(home)
+    (tmp_path / "disk").mkdir()
+    moved = music.rename(tmp_path / "disk" / "songs")
+    refused = command(moved, home)
+    assert refused.exit_code == 1
+    assert "if the music has moved, add --moved" in refused.output
+    done = command(moved, home, "--moved")
+    assert done.exit_code == 0, done.output
+    assert sorted(tables.read_catalogue(home).plays.collect().rows()) == plays
+    assert tables.read_catalogue(home).audio_root == moved
+    assert counts(import_folder(moved, home)) == (0, 0, 0, 2)
+
+
+@pytest.mark.parametrize("damage", [lambda x: x.write_bytes(b"PAR1"), lambda x: x.unlink()])
+def test_a_lost_files_table_is_made_again_as_the_message_says(music, home, damage):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    import_folder(music, home)
+    plays = with_plays(home)
+    damage(home / "files.parquet")
+    refused = command(music, home)
+    assert refused.exit_code == 1
+    assert "if it was made from this music, add --moved" in refused.output
+    assert command(music, home, "--moved").exit_code == 0
+    assert tables.read_catalogue(home).plays.collect().rows() == plays
+    assert counts(import_folder(music, home)) == (0, 0, 0, 1)
+
+
+def empty_folder(music, tmp_path):
+    (music / "away").rename(tmp_path / "unmounted")
+    (music / "away").mkdir()
+
+
+def emptied(music, tmp_path):
+    shutil.move(music / "away/Band", tmp_path / "unmounted")
+
+
+def dead_link(music, tmp_path):
+    (music / "away").rename(tmp_path / "disk")
+    (music / "away").symlink_to(tmp_path / "disk")
+    import_folder(music, tmp_path / "catalogue")
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+
+
+@pytest.mark.parametrize(
+    ("lose", "reason"),
+    [
+        (empty_folder, "an empty folder"),
+        (emptied, "an empty folder"),
+        (dead_link, "a link that leads nowhere"),
+    ],
+)
+def test_what_is_not_seen_is_not_gone(music, home, tmp_path, lose, reason):
+    for number in range(3):
+        tagged.write(music / f"away/Band/{number}.flac", title=f"Far {number}", artist="Far")
+    tagged.write(music / "here/x.flac", title="Near", artist="Near")
+    import_folder(music, home)
+    lose(music, tmp_path)
+    done = command(music, home)
+    assert done.exit_code == 0
+    assert f"3 files cannot be seen now, and what is known of them stays: away ({reason})" in (
+        done.output
+    )
+    assert len(tables.read_catalogue(home).tracks) == 4
+    assert command(music, home, "--forget").exit_code == 0
+    assert tracks_of(home, "title") == [("Near",)]
+    assert "cannot be seen" not in command(music, home).output
+
+
+def test_what_a_person_deleted_is_gone(music, home):
+    for path in ("a/1.flac", "a/2.flac", "b/3.flac", "c/4.flac", "d/5.flac"):
+        tagged.write(music / path, title=path, artist="Ann")
+    (music / "b/cover.jpg").write_bytes(b"picture")
+    import_folder(music, home)
+    for path in ("a/1.flac", "a/2.flac", "b/3.flac"):  # all files of a folder that stays
+        (music / path).unlink()
+    shutil.rmtree(music / "c")
+    assert counts(import_folder(music, home)) == (0, 0, 4, 1)
+
+
+def test_a_file_link_that_leads_nowhere_is_not_gone(music, home, tmp_path):
+    (music / "x.flac").symlink_to(tagged.write(tmp_path / "disk/x.flac", title="X", artist="Ann"))
+    tagged.write(music / "y.flac", title="Y", artist="Ann")
+    import_folder(music, home)
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+    assert import_folder(music, home).unseen == 1
+    assert len(tracks_of(home, "id")) == 2
+    (music / "x.flac").unlink()
+    assert counts(import_folder(music, home)) == (0, 0, 1, 1)
+
+
+def test_a_disk_that_is_not_mounted_is_not_gone(music, home):
+    disk = music / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this system lets nobody mount: {mounted.stderr.decode().strip()}")
+    try:
+        tagged.write(disk / "1.flac", title="Far", artist="Ann")
+        tagged.write(music / "2.flac", title="Near", artist="Ann")
         import_folder(music, home)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert import_folder(music, home).reasons == {"disk": "an empty folder"}
+    assert tracks_of(home, "title") == [("Near",), ("Far",)]
+
+
+def test_a_file_that_cannot_be_opened_keeps_what_was_known_of_it(music, home, monkeypatch):
+    changed = tagged.write(music / "1.flac", title="One", artist="Ann")
+    tagged.write(music / "2.flac", title="Two", artist="Ann")
+    import_folder(music, home)
+    os.utime(changed, ns=(1, 1))
+    monkeypatch.setattr(
+        folder, "row_of", lambda file, tags: Failure(file.path, "slow", "wait", damaged=False)
+    )
+    assert import_folder(music, home).unseen == 1
+    assert failures_of(home) == {"1.flac": "slow"}
+    assert len(tracks_of(home, "id")) == 2
+
+
+def test_another_version_reads_all_again_and_keeps_what_is_away(music, home, tmp_path):
+    tagged.write(music / "away/Band/1.flac", title="Far", artist="Ann")
+    tagged.write(music / "2.flac", title="Near", artist="Ann")
+    import_folder(music, home)
+    rows = pl.read_parquet(home / "files.parquet").drop("folder")
+    write_table(
+        home / "files.parquet", rows, metadata={"format": "1", "root": str(music.resolve())}
+    )
+    empty_folder(music, tmp_path)
+    summary = import_folder(music, home)
+    assert (counts(summary), summary.unseen) == ((0, 1, 0, 0), 1)
+
+
+def test_endings_that_are_passed_over_are_counted(music, home):
+    tagged.write(music / "1.flac", title="One", artist="Ann")
+    for name in ("a.xm", "b.jpg", "c.JPG", "README"):
+        (music / name).write_bytes(b"no audio")
+    summary = import_folder(music, home)
+    assert "passed over by the end of their names: 2 .jpg, 1 without, 1 .xm" in text(summary)
+
+
+def test_names_that_begin_with_dots_are_names_and_bins_are_none(music, home):
+    for path in ("...And Then/...Again/...One.flac", ".Trash/2.flac", "Ann/._Three.flac"):
+        tagged.write(music / path)
+    for path in (
+        "#recycle/4.flac",
+        "$RECYCLE.BIN/S-1/5.flac",
+        "@Recycle/6.flac",
+        "lost+found/7.flac",
+    ):
+        tagged.write(music / path)
+    import_folder(music, home)
+    assert tracks_of(home, "path") == [("...And Then/...Again/...One.flac",)]
+    assert {x.lstrip("'"): why for x, why in failures_of(home).items()} == {
+        ".Trash": "hidden",
+        "Ann/._Three.flac": "hidden",
+        **dict.fromkeys(("#recycle", "$RECYCLE.BIN", "@Recycle", "lost+found"), "a recycle bin"),
+    }
 
 
 def test_what_other_imports_brought_stays(music, home):

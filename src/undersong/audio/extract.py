@@ -81,6 +81,7 @@ def extract(
     with _alone(folder, waiting=lambda: progress(STAGE, 0, len(files), "another process extracts")):
         run = shards.current_run(folder)
         index = shards.index(folder)
+        files = _as_analysed(files, index)
         tried = index.filter((pl.col("chunks") > 0) | (pl.col("run") == run))
         pending = files.join(tried, on=list(shards.FILE), how="anti").unique(
             "path", maintain_order=True
@@ -130,6 +131,18 @@ def _files(tracks: pl.DataFrame, root: Path) -> pl.DataFrame:
     rows = [_size_and_time(root, x) for x in tracks["path"]]
     about = pl.DataFrame(rows, schema=["size", "modified"], orient="row")
     return tracks.select(pl.col("id").alias("track"), "path").hstack(about.cast(pl.Int64))
+
+
+def _as_analysed(files: pl.DataFrame, index: pl.DataFrame) -> pl.DataFrame:
+    """Take a file that is not there now, such as on a disk that is away, for what it was."""
+    analysed = index.filter(pl.col("chunks") > 0).select("path", was="size", when="modified")
+    away = pl.col("size") < 0
+    return files.join(analysed, on="path", how="left", maintain_order="left").select(
+        "track",
+        "path",
+        pl.when(away).then(pl.col("was").fill_null(-1)).otherwise("size").alias("size"),
+        pl.when(away).then(pl.col("when").fill_null(-1)).otherwise("modified").alias("modified"),
+    )
 
 
 def _size_and_time(root: Path, path: str) -> tuple[int, int]:

@@ -40,11 +40,16 @@ def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
 @click.argument("music", type=FOLDER)
 @click.argument("catalogue", type=FOLDER)
 @click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
-def folder(music: Path, catalogue: Path, relations: Path | None) -> None:
+@click.option("--moved", is_flag=True, help="The catalogue's music lies in MUSIC now: read it all.")
+@click.option("--forget", is_flag=True, help="Files that cannot be seen now are gone.")
+def folder(
+    music: Path, catalogue: Path, relations: Path | None, *, moved: bool, forget: bool
+) -> None:
     """Make CATALOGUE from the tags of all audio files in the folder MUSIC, or bring it up to date.
 
     Run it again when you like: only new and changed files are read. What was left out stands in
-    CATALOGUE/failures.csv, with the reason and what to do.
+    CATALOGUE/failures.csv, with the reason and what to do. What is known of files on a disk that
+    is away stays until you say --forget.
 
     \b
     Example:
@@ -55,7 +60,9 @@ def folder(music: Path, catalogue: Path, relations: Path | None) -> None:
     from undersong.cli.progress_line import ProgressDisplay
 
     with ProgressDisplay() as progress:
-        summary = import_folder(music, catalogue, relations=relations, progress=progress)
+        summary = import_folder(
+            music, catalogue, relations=relations, moved=moved, forget=forget, progress=progress
+        )
     click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
     if summary.left_out:
         listed = catalogue / "failures.csv"

@@ -6,7 +6,8 @@ import that is killed at any moment leaves the old catalogue, and loses half a m
 
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from undersong.importers.music.library import FILES, keep, library
 from undersong.importers.music.pairs import KnownPairs, known_pairs
 from undersong.importers.music.scan import (
     SUFFIXES,
+    Comparison,
     Failure,
     Scan,
     ScannedFile,
@@ -44,6 +46,9 @@ class FolderSummary:
     Parameters
     ----------
     new, changed, removed, unchanged : files, compared with the last import
+    unseen : files that cannot be seen now, of which what is known was kept
+    reasons : file or folder -> why what is below cannot be seen
+    endings : how many files were passed over for the end of their names
     left_out : files and folders listed in failures.csv
     guessed : files whose artist or title was taken from their path
     duplicates : files that are the recording of another
@@ -55,6 +60,9 @@ class FolderSummary:
     changed: int
     removed: int
     unchanged: int
+    unseen: int
+    reasons: Mapping[str, str]
+    endings: Counter[str]
     left_out: int
     guessed: int
     duplicates: int
@@ -67,6 +75,8 @@ def import_folder(
     catalogue: Path,
     *,
     relations: Path | None = None,
+    moved: bool = False,
+    forget: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> FolderSummary:
@@ -78,6 +88,10 @@ def import_folder(
     catalogue : folder; what other imports brought to it stays (``library.keep``)
     relations : table of pairs that are known to be similar (``known_pairs``)
         They take the place of earlier pairs from the same sources.
+    moved : whether the music of the catalogue lies in ``music`` now, wherever it lay before
+        All of it is read again.
+    forget : whether files that cannot be seen now are gone
+        Else what is known of them stays (``scan.compare``).
     workers : processes that read tags; by default as many as there are processors
 
     Raises
@@ -87,11 +101,15 @@ def import_folder(
         else. The catalogue is then as it was.
     """
     root = music.resolve()
-    old = _old(catalogue, root)
-    before = read_files(catalogue, root)
+    old = _old(catalogue, root, moved=moved)
+    before = read_files(catalogue, root, moved=moved)
     scan = scan_music(root)
-    same, pending = compare(scan, before)
-    files, unread = _read(root, catalogue, same, pending, workers=workers, progress=progress)
+    compared = compare(scan, before)
+    files, unread = _read(root, catalogue, before, compared, workers=workers, progress=progress)
+    failing = [x.file for x in unread if not x.damaged]
+    unseen = pl.concat([compared.unseen, before.filter(pl.col("path").is_in(failing))])
+    if not forget:
+        files = pl.concat([files, unseen]).sort("path")
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
     if failures or catalogue.exists():
         rows = [(x.file, x.reason, x.remedy) for x in failures]
@@ -108,12 +126,15 @@ def import_folder(
         others = made.relations.filter(~pl.col("source").is_in(sources))
         made = replace(made, relations=pl.concat([others, pairs.relations]))
     write_catalogue(made, catalogue)
-    known, read, unchanged = (set(x["path"]) for x in (before, files, same))
+    known, read, unchanged = (set(x["path"]) for x in (before, files, compared.same))
     return FolderSummary(
         new=len(read - known),
-        changed=len(read & known - unchanged),
+        changed=len(read & known - unchanged - set(unseen["path"])),
         removed=len(known - read),
-        unchanged=len(same),
+        unchanged=len(unchanged),
+        unseen=0 if forget else len(unseen),
+        reasons=compared.reasons,
+        endings=scan.endings,
         left_out=len(failures),
         guessed=int(files["guessed"].sum()),
         duplicates=len(files) - len(plain.tracks),
@@ -133,13 +154,28 @@ def text(summary: FolderSummary) -> str:
         lines.append(f"{s.duplicates:,} files are the recording of another; one of each is kept")
     if s.guessed:
         lines.append(f"{s.guessed:,} files lack tags: artist or title is taken from the path")
+    if s.unseen:
+        places = _few([f"{path} ({reason})" for path, reason in s.reasons.items()])
+        lines.append(
+            f"{s.unseen:,} files cannot be seen now, and what is known of them stays"
+            f"{': ' if places else ''}{places}; --forget drops them"
+        )
+    if s.endings:
+        kinds = [f"{count:,} {ending or 'without'}" for ending, count in s.endings.most_common()]
+        lines.append(f"passed over by the end of their names: {_few(kinds)}")
     if s.pairs and s.pairs.left_out:
         named = ", ".join(map(repr, s.pairs.unknown[:5]))
         lines.append(f"{s.pairs.left_out:,} known pairs left out: this music lacks {named}, ...")
     return "\n".join(lines)
 
 
-def _old(catalogue: Path, root: Path) -> Catalogue | None:
+def _few(texts: Sequence[str], *, most: int = 9) -> str:
+    """Join the first texts, and count the others."""
+    more = [f"and {len(texts) - most:,} more"] if len(texts) > most else []
+    return ", ".join([*texts[:most], *more])
+
+
+def _old(catalogue: Path, root: Path, *, moved: bool) -> Catalogue | None:
     """Read the catalogue that is there, if any; it must be of a folder of music."""
     try:
         str(root).encode()
@@ -147,10 +183,10 @@ def _old(catalogue: Path, root: Path) -> Catalogue | None:
         raise DataError(f"the name of {str(root)!r} is not UTF-8; rename it") from error
     if not (catalogue / "catalogue.json").exists():
         return None
-    if not (catalogue / "files.parquet").exists():
+    if not (moved or (catalogue / "files.parquet").exists()):
         raise DataError(
             f"{catalogue} holds a catalogue that was not made from a folder of music; import "
-            f"{root} into another one"
+            f"{root} into another one, or, if it was made from this music, add --moved"
         )
     return read_catalogue(catalogue)
 
@@ -158,13 +194,15 @@ def _old(catalogue: Path, root: Path) -> Catalogue | None:
 def _read(
     root: Path,
     catalogue: Path,
-    same: pl.DataFrame,
-    pending: Sequence[ScannedFile],
+    before: pl.DataFrame,
+    compared: Comparison,
     *,
     workers: int | None,
     progress: Progress,
 ) -> tuple[pl.DataFrame, list[Failure]]:
-    files, failures, saved = same, list[Failure](), time.monotonic()
+    """Read the tags of what is new or has changed, and join what is as it was."""
+    files, pending = compared.same, compared.pending
+    failures, saved = list[Failure](), time.monotonic()
     with tag_readers(min(workers or os.cpu_count() or 1, len(pending)) or 1) as read:
         for start in range(0, len(pending), BLOCK):
             block = pending[start : start + BLOCK]
@@ -179,7 +217,8 @@ def _read(
                     rows.append(row)
             files = pl.concat([files, pl.DataFrame(rows, schema=FILES)])
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                write_files(catalogue, root, files)
+                rest = before.join(files, on="path", how="anti")
+                write_files(catalogue, root, pl.concat([files, rest]))
                 saved = time.monotonic()
     if pending:
         progress(STAGE, len(pending), len(pending), f"{len(failures)} failed" if failures else "")
@@ -189,7 +228,7 @@ def _read(
 def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Failure:
     """Join what a file says of itself with what its path says where it is silent."""
     if isinstance(tags, Unreadable):
-        return Failure(file.path, tags.reason, tags.remedy)
+        return Failure(file.path, tags.reason, tags.remedy, damaged=tags.damaged)
     credits, names = credits_of(tags), path_names(file.path)
     if not credits and names.artist is None:
         remedy = "tag it, or put it in a folder Artist/Album"

@@ -19,6 +19,7 @@ FILES: dict[str, pl.DataType] = {
     "size": pl.Int64(),
     "modified": pl.Int64(),
     "inode": pl.UInt64(),
+    "folder": pl.UInt64(),
     "artists": pl.List(pl.String()),
     "artist_ids": pl.List(pl.String()),
     "title": pl.String(),

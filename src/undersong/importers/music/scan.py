@@ -1,57 +1,96 @@
 """The audio files below a folder, and what the last import knew of them (``files.parquet``).
 
 Links are followed; real folders come first, so that each is found by its own name. Everything
-that is passed over, apart from files that are no audio, is a ``Failure``: a row for the user.
+that is passed over is a ``Failure``, a row for the user; what is no audio is counted by its ending.
+What cannot be seen now, such as a disk that is away, is not gone: what was known of it stays.
 """
 
 import os
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
+from undersong.catalogue import complete
 from undersong.errors import DataError
 from undersong.importers.music.library import FILES
 from undersong.io.parquet import read_metadata, read_table, write_table
 
-FORMAT = "1"  # of files.parquet, and of how tags are understood: a new one reads them all again
+FORMAT = "2"  # of files.parquet, and of how tags are understood: a new one reads them all again
 STAMP = ("path", "size", "modified", "inode")
 SUFFIXES = (
-    *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".asf", ".dff", ".dsf", ".flac", ".m4a", ".mp2"),
-    *(".mp3", ".mpc", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wav", ".wave", ".wma", ".wv"),
+    *(".aac", ".aif", ".aifc", ".aiff", ".ape", ".asf", ".au", ".caf", ".dff", ".dsf", ".flac"),
+    *(".m4a", ".m4b", ".m4r", ".mka", ".mp2", ".mp3", ".mp4", ".mpc", ".oga", ".ogg", ".opus"),
+    *(".spx", ".tta", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wv"),
 )
+# Folders of what people threw away, as systems and network disks call them.
+BINS = frozenset(
+    ("#recycle", "$recycle.bin", "@recycle", "lost+found", "recycled", "recycler", "trashcan")
+)
+LEADS_NOWHERE = "a link that leads nowhere"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One file or folder that was left out: which (below the folder searched), why, what to do."""
+    """One file or folder that was left out: which (below the folder searched), why, what to do.
+
+    ``damaged`` is whether what was known of it holds no longer.
+    """
 
     file: str
     reason: str
     remedy: str
+    damaged: bool = True
 
 
 @dataclass(frozen=True)
 class ScannedFile:
     """One audio file: path below the folder searched, and what tells that it is the same file.
 
-    ``modified`` is the time of change in nanoseconds.
+    ``modified`` is the time of change in nanoseconds, ``folder`` the inode of the folder it is in.
     """
 
     path: str
     size: int
     modified: int
     inode: int
+    folder: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scan:
-    """What a search found: files by path, failures, and folders of which nothing is known."""
+    """Grows while a folder is searched.
 
-    files: tuple[ScannedFile, ...]
-    failures: tuple[Failure, ...]
-    unlisted: tuple[str, ...]
+    Parameters
+    ----------
+    files : by path
+    failures : what was left out
+    unseen : path -> reason, of files and folders whose content cannot be seen now
+    empty : path -> inode, of folders with nothing in them: emptied, or a disk that is away
+    endings : how many files were passed over for the end of their names
+    """
+
+    files: list[ScannedFile] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    unseen: dict[str, str] = field(default_factory=dict)
+    empty: dict[str, int] = field(default_factory=dict)
+    endings: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str, entry: "ScannedFile | Failure | _Unseen | str") -> None:
+        """Note what one name in a folder is, apart from a folder."""
+        if isinstance(entry, ScannedFile):
+            self.files.append(entry)
+        elif isinstance(entry, Failure):
+            self.failures.append(entry)
+        elif isinstance(entry, str):
+            self.endings[entry] += 1
+        else:
+            self.unseen[path] = entry.reason
+            if entry.listed:
+                self.failures.append(Failure(_shown(path), entry.reason, entry.remedy))
 
 
 def scan_music(root: Path) -> Scan:
@@ -60,32 +99,29 @@ def scan_music(root: Path) -> Scan:
     Raises DataError if ``root`` is no folder that can be listed.
     """
     _check(root)
-    files: list[ScannedFile] = []
-    failures: list[Failure] = []
-    unlisted: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    scan, seen = Scan(), set[tuple[int, int]]()
     folders, links = [""], list[str]()
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:
-            names = _list(root / folder, seen)
+            inode, names = _list(root / folder, seen)
         except OSError as error:
-            failures.append(Failure(folder, _cannot("listed", error), "make the folder readable"))
-            unlisted.append(folder)
+            scan.add(folder, _Unseen(_cannot("listed", error), "make the folder readable"))
             continue
         if names is None:
             reason = "a link to a folder that is searched already"
-            failures.append(Failure(folder, reason, "nothing is lost; remove the link if you like"))
+            scan.add(folder, Failure(folder, reason, "nothing is lost; remove it if you like"))
+        elif folder and all(x.startswith(".") for x in names):
+            scan.empty[folder] = inode
         for name in names or ():
-            entry = _look(root, f"{folder}/{name}" if folder else name)
-            if isinstance(entry, ScannedFile):
-                files.append(entry)
-            elif isinstance(entry, Failure):
-                failures.append(entry)
-            elif entry is not None:
-                (links if entry.linked else folders).append(entry.path)
-    files.sort(key=lambda x: x.path)
-    return Scan(tuple(files), tuple(failures), tuple(unlisted))
+            path = f"{folder}/{name}" if folder else name
+            entry = _look(root, path, folder=inode)
+            if isinstance(entry, _Folder):
+                (links if entry.linked else folders).append(path)
+            else:
+                scan.add(path, entry)
+    scan.files.sort(key=lambda x: x.path)
+    return scan
 
 
 def _check(root: Path) -> None:
@@ -95,45 +131,56 @@ def _check(root: Path) -> None:
         raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
 
 
-def _list(folder: Path, seen: set[tuple[int, int]]) -> list[str] | None:
-    """List the names in a folder that was not seen yet, and note it; None for one that was."""
+def _list(folder: Path, seen: set[tuple[int, int]]) -> tuple[int, list[str] | None]:
+    """List the names in a folder, behind its inode, and note it; None for one that was seen."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
-        return None
+        return status.st_ino, None
     names = sorted(os.listdir(folder))
     seen.add((status.st_dev, status.st_ino))
-    return names
+    return status.st_ino, names
 
 
 @dataclass(frozen=True)
 class _Folder:
-    path: str
     linked: bool
 
 
-def _look(root: Path, path: str) -> ScannedFile | Failure | _Folder | None:
-    """Return what one name in a folder is; None for what is neither audio nor a folder."""
+@dataclass(frozen=True)
+class _Unseen:
+    reason: str
+    remedy: str
+    listed: bool = True
+
+
+def _look(root: Path, path: str, *, folder: int) -> ScannedFile | Failure | _Folder | _Unseen | str:
+    """Return what one name in a folder is; its ending where it is neither audio nor a folder."""
     whole = os.path.join(root, path)
-    audio = os.path.splitext(path)[1].lower() in SUFFIXES
+    name = os.path.basename(path)
+    ending = os.path.splitext(name)[1].lower()
+    audio = ending in SUFFIXES
     try:
         status = os.stat(whole)
     except OSError as error:
-        remedy = "mend the link, or make it readable"
-        return Failure(_shown(path), _cannot("read", error), remedy) if audio else None
-    folder = stat.S_ISDIR(status.st_mode)
-    if not (audio or folder):
-        return None
+        nowhere = isinstance(error, FileNotFoundError)
+        reason = LEADS_NOWHERE if nowhere else _cannot("read", error)
+        return _Unseen(reason, "mend the link, or make it readable", listed=audio)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    if not (audio or is_folder):
+        return ending
     try:
         path.encode()
     except UnicodeEncodeError:
         return Failure(_shown(path), "its name is not UTF-8", "rename it, with convmv for example")
-    if os.path.basename(path).startswith("."):
+    if name.startswith(".") and not name.startswith(".."):  # "...Like Clockwork" is an album
         return Failure(path, "hidden", "rename it if it is music")
-    if folder:
-        return _Folder(path, os.path.islink(whole))
+    if is_folder and name.casefold() in BINS:
+        return Failure(path, "a recycle bin", "move what you want to keep out of it")
+    if is_folder:
+        return _Folder(os.path.islink(whole))
     if not stat.S_ISREG(status.st_mode):
         return Failure(path, "not a file, in spite of its name", "remove it")
-    return ScannedFile(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    return ScannedFile(path, status.st_size, status.st_mtime_ns, status.st_ino, folder)
 
 
 def _cannot(what: str, error: OSError) -> str:
@@ -145,24 +192,40 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def read_files(catalogue: Path, root: Path) -> pl.DataFrame:
+def read_files(catalogue: Path, root: Path, *, moved: bool = False) -> pl.DataFrame:
     """Read what is known of the files below ``root``, one row each, columns ``library.FILES``.
 
-    Nothing is known where nothing was imported, or another version of undersong did it. Raises
-    DataError if the file is damaged, or about another folder.
+    What another version of undersong wrote, or what lay in another folder, is known for files that
+    cannot be seen alone: its times of change are -1, so that every file is read again.
+
+    Parameters
+    ----------
+    moved : whether the music may lie in another folder now, or the file be damaged
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or about another folder, and the music has not moved.
     """
     path = catalogue / "files.parquet"
     if not path.exists():
         return pl.DataFrame(schema=FILES)
-    hint = "delete it and import again"
-    about = read_metadata(path, hint=hint, error=DataError)
-    files = read_table(path, hint=hint, error=DataError)
-    if about.get("root") != str(root):
+    hint = "if it was made from this music, add --moved to read it all again"
+    try:
+        about = read_metadata(path, hint=hint, error=DataError)
+        files = read_table(path, hint=hint, error=DataError)
+    except DataError:
+        if moved:
+            return pl.DataFrame(schema=FILES)
+        raise
+    if about.get("root") != str(root) and not moved:
         raise DataError(
             f"{catalogue} was made from {about.get('root')}, not from {root}; import into another "
-            f"catalogue, or, if the music has moved, delete {path} and import again"
+            "catalogue, or, if the music has moved, add --moved"
         )
-    return files if about.get("format") == FORMAT else pl.DataFrame(schema=FILES)
+    if about.get("format") == FORMAT and not moved:
+        return files
+    return complete(files, FILES).with_columns(modified=pl.lit(-1, dtype=pl.Int64))
 
 
 def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
@@ -171,21 +234,48 @@ def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
     write_table(catalogue / "files.parquet", files, metadata=metadata)
 
 
-def compare(scan: Scan, before: pl.DataFrame) -> tuple[pl.DataFrame, tuple[ScannedFile, ...]]:
-    """Separate what is known already from the files to read, which are new or have changed.
+@dataclass(frozen=True)
+class Comparison:
+    """Files beside what is known of them.
 
-    Nothing is known of a folder that cannot be listed now, so what was below it stays: a disk
-    that is not mounted is no music removed.
+    Parameters
+    ----------
+    same : rows of files that are as they were
+    unseen : rows of files that cannot be seen now
+    pending : files to read, which are new or have changed
+    reasons : path of a file or folder with rows in ``unseen`` -> why they cannot be seen
+    """
+
+    same: pl.DataFrame
+    unseen: pl.DataFrame
+    pending: tuple[ScannedFile, ...]
+    reasons: Mapping[str, str]
+
+
+def compare(scan: Scan, before: pl.DataFrame) -> Comparison:
+    """Separate what is known already from the files to read, and from those out of sight.
+
+    Files in a folder that was emptied are gone; those in a folder that is another one now than
+    when it held them are not, nor those deeper below an empty one: a disk is not mounted.
     """
     there = pl.DataFrame(
-        [(x.path, x.size, x.modified, x.inode) for x in scan.files],
-        schema={name: FILES[name] for name in STAMP},
-        orient="row",
+        [vars(x) for x in scan.files], schema={x: FILES[x] for x in (*STAMP, "folder")}
     )
-    hidden = pl.lit(value=False)
-    for folder in scan.unlisted:
-        hidden |= pl.col("path").str.starts_with(f"{folder}/")
-    same = before.join(there, on=STAMP, how="semi", maintain_order="left")
+    same = before.drop("folder").join(there, on=STAMP, maintain_order="left").select(*FILES)
     known = set(same["path"])
     pending = tuple(x for x in scan.files if x.path not in known)
-    return pl.concat([same, before.filter(hidden)]), pending
+    rest = before.join(there, on="path", how="anti", maintain_order="left")
+    out_of_sight = pl.lit(value=False)
+    reasons = {}
+    for path, inode, reason in (
+        *((path, None, reason) for path, reason in scan.unseen.items()),
+        *((path, inode, "an empty folder") for path, inode in scan.empty.items()),
+    ):
+        hidden = pl.col("path").str.starts_with(f"{path}/") | (pl.col("path") == path)
+        if inode is not None:
+            inside = pl.col("path").str.slice(len(path) + 1).str.contains("/", literal=True)
+            hidden &= inside | pl.col("folder").ne_missing(inode)
+        if not rest.filter(hidden).is_empty():
+            reasons[path] = reason
+            out_of_sight |= hidden
+    return Comparison(same, rest.filter(out_of_sight), pending, reasons)

@@ -88,7 +88,7 @@ class _Reader:
 
 def _answer(about: dict[str, Any]) -> Tags | Unreadable:
     if "reason" in about:
-        return Unreadable(about["reason"], about["remedy"])
+        return Unreadable(about["reason"], about["remedy"], damaged=about["damaged"])
     typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
     return Tags(**typed)
 
@@ -109,7 +109,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes], *, seconds: int) -> None:
             try:
                 about = vars(read(Path(path)))
             except Unreadable as error:
-                about = {"reason": error.reason, "remedy": error.remedy}
+                about = vars(error)
             answers.write(json.dumps(about).encode() + b"\n")
             answers.flush()
         if sys.platform != "win32":

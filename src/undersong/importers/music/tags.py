@@ -148,12 +148,16 @@ class Tags:
 
 
 class Unreadable(Exception):
-    """A file whose tags cannot be read: why, and what to do."""
+    """A file whose tags cannot be read: why, and what to do.
 
-    def __init__(self, reason: str, remedy: str):
+    ``damaged`` is whether its content is to blame; else what was known of it may still hold.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, damaged: bool = False):
         super().__init__(reason, remedy)
         self.reason = reason
         self.remedy = remedy
+        self.damaged = damaged
 
 
 def read(path: Path) -> Tags:
@@ -171,7 +175,7 @@ def read(path: Path) -> Tags:
     except DAMAGED as error:
         message = str(error).splitlines() or [type(error).__name__]
         reason = f"damaged, or no audio ({message[0][:100]})"
-        raise Unreadable(reason, "get the file again") from error
+        raise Unreadable(reason, "get the file again", damaged=True) from error
     except OSError as error:
         reason = f"cannot be opened ({error.strerror or error})"
         raise Unreadable(reason, "make the file readable") from error
@@ -183,7 +187,7 @@ def _parse(opened: BinaryIO, suffix: str) -> Any:
     """Parse a file as its name says, else as anything that fits; the first complaint counts."""
     head = opened.read(3)
     if not head:
-        raise Unreadable("empty (0 bytes)", "get the file again")
+        raise Unreadable("empty (0 bytes)", "get the file again", damaged=True)
     likely = PARSERS.get(suffix, MP3)
     others = [
         x for x in PARSERS.values() if x not in LOOSE or head[:1] == b"\xff" or head == b"ID3"

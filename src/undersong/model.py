@@ -651,18 +651,13 @@ class ItemIndex:
         seeds: Sequence[tuple[str, ...]] = (),
         note: str = "",
     ) -> Neighbours:
-        item = self.names.item
+        chances = [None if x != x else round(x, 4) for x in confidence] or [None] * len(rows)
+        columns = zip(
+            map(self.names.item, rows), scores, chances, seeds or [()] * len(rows), strict=False
+        )
         neighbours = tuple(
-            Neighbour(
-                place + 1,
-                item(row),
-                round(scores[place], 4),
-                round(confidence[place], 4)
-                if confidence and confidence[place] == confidence[place]
-                else None,
-                seeds[place] if seeds else (),
-            )
-            for place, row in enumerate(rows)
+            Neighbour(rank, item, round(score, 4), chance, own)
+            for rank, (item, score, chance, own) in enumerate(columns, start=1)
         )
         return Neighbours(tuple(queries), neighbours, note, self.names.linked)
 

@@ -117,7 +117,8 @@ class Snapshot:
 
     def look_up(self, kind: Kind, item_id: str, query: Query) -> Neighbours | None:
         """Return the same as ``similar``, in microseconds, if it was computed before; else None."""
-        return self.of(kind).look_up(self.item(kind, item_id), query)
+        index = self.of(kind)
+        return index.look_up(index.names.get(item_id), query)
 
     def similar(self, kind: Kind, item_id: str, query: Query) -> Neighbours:
         """Return what is similar to an item, best first.

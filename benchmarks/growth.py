@@ -220,22 +220,17 @@ def untrained(sources):
 
 def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Steps of GRM, without validation in between."""
-    from undersong.models.general.network import GeneralSettings
-    from undersong.models.general.training import train_general
-    from undersong.training.loop import Schedule
+    from undersong.models.general import GeneralSettings, train_general
+    from undersong.training import Compute, Schedule, Task
 
     catalogue, parts, sources = general_of(place)
     everything = np.full_like(parts, "train")
     schedule = Schedule(steps=STEPS, validate_every=STEPS)
     return lambda: train_general(
-        catalogue,
-        "artist",
-        everything,
+        Task(catalogue, "artist", everything),
         sources,
         settings=GeneralSettings(training=schedule),
-        seed=1,
-        device="cpu",
-        work=place,
+        compute=Compute(1, "cpu", place),
     )
 
 

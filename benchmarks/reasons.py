@@ -42,7 +42,7 @@ def main():
     kind = run.manifest["kind"]
     index = open_index(run, kind)
     known = data.read_background(run, kind)
-    model = training.load(run.file("weights/general.safetensors"))
+    model = training.load_general(run.file("weights/general.safetensors"))
     pairs = drawn(index, np.random.default_rng(asked.seed), asked.pairs)
     print(json.dumps({"order": "cosine", **judged_by_cosine(index, known, model, pairs)}))
     if index.ranker is not None:

@@ -10,6 +10,7 @@ from undersong.errors import DataError
 from undersong.evaluation.baselines import collaborative, graph, network, untrained
 from undersong.evaluation.method import from_embeddings, from_vectors
 from undersong.features import Modality, weigh
+from undersong.relations import Task
 from undersong.training.loop import Schedule
 
 IDS = ("a", "b", "c", "d", "e", "f", "g")
@@ -58,21 +59,21 @@ def test_chance_does_not_depend_on_the_block():
 
 
 def test_popularity_takes_the_field_then_plays_then_relations_of_training_items():
-    train = np.arange(7) < 5
+    splits = np.where(np.arange(7) < 5, "train", "test")
     heard = [("u", "b", 4.0), ("v", "b", 1.0), ("u", "g", 9.0)]
     pairs = [("a", "b"), ("a", "c"), ("a", "f"), ("f", "g")]
     full = catalogue(pairs=pairs, heard=heard, fame=[1.0, None, 3.0, 2.0, 0.5, 7.0, 1.0])
-    values, measure = untrained.item_popularity(full, "artist", train=train)
+    values, measure = untrained.item_popularity(Task(full, "artist", splits))
     assert values.tolist() == [1, -np.inf, 3, 2, 0.5, 7, 1]
     assert measure == "by fame"
     by_plays = catalogue(pairs=pairs, heard=heard)
-    values, measure = untrained.item_popularity(by_plays, "artist", train=train)
+    values, measure = untrained.item_popularity(Task(by_plays, "artist", splits))
     assert values.tolist() == [0, 5, 0, 0, 0, 0, 9]
     assert measure == "by number of plays"
-    values, measure = untrained.item_popularity(catalogue(pairs=pairs), "artist", train=train)
+    values, measure = untrained.item_popularity(Task(catalogue(pairs=pairs), "artist", splits))
     assert values.tolist() == [2, 1, 1, 0, 0, 0, 0]
     assert measure == "by number of relations among training items"
-    method = untrained.popularity(catalogue(pairs=pairs), "artist", train=train)
+    method = untrained.popularity(Task(catalogue(pairs=pairs), "artist", splits))
     assert method.scores(np.array([5, 1])).tolist() == [values.tolist()] * 2
 
 
@@ -172,7 +173,7 @@ def test_only_edges_that_touch_training_are_visible_and_none_of_the_other_part()
     world = catalogue(pairs=pairs)
     wanted = {"test": {(0, 1), (0, 3)}, "validation": {(0, 1), (1, 5)}}
     for part, edges in wanted.items():
-        found = graph.visible_edges(world, "artist", parts=parts, part=part).tocoo()
+        found = graph.visible_edges(Task(world, "artist", parts), part).tocoo()
         assert {(a, b) for a, b in zip(found.row, found.col, strict=True) if a < b} == edges
         assert found.nnz == 2 * len(edges)
 

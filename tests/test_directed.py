@@ -89,8 +89,8 @@ def test_metrics_of_the_public_files_are_those_of_the_slow_loop(home):
         [method, Method("nobody", lambda rows: np.zeros((len(rows), N), np.float32))],
         pointing,
         kind="artist",
-        parts=PARTS,
-        part="test",
+        splits=PARTS,
+        split="test",
         reference="kNN",
         settings=SETTINGS,
     )
@@ -133,8 +133,8 @@ def test_validation_does_not_count_whom_of_the_test_items_it_points_to():
         [oracle],
         pointing,
         kind="artist",
-        parts=np.array(["train", "train", "test", "validation", "train"]),
-        part="validation",
+        splits=np.array(["train", "train", "test", "validation", "train"]),
+        split="validation",
         reference="oracle",
         settings=SETTINGS,
     )
@@ -152,8 +152,8 @@ def test_methods_that_see_edges_and_queries_that_point_to_nobody_take_no_part():
         [flat, seeing],
         pointing,
         kind="artist",
-        parts=np.array(["train", "train", "test", "test"]),
-        part="test",
+        splits=np.array(["train", "train", "test", "test"]),
+        split="test",
         reference="flat",
         settings=SETTINGS,
     )

@@ -14,7 +14,7 @@ from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import Interval
 from undersong.evaluation.scoring import propensities
 from undersong.metrics import accuracy, weighted_ndcg
-from undersong.relations import known
+from undersong.relations import Task, known
 
 N, GROUPS, K = 90, 6, 4
 SETTINGS = EvaluationSettings(k=K, resamples=300, block=7)
@@ -59,13 +59,11 @@ def knows_groups(strength=1.0, name="groups"):
     return from_vectors(name, vectors, missing=np.zeros(N, dtype=bool))
 
 
-def report_of(methods, *, part="test", reference=None, settings=SETTINGS, catalogue=None):
+def report_of(methods, *, split="test", reference=None, settings=SETTINGS, catalogue=None):
     return evaluate(
-        catalogue or world(),
-        "artist",
-        parts=PARTS,
+        Task(catalogue or world(), "artist", PARTS),
         methods=methods,
-        part=part,
+        split=split,
         reference=reference,
         settings=settings,
     )
@@ -114,7 +112,7 @@ def test_validation_never_reads_relations_of_test_items():
     kept = ~(sealed.relations["a"].is_in(ids) | sealed.relations["b"].is_in(ids))
     sealed = replace(sealed, relations=sealed.relations.filter(kept))
     with_test, without = (
-        report_of([knows_groups()], part="validation", catalogue=x) for x in (world(), sealed)
+        report_of([knows_groups()], split="validation", catalogue=x) for x in (world(), sealed)
     )
     for protocol in ("cold", "paper"):
         for metric in ("ndcg", "recall@4"):
@@ -123,7 +121,7 @@ def test_validation_never_reads_relations_of_test_items():
 
 
 def test_methods_that_see_edges_answer_linked_alone_and_see_no_answer():
-    edges = graph.visible_edges(world(), "artist", parts=PARTS, part="test")
+    edges = graph.visible_edges(Task(world(), "artist", PARTS), "test")
     asking = np.flatnonzero(PARTS == "test")
     assert edges[asking][:, asking].nnz == 0
     report = report_of([knows_groups(), graph.personalised_pagerank(edges)])
@@ -247,7 +245,7 @@ def test_tracks_are_judged_with_and_without_those_of_their_own_artist():
     own = np.arange(N)[:, None] // 3 == np.arange(N) // 3
     method = Method("own artist", lambda rows: own[rows].astype(np.float32))
     report = evaluate(
-        catalogue, "track", parts=PARTS, methods=[method], part="test", settings=SETTINGS
+        Task(catalogue, "track", PARTS), methods=[method], split="test", settings=SETTINGS
     )
     names = ["cold, labelled", "cold", "paper", "linked"]  # no known track is related to a test one
     assert {x.name for x in report.protocols} == {*names, *(f"{x}, other artists" for x in names)}
@@ -263,18 +261,19 @@ def test_tracks_are_judged_with_and_without_those_of_their_own_artist():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"part": "tset"}, SettingsError, "no part 'tset' to evaluate; did you mean 'test'"),
+        ({"split": "tset"}, SettingsError, "no split 'tset' to evaluate; did you mean 'test'"),
         ({"reference": "grups"}, SettingsError, "no method 'grups'.*did you mean 'groups'"),
         ({"methods": []}, SettingsError, "no method to evaluate"),
         ({"methods": [knows_groups()] * 2}, SettingsError, "two methods are called 'groups'"),
-        ({"parts": PARTS[:-1]}, DataError, "89 parts for 90 artists"),
-        ({"parts": np.array(["train"] * 89 + ["test"])}, DataError, "1 artists in the test split"),
+        ({"splits": PARTS[:-1]}, DataError, "89 splits for 90 artists"),
+        ({"splits": np.array(["train"] * 89 + ["test"])}, DataError, "1 artists in the test split"),
     ],
 )
 def test_what_does_not_fit_is_named(change, error, message):
-    usual = {"parts": PARTS, "methods": [knows_groups()], "part": "test", "settings": SETTINGS}
+    usual = {"methods": [knows_groups()], "split": "test", "settings": SETTINGS}
+    task = Task(world(), "artist", change.pop("splits", PARTS))
     with pytest.raises(error, match=message):
-        evaluate(world(), "artist", **(usual | change))
+        evaluate(task, **(usual | change))
 
 
 def test_a_method_that_scores_with_nan_is_named():

@@ -210,7 +210,7 @@ def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
     with pytest.raises(ArtifactError, match="holds a whole reproduction on validation items"):
         reproduce(plan_in(folder, quick=True), [EDGES])
     with pytest.raises(ArtifactError, match="the same --quick and --split"):
-        reproduce(plan_in(folder, part="test"), [EDGES])
+        reproduce(plan_in(folder, split="test"), [EDGES])
 
 
 def test_the_page_says_what_a_reader_must_know(home):
@@ -243,12 +243,12 @@ def test_the_quick_version_says_so_first_and_last(home):
 
 def test_test_items_are_asked_where_that_is_wanted(tmp_path):
     put(tmp_path)
-    plan = plan_in(tmp_path, seeds=1, part="test")
+    plan = plan_in(tmp_path, seeds=1, split="test")
     (results,) = reproduce(plan, [EDGES])
     (seed_run,) = seed_runs(plan, EDGES)
     rows = results.questions.pools["paper"].queries
-    assert set(seed_run.parts[rows]) == {"test"}
-    assert len(results.slices["all"]) == (seed_run.parts == "test").sum()
+    assert set(seed_run.task.splits[rows]) == {"test"}
+    assert len(results.slices["all"]) == (seed_run.task.splits == "test").sum()
     text = pages.markdown(pages.reproduction_page(plan, [results]))
     assert "Test items ask." in text
     assert "One training seed: nothing here knows" in text
@@ -442,8 +442,8 @@ def test_the_split_is_fixed_for_every_seed_and_no_artist_is_torn(tmp_path):
     (tmp_path / "out/songs").mkdir(parents=True)
     folder.rename(tmp_path / "out/songs/catalogue")
     first, second = seed_runs(plan, TRACKS)
-    np.testing.assert_array_equal(first.parts, second.parts)
-    assert set(first.parts) == {"train", "validation", "test"}
+    np.testing.assert_array_equal(first.task.splits, second.task.splits)
+    assert set(first.task.splits) == {"train", "validation", "test"}
     torn = first.catalogue.tracks.group_by("artist").agg(pl.col("split").n_unique())
     assert torn["split"].to_list() == [1] * 84
     assert (first.seed, second.seed) == (0, 1)

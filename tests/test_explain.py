@@ -86,7 +86,7 @@ def test_removing_the_source_named_first_changes_the_cosine_most(opened, every_r
     """E_G is computed again with each source hidden from both, by the trained network itself."""
     run, index, known = opened
     world = small_world()
-    model = training.load(run.file("weights/general.safetensors"))
+    model = training.load_general(run.file("weights/general.safetensors"))
     encoders = inputs.from_json(json.loads(run.file("encoders.json").read_text())["encoders"])
     given = {name: run.embeddings("artist", name) for name in ("content", "interaction")}
     ids = index.embeddings.ids

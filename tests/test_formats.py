@@ -12,7 +12,7 @@ from undersong.catalogue import tables
 from undersong.evaluation.compare import sources_of
 from undersong.model import Model
 from undersong.models.content.network import load_content
-from undersong.models.general import training as general
+from undersong.models.general import embed, load_general
 from undersong.retrieval.index import BLOCK
 from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query
@@ -42,8 +42,8 @@ def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
     stored = run.embeddings("artist", "general")
     sources = sources_of(run, catalogue, "artist")
     assert [x.name for x in sources][:2] == ["content", "interaction"]
-    model = general.load(run.file("weights/general.safetensors"))
-    vectors = general.embed(model, sources, device="cpu")
+    model = load_general(run.file("weights/general.safetensors"))
+    vectors = embed(model, sources, device="cpu")
     known = ~np.all([x.missing for x in sources], axis=0)
     np.testing.assert_allclose(vectors[known], stored.vectors, atol=1e-4)
     encoder = load_content(run.file("weights/content.safetensors"))

@@ -12,7 +12,7 @@ from undersong.features import Modality
 from undersong.losses import MultiRelationship, MultiSimilarity
 from undersong.models.general import training
 from undersong.models.general.network import GeneralModel, GeneralSettings
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule, Task
 
 # n = 11, sources of 9 and 5, width 24 = 4 fields of 6 with 3 heads, out 7: no swapped axis passes.
 SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0, input_dropout=0.0)
@@ -172,14 +172,10 @@ LONG = dataclasses.replace(
 def fit(tmp_path, settings=QUICK, seed=0):
     catalogue, parts, sources, label = planted()
     model, outcome = training.train_general(
-        catalogue,
-        "artist",
-        parts,
+        Task(catalogue, "artist", parts),
         sources,
         settings=settings,
-        seed=seed,
-        device="cpu",
-        work=tmp_path,
+        compute=Compute(seed, "cpu", tmp_path),
     )
     return training.embed(model, sources, device="cpu"), outcome, label, parts, model
 
@@ -210,8 +206,8 @@ def test_the_same_seed_gives_the_same_embeddings(tmp_path):
 
 def test_a_saved_model_embeds_alike(tmp_path):
     vectors, _, _, _, model = fit(tmp_path)
-    training.save(model, tmp_path / "g.safetensors")
-    loaded = training.load(tmp_path / "g.safetensors")
+    training.save_general(model, tmp_path / "g.safetensors")
+    loaded = training.load_general(tmp_path / "g.safetensors")
     again = training.embed(loaded, planted()[2], device="cpu")
     np.testing.assert_array_equal(vectors, again)
     assert loaded.settings == QUICK
@@ -220,10 +216,10 @@ def test_a_saved_model_embeds_alike(tmp_path):
 def test_a_model_file_of_another_format_is_refused(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(training, "FORMAT", 7)
-    training.save(small(), tmp_path / "g.safetensors")
+    training.save_general(small(), tmp_path / "g.safetensors")
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match="format 7, but this version reads 1; train again"):
-        training.load(tmp_path / "g.safetensors")
+        training.load_general(tmp_path / "g.safetensors")
 
 
 def test_hiding_never_takes_the_last_source_of_an_item():
@@ -272,7 +268,10 @@ def test_no_relation_of_validation_or_test_is_trained_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "_pairs", record)
     training.train_general(
-        catalogue, "artist", parts, sources, settings=QUICK, seed=0, device="cpu", work=tmp_path
+        Task(catalogue, "artist", parts),
+        sources,
+        settings=QUICK,
+        compute=Compute(0, "cpu", tmp_path),
     )
     hidden = parts != "train"
     for rows, related in zip(rows_seen, masks_seen, strict=True):
@@ -286,14 +285,10 @@ def test_a_relation_table_with_one_relation_is_too_few(tmp_path):
     one = pl.DataFrame([("artist", train[0], train[1], "s")], schema=RELATIONS, orient="row")
     with pytest.raises(DataError, match="1 relation between training artists: too few"):
         training.train_general(
-            dataclasses.replace(catalogue, relations=one),
-            "artist",
-            parts,
+            Task(dataclasses.replace(catalogue, relations=one), "artist", parts),
             sources,
             settings=QUICK,
-            seed=0,
-            device="cpu",
-            work=tmp_path,
+            compute=Compute(0, "cpu", tmp_path),
         )
 
 
@@ -301,7 +296,10 @@ def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
     catalogue, parts, _, _ = planted()
     with pytest.raises(DataError, match="nothing is known about the artists that they"):
         training.train_general(
-            catalogue, "artist", parts, (), settings=QUICK, seed=0, device="cpu", work=tmp_path
+            Task(catalogue, "artist", parts),
+            (),
+            settings=QUICK,
+            compute=Compute(0, "cpu", tmp_path),
         )
 
 

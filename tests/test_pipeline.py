@@ -22,6 +22,7 @@ from undersong.pipeline.learn import find_device, learn
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 from undersong.ranking import context, ranker
+from undersong.relations import Task
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_training_without_relations_of_validation_items_is_refused(home, tmp_pat
 
 def test_a_run_is_compared_with_every_baseline(home):
     report = compare(
-        runs.read(home / "run"), part="test", settings=EvaluationSettings(resamples=100)
+        runs.read(home / "run"), split="test", settings=EvaluationSettings(resamples=100)
     )
     names = {name for name, _ in report.methods}
     assert {"GRM", "CbRM", "UiRM", "random", "popularity", "PageRank", "Adamic-Adar"} <= names
@@ -199,7 +200,7 @@ def test_a_changed_catalogue_is_not_compared_with(home, tmp_path):
         dataclasses.replace(world, plays=world.plays.head(9)), tmp_path / "catalogue"
     )
     with pytest.raises(ArtifactError, match="is not the catalogue that .* was trained on"):
-        compare(runs.read(home / "run"), part="test", catalogue_folder=tmp_path / "catalogue")
+        compare(runs.read(home / "run"), split="test", catalogue_folder=tmp_path / "catalogue")
 
 
 def test_a_device_that_is_not_there_is_named():
@@ -246,7 +247,7 @@ def test_a_run_of_tracks_trains_on_relations_of_tracks(home, tmp_path):
     assert not run.has_embeddings("artist", "general")
     parts = dict(run.items("track").select("id", "part").iter_rows())
     assert all(parts[f"{x}-0"] == parts[f"{x}-1"] for x in world.ids("artist")[:-1])
-    report = compare(run, part="test", settings=EvaluationSettings(resamples=100))
+    report = compare(run, split="test", settings=EvaluationSettings(resamples=100))
     assert {"cold", "cold, other artists"} <= {x.name for x in report.protocols}
 
 
@@ -298,7 +299,7 @@ def test_a_world_large_enough_learns_the_order_of_its_answers(wide):
 
 def test_the_answers_of_a_run_are_judged_beside_its_cosine(wide):
     report = compare(
-        runs.read(wide / "run"), part="test", settings=EvaluationSettings(resamples=100)
+        runs.read(wide / "run"), split="test", settings=EvaluationSettings(resamples=100)
     )
     cold, linked = (
         next(x for x in report.protocols if x.name == name).slices[0].numbers
@@ -344,7 +345,7 @@ def test_answers_that_are_judged_read_no_relation_that_is_asked_for(wide):
     assert len(none.relations) < len(apart.relations) < len(known.relations)
 
     def scores(catalogue, name):
-        methods = learned(catalogue, run, kind="artist", parts=parts, part="test")
+        methods = learned(Task(catalogue, "artist", parts), run, split="test")
         return next(x for x in methods if x.name == name).scores(asking)
 
     np.testing.assert_array_equal(scores(known, "undersong"), scores(none, "undersong"))
@@ -403,7 +404,7 @@ def test_a_run_of_the_first_format_is_still_judged():
     assert not run.has_embeddings("artist", "judged")
     report = compare(
         run,
-        part="test",
+        split="test",
         catalogue_folder=home / "catalogue",
         settings=EvaluationSettings(resamples=100),
     )

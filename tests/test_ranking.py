@@ -34,7 +34,7 @@ from undersong.ranking.training import (
     reliability_of,
     train_ranking,
 )
-from undersong.training.loop import Schedule
+from undersong.training import Compute, Schedule, Task
 
 NAMES = ("noise", "cosine", "walk", "more noise", "constant")
 ON_RELATIONS = np.array([False, False, True, False, False])
@@ -75,9 +75,7 @@ def trained(lists, validation, folder, *, judging=None, settings=SETTINGS):
         names=NAMES,
         on_relations=ON_RELATIONS,
         settings=settings,
-        seed=0,
-        device="cpu",
-        checkpoint=folder / "ranking.safetensors",
+        compute=Compute(0, "cpu", folder),
     )
 
 
@@ -438,18 +436,14 @@ def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     judged = np.random.default_rng(0).normal(size=(len(parts), 7)).astype(np.float32)
     encoders = inputs.fit(world, "artist", parts == "train")
     found = crossfit.cross_fit(
-        world,
-        "artist",
-        parts,
+        Task(world, "artist", parts),
         encoders=encoders,
         embeddings=embeddings or {},
         judged=judged,
         content_settings=CONTENT,
         general_settings=GENERAL,
         settings=RankingSettings(folds=folds, share=0.3, candidates=50),
-        seed=0,
-        device="cpu",
-        work=folder,
+        compute=Compute(0, "cpu", folder),
     )
     assert found is None
     return calls, given, parts

@@ -8,7 +8,7 @@ from undersong.catalogue import plays as catalogue_plays
 from undersong.catalogue import tables
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError
-from undersong.relations import colistening, pairs
+from undersong.relations import colistening, similarity
 
 
 def catalogue(*, pairs=(), plays=(), **fields):
@@ -67,7 +67,7 @@ def test_of_very_many_validation_items_some_ask_always_the_same(monkeypatch):
     known = catalogue(pairs=["ab", "bc", "cd", "de"])
     parts = np.array(["validation"] * 2 + ["train"] + ["validation"] * 3 + ["train"])
     everybody, truth = relations.held_out(known, "artist", parts)
-    monkeypatch.setattr(pairs, "ASKING", 2)
+    monkeypatch.setattr(similarity, "ASKING", 2)
     some, same = relations.held_out(known, "artist", parts)
     assert len(everybody) == 4
     assert len(set(some) & set(everybody)) == 2
@@ -105,7 +105,7 @@ def test_items_at_one_remove_are_those_that_two_steps_reach_most():
 
 @pytest.mark.parametrize("block", [4, 23])
 def test_items_at_one_remove_equal_the_slow_walk(monkeypatch, block):
-    monkeypatch.setattr(pairs, "WALKS", block)
+    monkeypatch.setattr(similarity, "WALKS", block)
     generator = np.random.default_rng(6)
     dense = np.triu(generator.random((19, 19)) < 0.2, 1)
     dense |= dense.T

@@ -9,7 +9,7 @@ from undersong import relations
 from undersong.catalogue import Catalogue, Field
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS
 from undersong.progress import silent
-from undersong.training.task import Compute, Task
+from undersong.training import Compute, Task
 
 PAIRS = ["ab", "bc", "cd", "de", "ef"]
 
@@ -43,7 +43,7 @@ def test_relations_are_those_within_a_split_or_all(task):
 
 def test_relations_are_looked_up_once(task, monkeypatch):
     first, everything = task.related("train"), task.related()
-    monkeypatch.setattr(relations, "known", None)
+    monkeypatch.setattr(relations.similarity, "known", None)
     assert task.related("train") is first
     assert task.related() is everything
 

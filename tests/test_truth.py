@@ -11,7 +11,7 @@ from undersong.evaluation.compare import compare_truth
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.scoring import traits
 from undersong.evaluation.truth import judge_truth, read_truth
-from undersong.relations import known
+from undersong.relations import Task, known
 
 HOME = Path(__file__).parent / "fixtures" / "format-1"
 IDS = world().ids("artist")
@@ -45,7 +45,7 @@ def judged(method):
             later(),
             visible,
             kind="artist",
-            traits=traits(world(), "artist", train=PARTS == "train"),
+            traits=traits(Task(world(), "artist", PARTS)),
             reference=method.name,
             settings=SETTINGS,
         )

@@ -220,7 +220,7 @@ def test_vectors_of_artists_without_relations_keep_their_angles(tmp_path):
     mood = {("mood", "artist"): Embeddings(ids, vectors)}
     learned = trained(without(world, features=mood), tmp_path)
     assert learned.outcomes["content"].steps == 0
-    train = (learned.parts == "train")[:-1]
+    train = (learned.task.splits == "train")[:-1]
     usual = unit((vectors - vectors[train].mean(axis=0)) / vectors[train].std(axis=0))
     made = learned.embeddings["artist", "content"].vectors
     np.testing.assert_allclose(made @ made.T, usual @ usual.T, atol=1e-4)

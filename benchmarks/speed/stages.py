@@ -158,9 +158,8 @@ def training(quick):
     from undersong import features, relations
     from undersong.catalogue import tables
     from undersong.lab.synthetic.twin import make_twin
-    from undersong.models.general.network import GeneralSettings
-    from undersong.models.general.training import train_general
-    from undersong.training.batches import anchors_with_partners
+    from undersong.models.general import GeneralSettings, train_general
+    from undersong.training import Compute, Task, anchors_with_partners
 
     artists, steps = (311, 2) if quick else (9_627, 8)
     with tempfile.TemporaryDirectory() as folder:
@@ -186,14 +185,10 @@ def training(quick):
         )
         with tempfile.TemporaryDirectory() as work:
             train_general(
-                catalogue,
-                "artist",
-                everything,
+                Task(catalogue, "artist", everything),
                 sources,
                 settings=replace(settings, training=schedule),
-                seed=0,
-                device="cpu",
-                work=Path(work),
+                compute=Compute(0, "cpu", Path(work)),
             )
 
     def theirs():

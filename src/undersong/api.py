@@ -135,7 +135,7 @@ def evaluate(
     with _shown(progress) as show:
         evaluation = compare(
             run,
-            part=split,
+            split=split,
             catalogue_folder=None if catalogue is None else Path(catalogue),
             embeddings=embeddings or {},
             progress=show,

@@ -81,6 +81,7 @@ from undersong.catalogue.tables import (
     rows_of,
     write_catalogue,
 )
+from undersong.catalogue.tail import draw_alike, tail_odds
 
 __all__ = [
     "ATTRIBUTES_FILE",
@@ -111,6 +112,7 @@ __all__ = [
     "check_catalogue",
     "complete",
     "describe_catalogue",
+    "draw_alike",
     "description_text",
     "empty_faults",
     "empty_table",
@@ -138,6 +140,7 @@ __all__ = [
     "shown",
     "split",
     "suggest",
+    "tail_odds",
     "split_faults",
     "vector_faults",
     "whole",

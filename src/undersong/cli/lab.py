@@ -153,7 +153,7 @@ def tune(
 )
 @click.option(
     "--split",
-    "part",
+    "split",
     default="validation",
     show_default=True,
     type=click.Choice(["validation", "test"]),
@@ -168,7 +168,7 @@ def reproduce(
     processes: int | None,
     data: Path,
     examples: Path,
-    part: str,
+    split: str,
 ) -> None:
     """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
 
@@ -194,7 +194,7 @@ def reproduce(
         examples,
         seeds=seeds or (1 if ablations else 2 if quick else 5),
         quick=quick,
-        part=part,
+        split=split,
         processes=processes or usual_processes(),
     )
     chosen = named(sets or ("B" if ablations else "A,B,T"))

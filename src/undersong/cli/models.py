@@ -72,7 +72,7 @@ def _judged(manifest: Mapping[str, Any]) -> str:
 @click.argument("run", type=FOLDER)
 @click.option(
     "--split",
-    "part",
+    "split",
     default="test",
     show_default=True,
     type=click.Choice(["test", "validation"]),
@@ -86,7 +86,7 @@ def _judged(manifest: Mapping[str, Any]) -> str:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
 def evaluate(
-    run: Path, part: str, catalogue: Path | None, truth: Path | None, as_json: bool
+    run: Path, split: str, catalogue: Path | None, truth: Path | None, as_json: bool
 ) -> None:
     """Measure how good the answers of RUN are, with intervals, beside random and the baselines.
 
@@ -107,7 +107,7 @@ def evaluate(
     opened = runs.read(run)
     with ProgressDisplay() as progress:
         if truth is None:
-            report = compare(opened, part=part, catalogue_folder=catalogue, progress=progress)
+            report = compare(opened, split=split, catalogue_folder=catalogue, progress=progress)
             name, note = "report", ""
         else:
             report, note = compare_truth(

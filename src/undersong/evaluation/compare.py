@@ -7,9 +7,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from undersong import relations
 from undersong.catalogue import Catalogue, Kind, fingerprint, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
@@ -34,6 +32,7 @@ from undersong.progress import Progress, silent
 from undersong.ranking import ranker as ranker_file
 from undersong.ranking.context import RankingContext
 from undersong.ranking.ranker import Ranker, scorer
+from undersong.relations import Task, listeners
 from undersong.runs import Run
 
 DIALS = (-1.0, 0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
@@ -50,7 +49,7 @@ UNTRAINED = "E_G as it begins, its sources side by side: no relation between {ki
 def compare(
     run: Run,
     *,
-    part: str,
+    split: str,
     catalogue_folder: Path | None = None,
     embeddings: Mapping[str, Embeddings] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
@@ -60,7 +59,7 @@ def compare(
 
     Parameters
     ----------
-    part : "test" or "validation"
+    split : "test" or "validation"
     catalogue_folder : by default the catalogue that the run was trained on, where it was then
     embeddings : name -> vectors of the reader's own, judged by their cosine
 
@@ -72,37 +71,33 @@ def compare(
         If embeddings have the name of another method.
     """
     folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
-    catalogue = _catalogue_of(run, catalogue_folder)
-    kind = cast(Kind, run.manifest["kind"])
-    parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
+    task = task_of(run, catalogue_folder)
     methods = [
-        random(len(parts), seed=settings.seed),
-        *learned(catalogue, run, kind=kind, parts=parts, part=part),
-        *baselines(catalogue, run, kind=kind, parts=parts, part=part, progress=progress),
+        random(len(task.splits), seed=settings.seed),
+        *learned(task, run, split=split),
+        *baselines(task, run, split=split, progress=progress),
     ]
     names = {x.name for x in methods}
     for name, vectors in (embeddings or {}).items():
         if name in names:
             raise DataError(f"embeddings {name!r} have the name of another method; rename them")
-        methods.append(from_embeddings(name, vectors, catalogue.ids(kind), note="your embeddings"))
+        methods.append(from_embeddings(name, vectors, task.ids, note="your embeddings"))
     evaluation = evaluate(
-        catalogue,
-        kind,
-        parts=parts,
+        task,
         methods=methods,
-        part=part,
+        split=split,
         reference="GRM",
         settings=settings,
         progress=progress,
     )
-    pointing = read_directed(folder, catalogue.ids(kind)) if kind == "artist" else None
+    pointing = read_directed(folder, task.ids) if task.kind == "artist" else None
     if pointing is not None:
         directed = judge_directed(
             methods,
             pointing,
-            kind=kind,
-            parts=parts,
-            part=part,
+            kind=task.kind,
+            splits=task.splits,
+            split=split,
             reference=evaluation.reference,
             settings=settings,
         )
@@ -110,15 +105,17 @@ def compare(
     return replace(evaluation, content=run.trained["content"])
 
 
-def _catalogue_of(run: Run, folder: Path | None) -> Catalogue:
-    """Read the catalogue that a run was trained on; refuse any other."""
+def task_of(run: Run, folder: Path | None) -> Task:
+    """Read the items that a run was trained on, and their splits; refuse another catalogue."""
     folder = folder or Path(run.manifest["catalogue_folder"])
     if fingerprint(folder) != run.manifest["catalogue"]:
         raise ArtifactError(
             f"{folder} is not the catalogue that {run.folder} was trained on, or has changed "
             "since; train again, or give the right one with --catalogue"
         )
-    return read_catalogue(folder)
+    kind = cast(Kind, run.manifest["kind"])
+    splits = run.trained_items(kind)["part"].to_numpy().astype("<U10")
+    return Task(read_catalogue(folder), kind, splits)
 
 
 def compare_truth(
@@ -146,20 +143,18 @@ def compare_truth(
     DataError
         If the file has nothing to judge by.
     """
-    catalogue = _catalogue_of(run, catalogue_folder)
-    kind = cast(Kind, run.manifest["kind"])
-    visible = relations.known(catalogue, kind)
-    pairs = read_truth(truth, catalogue.ids(kind), visible)
-    parts = run.trained_items(kind)["part"].to_numpy().astype("<U10")
+    task = task_of(run, catalogue_folder)
+    visible = task.related()
+    pairs = read_truth(truth, task.ids, visible)
     methods = [
-        random(len(parts), seed=settings.seed),
-        *answering(catalogue, run, kind=kind, visible=visible),
-        *baselines(catalogue, run, kind=kind, parts=parts, part="test", progress=progress),
+        random(len(task.splits), seed=settings.seed),
+        *answering(task, run),
+        *baselines(task, run, split="test", progress=progress),
     ]
     methods = [method for method in methods if not method.sees_edges]
-    judged_by = traits(catalogue, kind, train=parts == "train")
+    judged_by = traits(task)
     report = Evaluation(
-        kind=kind,
+        kind=task.kind,
         part="unlinked",
         k=settings.k,
         resamples=settings.resamples,
@@ -173,7 +168,7 @@ def compare_truth(
             methods,
             pairs.relations,
             visible,
-            kind=kind,
+            kind=task.kind,
             traits=judged_by,
             reference="GRM",
             settings=settings,
@@ -184,25 +179,21 @@ def compare_truth(
     return report, pairs.note
 
 
-def answering(
-    catalogue: Catalogue, run: Run, *, kind: Kind, visible: sparse.csr_matrix
-) -> list[Method]:
+def answering(task: Task, run: Run) -> list[Method]:
     """Return how a run answers: in its default order and by the cosine of the E_G that answers."""
-    ids = catalogue.ids(kind)
-    vectors = run.embeddings(kind, "general")
-    cosine = from_embeddings("GRM", vectors, ids, note=NOTES["GRM"])
+    vectors = run.embeddings(task.kind, "general")
+    cosine = from_embeddings("GRM", vectors, task.ids, note=NOTES["GRM"])
     if not run.has("weights/ranking.safetensors"):
         return [cosine]
-    evidence = RankingContext(vectors.align(ids)[0], sources_of(run, catalogue, kind), visible)
+    sources = sources_of(run, task.catalogue, task.kind)
+    evidence = RankingContext(vectors.align(task.ids)[0], sources, task.related())
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
     return [_ranked(RANKED, ranker, evidence, note="the default answers"), cosine]
 
 
-def learned(
-    catalogue: Catalogue, run: Run, *, kind: Kind, parts: NDArray[np.str_], part: str
-) -> list[Method]:
+def learned(task: Task, run: Run, *, split: str) -> list[Method]:
     """What a run learned, the best first: its answers, GRM, and the simpler models that feed it."""
-    ids = catalogue.ids(kind)
+    kind, ids = task.kind, task.ids
     trained = run.manifest["training"].get("general")
     notes = NOTES if trained else {**NOTES, "GRM": UNTRAINED.format(kind=kind)}
     models = [
@@ -214,10 +205,10 @@ def learned(
         return models
     judged = RankingContext(
         vectors=run.embeddings(kind, "judged").align(ids)[0],
-        sources=sources_of(run, catalogue, kind),
-        relations=relations.known(catalogue, kind, parts == "train"),
+        sources=sources_of(run, task.catalogue, kind),
+        relations=task.related("train"),
     )
-    shown = judged.seeing(visible_edges(catalogue, kind, parts=parts, part=part))
+    shown = judged.seeing(visible_edges(task, split))
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
     dialled = [
         _ranked(
@@ -265,12 +256,10 @@ def _ranked(
 
 
 def baselines(
-    catalogue: Catalogue,
+    task: Task,
     run: Run,
     *,
-    kind: Kind,
-    parts: NDArray[np.str_],
-    part: str,
+    split: str,
     network: NetworkSettings = NetworkSettings(),
     progress: Progress = silent,
 ) -> list[Method]:
@@ -278,19 +267,19 @@ def baselines(
 
     The network learns from the very sources, relations and validation items that GRM had.
     """
-    train = parts == "train"
+    catalogue, kind = task.catalogue, task.kind
     sources = sources_of(run, catalogue, kind)
     linked = len(catalogue.pairs(kind)) > 0
-    edges = visible_edges(catalogue, kind, parts=parts, part=part)
+    edges = visible_edges(task, split)
     seed = int(run.manifest["settings"]["run"]["seed"])
-    plays = relations.listeners(catalogue, kind)
+    plays = listeners(catalogue, kind)
     words = any(x.type != "number" and not x.withheld for x in catalogue.fields_of(kind))
 
     def trained_network() -> Method:
-        queries, truth = relations.held_out(catalogue, kind, parts)
+        queries, truth = task.held_out
         return mlp(
             sources,
-            relations.known(catalogue, kind, train),
+            task.related("train"),
             queries=queries,
             truth=truth,
             seed=seed,
@@ -299,7 +288,7 @@ def baselines(
         )
 
     made: list[tuple[bool, Callable[[], Method]]] = [
-        (True, lambda: popularity(catalogue, kind, train=train)),
+        (True, lambda: popularity(task)),
         (words, lambda: tags(catalogue, kind)),
         (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
         (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),

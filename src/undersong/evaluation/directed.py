@@ -25,7 +25,7 @@ from undersong.io.parquet import read_table
 
 FILE = "directed.parquet"
 MEANING = (
-    "Every {part} {kind} asks the whole catalogue; right is whoever it points to, better who is "
+    "Every {split} {kind} asks the whole catalogue; right is whoever it points to, better who is "
     "more similar. None of its relations was ever visible. The published protocol of Deezer's "
     "similar artists."
 )
@@ -61,23 +61,23 @@ def judge_directed(
     pointing: sparse.csr_matrix,
     *,
     kind: str,
-    parts: NDArray[np.str_],
-    part: str,
+    splits: NDArray[np.str_],
+    split: str,
     reference: str,
     settings: EvaluationSettings,
 ) -> Protocol:
-    """Judge methods by whom the items of a part point to.
+    """Judge methods by whom the items of a split point to.
 
     Parameters
     ----------
     methods : those that read relations of the very items that ask take no part
     pointing : (n, n) similarity of those that an item points to, 0 for others
         When validation items ask, test items are no right answers.
-    parts, part, reference, settings : as in ``protocols.evaluate``; ``k`` is not read
+    splits : (n,) of each item; the rest as in ``protocols.evaluate``; ``k`` is not read
     """
-    queries = np.flatnonzero(parts == part)
-    if part == "validation":
-        pointing = pointing @ sparse.diags((parts != "test").astype(float))
+    queries = np.flatnonzero(splits == split)
+    if split == "validation":
+        pointing = pointing @ sparse.diags((splits != "test").astype(float))
     right = pointing.tocsr()[queries]
     right.eliminate_zeros()
     judged = {
@@ -98,10 +98,10 @@ def judge_directed(
     )
     return Protocol(
         name="directed",
-        meaning=MEANING.format(part=part, kind=kind),
-        candidates=len(parts),
+        meaning=MEANING.format(split=split, kind=kind),
+        candidates=len(splits),
         skipped=int((~answerable).sum()),
-        hub_queries=len(parts),
+        hub_queries=len(splits),
         slices=(
             Slice("all", len(queries), int(answerable.sum()), numbers),
             Slice("long tail", int((~answerable).sum()), 0, {}),

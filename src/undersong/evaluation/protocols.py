@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue import Catalogue, Kind
-from undersong.catalogue.tail import draw_alike, tail_odds
+from undersong.catalogue import Kind, draw_alike, tail_odds
 from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.baselines.untrained import random
@@ -18,17 +17,17 @@ from undersong.evaluation.results import Evaluation, Protocol, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
 from undersong.evaluation.ties import make_ties
 from undersong.progress import Progress, silent
-from undersong.relations import known
+from undersong.relations import Task, known
 
 ASKING = ("test", "validation")
 DEGREES = ((0, 0), (1, 2), (3, 5), (6, 10), (11, None))
 MEANINGS = {
-    "cold": "Every {part} {kind} asks the whole catalogue. None of its relations was ever "
+    "cold": "Every {split} {kind} asks the whole catalogue. None of its relations was ever "
     "visible: this is how well an item that nobody has linked yet is answered.",
-    "paper": "Every {part} {kind} asks the other {part} {kind}s, as in the paper. None of its "
+    "paper": "Every {split} {kind} asks the other {split} {kind}s, as in the paper. None of its "
     "relations was ever visible.",
-    "linked": "As paper, but relations between {part} and training {kind}s are visible to the "
-    "methods that can use them. Those between two {part} {kind}s are not.",
+    "linked": "As paper, but relations between {split} and training {kind}s are visible to the "
+    "methods that can use them. Those between two {split} {kind}s are not.",
 }
 MEANINGS |= {
     "ask": "{kind}s of which the run knows no relation ask the whole catalogue. Right is whom the "
@@ -36,7 +35,7 @@ MEANINGS |= {
     "more": "{kind}s of which the run knows relations ask the whole catalogue, without what they "
     "were shown. Right are linked ones that the file relates them to, too.",
     "found": "known {kind}s ask the whole catalogue, without what they were shown. Right are "
-    "{part} {kind}s that they are related to, of which no relation is shown: how well those find "
+    "{split} {kind}s that they are related to, of which no relation is shown: how well those find "
     "an item that nobody has linked, who should. To be read beside cold: it can be won by putting "
     "all such items first.",
 }
@@ -75,12 +74,10 @@ class EvaluationSettings:
 
 
 def evaluate(
-    catalogue: Catalogue,
-    kind: Kind,
+    task: Task,
     *,
-    parts: NDArray[np.str_],
     methods: Sequence[Method],
-    part: str,
+    split: str,
     reference: str | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     progress: Progress = silent,
@@ -92,11 +89,11 @@ def evaluate(
 
     Parameters
     ----------
-    parts : (n,) "train", "validation" or "test", as ``catalogue.splits.split`` gives it
+    task : all items of one kind, and the split of each
     methods : what to judge
         A random one is put in front if none is called "random". One that ``sees_edges`` takes
         part in ``linked`` only; ``baselines.graph.visible_edges`` says what it may see.
-    part : "test" or "validation", whose items ask
+    split : "test" or "validation", whose items ask
         When validation items ask, relations to test items do not count: the test split stays
         unread.
     reference : method that differences are taken to; the first given if None
@@ -104,26 +101,26 @@ def evaluate(
     Raises
     ------
     DataError
-        If ``parts`` does not fit the catalogue or ``part`` has fewer than 2 items.
+        If the splits do not fit the catalogue or ``split`` has fewer than 2 items.
     SettingsError
-        For an unknown part or reference, no method, or two methods of one name.
+        For an unknown split or reference, no method, or two methods of one name.
     ArtifactError
         If a method scores with NaN or in another shape.
     """
-    _check(catalogue, kind, parts, part)
+    _check(task, split)
     reference = _reference(methods, reference)
     if all(method.name != "random" for method in methods):
-        methods = [random(len(parts), seed=settings.seed), *methods]
-    judged_by = traits(catalogue, kind, train=parts == "train")
-    degree = degree_of(visible_edges(catalogue, kind, parts=parts, part=part))
-    visible = known(catalogue, kind, parts == "train")
-    ties = make_ties(len(parts), seed=settings.seed)
-    pools = pools_of(catalogue, kind, parts, part, seed=settings.seed)
+        methods = [random(len(task.splits), seed=settings.seed), *methods]
+    judged_by = traits(task)
+    degree = degree_of(visible_edges(task, split))
+    visible = task.related("train")
+    ties = make_ties(len(task.splits), seed=settings.seed)
+    pools = pools_of(task, split, seed=settings.seed)
     odds = tail_odds(
-        catalogue,
-        kind,
+        task.catalogue,
+        task.kind,
         has_link=degree_of(pools["cold"].truth) > 0,
-        among=(parts != "test") | (part == "test"),
+        among=~task.within("test") | (split == "test"),
     )
     protocols: dict[str, Protocol] = {}
     for place, (name, pool) in enumerate(pools.items()):
@@ -153,8 +150,8 @@ def evaluate(
             )
         edge_free = {m.name: judged[m.name] for m in methods if not m.sees_edges}
         about = About(
-            kind,
-            part,
+            task.kind,
+            split,
             pool,
             judged_by,
             len(pool.candidates if hubs is None else hubs),
@@ -176,8 +173,8 @@ def evaluate(
             protocols[linked] = protocol_of(linked, judged, degrees, about)
     progress("evaluate", 1, 1)
     return Evaluation(
-        kind=kind,
-        part=part,
+        kind=task.kind,
+        part=split,
         k=settings.k,
         resamples=settings.resamples,
         seed=settings.seed,
@@ -190,15 +187,15 @@ def evaluate(
     )
 
 
-def _check(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str) -> None:
-    n = len(catalogue.items(kind))
-    if part not in ASKING:
-        raise SettingsError(f"no part {part!r} to evaluate; {nearest_known(part, ASKING)}")
-    if len(parts) != n:
-        raise DataError(f"{len(parts)} parts for {n} {kind}s; split this catalogue again")
-    if (parts == part).sum() < 2:
+def _check(task: Task, split: str) -> None:
+    kind, n = task.kind, len(task.catalogue.items(task.kind))
+    if split not in ASKING:
+        raise SettingsError(f"no split {split!r} to evaluate; {nearest_known(split, ASKING)}")
+    if len(task.splits) != n:
+        raise DataError(f"{len(task.splits)} splits for {n} {kind}s; split this catalogue again")
+    if task.within(split).sum() < 2:
         raise DataError(
-            f"{(parts == part).sum()} {kind}s in the {part} split, too few to ask each other; "
+            f"{task.within(split).sum()} {kind}s in the {split} split, too few to ask each other; "
             "give a larger share under [split] in the settings"
         )
 
@@ -217,21 +214,21 @@ def _reference(methods: Sequence[Method], reference: str | None) -> str:
     return names[0] if reference is None else reference
 
 
-def pools_of(
-    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_], part: str, *, seed: int = 0
-) -> dict[str, Pool]:
+def pools_of(task: Task, split: str, *, seed: int = 0) -> dict[str, Pool]:
     """Who asks whom in each protocol; ``linked`` asks the same as ``paper``."""
-    truth = known(catalogue, kind, parts != "test" if part == "validation" else None)
-    queries, everything = np.flatnonzero(parts == part), np.arange(len(parts))
+    catalogue, asks = task.catalogue, task.within(split)
+    unread = split == "validation"  # the test split
+    truth = known(catalogue, task.kind, ~task.within("test")) if unread else task.related()
+    queries, everything = np.flatnonzero(asks), np.arange(len(asks))
     labelled = np.flatnonzero(truth.getnnz(axis=1) > 0)
-    visible = known(catalogue, kind, parts == "train")
+    visible = task.related("train")
     pools = {
         "cold, labelled": Pool(queries, labelled, everything, truth, pool=everything),
         "cold": Pool(queries, everything, everything, truth),
-        "found": pool_of(visible, truth, parts == part, everything, seed=seed),
+        "found": pool_of(visible, truth, asks, everything, seed=seed),
         "paper": Pool(queries, queries, everything, truth),
     }
-    if kind == "track":
+    if task.kind == "track":
         artists = catalogue.tracks["artist"].fill_null(catalogue.tracks["id"])
         groups = np.unique(artists.to_numpy().astype(str), return_inverse=True)[1]
         pools["cold, labelled, other artists"] = replace(pools["cold, labelled"], groups=groups)
@@ -280,7 +277,7 @@ class About:
     """What every protocol of one pool has in common."""
 
     kind: Kind
-    part: str
+    split: str
     pool: Pool
     traits: Traits
     hub_queries: int
@@ -288,10 +285,10 @@ class About:
     settings: EvaluationSettings
 
 
-def meaning_of(name: str, part: str, kind: Kind) -> str:
+def meaning_of(name: str, split: str, kind: Kind) -> str:
     """Return a protocol in plain words."""
     base, *variants = name.split(", ")
-    meaning = MEANINGS[base].format(part=part, kind=kind)
+    meaning = MEANINGS[base].format(split=split, kind=kind)
     return " ".join([meaning[0].upper() + meaning[1:], *(VARIANTS[x] for x in variants)])
 
 
@@ -307,7 +304,7 @@ def protocol_of(
     answerable = ~np.isnan(next(iter(next(iter(judged.values())).accuracy.values())))
     return Protocol(
         name=name,
-        meaning=meaning_of(name, about.part, about.kind),
+        meaning=meaning_of(name, about.split, about.kind),
         candidates=len(about.pool.candidates),
         skipped=int((~answerable).sum()),
         hub_queries=about.hub_queries,

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undersong import metrics
-from undersong.catalogue import Catalogue, Kind, linked
+from undersong.catalogue import linked
 from undersong.errors import ArtifactError
 from undersong.evaluation import bootstrap
 from undersong.evaluation.baselines.untrained import item_popularity, word_matrix
 from undersong.evaluation.method import Method
 from undersong.evaluation.results import Interval, Number
 from undersong.evaluation.ties import Ranking, Ties, blocks, rank
-from undersong.relations import META_ROLES, codes, meta_codes
+from undersong.relations import META_ROLES, Task, codes
 
 FAR = 50  # answers of a known item among which one that nobody has linked should be
 
@@ -90,23 +90,24 @@ class Judged:
     whole: Mapping[str, Whole]
 
 
-def traits(catalogue: Catalogue, kind: Kind, *, train: NDArray[np.bool_]) -> Traits:
+def traits(task: Task) -> Traits:
     """Read from the catalogue what answers are judged by, whatever the models read.
 
-    Numbers are cut in fifths whose borders come from the items in ``train``, (n,) bool.
+    Numbers are cut in fifths whose borders come from the training items.
     """
+    catalogue, kind, train = task.catalogue, task.kind, task.within("train")
     table = catalogue.items(kind)
     withheld = [f for f in catalogue.fields_of(kind) if f.withheld]
     words = [
         _fifths(codes(table, f, train)) if f.type == "number" else word_matrix(table[f.name])
         for f in withheld
     ]
-    popularity, measure = item_popularity(catalogue, kind, train=train)
+    popularity, measure = item_popularity(task)
     roles = [f.name for role in META_ROLES if (f := catalogue.role(kind, role))]
     return Traits(
         fields=tuple(roles),
         withheld=tuple(f.name for f in withheld),
-        codes=meta_codes(catalogue, kind, train),
+        codes=task.codes,
         words=words,
         long_tail=~linked(catalogue, kind),
         percentile=metrics.percentiles(popularity),

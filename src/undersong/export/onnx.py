@@ -20,7 +20,7 @@ from undersong.errors import UndersongError, needs
 from undersong.foldin.encoders import FOLDER, FORMAT, MODELS, weights_of
 from undersong.io.files import replacing, sha256, write_json
 from undersong.models.content.network import VectorEncoder, load_content
-from undersong.models.general.training import load
+from undersong.models.general import load_general
 from undersong.runs import Run
 
 OPSET = 18
@@ -64,7 +64,7 @@ def _write(run: Run, name: str, path: Path) -> None:
         columns = (len(model.mean),) if isinstance(model, VectorEncoder) else (BANDS, FRAMES)
         _trace(model, (torch.rand(EXAMPLES, *columns),), (batch,), path)
         return
-    general = load(weights)
+    general = load_general(weights)
     sources = [torch.rand(EXAMPLES, size) for size in general.sizes]
     missing = torch.zeros(EXAMPLES, len(sources), dtype=torch.bool)
     _trace(general, (sources, missing), ([batch] * len(sources), batch), path)

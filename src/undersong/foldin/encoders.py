@@ -139,9 +139,9 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
     import torch
 
     from undersong.models.content.network import load_content
-    from undersong.models.general.training import load
+    from undersong.models.general import load_general
 
-    general = load(run.file(weights_of("general")))
+    general = load_general(run.file(weights_of("general")))
     heard = (
         load_content(run.file(weights_of("content"))) if run.has(weights_of("content")) else None
     )

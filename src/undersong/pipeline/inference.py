@@ -18,7 +18,8 @@ from undersong.foldin.added import read_encoders
 from undersong.models.content.inputs import Clips, read_clips
 from undersong.models.content.network import load_content
 from undersong.models.content.training import of_items
-from undersong.models.general import training as general
+from undersong.models.general import embed as embed_general
+from undersong.models.general import load_general
 from undersong.progress import Progress, silent
 from undersong.runs import Run
 
@@ -66,7 +67,7 @@ def embed_catalogue(
             f"nothing that {run.folder} reads is known of the {len(sources[0].missing)} {kind}s: "
             f"{', '.join(x.name for x in sources)}; map those columns, features or files"
         )
-    model = general.load(run.file("weights/general.safetensors"))
+    model = load_general(run.file("weights/general.safetensors"))
     embed = partial(_general, model, features.rows_of(sources, rows))
     vectors = _joined(embed, len(rows), each=each, stage="E_G", progress=progress)
     ids = catalogue.ids(kind)
@@ -110,4 +111,4 @@ def _content(clips: Clips, model: nn.Module, start: int) -> NDArray[np.float32]:
 
 def _general(model: nn.Module, sources: tuple[Modality, ...], start: int) -> NDArray[np.float32]:
     rows = np.arange(start, min(start + ITEMS, len(sources[0].missing)))
-    return general.embed(model, features.rows_of(sources, rows), device="cpu")
+    return embed_general(model, features.rows_of(sources, rows), device="cpu")

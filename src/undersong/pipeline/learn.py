@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from undersong import features
 from undersong.catalogue import Catalogue, Kind, split
@@ -17,9 +15,8 @@ from undersong.embeddings import Embeddings
 from undersong.errors import SettingsError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
 from undersong.models.content import training
-from undersong.models.general import training as general
-from undersong.models.general.network import GeneralModel
-from undersong.models.interaction import training as interaction
+from undersong.models.general import GeneralModel, check_related, embed, train_general
+from undersong.models.interaction.training import embed_interaction
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.ranking import training as ranking
@@ -31,7 +28,7 @@ from undersong.training import Compute, History, Task
 class LearnedSources:
     """What is learned before GRM and read by it: E_C and E_U, and the split they keep to."""
 
-    parts: NDArray[np.str_]
+    task: Task
     embeddings: Mapping[tuple[Kind, str], Embeddings]
     content: training.Content | None
     outcomes: Mapping[str, History]
@@ -42,8 +39,7 @@ class LearnedSources:
 class Learned:
     """All that training leaves, before it is written."""
 
-    kind: Kind
-    parts: NDArray[np.str_]
+    task: Task
     embeddings: Mapping[tuple[Kind, str], Embeddings]
     encoders: tuple[Encoder, ...]
     coverage: Mapping[str, float]
@@ -63,53 +59,42 @@ def learn(
     ``work`` keeps the checkpoints. The embedding "judged" is E_G as evaluation may see it, without
     any relation of validation and test items; "general" is the E_G that answers.
     """
-    kind, seed = cast(Kind, settings.run.kind), settings.run.seed
-    device = find_device(settings.run.device)
-    known = learn_sources(catalogue, settings, work=work, progress=progress)
+    compute = Compute(settings.run.seed, find_device(settings.run.device), work, progress)
+    known = learn_sources(catalogue, settings, compute)
+    task = known.task
     clock = _StageClock(dict(known.seconds))
-    encoders = features.fit(catalogue, kind, known.parts == "train")
-    sources = read_sources(catalogue, kind, encoders, known.embeddings)
-    fit = partial(
-        general.train_general,
-        catalogue,
-        kind,
-        sources=sources,
-        settings=settings.general,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    model, outcome = fit(known.parts, work=work)
-    judged = _embed_items(catalogue, kind, sources, model, device=device)
+    encoders = features.fit(catalogue, task.kind, task.within("train"))
+    sources = read_sources(catalogue, task.kind, encoders, known.embeddings)
+    model, outcome = train_general(task, sources, settings=settings.general, compute=compute)
+    judged = _embed_items(catalogue, task.kind, sources, model, device=compute.device)
     clock.stop("general")
     ranked = cross_fit(
-        catalogue,
-        kind,
-        known.parts,
+        task,
         encoders=encoders,
         embeddings=known.embeddings,
-        judged=judged.align(catalogue.ids(kind))[0],
+        judged=judged.align(catalogue.ids(task.kind))[0],
         content_settings=settings.content,
         general_settings=settings.general,
         settings=settings.ranking,
-        seed=seed,
-        device=device,
-        work=work,
-        progress=progress,
+        compute=compute,
     )
     clock.stop("ranking")
     if settings.run.refit and outcome.steps:
-        everything = np.full_like(known.parts, "train")
-        model, _ = fit(everything, work=work / "refit", stage="GRM, refit")
+        model, _ = train_general(
+            replace(task, splits=np.full_like(task.splits, "train")),
+            sources,
+            settings=settings.general,
+            compute=compute.inside("refit"),
+            stage="GRM, refit",
+        )
     answering = _general_embeddings(
-        catalogue, kind, encoders, embeddings=known.embeddings, model=model, device=device
+        task, encoders, embeddings=known.embeddings, model=model, device=compute.device
     )
     clock.stop("refit")
     outcomes = {**known.outcomes, "general": outcome}
     return Learned(
-        kind=kind,
-        parts=known.parts,
-        embeddings={**known.embeddings, (kind, "judged"): judged, **answering},
+        task=task,
+        embeddings={**known.embeddings, (task.kind, "judged"): judged, **answering},
         encoders=encoders,
         coverage={x.name: 1 - float(x.missing.mean()) for x in sources},
         sources=sources,
@@ -133,26 +118,16 @@ class _StageClock:
         self.seconds[stage], self.started = now - self.started, now
 
 
-def learn_sources(
-    catalogue: Catalogue, settings: Settings, *, work: Path, progress: Progress = silent
-) -> LearnedSources:
+def learn_sources(catalogue: Catalogue, settings: Settings, compute: Compute) -> LearnedSources:
     """Split the items, and train what stands before GRM: CbRM and UiRM."""
     kind = cast(Kind, settings.run.kind)
-    seed, device = settings.run.seed, find_device(settings.run.device)
-    parts = split(catalogue, kind, settings.split, seed=seed)
-    general.check_related(catalogue, kind, parts)  # before CbRM has spent its minutes
-    artist_parts = (
-        parts if kind == "artist" else split(catalogue, "artist", settings.split, seed=seed)
-    )
+    task = task_of(catalogue, kind, settings)
+    check_related(task)  # before CbRM has spent its minutes
+    artists = task if kind == "artist" else task_of(catalogue, "artist", settings)
     clock = _StageClock({})
-    compute = Compute(seed, device, work, progress)
-    heard = training.embed_content(
-        Task(catalogue, "artist", artist_parts), settings=settings.content, compute=compute
-    )
+    heard = training.embed_content(artists, settings=settings.content, compute=compute)
     clock.stop(CONTENT)
-    played = interaction.embed_interaction(
-        Task(catalogue, kind, parts), settings=settings.interaction, compute=compute
-    )
+    played = embed_interaction(task, settings=settings.interaction, compute=compute)
     clock.stop(INTERACTION)
     embeddings: dict[tuple[Kind, str], Embeddings] = {}
     if heard:
@@ -162,7 +137,12 @@ def learn_sources(
     outcomes = {
         name: result.outcome for name, result in ((CONTENT, heard), (INTERACTION, played)) if result
     }
-    return LearnedSources(parts, embeddings, heard, outcomes, clock.seconds)
+    return LearnedSources(task, embeddings, heard, outcomes, clock.seconds)
+
+
+def task_of(catalogue: Catalogue, kind: Kind, settings: Settings) -> Task:
+    """Return the items of one kind, split as the settings say."""
+    return Task(catalogue, kind, split(catalogue, kind, settings.split, seed=settings.run.seed))
 
 
 def find_device(name: str) -> str:
@@ -184,8 +164,7 @@ def find_device(name: str) -> str:
 
 
 def _general_embeddings(
-    catalogue: Catalogue,
-    kind: Kind,
+    task: Task,
     encoders: tuple[Encoder, ...],
     *,
     embeddings: Mapping[tuple[Kind, str], Embeddings],
@@ -193,14 +172,15 @@ def _general_embeddings(
     device: str,
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_G of every item about which anything is known; of an artist run also of its tracks."""
-    kinds: tuple[Kind, ...] = ("track",) if kind == "track" else ("artist", "track")
-    general_of: dict[tuple[Kind, str], Embeddings] = {}
-    for one in kinds:
-        if not len(catalogue.items(one)):
-            continue
-        sources = read_sources(catalogue, one, encoders, embeddings)
-        general_of[(one, "general")] = _embed_items(catalogue, one, sources, model, device=device)
-    return general_of
+    catalogue = task.catalogue
+    kinds: tuple[Kind, ...] = ("track",) if task.kind == "track" else ("artist", "track")
+    general: dict[tuple[Kind, str], Embeddings] = {}
+    for kind in kinds:
+        if len(catalogue.items(kind)):
+            sources = read_sources(catalogue, kind, encoders, embeddings)
+            vectors = _embed_items(catalogue, kind, sources, model, device=device)
+            general[(kind, "general")] = vectors
+    return general
 
 
 def _embed_items(
@@ -212,7 +192,7 @@ def _embed_items(
     device: str,
 ) -> Embeddings:
     """E_G of every item of which any source says something."""
-    vectors = general.embed(model, sources, device=device)
+    vectors = embed(model, sources, device=device)
     known = ~np.all([x.missing for x in sources], axis=0)
     ids = tuple(x for x, is_known in zip(catalogue.ids(kind), known, strict=True) if is_known)
     return Embeddings(ids, vectors if known.all() else vectors[known])

@@ -16,7 +16,7 @@ from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.runs import Run
-from undersong.training.distributed import broadcast, rank
+from undersong.training import broadcast, rank
 
 FORMAT = 1
 
@@ -56,10 +56,10 @@ def train_run(
     if not first:
         broadcast(0)
         return runs.read(folder), True
-    studied = write.studied(learned, catalogue, settings)
-    about |= write.about(learned, catalogue, studied)
+    studied = write.studied(learned, settings)
+    about |= write.about(learned, studied)
     with runs.publishing(folder, about) as home:
-        write.write(learned, catalogue, home, studied=studied)
+        write.write(learned, home, studied=studied)
     shutil.rmtree(work)
     broadcast(0)
     return runs.read(folder), True

@@ -13,10 +13,8 @@ from undersong import features, relations
 from undersong.catalogue import (
     ATTRIBUTES_FILE,
     KINDS,
-    Catalogue,
     Kind,
     make_attributes,
-    split,
     words_about,
     write_attributes,
     write_failures,
@@ -28,105 +26,91 @@ from undersong.foldin.reference import write_reference
 from undersong.io.files import write_json
 from undersong.io.parquet import write_table
 from undersong.models.content.network import save_content
-from undersong.models.general import training as general
-from undersong.pipeline.learn import Learned
+from undersong.models.general import save_general
+from undersong.pipeline.learn import Learned, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.ranking import context
 from undersong.ranking import training as ranking
 from undersong.ranking.context import RankingContext
+from undersong.training import Task
 
 FORMAT = 1
 
 
-def studied(
-    learned: Learned, catalogue: Catalogue, settings: Settings
-) -> dict[Kind, NDArray[np.bool_]]:
+def studied(learned: Learned, settings: Settings) -> dict[Kind, NDArray[np.bool_]]:
     """Return which artists, and which tracks, something was learned from before the refit."""
-    whole = learned.kind == "artist"
-    artists = (
-        learned.parts
-        if whole
-        else split(catalogue, "artist", settings.split, seed=settings.run.seed)
-    )
-    trained = set(np.array(catalogue.ids("artist"), dtype=object)[artists == "train"])
+    task = learned.task
+    catalogue, of_tracks = task.catalogue, task.kind == "track"
+    artists = task_of(catalogue, "artist", settings) if of_tracks else task
+    train = artists.within("train")
+    trained = set(np.array(catalogue.ids("artist"), dtype=object)[train])
     tracks = np.array([x in trained for x in catalogue.tracks["artist"]], dtype=bool)
-    return {
-        "artist": artists == "train",
-        "track": tracks | (not whole and learned.parts == "train"),
-    }
+    return {"artist": train, "track": tracks | (of_tracks and task.within("train"))}
 
 
-def about(
-    learned: Learned, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
-) -> dict[str, Any]:
+def about(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[str, Any]:
     """What the manifest says of all that was learned; ``studied`` as for ``write``."""
     return {
-        "kind": learned.kind,
+        "kind": learned.task.kind,
         "sources": dict(learned.coverage),
         "failed_files": len(learned.content.failed) if learned.content else 0,
         "training": {name: asdict(x) for name, x in learned.outcomes.items() if x.steps},
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
-        "held_out": _held_out(learned, catalogue, studied),
+        "held_out": _held_out(learned, studied),
     }
 
 
-def write(
-    learned: Learned, catalogue: Catalogue, home: Path, *, studied: Mapping[Kind, NDArray[np.bool_]]
-) -> None:
+def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.bool_]]) -> None:
     """Write embeddings, weights, encoders and items into the folder of a generation.
 
     Parameters
     ----------
     studied : (n,) bool of each kind, items that something was learned from before the refit
     """
+    task = learned.task
     for (kind, name), embeddings in learned.embeddings.items():
         embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
-    general.save(learned.model, home / "weights" / "general.safetensors")
+    save_general(learned.model, home / "weights" / "general.safetensors")
     if learned.content:
         save_content(learned.content.model, home / "weights" / "content.safetensors")
         if len(learned.content.failed):
             write_failures(home / "failures.csv", learned.content.failed)
     if learned.ranking:
         ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
-        _write_evidence(learned, catalogue, home)
+        _write_evidence(learned, home)
     encoders = features.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
-    items = [
-        _items(catalogue, kind, learned.parts if kind == learned.kind else None) for kind in KINDS
-    ]
+    items = [_items(task, kind) for kind in KINDS]
     write_table(home / "items.parquet", pl.concat(items))
-    write_attributes(home / ATTRIBUTES_FILE, make_attributes(catalogue))
-    write_reference(home, catalogue, studied)
+    write_attributes(home / ATTRIBUTES_FILE, make_attributes(task.catalogue))
+    write_reference(home, task.catalogue, studied)
     reasons.write(
         home,
-        catalogue,
-        learned.kind,
+        task.catalogue,
+        task.kind,
         sources=learned.sources,
         embeddings=learned.embeddings,
         model=learned.model,
     )
 
 
-def _write_evidence(learned: Learned, catalogue: Catalogue, home: Path) -> None:
+def _write_evidence(learned: Learned, home: Path) -> None:
     """Write what the learned order reads of all items that can be asked about."""
-    known = relations.known(catalogue, learned.kind)
-    vectors, missing = learned.embeddings[(learned.kind, "general")].align(
-        catalogue.ids(learned.kind)
-    )
+    task, known = learned.task, learned.task.related()
+    embeddings = learned.embeddings[(task.kind, "general")]
+    vectors, missing = embeddings.align(task.catalogue.ids(task.kind))
     rows = np.flatnonzero(~missing | (known.getnnz(axis=1) > 0))
     sources = features.rows_of(learned.sources, rows)
     evidence = RankingContext(vectors[rows], sources, known[rows][:, rows].tocsr())
     context.write(home / "evidence.safetensors", evidence)
 
 
-def _held_out(
-    learned: Learned, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
-) -> dict[str, Any]:
+def _held_out(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[str, Any]:
     """How far the items that nothing was learned from stand from the others, by kind."""
     return {
         kind: drift.held_out(
-            read_items(catalogue, kind),
+            read_items(learned.task.catalogue, kind),
             studied[kind],
             encoders=learned.encoders,
             content=learned.embeddings.get((kind, CONTENT)),
@@ -152,8 +136,10 @@ def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
     }
 
 
-def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> pl.DataFrame:
-    """What answers need to know of each item: name, what it is, part, relations, popularity."""
+def _items(task: Task, kind: Kind) -> pl.DataFrame:
+    """What answers need to know of each item: name, what it is, split, relations, popularity."""
+    catalogue, own = task.catalogue, kind == task.kind
+    related = task.related() if own else relations.known(catalogue, kind)
     table = catalogue.items(kind)
     role = catalogue.role(kind, "popularity")
     column = role.name if role else "popularity"
@@ -164,8 +150,8 @@ def _items(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_] | None) -> 
             "id": table["id"],
             "name": pl.Series(catalogue.names(kind), dtype=pl.String),
             "about": words_about(catalogue, kind),
-            "part": pl.Series(parts if parts is not None else [None] * len(table), dtype=pl.String),
-            "relations": pl.Series(relations.known(catalogue, kind).getnnz(axis=1)).cast(pl.Int64),
+            "part": pl.Series(task.splits if own else [None] * len(table), dtype=pl.String),
+            "relations": pl.Series(related.getnnz(axis=1)).cast(pl.Int64),
             "popularity": known.cast(pl.Float64),
         }
     )

@@ -3,24 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong import relations
-from undersong.catalogue import Catalogue, Kind
-from undersong.catalogue.tail import tail_odds
+from undersong.catalogue import Kind, tail_odds
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.features import CONTENT, Encoder, read_sources
 from undersong.models.content.inputs import NONE, choose_input
 from undersong.models.content.network import AUDIO, ContentSettings
 from undersong.models.content.training import embed_content
-from undersong.models.general import training as general
-from undersong.models.general.network import GeneralSettings
-from undersong.progress import Progress, silent
+from undersong.models.general import GeneralSettings, any_related, embed, train_general
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings
 from undersong.ranking.training import (
@@ -41,9 +36,7 @@ LARGEST = 200_000  # items whose order is learned: a query looks at all of them,
 
 
 def cross_fit(
-    catalogue: Catalogue,
-    kind: Kind,
-    parts: NDArray[np.str_],
+    task: Task,
     *,
     encoders: tuple[Encoder, ...],
     embeddings: Mapping[tuple[Kind, str], Embeddings],
@@ -51,10 +44,7 @@ def cross_fit(
     content_settings: ContentSettings,
     general_settings: GeneralSettings,
     settings: RankingSettings,
-    seed: int,
-    device: str,
-    work: Path,
-    progress: Progress = silent,
+    compute: Compute,
 ) -> Fitted | None:
     """Learn the order of answers; None if nothing is to be learned or it is no better than cosine.
 
@@ -66,71 +56,63 @@ def cross_fit(
     judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
     embeddings : E_C and E_U
     """
-    if settings.folds == 0 or not general.any_related(catalogue, kind):
+    if settings.folds == 0 or not any_related(task):
         return None
-    if len(parts) > LARGEST:
+    if len(task.splits) > LARGEST:
         return None
-    queries, truth = relations.held_out(catalogue, kind, parts)
+    queries, truth = task.held_out
     if len(queries) < FEWEST:
         return None
-    related = relations.known(catalogue, kind, parts == "train")
+    related = task.related("train")
     play = partial(
         _of_fold,
-        catalogue,
-        kind,
         encoders=encoders,
         embeddings=embeddings,
         content_settings=content_settings,
         general_settings=_shortened(general_settings),
-        seed=seed,
-        device=device,
-        progress=progress,
     )
-    log_odds = tail_odds(
-        catalogue, kind, has_link=related.getnnz(axis=1) > 0, among=parts == "train"
-    )
+    has_link, train = related.getnnz(axis=1) > 0, task.within("train")
+    log_odds = tail_odds(task.catalogue, task.kind, has_link=has_link, among=train)
     try:
         lists, judging = _rehearsed(
-            play, parts, related, log_odds=log_odds, settings=settings, seed=seed, work=work
+            play, task, log_odds=log_odds, settings=settings, compute=compute
         )
     except DataError:  # too few relations are left for a GRM: then there is no rehearsal
         return None
     if not lists:
         return None
-    cold = RankingContext(judged, read_sources(catalogue, kind, encoders, embeddings), related)
-    validation = parts == "validation"
+    cold = RankingContext(
+        judged, read_sources(task.catalogue, task.kind, encoders, embeddings), related
+    )
+    validation = task.within("validation")
     return train_ranking(
         join(lists),
         _validating(
-            cold, queries, truth, asks=validation, candidates=settings.candidates, seed=seed
+            cold, queries, truth, asks=validation, candidates=settings.candidates, seed=compute.seed
         ),
         judging,
         names=cold.names,
         on_relations=cold.on_relations,
         settings=settings,
-        seed=seed,
-        device=device,
-        checkpoint=work / "ranking.safetensors",
-        progress=progress,
+        compute=compute,
     )
 
 
 def _rehearsed(
     play: Callable[..., RankingContext],
-    parts: NDArray[np.str_],
-    related: sparse.csr_matrix,
+    task: Task,
     *,
     log_odds: NDArray[np.float64],
     settings: RankingSettings,
-    seed: int,
-    work: Path,
+    compute: Compute,
 ) -> tuple[list[RankingLists], dict[str, RankingLists]]:
     """Let each group of training items play strangers once, and make the lists they get.
 
     The lists of the last group, which looks like the items that nobody has linked, judge what is
     learned from those of the others.
     """
-    generator = np.random.default_rng([seed, 2])
+    generator = np.random.default_rng([compute.seed, 2])
+    related = task.related("train")
     linked = np.flatnonzero(related.getnnz(axis=1) > 0)
     lists: list[RankingLists] = []
     judging: dict[str, RankingLists] = {}
@@ -138,10 +120,12 @@ def _rehearsed(
         generator, linked, log_odds=log_odds, folds=settings.folds, share=settings.share
     )
     for fold, hidden in enumerate(groups):
-        among = parts.copy()
-        among[hidden] = "test"
+        splits = task.splits.copy()
+        splits[hidden] = "test"
         stage = f"GRM, rehearsal {fold + 1} of {len(groups)}"
-        evidence = play(among, work=work / f"fold-{fold}", stage=stage)
+        evidence = play(
+            replace(task, splits=splits), compute=compute.inside(f"fold-{fold}"), stage=stage
+        )
         if fold < settings.folds:
             lists += _of_strangers(
                 generator, evidence, related, among=hidden, count=settings.candidates
@@ -238,19 +222,14 @@ def _of_strangers(
 
 
 def _of_fold(
-    catalogue: Catalogue,
-    kind: Kind,
-    parts: NDArray[np.str_],
+    task: Task,
     *,
     encoders: tuple[Encoder, ...],
     embeddings: Mapping[tuple[Kind, str], Embeddings],
     content_settings: ContentSettings,
     general_settings: GeneralSettings,
-    seed: int,
-    device: str,
-    work: Path,
+    compute: Compute,
     stage: str,
-    progress: Progress,
 ) -> RankingContext:
     """Embed all items by models that never saw the relations of those that play strangers.
 
@@ -258,31 +237,16 @@ def _of_fold(
     it has seen relations of strangers, or in a run of tracks of their artists. E_U reads none.
     """
     known = dict(embeddings)
-    audio = choose_input(catalogue, content_settings) in (AUDIO, NONE)
-    if kind == "artist" and not audio:
-        heard = embed_content(
-            Task(catalogue, "artist", parts),
-            settings=content_settings,
-            compute=Compute(seed, device, work, progress),
-        )
+    audio = choose_input(task.catalogue, content_settings) in (AUDIO, NONE)
+    if task.kind == "artist" and not audio:
+        heard = embed_content(task, settings=content_settings, compute=compute)
         if heard:
             known[("artist", CONTENT)] = heard.artists
-    sources = read_sources(catalogue, kind, encoders, known)
-    model, _ = general.train_general(
-        catalogue,
-        kind,
-        parts,
-        sources,
-        settings=general_settings,
-        seed=seed,
-        device=device,
-        work=work,
-        stage=stage,
-        progress=progress,
-    )
-    vectors = general.embed(model, sources, device=device)
+    sources = read_sources(task.catalogue, task.kind, encoders, known)
+    model, _ = train_general(task, sources, settings=general_settings, compute=compute, stage=stage)
+    vectors = embed(model, sources, device=compute.device)
     vectors[np.all([x.missing for x in sources], axis=0)] = 0
-    return RankingContext(vectors, sources, relations.known(catalogue, kind, parts == "train"))
+    return RankingContext(vectors, sources, task.related("train"))
 
 
 def _shortened(settings: GeneralSettings) -> GeneralSettings:

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 from torch import Tensor, nn
 
-from undersong.catalogue.tail import draw_alike
+from undersong.catalogue import draw_alike
 from undersong.io.tensors import write_tensors
 from undersong.metrics import DEEP, accuracy
-from undersong.progress import Progress, silent
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
 from undersong.ranking.ranker import FORMAT, Line, Ranker, log_sum, sure
-from undersong.training.loop import History, train
+from undersong.training import Compute, History, train
 
 Reliability = tuple[tuple[float, float, int], ...]
 
@@ -233,10 +232,7 @@ def train_ranking(
     names: tuple[str, ...],
     on_relations: NDArray[np.bool_],
     settings: RankingSettings,
-    seed: int,
-    device: str,
-    checkpoint: Path,
-    progress: Progress = silent,
+    compute: Compute,
 ) -> Fitted | None:
     """Learn to order candidates; None if E_G's cosine is better for anybody who is judged by.
 
@@ -251,7 +247,8 @@ def train_ranking(
     """
     if min(len(x.total) for x in (lists, *validation.values())) < FEWEST:
         return None
-    torch.manual_seed(seed)
+    torch.manual_seed(compute.seed)
+    device = compute.device
     model = RankingModel(len(names), settings).to(device)
     _scale(model, lists, names.index("cosine"))
     features = torch.from_numpy(lists.features)
@@ -278,10 +275,10 @@ def train_ranking(
         loss=loss,
         validate=lambda now: float(np.mean([ndcg(score(now, x), x) for x in validation.values()])),
         schedule=settings.training,
-        seed=seed,
-        checkpoint=checkpoint,
+        seed=compute.seed,
+        checkpoint=compute.work / "ranking.safetensors",
         stage="ranking",
-        progress=progress,
+        progress=compute.progress,
     )
     every = {**validation, **judging}
     reached = {name: ndcg(score(model, x), x) for name, x in every.items()}

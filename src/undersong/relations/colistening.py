@@ -18,7 +18,7 @@ from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind, numbered
 from undersong.errors import DataError
-from undersong.relations.pairs import Rows, symmetric
+from undersong.relations.similarity import Rows, symmetric
 
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
 USERS_AT_ONCE = 2**12  # whose plays of popular items are a dense matrix

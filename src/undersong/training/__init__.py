@@ -1,9 +1,16 @@
 """How every model is trained: one loop, its batches, and several processes at once."""
 
-from undersong.training.batches import anchors_with_partners
+from undersong.relations import Task
 from undersong.training.distributed import all_gather, broadcast, process_group, rank, shard
-from undersong.training.loop import History, Schedule, lr_factor, mixed_precision, train
-from undersong.training.task import Compute, Task
+from undersong.training.loop import (
+    Compute,
+    History,
+    Schedule,
+    anchors_with_partners,
+    lr_factor,
+    mixed_precision,
+    train,
+)
 
 __all__ = [
     "Compute",

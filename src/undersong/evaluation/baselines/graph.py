@@ -4,21 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue import Catalogue, Kind
 from undersong.evaluation.method import Method
-from undersong.relations import known
+from undersong.relations import Task, known
 
 
-def visible_edges(
-    catalogue: Catalogue, kind: Kind, *, parts: NDArray[np.str_], part: str
-) -> sparse.csr_matrix:
+def visible_edges(task: Task, split: str) -> sparse.csr_matrix:
     """Relations that protocol ``linked`` shows, (n, n) bool, symmetric.
 
-    Those between two training items, and between a training item and one of ``part``. A
+    Those between two training items, and between a training item and one of ``split``. A
     relation between two items that are not for training is never visible.
     """
-    train = parts == "train"
-    shown = known(catalogue, kind, train | (parts == part)).tocoo()
+    train = task.within("train")
+    shown = known(task.catalogue, task.kind, train | task.within(split)).tocoo()
     touches = train[shown.row] | train[shown.col]
     cells = (shown.data[touches], (shown.row[touches], shown.col[touches]))
     return sparse.csr_matrix(cells, shape=shown.shape, dtype=bool)

@@ -11,7 +11,7 @@ from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError
 from undersong.evaluation.method import Method, from_vectors
 from undersong.features import Modality, side_by_side
-from undersong.relations import known
+from undersong.relations import Task
 
 
 def random(n: int, *, seed: int) -> Method:
@@ -24,21 +24,22 @@ def random(n: int, *, seed: int) -> Method:
     return Method("random", scores, note="chance level")
 
 
-def popularity(catalogue: Catalogue, kind: Kind, *, train: NDArray[np.bool_]) -> Method:
+def popularity(task: Task) -> Method:
     """Answer every query with the most popular items; the note says by what measure."""
-    values, measure = item_popularity(catalogue, kind, train=train)
+    values, measure = item_popularity(task)
     row = values.astype(np.float32)[None, :]
     return Method("popularity", lambda rows: np.repeat(row, len(rows), axis=0), note=measure)
 
 
 def item_popularity(
-    catalogue: Catalogue, kind: Kind, *, train: NDArray[np.bool_]
+    task: Task,
 ) -> tuple[NDArray[np.float64], str]:
-    """Measure how popular each item is, (n,), -inf where unknown, and say by what.
+    """Measure how popular each item is, (n,), -inf where unknown, and by what.
 
     The first that the catalogue has of: the field with the role of popularity, the popularity
-    of tracks, the number of plays, the number of relations among the items in ``train``.
+    of tracks, the number of plays, the number of relations among training items.
     """
+    catalogue, kind = task.catalogue, task.kind
     table = catalogue.items(kind)
     role = catalogue.role(kind, "popularity")
     column = role.name if role and role.type == "number" else "popularity"
@@ -49,7 +50,7 @@ def item_popularity(
     if len(totals):
         joined = table.select(item="id").join(totals, on="item", how="left", maintain_order="left")
         return joined["plays"].fill_null(0).to_numpy(), "by number of plays"
-    degree = np.asarray(known(catalogue, kind, train).sum(axis=1)).ravel()
+    degree = np.asarray(task.related("train").sum(axis=1)).ravel()
     return degree.astype(np.float64), "by number of relations among training items"
 
 

@@ -151,7 +151,7 @@ def ablate(
 
 def _jobs(seed_run: SeedRun) -> Iterator[Job]:
     yield seed_run.job("train", 14, seed_run.home / "run" / "current.json", train)
-    for row in ablations_of(seed_run.catalogue, seed_run.kind):
+    for row in ablations_of(seed_run.task.catalogue, seed_run.task.kind):
         seconds = 12 if row.way == GENERAL else 2
         for one in row.tries:
             work = partial(_answer, one=one)
@@ -166,7 +166,7 @@ def _answer(seed_run: SeedRun, progress: Progress, *, one: Try) -> None:
 
 
 def _method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
-    kind, ids = seed_run.kind, seed_run.catalogue.ids(seed_run.kind)
+    kind, ids = seed_run.task.kind, seed_run.task.ids
     default = from_embeddings(DEFAULT, seed_run.run.embeddings(kind, "judged"), ids)
     if one.row.way == HUBS:
         return without_hubs(default, len(ids))
@@ -193,7 +193,7 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
         return float(np.mean([np.nanmean(x) for x in scores]))
 
     best: dict[str, Mapping[int, ModelAnswers]] = {}
-    for row in ablations_of(by_seed[0].catalogue, by_seed[0].kind):
+    for row in ablations_of(by_seed[0].task.catalogue, by_seed[0].task.kind):
         tried = [{x.seed: read(x.answers(one.file)) for x in by_seed} for one in row.tries]
         best[row.name] = max(tried, key=validated)
     return best

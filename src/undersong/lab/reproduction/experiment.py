@@ -80,29 +80,26 @@ def _answer(seed_run: SeedRun, progress: Progress) -> None:
 
 def _methods(seed_run: SeedRun, progress: Progress) -> Iterator[Method]:
     """Every method of one seed: the paper's rows, what else was learned, and baselines."""
-    catalogue, kind = seed_run.catalogue, seed_run.kind
-    parts, part = seed_run.parts, seed_run.part
+    task, split = seed_run.task, seed_run.split
     for name in seed_run.data_set.models:
         yield method_of(seed_run, name)
         yield method_of(seed_run, f"{name}{WITH_GRAPH}")
     if seed_run.data_set.trained:
         run = seed_run.run
         yield method_of(seed_run, WITHOUT_PRIOR)
-        of_run = learned(catalogue, run, kind=kind, parts=parts, part=part)
+        of_run = learned(task, run, split=split)
         yield from (x for x in of_run if x.name not in MODELS)
         others = baselines(
-            catalogue,
+            task,
             run,
-            kind=kind,
-            parts=parts,
-            part=part,
+            split=split,
             network=seed_run.network,
             progress=progress,
         )
     else:
-        edges = visible_edges(catalogue, kind, parts=parts, part=part)
+        edges = visible_edges(task, split)
         others = [personalised_pagerank(edges), adamic_adar(edges), common_neighbours(edges)]
-    others = [random(len(parts), seed=seed_run.seed), *others]
+    others = [random(len(task.splits), seed=seed_run.seed), *others]
     yield from (x for x in others if seed_run.seed == 0 or x.name in DRAWN)
 
 

@@ -7,14 +7,13 @@ from itertools import compress
 
 import numpy as np
 
-from undersong import embeddings, relations
+from undersong import embeddings
 from undersong.embeddings import Embeddings
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.compare import MODELS, embedding_of, sources_of
 from undersong.evaluation.method import Method, from_embeddings
 from undersong.lab.reproduction.seed_run import SeedRun
-from undersong.models.general import training
-from undersong.models.general.network import GeneralSettings
+from undersong.models.general import GeneralSettings, embed, train_general
 from undersong.models.graph.training import embed_graph, random_vectors
 from undersong.pipeline.learn import find_device
 from undersong.pipeline.train import train_run
@@ -33,7 +32,7 @@ def train(seed_run: SeedRun, progress: Progress) -> None:
 
 def embeddings_of(seed_run: SeedRun, name: str) -> Embeddings:
     """Return one embedding: of the run, a random one (RdRM), or one from its file."""
-    kind, ids = seed_run.kind, seed_run.catalogue.ids(seed_run.kind)
+    kind, ids = seed_run.task.kind, seed_run.task.ids
     if name == RANDOM:
         return Embeddings(ids, random_vectors(len(ids), RANDOM_WIDTH, seed=seed_run.seed))
     if name in MODELS and seed_run.data_set.trained:
@@ -43,34 +42,31 @@ def embeddings_of(seed_run: SeedRun, name: str) -> Embeddings:
 
 def method_of(seed_run: SeedRun, name: str) -> Method:
     """Return the method that compares by the cosine of one embedding; with ``_G`` it sees edges."""
-    ids, sees_edges = seed_run.catalogue.ids(seed_run.kind), name.endswith(WITH_GRAPH)
-    return from_embeddings(name, embeddings_of(seed_run, name), ids, sees_edges=sees_edges)
+    vectors, sees_edges = embeddings_of(seed_run, name), name.endswith(WITH_GRAPH)
+    return from_embeddings(name, vectors, seed_run.task.ids, sees_edges=sees_edges)
 
 
 def make_graph(seed_run: SeedRun, progress: Progress = silent, *, name: str) -> None:
     """Feed one embedding to the GNN backend and write what comes out (section 3.2).
 
-    It learns from relations between training items; items of ``part`` are embedded with their
+    It learns from relations between training items; items of ``split`` are embedded with their
     relations to training items visible. Validation items decide when to stop.
     """
-    catalogue, kind, parts = seed_run.catalogue, seed_run.kind, seed_run.parts
+    task = seed_run.task
     target = seed_run.vectors(f"{name}{WITH_GRAPH}")
-    ids = catalogue.ids(kind)
-    vectors, _ = embeddings_of(seed_run, name).align(ids)
-    queries, truth = relations.held_out(catalogue, kind, parts)
-    work = seed_run.home / "work"
-    work.mkdir(parents=True, exist_ok=True)
+    vectors, _ = embeddings_of(seed_run, name).align(task.ids)
+    queries, truth = task.held_out
     embedded, _ = embed_graph(
         vectors,
-        training=relations.known(catalogue, kind, parts == "train"),
-        visible=visible_edges(catalogue, kind, parts=parts, part=seed_run.part),
+        training=task.related("train"),
+        visible=visible_edges(task, seed_run.split),
         queries=queries,
         truth=truth,
         settings=seed_run.graph,
-        compute=Compute(seed_run.seed, find_device(seed_run.settings.run.device), work, progress),
+        compute=_compute(seed_run, "work", progress),
         name=target.stem,
     )
-    Embeddings(ids, embedded).write(target)
+    Embeddings(task.ids, embedded).write(target)
 
 
 def make_without_prior(seed_run: SeedRun, progress: Progress) -> None:
@@ -89,24 +85,19 @@ def make_general(
     progress: Progress = silent,
 ) -> None:
     """Train GRM with other settings, or without some sources, on the E_C and E_U of the run."""
-    catalogue, kind = seed_run.catalogue, seed_run.kind
-    sources = [x for x in sources_of(seed_run.run, catalogue, kind) if x.name not in without]
-    device = find_device(seed_run.settings.run.device)
-    work = seed_run.home / "work" / name
-    work.mkdir(parents=True, exist_ok=True)
-    model, _ = training.train_general(
-        catalogue,
-        kind,
-        seed_run.parts,
-        sources,
-        settings=settings,
-        seed=seed_run.seed,
-        device=device,
-        work=work,
-        progress=progress,
-    )
-    vectors = training.embed(model, sources, device=device)
+    task = seed_run.task
+    readable = sources_of(seed_run.run, task.catalogue, task.kind)
+    sources = [x for x in readable if x.name not in without]
+    compute = _compute(seed_run, f"work/{name}", progress)
+    model, _ = train_general(task, sources, settings=settings, compute=compute)
+    vectors = embed(model, sources, device=compute.device)
     known = ~np.all([x.missing for x in sources], axis=0)
-    ids = tuple(compress(catalogue.ids(kind), known))
+    ids = tuple(compress(task.ids, known))
     Embeddings(ids, vectors[known]).write(seed_run.vectors(name))
-    shutil.rmtree(work)
+    shutil.rmtree(compute.work)
+
+
+def _compute(seed_run: SeedRun, folder: str, progress: Progress) -> Compute:
+    device, work = find_device(seed_run.settings.run.device), seed_run.home / folder
+    work.mkdir(parents=True, exist_ok=True)
+    return Compute(seed_run.seed, device, work, progress)

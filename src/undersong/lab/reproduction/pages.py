@@ -106,7 +106,7 @@ def write(page: Page) -> tuple[Path, ...]:
     content = {
         "format": FORMAT,
         "quick": page.plan.quick,
-        "part": page.plan.part,
+        "part": page.plan.split,
         "notes": list(page.notes),
         "sets": {
             x.results.data_set.name: {
@@ -209,7 +209,7 @@ def _numbers(
 
 def _notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
     """What a reader must know to read the tables."""
-    if plan.part == "validation":
+    if plan.split == "validation":
         yield (
             "Validation items ask, since the relations of the test items of these data sets are "
             "sealed. The same items decided when training stops, and defaults were tuned on those "

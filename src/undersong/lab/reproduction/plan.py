@@ -20,6 +20,7 @@ from undersong.lab.reproduction.seed_run import SeedRun, claim
 from undersong.models.graph.network import GraphSettings
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
+from undersong.relations import Task
 
 FORMAT = 1
 QUICK_NETWORK = NetworkSettings(
@@ -37,7 +38,7 @@ class Plan:
     data, examples : folders of the data, and of the mappings and settings
     seeds : how many training seeds, from 0
     quick : far fewer steps, to see that it works; the numbers say little
-    part : "validation" or "test", whose items ask
+    split : "validation" or "test", whose items ask
     processes : trainings side by side
     graph, network : of the GNN backend and of the network baseline
     """
@@ -47,7 +48,7 @@ class Plan:
     examples: Path
     seeds: int = 5
     quick: bool = False
-    part: str = "validation"
+    split: str = "validation"
     processes: int = 1
     graph: GraphSettings = GraphSettings()
     network: NetworkSettings = NetworkSettings()
@@ -79,7 +80,7 @@ def measure(
     ArtifactError
         If the folder holds a reproduction of another kind: quick or not, or of another split.
     DataError
-        If data is missing, or items of ``plan.part`` cannot be asked.
+        If data is missing, or items of ``plan.split`` cannot be asked.
     """
     open_folder(plan, sets)
     opened = [(data_set, seed_runs(plan, data_set)) for data_set in sets]
@@ -88,10 +89,10 @@ def measure(
     return tuple(
         Results(
             data_set=data_set,
-            kind=by_seed[0].kind,
-            part=plan.part,
+            kind=by_seed[0].task.kind,
+            part=plan.split,
             seeds=tuple(x.seed for x in by_seed),
-            items=len(by_seed[0].parts),
+            items=len(by_seed[0].task.splits),
             questions=by_seed[0].questions(),
             answers=read_answers(by_seed),
         )
@@ -101,7 +102,7 @@ def measure(
 
 def open_folder(plan: Plan, sets: Sequence[DataSet]) -> None:
     """Import the sets that are not there yet, unless the folder is for something else."""
-    about = {"format": FORMAT, "quick": plan.quick, "part": plan.part}
+    about = {"format": FORMAT, "quick": plan.quick, "part": plan.split}
     stamp = plan.out / "reproduction-made.json"
     if stamp.exists():
         recorded = read_json(stamp, version=FORMAT, hint="choose another folder")
@@ -136,15 +137,14 @@ def seed_runs(plan: Plan, data_set: DataSet) -> tuple[SeedRun, ...]:
         graph = replace(graph, training=replace(graph.training, steps=30))
     folder = catalogue_folder(plan, data_set)
     catalogue, kind = read_catalogue(folder), kind_of(settings)
-    parts = split(catalogue, kind, settings.split, seed=0)
+    task = Task(catalogue, kind, split(catalogue, kind, settings.split, seed=0))
     by_seed = tuple(
         SeedRun(
             data_set=data_set,
             home=plan.out / data_set.name / f"seed-{seed}",
             catalogue_folder=folder,
-            catalogue=catalogue,
-            parts=parts,
-            part=plan.part,
+            task=task,
+            split=plan.split,
             settings=_without_extras(settings, seed),
             graph=graph,
             network=QUICK_NETWORK if plan.quick else plan.network,

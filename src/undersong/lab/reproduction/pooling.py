@@ -19,7 +19,7 @@ from undersong.losses import MultiSimilarity, cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent
 from undersong.relations import block
-from undersong.training import Schedule, Task, anchors_with_partners, train
+from undersong.training import Schedule, anchors_with_partners, train
 
 MEAN = "mean of 5"
 POOLINGS = ("attention", "1 prototype", *(f"{x} prototypes" for x in (2, 3, 4)))
@@ -66,14 +66,13 @@ def bags_of(catalogue: Catalogue, *, tracks: Embeddings, artists: Embeddings) ->
 
 def pooled(seed_run: SeedRun, name: str, progress: Progress) -> Method:
     """Compare artists by the mean of E_C of their tracks, or by one of ``POOLINGS``."""
-    run, seed, catalogue = seed_run.run, seed_run.seed, seed_run.catalogue
+    run, seed, task = seed_run.run, seed_run.seed, seed_run.task
     tracks, artists = (run.embeddings(x, "content") for x in ("track", "artist"))
-    bags = bags_of(catalogue, tracks=tracks, artists=artists)
+    bags = bags_of(task.catalogue, tracks=tracks, artists=artists)
     if name == MEAN:
         return mean_pooling(bags, top=seed_run.settings.content.top)
     if name != "attention":
         return prototypes(bags, count=int(name.split()[0]), seed=seed)
-    task = Task(catalogue, "artist", seed_run.parts)
     queries, truth = task.held_out
     return attention_pooling(
         bags,

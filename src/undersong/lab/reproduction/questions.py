@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue import Catalogue, Kind
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import EvaluationSettings, hub_queries_of, pools_of
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
 from undersong.io.parquet import read_metadata, read_table, write_table
+from undersong.relations import Task
 
 ACCURACY, ANSWERS, WHOLE = "accuracy", "answers", "whole"
 COLUMNS = {
@@ -60,22 +60,15 @@ class ModelAnswers:
     note: str
 
 
-def make_questions(
-    catalogue: Catalogue,
-    kind: Kind,
-    *,
-    parts: NDArray[np.str_],
-    part: str,
-    settings: EvaluationSettings = JUDGING,
-) -> Questions:
-    """Return the questions: items of ``part`` ask the catalogue, and each other."""
-    pools = pools_of(catalogue, kind, parts, part)
+def make_questions(task: Task, split: str, *, settings: EvaluationSettings = JUDGING) -> Questions:
+    """Return the questions: items of ``split`` ask the catalogue, and each other."""
+    pools = pools_of(task, split)
     pools = {name: pool for name, pool in pools.items() if pool.shown is None}
-    edges = visible_edges(catalogue, kind, parts=parts, part=part)
+    edges = visible_edges(task, split)
     return Questions(
         pools=pools,
-        traits=traits(catalogue, kind, train=parts == "train"),
-        ties=make_ties(len(parts), seed=settings.seed),
+        traits=traits(task),
+        ties=make_ties(len(task.splits), seed=settings.seed),
         degree=np.diff(edges.indptr)[pools["paper"].queries].astype(np.int64),
         settings=settings,
     )

@@ -12,21 +12,19 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from undersong import runs
-from undersong.catalogue import Catalogue, Kind, fingerprint
+from undersong.catalogue import fingerprint
 from undersong.errors import ArtifactError
 from undersong.evaluation.baselines.network import NetworkSettings
 from undersong.io.files import read_json, write_json
-from undersong.lab.reproduction.datasets import DataSet, kind_of
+from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.questions import Questions, make_questions
 from undersong.models.graph.network import GraphSettings
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
 from undersong.settings import first_difference
+from undersong.training import Task
 
 FORMAT = 1
 
@@ -38,9 +36,9 @@ class SeedRun:
     Parameters
     ----------
     home : folder of all that is made
-    catalogue_folder, catalogue : with a split in it
-    parts : (n,) "train", "validation" or "test"
-    part : the split whose items ask
+    catalogue_folder : of the catalogue, with a split in it
+    task : its items whose relations are learned
+    split : whose items ask, "validation" or "test"
     settings : of the run, with this seed
     graph : of the GNN backend
     network : of the network baseline
@@ -49,17 +47,11 @@ class SeedRun:
     data_set: DataSet
     home: Path
     catalogue_folder: Path
-    catalogue: Catalogue
-    parts: NDArray[np.str_]
-    part: str
+    task: Task
+    split: str
     settings: Settings
     graph: GraphSettings
     network: NetworkSettings
-
-    @property
-    def kind(self) -> Kind:
-        """Whose relations are learned."""
-        return kind_of(self.settings)
 
     @property
     def seed(self) -> int:
@@ -81,7 +73,7 @@ class SeedRun:
 
     def questions(self) -> Questions:
         """Return what every model of this data set is asked."""
-        return make_questions(self.catalogue, self.kind, parts=self.parts, part=self.part)
+        return make_questions(self.task, self.split)
 
     def job(
         self,
@@ -93,7 +85,7 @@ class SeedRun:
     ) -> Job:
         """Return a job of this seed that takes so many seconds for a thousand items."""
         title = f"{self.data_set.name}, seed {self.seed}: "
-        cost = seconds * len(self.parts) / 1000
+        cost = seconds * len(self.task.splits) / 1000
         return Job(
             f"{title}{name}", cost, path, partial(work, self), tuple(title + x for x in needs)
         )
@@ -114,7 +106,7 @@ def claim(seed_run: SeedRun) -> None:
         "settings": asdict(seed_run.settings),
         "graph": asdict(seed_run.graph),
         "network": asdict(seed_run.network),
-        "part": seed_run.part,
+        "part": seed_run.split,
     }
     if not stamp.exists():
         write_json(stamp, about)

@@ -54,7 +54,7 @@ def tour(
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in run.manifest["seconds"].items())
     say(f"   trained in {seconds}")
     say(f"5. undersong evaluate {run_folder}\n")
-    report = compare(run, part="test", progress=progress)
+    report = compare(run, split="test", progress=progress)
     report_files.write(report, run_folder)
     say(terminal.render_lead(report))
     say(f"   The two other protocols and all other numbers are in {run_folder / 'report.md'}.\n")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong import embeddings, features, relations
-from undersong.catalogue import Catalogue, Kind, split
+from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.features import read_sources
@@ -21,9 +21,9 @@ from undersong.io.files import read_json, write_json
 from undersong.metrics import cold_ndcg
 from undersong.models.content.inputs import NONE, choose_input
 from undersong.models.content.training import embed_content
-from undersong.models.general.training import embed, train_general
+from undersong.models.general import embed, train_general
 from undersong.models.interaction.training import embed_interaction
-from undersong.pipeline.learn import find_device, learn_sources
+from undersong.pipeline.learn import find_device, learn_sources, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
 from undersong.training import Compute, History, Task
@@ -72,7 +72,7 @@ def prepare(
         If the catalogue has nothing that the stage could learn from or be judged by.
     """
     kind = cast(Kind, "artist" if stage == "content" else settings.run.kind)
-    task = Task(catalogue, kind, split(catalogue, kind, settings.split, seed=settings.run.seed))
+    task = task_of(catalogue, kind, settings)
 
     def compute(changed: Settings, seed: int) -> Compute:
         device, work = find_device(changed.run.device), _work(folder, changed, seed)
@@ -96,17 +96,7 @@ def _general(
 
     def judge(changed: Settings, seed: int) -> TrialScore:
         how = compute(changed, seed)
-        model, history = train_general(
-            task.catalogue,
-            task.kind,
-            task.splits,
-            sources,
-            settings=changed.general,
-            seed=seed,
-            device=how.device,
-            work=how.work,
-            progress=how.progress,
-        )
+        model, history = train_general(task, sources, settings=changed.general, compute=how)
         vectors = embed(model, sources, device=how.device)
         each = [cold_ndcg(vectors, queries[x : x + 1], truth) for x in range(len(queries))]
         return TrialScore(history.best_score, np.array(each))
@@ -173,7 +163,9 @@ def _embeddings(
     home = folder / "embeddings"
     if not (home / "kept.json").exists():
         work = folder / "work" / "before"
-        known = learn_sources(catalogue, settings, work=work, progress=progress)
+        device = find_device(settings.run.device)
+        compute = Compute(settings.run.seed, device, work, progress)
+        known = learn_sources(catalogue, settings, compute)
         for (kind, name), learned in known.embeddings.items():
             learned.write(home / f"{kind}.{name}.parquet")
         names = sorted([kind, name] for kind, name in known.embeddings)

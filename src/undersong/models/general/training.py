@@ -16,17 +16,22 @@ from torch import Tensor, nn
 
 from undersong import features, relations
 from undersong import settings as settings_file
-from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError
 from undersong.features import Modality
 from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general.network import GeneralModel, GeneralSettings
-from undersong.progress import Progress, silent
-from undersong.training import distributed
-from undersong.training.batches import anchors_with_partners
-from undersong.training.loop import History, mixed_precision, train
+from undersong.training import (
+    Compute,
+    History,
+    Task,
+    all_gather,
+    anchors_with_partners,
+    mixed_precision,
+    shard,
+    train,
+)
 
 FORMAT = 1
 BLOCK = 2048
@@ -34,17 +39,12 @@ INTERACTION = "interaction"
 
 
 def train_general(
-    catalogue: Catalogue,
-    kind: Kind,
-    parts: NDArray[np.str_],
+    task: Task,
     sources: Sequence[Modality],
     *,
     settings: GeneralSettings,
-    seed: int,
-    device: str,
-    work: Path,
+    compute: Compute,
     stage: str = "GRM",
-    progress: Progress = silent,
 ) -> tuple[GeneralModel, History]:
     """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
 
@@ -59,31 +59,30 @@ def train_general(
         If no source says anything, too few of the known relations are left to train on, or no
         validation item has one of them.
     """
-    related = check_related(catalogue, kind, parts)
+    related = check_related(task)
     if not sources:
         raise DataError(
-            f"nothing is known about the {kind}s that they could be compared by; give metadata "
-            "fields, plays, features or audio files (`undersong import folder` reads tags and "
-            "finds the files)"
+            f"nothing is known about the {task.kind}s that they could be compared by; give "
+            "metadata fields, plays, features or audio files (`undersong import folder` reads tags "
+            "and finds the files)"
         )
-    torch.manual_seed(seed)
+    torch.manual_seed(compute.seed)
     widths, starts = [x.width for x in sources], [x.weight for x in sources]
-    if not any_related(catalogue, kind):
+    if not any_related(task):
         plain = GeneralModel(widths, replace(settings, skip=True), weights=starts)
-        stay_side_by_side(plain, sources, seed=seed)
-        return plain.to(device), History()
-    model = GeneralModel(widths, settings, weights=starts).to(device)
-    codes = relations.meta_codes(catalogue, kind, parts == "train")
+        stay_side_by_side(plain, sources, seed=compute.seed)
+        return plain.to(compute.device), History()
+    model = GeneralModel(widths, settings, weights=starts).to(compute.device)
     outcome = train(
         model,
-        loss=_objective(model, sources, related, codes, train=parts == "train", device=device),
-        validate=_judge(catalogue, kind, parts, sources, device=device),
+        loss=_objective(model, sources, task, related, device=compute.device),
+        validate=_judge(task, sources, device=compute.device),
         schedule=settings.training,
-        seed=seed,
-        checkpoint=work / f"general.{kind}.safetensors",
+        seed=compute.seed,
+        checkpoint=compute.work / f"general.{task.kind}.safetensors",
         lr_multipliers={"read.": settings.pace},
         stage=stage,
-        progress=progress,
+        progress=compute.progress,
     )
     return model, outcome
 
@@ -91,25 +90,24 @@ def train_general(
 def _objective(
     model: GeneralModel,
     sources: Sequence[Modality],
+    task: Task,
     related: sparse.csr_matrix,
-    codes: NDArray[np.int32],
     *,
-    train: NDArray[np.bool_],
     device: str,
 ) -> Callable[[np.random.Generator], Tensor]:
     """Equation 4 on a batch of training items, as a function of what draws the batch."""
-    settings = model.settings
+    settings, codes = model.settings, task.codes
     wider = related + relations.at_one_remove(related, top=settings.indirect)
     unlinked = related.getnnz(axis=1) == 0
-    tail = np.flatnonzero(train & unlinked)
+    tail = np.flatnonzero(task.within("train") & unlinked)
 
     def loss(generator: np.random.Generator) -> Tensor:
         rows = _batch(generator, related, tail, settings)
         missing = _hide(generator, missing_of(sources, rows), sources, settings)
         with mixed_precision(settings.training, device):
-            own = distributed.shard(len(rows))
+            own = shard(len(rows))
             embedded = model(*_tensors(sources, rows[own], missing[own], device))
-        embedded = distributed.all_gather(embedded.float(), len(rows))
+        embedded = all_gather(embedded.float(), len(rows))
         pairs = _pairs(rows, wider, codes, unlinked, settings)
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
@@ -117,29 +115,22 @@ def _objective(
     return loss
 
 
-def _judge(
-    catalogue: Catalogue,
-    kind: Kind,
-    parts: NDArray[np.str_],
-    sources: Sequence[Modality],
-    *,
-    device: str,
-) -> Callable[[nn.Module], float]:
+def _judge(task: Task, sources: Sequence[Modality], *, device: str) -> Callable[[nn.Module], float]:
     """Cold NDCG@200 of the validation items; the number of the validation if all items train."""
-    if (parts == "train").all():
+    if task.within("train").all():
         turn = count(1)
         return lambda model: float(next(turn))
-    rows, queries, truth = relations.among_some(*relations.held_out(catalogue, kind, parts))
+    rows, queries, truth = relations.among_some(*task.held_out)
     some = features.rows_of(sources, rows)
     return lambda model: cold_ndcg(embed(model, some, device=device), queries, truth)
 
 
-def any_related(catalogue: Catalogue, kind: Kind) -> bool:
-    """Whether any relation of one kind of item is known, to learn from or to be judged by."""
-    return len(catalogue.pairs(kind)) > 0
+def any_related(task: Task) -> bool:
+    """Whether any relation of the items is known, to learn from or to be judged by."""
+    return len(task.catalogue.pairs(task.kind)) > 0
 
 
-def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> sparse.csr_matrix:
+def check_related(task: Task) -> sparse.csr_matrix:
     """Return the relations between training items; refuse hardly any, which would mislead GRM.
 
     Raises
@@ -147,12 +138,13 @@ def check_related(catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]) -> 
     DataError
         If relations are known but fewer than two pairs are left to learn from.
     """
-    related = relations.known(catalogue, kind, parts == "train")
-    if any_related(catalogue, kind) and related.nnz < 4:
+    related = task.related("train")
+    if any_related(task) and related.nnz < 4:
         raise DataError(
-            f"{related.nnz // 2} relation between training {kind}s: too few to learn from; give "
-            "more similar pairs (a [[relations]] table in the mapping, or `undersong import folder "
-            "--relations FILE`) or none at all, or a `split` column that leaves more to train on"
+            f"{related.nnz // 2} relation between training {task.kind}s: too few to learn from; "
+            "give more similar pairs (a [[relations]] table in the mapping, or `undersong import "
+            "folder --relations FILE`) or none at all, or a `split` column that leaves more to "
+            "train on"
         )
     return related
 
@@ -165,7 +157,7 @@ def embed(model: nn.Module, sources: Sequence[Modality], *, device: str) -> NDAr
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
         embedded = model(*_tensors(sources, rows, missing_of(sources, rows), device))
-        if not start:  # the one place for all, where parts to be joined would take two
+        if not start:  # the one place for all, where pieces to be joined would take two
             vectors = np.empty((n, embedded.shape[1]), dtype=np.float32)
         vectors[rows] = embedded.cpu().numpy()
     return vectors
@@ -176,7 +168,7 @@ def missing_of(sources: Sequence[Modality], rows: NDArray[np.int64]) -> NDArray[
     return np.stack([x.missing[rows] for x in sources], axis=1)
 
 
-def save(model: GeneralModel, path: Path) -> None:
+def save_general(model: GeneralModel, path: Path) -> None:
     """Write weights, sizes and settings as safetensors."""
     about = {
         "settings": json.dumps(asdict(model.settings)),
@@ -185,8 +177,8 @@ def save(model: GeneralModel, path: Path) -> None:
     write_tensors(path, model.state_dict(), version=FORMAT, about=about)
 
 
-def load(path: Path) -> GeneralModel:
-    """Read what ``save`` wrote, ready to embed.
+def load_general(path: Path) -> GeneralModel:
+    """Read what ``save_general`` wrote, ready to embed.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Which items are similar: R_A, the reliable pairs, and R_C, of tracks (sections 2.1 and 2.4).
+"""Which items are similar: R_A, the reliable pairs, R_C, of tracks, and R_P, by metadata.
+
+Sections 2.1 and 2.4.
 
 Every relation is a symmetric matrix of pairs, never a class label: "similar artist" is not
 transitive, and one connected component would hold almost every artist. An item is never related
@@ -6,17 +8,22 @@ to itself. What a matrix does not hold is unrelated or unknown; each function sa
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue import Catalogue, Kind, rows_of
+from undersong.catalogue import Catalogue, Field, Kind, Role, rows_of
 from undersong.errors import DataError
 
 Rows = NDArray[np.int64]
 WALKS = 512  # items whose walks of two steps are held at once
 ASKING = 4096  # validation items at most that say when to stop
+META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
+QUANTILES = 5
 AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
 
 
@@ -63,7 +70,7 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
 
 
 def held_out(
-    catalogue: Catalogue, kind: Kind, parts: NDArray[np.str_]
+    catalogue: Catalogue, kind: Kind, splits: NDArray[np.str_]
 ) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
     """Questions that validation asks: its linked items, and their relations as the answers.
 
@@ -76,11 +83,11 @@ def held_out(
     DataError
         If no validation item has a relation, so that nothing says when to stop.
     """
-    truth = known(catalogue, kind, parts != "test")
-    queries = np.flatnonzero((parts == "validation") & (truth.getnnz(axis=1) > 0))
+    truth = known(catalogue, kind, splits != "test")
+    queries = np.flatnonzero((splits == "validation") & (truth.getnnz(axis=1) > 0))
     if not len(queries):
         raise DataError(
-            f"none of the {(parts == 'validation').sum()} validation {kind}s has a relation to a "
+            f"none of the {(splits == 'validation').sum()} validation {kind}s has a relation to a "
             "training or validation item, so nothing can say when to stop training; give more "
             "relations, or a `split` column that puts linked items into validation"
         )
@@ -152,3 +159,120 @@ def symmetric(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> sparse.csr_
     matrix.sum_duplicates()
     matrix.data[:] = True
     return matrix
+
+
+def meta_codes(catalogue: Catalogue, kind: Kind, train: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Code genre, region and popularity of each item, (n, fields) int32, -1 where missing.
+
+    Only roles that the catalogue has get a column. Genre is the first of several tags;
+    popularity is cut in fifths whose borders come from the items in ``train`` (n,) bool.
+    """
+    fields = [f for role in META_ROLES if (f := catalogue.role(kind, role))]
+    columns = [codes(catalogue.items(kind), field, train) for field in fields]
+    if not columns:
+        return np.empty((len(catalogue.items(kind)), 0), dtype=np.int32)
+    return np.stack(columns, axis=1)
+
+
+def codes(table: pl.DataFrame, field: Field, train: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Code one field of each item as a small whole number, -1 where missing."""
+    column = table[field.name]
+    if field.type == "number":
+        values = column.to_numpy().astype(np.float64)
+        seen = values[train & np.isfinite(values)]
+        if not len(seen):
+            return np.full(len(values), -1, dtype=np.int32)
+        borders = np.quantile(seen, np.linspace(0, 1, QUANTILES + 1)[1:-1])
+        cut = np.searchsorted(borders, values, side="right").astype(np.int32)
+        return np.where(np.isfinite(values), cut, -1).astype(np.int32)
+    words = column.list.first() if field.type == "tags" else column
+    number = {word: code for code, word in enumerate(words.drop_nulls().unique().sort())}
+    return np.array([number.get(word, -1) for word in words], dtype=np.int32)
+
+
+def meta_consistent(
+    codes: NDArray[np.int32],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """R_P among n items: pairs that agree in every field, and pairs known to differ in one.
+
+    Both are (n, n) bool. A missing field leaves a pair unknown, neither consistent nor not,
+    unless another field differs. Without any field every pair is unknown. The diagonal is False.
+    """
+    n, fields = codes.shape
+    known = codes >= 0
+    differ = np.zeros((n, n), dtype=bool)
+    for column, present in zip(codes.T, known.T, strict=True):
+        apart = column[:, None] != column[None, :]
+        apart &= present[:, None]
+        apart &= present
+        differ |= apart
+    whole: NDArray[np.bool_] = np.all(known, axis=1) & (fields > 0)
+    agree = ~differ
+    agree &= whole[:, None]
+    agree &= whole
+    np.fill_diagonal(agree, False)
+    return agree, differ
+
+
+def meta_agreement(
+    codes: NDArray[np.int32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """R_P by degrees: the share of equal fields of each pair, and whether any can be compared.
+
+    Both are (n, n), over the fields that both items have; 0 and False on the diagonal and where
+    they have none in common. Beyond the paper, which asks for all fields at once.
+    """
+    n = len(codes)
+    equal, compared = np.zeros((n, n), dtype=np.float32), np.zeros((n, n), dtype=np.float32)
+    for column in codes.T:
+        both = (column[:, None] >= 0) & (column[None, :] >= 0)
+        equal += both & (column[:, None] == column[None, :])
+        compared += both
+    np.fill_diagonal(compared, 0)
+    np.fill_diagonal(equal, 0)
+    return (equal / np.maximum(compared, 1)).astype(np.float32), compared > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """The items of one kind in a catalogue, and in which split each of them is.
+
+    What is derived from them is computed once and kept with the task.
+
+    Parameters
+    ----------
+    splits : (n,) "train", "validation" or "test" of each item (``undersong.catalogue.split``)
+    """
+
+    catalogue: Catalogue
+    kind: Kind
+    splits: NDArray[np.str_]
+    _related: dict[str | None, sparse.csr_matrix] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the items, in the order of all rows."""
+        return self.catalogue.ids(self.kind)
+
+    def within(self, split: str) -> NDArray[np.bool_]:
+        """Return which items are in a split, (n,)."""
+        return np.asarray(self.splits == split)
+
+    def related(self, split: str | None = None) -> sparse.csr_matrix:
+        """Return R_A between the items of one split, or between all, (n, n) bool, symmetric."""
+        if split not in self._related:
+            visible = None if split is None else self.within(split)
+            self._related[split] = known(self.catalogue, self.kind, visible)
+        return self._related[split]
+
+    @cached_property
+    def held_out(self) -> tuple[NDArray[np.int64], sparse.csr_matrix]:
+        """What validation asks and the answers, as ``held_out``."""
+        return held_out(self.catalogue, self.kind, self.splits)
+
+    @cached_property
+    def codes(self) -> NDArray[np.int32]:
+        """Codes of metadata of which R_P is made, (n, fields); -1 where missing."""
+        return meta_codes(self.catalogue, self.kind, self.within("train"))

@@ -150,7 +150,7 @@ def test_the_same_again_changes_nothing_and_a_change_replaces(beside):
     assert whats(add.add(beside, [other])) == ["replaced"]
     assert len(beside.run.added("artist")) == 1
     assert beside.run.added("artist")["general"][0].to_list() != first
-    trained = new_items.of_words("Anderung", {"genre": "g2"}, beside.known)
+    trained = new_items.of_words("änderung", {"genre": "g2"}, beside.known)
     assert whats(add.add(beside, [trained])) == ["trained"]
 
 
@@ -161,7 +161,7 @@ def test_items_are_named_told_about_and_filtered(beside):
     items = beside.run.items("artist")
     assert len(items) == 86
     assert items.row(-1, named=True) == {
-        "id": "new", "name": "Ñew", "about": "g1, x", "part": None, "relations": 0,
+        "id": "ñew", "name": "Ñew", "about": "g1, x", "part": None, "relations": 0,
         "popularity": None,
     }  # fmt: skip
     assert len(beside.run.trained_items("artist")) == 85

@@ -143,6 +143,22 @@ def test_of_two_spellings_in_one_source_the_nearer_one_is_meant():
     }
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("バル", "ハル"), ("राजा", "रोजी"), ("กี", "กู"), ("ข้าว", "ข่าว"), ("й", "и"), ("陈静", "陈晶")],
+)
+def test_names_of_other_letters_are_others_and_in_no_doubt(one, other):
+    merged = merge({"a": catalogue([("1", one)]), "b": catalogue([("2", other)])})
+    assert parts(merged) == {frozenset({"a:1"}), frozenset({"b:2"})}
+    assert merged.ambiguous.is_empty()
+
+
+@pytest.mark.parametrize(("one", "other"), [("Zoé", "Zoe"), ("Кино", "Kino"), ("ガ", "カ\u3099")])
+def test_an_accent_less_or_latin_letters_may_be_the_same_name(one, other):
+    merged = merge({"a": catalogue([("1", one)]), "b": catalogue([("2", other)])})
+    assert parts(merged) == {frozenset({"a:1", "b:2"})}
+
+
 def test_a_guest_counts_for_the_main_artist_and_a_duo_is_asked_about():
     one = catalogue(
         [("m", "Madonna"), ("g", "Madonna feat. Guest"), ("s", "Simon"), ("d", "Simon & Madonna")],

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
-from undersong.catalogue.names import fold
+from undersong.catalogue.names import name_key
 from undersong.cli.main import cli
 from undersong.importers import archives
 from undersong.importers.listens import listenbrainz as source
-from undersong.importers.listens.entities import folded
+from undersong.importers.listens.entities import keys
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -193,8 +193,8 @@ def test_names_are_folded_all_at_once_as_they_are_one_by_one():
         "x-y",
         "\x7f",
     ]
-    assert folded(pl.Series(names)).to_list() == [fold(x) for x in names]
-    assert folded(pl.Series([], dtype=pl.String)).to_list() == []
+    assert keys(pl.Series(names)).to_list() == [name_key(x) for x in names]
+    assert keys(pl.Series([], dtype=pl.String)).to_list() == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{}\n", lines(listen("pia", "", "One"))])

@@ -123,3 +123,75 @@ def test_many_queries_are_found_by_names_kept_ready():
 )
 def test_letters_that_are_no_accents_are_typed_plainly(name, typed):
     assert names.fold(name) == typed
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ハル", "バル"),
+        ("バル", "パル"),
+        ("राजा", "राजू"),
+        ("กี", "กู"),
+        ("কবি", "কবে"),
+        ("й", "и"),
+        ("Її", "Іі"),
+    ],
+)
+def test_marks_that_are_letters_tell_names_apart_in_searching_too(one, other):
+    assert names.fold(one) != names.fold(other)
+    assert names.name_key(one) != names.name_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("MØ", "Mo"), ("+44", "44"), ("Año", "Ano"), ("-M-", "M"), ("Ёлка", "Елка"), ("Zoë", "Zoe")],
+)
+def test_a_key_to_search_by_is_no_identity(one, other):
+    assert names.fold(one) == names.fold(other)
+    assert names.name_key(one) != names.name_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Zoë", " ZOE\u0308 "),
+        ("Guns N\u2019 Roses", "guns n' roses"),
+        ("AC/DC", "AC DC"),
+        ("Jay\u2013Z", "Jay-Z"),
+        ("Jay Z", "jay-z"),
+        ("ガ", "カ\u3099"),
+        ("Moon\u200b", "moon"),
+    ],
+)
+def test_ways_to_write_one_name_have_one_key(one, other):
+    assert names.name_key(one) == names.name_key(other)
+
+
+TYPED = table(
+    ("mo", "Mo", 9, 90.0), ("mø", "MØ", 1, 10.0), ("haru", "ハル", 9, 80.0),
+    ("baru", "バル", 2, 5.0), ("44", "44", 8, 70.0), ("plus", "+44", 1, 7.0),
+    ("311", "Nobody Else", 3, 2.0),
+    ("band", "311", 5, 60.0), ("other", "311", 6, 65.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "ids"),
+    [
+        ("MØ", ["mø"]),
+        ("Mø", ["mø", "mo"]),
+        ("バル", ["baru"]),
+        ("+44", ["plus"]),
+        ("311", ["311", "other", "band"]),
+    ],
+)
+def test_who_is_spelt_so_comes_first_and_an_id_mentions_who_is_called_so(typed, ids):
+    assert [x.id for x in names.Names(TYPED).find(typed)] == ids
+
+
+@pytest.mark.parametrize(
+    ("typed", "ids"),
+    [("MØ", ["mø", "mo"]), ("mo", ["mo", "mø"]), ("+44", ["plus", "44"]), ("バル", ["baru"])],
+)
+def test_what_is_typed_letter_by_letter_is_suggested_first(typed, ids):
+    assert [x.id for x in names.suggest([names.Names(TYPED)], typed, limit=9)] == ids

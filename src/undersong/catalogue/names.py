@@ -1,6 +1,7 @@
 """What a query means: an id or a name, however it is typed; and lists of ids from files."""
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,19 @@ from undersong.io.parquet import PolarsError, read_user_table
 PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"}
 )
+
+# Scripts whose marks are accents, which people leave out; in others they are letters.
+ACCENTED = ("LATIN", "GREEK", "ARABIC", "HEBREW", "SYRIAC")
+STRESS = "\u0300\u0301"  # marks of stress upon a Cyrillic vowel
+# Signs that programs write in several ways, and what cannot be seen.
+WRITTEN = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014", "-")
+    | {"\u2026": "..."}
+    | dict.fromkeys("\u00ad\u200b\u2060\ufeff")
+)
+PARTING = re.compile(r"(?<=\w)[-_,;:](?=\s*\w)|/")
 
 COMPARED = 3_000  # names, the best known of about the right length, that a mistyped one may mean
 
@@ -58,25 +72,26 @@ class Names:
     def find(self, query: str) -> tuple[Item, ...]:
         """Return the items that an id or a name may mean, the best known first.
 
-        An exact id wins, then the exact name, then the name without regard to accents, case and
-        punctuation; of several the one with the highest popularity, then the most relations.
+        An exact id wins, and others who are called so follow it; then the exact name, the name
+        without regard to case (``name_key``), or to accents and punctuation, too (``fold``); of
+        several the one with the highest popularity, then the most relations.
 
         Raises
         ------
         UnknownItem
             If nothing fits, with the names that look most like the query; or it is empty.
         """
-        rows = self._fitting(query)
-        if not rows and not query.strip():
+        items = self._fitting(query)
+        if not items and not query.strip():
             raise UnknownItem("the name of an item is empty; give an id or a name")
-        if not rows:
+        if not items:
             hint = self._hint(fold(query))
             raise UnknownItem(f"no item {query!r} among {len(self.table)}; {hint}")
-        return self.best_known(rows)
+        return items
 
     def knows(self, query: str) -> bool:
         """Whether an id or a name means any item."""
-        return bool(self._fitting(query))
+        return query in self.row or bool(self.named(query))
 
     def get(self, item_id: str) -> Item:
         """Return the item with an id.
@@ -93,9 +108,12 @@ class Names:
         raise UnknownItem(f"no {self.kind} has the id {item_id[:80]!r}; {hint}")
 
     def named(self, name: str) -> tuple[Item, ...]:
-        """Return all items of a name, the best known first: spelt so if any is, else folded."""
-        rows = self.by_folded.get(fold(name), [])
-        return self.best_known([x for x in rows if self.table["name"][x] == name] or rows)
+        """Return all items of a name, those first that are spelt so or nearly so (``find``)."""
+        if rows := self._by_name.get(name):
+            return self.best_known(rows)
+        nearest = self._by_key.get(name_key(name), [])
+        others = [x for x in self.by_folded.get(fold(name), []) if x not in nearest]
+        return (*self.best_known(nearest), *self.best_known(others))
 
     def suggest(self, text: str, *, limit: int) -> tuple[Item, ...]:
         """Return items whose names somebody may mean who has typed this much (``suggest``)."""
@@ -106,24 +124,28 @@ class Names:
         order = sorted(rows, key=lambda x: self.fame[x]) if len(rows) > 1 else rows
         return tuple(self.item(x) for x in order)
 
-    def starting(self, folded: str, *, limit: int) -> list[tuple[int, int]]:
+    def starting(self, text: str, *, limit: int) -> list[tuple[int, int]]:
         """Return the first rows of names that fit what was typed, each behind its group's number.
 
-        The groups: the very name, names that begin with it as a whole word, that begin so, with a
-        word that does, that hold it anywhere; in each the best known first.
+        The groups: the very name as it was typed, in other letters, names that begin with it as a
+        whole word, that begin so, with a word that does, that hold it anywhere; in each the best
+        known first.
         """
-        names = self.folded
+        names, folded = self.folded, fold(text)
+        very = pl.Series(range(len(names))).is_in(self._by_key.get(name_key(text), []))
         group = (
-            pl.when(names == folded)
+            pl.when(very)
             .then(0)
-            .when(names.str.starts_with(f"{folded} "))
+            .when(names == folded)
             .then(1)
-            .when(names.str.starts_with(folded))
+            .when(names.str.starts_with(f"{folded} "))
             .then(2)
-            .when(names.str.contains(f" {folded}", literal=True))
+            .when(names.str.starts_with(folded))
             .then(3)
-            .when(names.str.contains(folded, literal=True))
+            .when(names.str.contains(f" {folded}", literal=True))
             .then(4)
+            .when(names.str.contains(folded, literal=True))
+            .then(5)
         )
         grouped = pl.select(group.alias("group"), fame=pl.Series(self.fame)).with_row_index("row")
         first = grouped.drop_nulls().sort("group", "fame").head(limit)
@@ -171,12 +193,17 @@ class Names:
     def _by_name(self) -> dict[str, list[int]]:
         return _rows(self.table["name"])
 
-    def _fitting(self, query: str) -> list[int]:
+    def _fitting(self, query: str) -> tuple[Item, ...]:
         if not isinstance(query, str):
             raise UnknownItem(f"{query!r} is no id or name, which are text; write {str(query)!r}")
         if query in self.row:
-            return [self.row[query]]
-        return self._by_name.get(query, []) or self.by_folded.get(fold(query), [])
+            others = [x for x in self._by_name.get(query, []) if x != self.row[query]]
+            return (self.item(self.row[query]), *self.best_known(others))
+        return self.named(query)
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[int]]:
+        return _rows(map(name_key, self.table["name"]))
 
     def _hint(self, folded: str) -> str:
         near = difflib.get_close_matches(folded, self.by_folded, n=3, cutoff=0.6)
@@ -196,7 +223,7 @@ def suggest(tables: Sequence[Names], text: str, *, limit: int) -> tuple[Item, ..
     fitting = [
         (group, place, row)
         for place, names in enumerate(tables)
-        for group, row in names.starting(folded, limit=limit)
+        for group, row in names.starting(text, limit=limit)
     ]
     ordered = [(place, row) for _, place, row in sorted(fitting, key=lambda x: x[:2])]
     ordered = ordered or [
@@ -215,11 +242,48 @@ def _rows(words: Iterable[str]) -> dict[str, list[int]]:
 
 
 def fold(text: str) -> str:
-    """Reduce a name to what people type: no accents, no case, no punctuation, single spaces."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    """Reduce a name to what people type: no accents, no case, no punctuation, single spaces.
+
+    A key to search by, and no identity: "M\u00d8" and "Mo" have the same (see ``name_key``). Marks
+    that are letters, such as the vowels of Devanagari and the voicing of kana, stay.
+    """
+    bare = text if text.isascii() else _without_accents(text)
     plain = bare.casefold().translate(PLAIN)
-    words = "".join(c if c.isalnum() else " " for c in plain).split()
+    words = "".join(c if c.isalnum() or _is_mark(c) else " " for c in plain).split()
     return " ".join(words) or text.casefold().strip()
+
+
+def _without_accents(text: str) -> str:
+    base, kept = "", []
+    for c in unicodedata.normalize("NFKD", text):
+        if not _is_mark(c):
+            base = c
+        elif not _is_letter_mark(base, c):
+            continue
+        kept.append(c)
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+def _is_mark(c: str) -> bool:
+    return not c.isascii() and unicodedata.category(c)[0] == "M"
+
+
+def _is_letter_mark(base: str, mark: str) -> bool:
+    """Return whether a mark makes another letter or syllable of its base, unlike an accent."""
+    if not base.isalpha() or (script := unicodedata.name(base, "")).startswith(ACCENTED):
+        return False
+    return not script.startswith("CYRILLIC") or not (mark in STRESS or base in "\u0435\u0415")
+
+
+def name_key(text: str) -> str:
+    """Return the key by which two names are one: composed, without case, single spaces.
+
+    No letter, accent or sign is lost, so other names have other keys. Alike are only ways to write
+    a quote or dash, and a hyphen, comma, colon or slash between words and a space.
+    """
+    plain = unicodedata.normalize("NFC", text).casefold().translate(WRITTEN)
+    key = " ".join(PARTING.sub(" ", plain).split())
+    return unicodedata.normalize("NFC", key) or text.casefold().strip()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from undersong.catalogue import ITEMS, Field, Kind, fold
+from undersong.catalogue import ITEMS, Field, Kind
 from undersong.errors import DataError, nearest_known
 from undersong.foldin.reference import Reference
 from undersong.importers.music.folder import row_of
@@ -158,7 +158,7 @@ def _of_row(row: Mapping[str, Any], path: Path, known: Reference) -> NewItem:
     """Make a track of what the tags of a file say, with the ids of `import folder`."""
     catalogue = library(pl.DataFrame([row], schema=FILES))
     track, artist = catalogue.tracks.row(0, named=True), catalogue.artists.row(0, named=True)
-    artist_id = known.find_artist(artist["id"], fold(artist["name"])) or artist["id"]
+    artist_id = known.find_artist(artist["id"], artist["name"]) or artist["id"]
     metadata = {x: track[x] for x in track if x not in ITEMS["track"]}
     roles = {
         "genre": metadata.get("genre"),
@@ -192,7 +192,7 @@ def of_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) 
     whose = _clean(str(values.get("artist", "")))
     if not whose:
         raise DataError(f"{where} has no artist; give the name or id of one")
-    artist = known.find_artist(whose, fold(whose)) or slug(whose)
+    artist = known.find_artist(whose, whose) or slug(whose)
     item = str(values.get("id") or f"{artist}/{slug(name)}")
     path = Path(str(values["path"])).resolve() if "path" in values else None
     return NewItem("track", item, name, artist, whose, fields, vector, path)
@@ -253,7 +253,7 @@ def _vector(numbers: object, *, where: str) -> tuple[float, ...]:
 
 
 def _artist_id(name: str, known: Reference) -> str:
-    return known.find_artist(name, fold(name)) or slug(name)
+    return known.find_artist(name, name) or slug(name)
 
 
 def _plain(value: object) -> str:

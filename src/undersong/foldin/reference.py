@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue import FIELD_TYPES, Catalogue, Field, Kind, fold
+from undersong.catalogue import FIELD_TYPES, Catalogue, Field, Kind, name_key
 from undersong.io.files import check_format
 from undersong.io.parquet import read_metadata, read_table, write_table
 from undersong.runs import Run
@@ -48,19 +48,19 @@ class Reference:
         """Ids of one kind."""
         return frozenset(self.items.filter(pl.col("kind") == kind)["id"])
 
-    def find_artist(self, item: str, folded: str) -> str | None:
-        """Find a trained artist by its id, or by its name as ``names.fold`` leaves it."""
-        return item if item in self._artists else self._folded.get(folded)
+    def find_artist(self, item: str, name: str) -> str | None:
+        """Find a trained artist by its id, or by its name (``catalogue.name_key``)."""
+        return item if item in self._artists else self._named.get(name_key(name))
 
     @cached_property
     def _artists(self) -> frozenset[str]:
         return self.ids("artist")
 
     @cached_property
-    def _folded(self) -> dict[str, str]:
+    def _named(self) -> dict[str, str]:
         """Id of each name; of several the first."""
         rows = self.artists.select("id", "name").drop_nulls().reverse().iter_rows()
-        return {fold(name): item for item, name in rows}
+        return {name_key(name): item for item, name in rows}
 
     def learned(self, kind: Kind) -> tuple[str, ...]:
         """Ids of one kind that were learned from before the refit."""

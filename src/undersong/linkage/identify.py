@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import KINDS, Kind, fold, read_catalogue, write_catalogue
+from undersong.catalogue import KINDS, Kind, fold, name_key, read_catalogue, write_catalogue
 from undersong.errors import DataError, UnknownItem
 from undersong.linkage.items import Key
 from undersong.linkage.merge import Merged, merge
@@ -153,7 +153,8 @@ def identify(folder: Path, kind: Kind, query: str) -> list[Identity]:
     own = items_alone(rows) if len(items_alone(rows)) else rows
     matches = own["id"].unique().sort().to_list()
     matches = matches or [x for x in [follow(query, identities)] if x in names]
-    matches = matches or [x for x, name in names.items() if fold(name) == fold(query)]
+    for key in (name_key, fold):
+        matches = matches or [x for x, name in names.items() if key(name) == key(query)]
     if not matches:
         raise UnknownItem(f"{query!r} is no id, source:id or name of an {kind} in {folder}")
     ambiguous = read_ambiguous(folder).filter(pl.col("kind") == kind)

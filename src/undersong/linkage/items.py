@@ -49,6 +49,14 @@ class Spelling:
         """Return whether the name is one of an artist with a guest."""
         return bool(main_artist(self.exact))
 
+    def may_be(self, other: "Spelling") -> bool:
+        """Return whether two names of one key may be one name.
+
+        Transliteration makes one word of many, so two names in other letters than Latin ones
+        must be spelt alike.
+        """
+        return self.plain == other.plain or self.plain.isascii() or other.plain.isascii()
+
     def likeness(self, other: "Spelling") -> int:
         """How alike two names of one key are: 3 the same, 2 folded, 1 plain, 0 the key alone."""
         if self.exact == other.exact:

@@ -198,7 +198,8 @@ def _join_names(
             mine, theirs = clusters.members(one), clusters.members(other)
             if {x.key[0] for x in mine} & {x.key[0] for x in theirs}:
                 continue
-            if not clusters.may_join(one, other):
+            alike = any(a.spelling.may_be(b.spelling) for a in mine for b in theirs)
+            if not alike or not clusters.may_join(one, other):
                 continue
             if _of_two_ids(mine, theirs):
                 ambiguous.add(_ambiguity("ids", mine, theirs))

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue import Kind, fold
+from undersong.catalogue import Kind, name_key
 from undersong.importers.music.credits import artist_ids, credits_of
 from undersong.importers.music.tags import UUID, Tags
 
@@ -133,8 +133,8 @@ def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     )
     rows = rows.join(_main_artists(rows), on=["artist", "artist_ids"], nulls_equal=True)
     titles = rows.select(pl.col("title").drop_nulls().unique())
-    keys = folded(titles["title"]).str.replace_all(" ", "-", literal=True).alias("key")
-    rows = rows.join(titles.with_columns(keys), on="title", how="left")
+    slugs = keys(titles["title"]).str.replace_all(" ", "-", literal=True).alias("key")
+    rows = rows.join(titles.with_columns(slugs), on="title", how="left")
     recordings = rows.drop_nulls("recording").group_by("artist_id", "key", "recording")
     likely = recordings.agg(pl.sum("plays")).sort("plays", "recording", descending=[True, False])
     likely = likely.unique(["artist_id", "key"], keep="first", maintain_order=True)
@@ -150,15 +150,15 @@ def _main_artists(rows: pl.DataFrame) -> pl.DataFrame:
     pairs = rows.select("artist", "artist_ids").unique(maintain_order=True)
     main = [_main(*x) for x in pairs.iter_rows()]
     names = pl.Series("artist_name", [name for name, _ in main], dtype=pl.String)
-    ids = artist_ids(folded(names).to_list(), [mbid for _, mbid in main])
+    ids = artist_ids(keys(names).to_list(), [mbid for _, mbid in main])
     return pairs.with_columns(pl.Series("artist_id", ids, dtype=pl.String), names)
 
 
-def folded(names: pl.Series) -> pl.Series:
-    """Fold names as ``names.fold`` does; those of plain ASCII all at once."""
-    plain = names.str.to_lowercase().str.replace_all("[^a-z0-9]+", " ").str.strip_chars(" ")
-    other = ~names.str.contains(r"^[\x00-\x7f]*$") | (plain == "")
-    slow = pl.Series([fold(x) for x in names.filter(other)], dtype=pl.String)
+def keys(names: pl.Series) -> pl.Series:
+    """Return the key of each name (``catalogue.name_key``); those of plain words all at once."""
+    plain = names.str.to_lowercase()
+    other = ~names.str.contains(r"^[A-Za-z0-9.'&()!?+]+( [A-Za-z0-9.'&()!?+]+)*$")
+    slow = pl.Series([name_key(x) for x in names.filter(other)], dtype=pl.String)
     return plain.scatter(other.arg_true(), slow)
 
 

@@ -81,7 +81,7 @@ def artist_ids(names: Sequence[str], mbids: Sequence[str]) -> list[str]:
 
     Parameters
     ----------
-    names : folded (``catalogue.fold``)
+    names : as keys (``catalogue.name_key``)
     mbids : of MusicBrainz; empty where none is known
     """
     known: dict[str, set[str]] = {}

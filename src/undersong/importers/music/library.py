@@ -10,7 +10,16 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Field, Kind, complete, fold
+from undersong.catalogue import (
+    FIELD_TYPES,
+    ITEMS,
+    KINDS,
+    Catalogue,
+    Field,
+    Kind,
+    complete,
+    name_key,
+)
 from undersong.embeddings import Embeddings
 from undersong.importers.music.credits import artist_ids
 
@@ -86,22 +95,22 @@ def library(files: pl.DataFrame) -> Catalogue:
 
 
 def slug(name: str) -> str:
-    """Make an id of a name: what people type, with dashes."""
-    return fold(name).replace(" ", "-")
+    """Make an id of a name: its key with dashes."""
+    return name_key(name).replace(" ", "-")
 
 
 def _credits(files: pl.DataFrame) -> pl.DataFrame:
     """Everybody who is credited, the main one first: path, name, id (``credits.artist_ids``)."""
     each = files.select("path", name="artists", mbid="artist_ids").explode("name", "mbid")
     pairs = each.select("name", "mbid").unique(maintain_order=True)
-    ids = artist_ids(list(map(fold, pairs["name"])), pairs["mbid"].to_list())
+    ids = artist_ids(list(map(name_key, pairs["name"])), pairs["mbid"].to_list())
     pairs = pairs.with_columns(pl.Series("id", ids, dtype=pl.String))
     return each.join(pairs, on=["name", "mbid"], how="left", maintain_order="left").drop("mbid")
 
 
 def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
     """Take one file of each recording, the best tagged, with its id."""
-    keys = pl.Series("key", [fold(x) for x in rows["title"]], dtype=pl.String)
+    keys = pl.Series("key", [name_key(x) for x in rows["title"]], dtype=pl.String)
     rows = rows.with_columns(keys).sort(
         pl.col("recording").is_null(), "compilation", "path", maintain_order=True
     )
@@ -206,9 +215,9 @@ def _changed(new: Catalogue, old: Catalogue, kind: Kind) -> Iterator[tuple[str, 
     else:
         names: dict[str, list[str]] = {}
         for item, name in zip(new.ids(kind), new.names(kind), strict=True):
-            names.setdefault(fold(name), []).append(item)
+            names.setdefault(name_key(name), []).append(item)
         place = {name: items[0] for name, items in names.items() if len(items) == 1}
-        before = zip(old.ids(kind), map(fold, old.names(kind)), strict=True)
+        before = zip(old.ids(kind), map(name_key, old.names(kind)), strict=True)
     known = set(new.ids(kind))
     for item, mark in before:
         if item not in known and mark in place:

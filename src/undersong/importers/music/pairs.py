@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import KINDS, RELATIONS, Catalogue, Kind, fold, refuse, whole
+from undersong.catalogue import KINDS, RELATIONS, Catalogue, Kind, name_key, refuse, whole
 from undersong.errors import DataError
 from undersong.importers.tables.spreadsheets import header, read_sheet
 
@@ -81,7 +81,7 @@ def _resolve(rows: pl.DataFrame, catalogue: Catalogue, *, file: str) -> KnownPai
 
 
 def _known(catalogue: Catalogue, kind: Kind) -> dict[str, str]:
-    """Return the id that each word means: ids before paths before names before folded names."""
+    """Return the id that each word means: ids before paths before names before their keys."""
     tracks = catalogue.tracks
     # The last of one name counts: of artists that with the most tracks, of tracks the first.
     pairs = list(zip(catalogue.ids(kind), catalogue.names(kind), strict=True))
@@ -92,9 +92,9 @@ def _known(catalogue: Catalogue, kind: Kind) -> dict[str, str]:
     else:
         pairs.reverse()
         paths = dict(tracks.select("path", "id").drop_nulls().iter_rows())
-    folded = {fold(name): item for item, name in pairs}
-    return folded | {name: item for item, name in pairs} | paths | {x: x for x, _ in pairs}
+    keyed = {name_key(name): item for item, name in pairs}
+    return keyed | {name: item for item, name in pairs} | paths | {x: x for x, _ in pairs}
 
 
 def _find(known: dict[str, str], word: str | None) -> str | None:
-    return None if word is None else known.get(word) or known.get(fold(word))
+    return None if word is None else known.get(word) or known.get(name_key(word))

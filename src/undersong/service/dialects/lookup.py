@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from undersong.catalogue import Item, Kind, fold
+from undersong.catalogue import Item, Kind, fold, name_key
 from undersong.retrieval import Neighbours, Query
 from undersong.service.snapshot import Snapshot
 
@@ -49,9 +49,13 @@ def by_title(snapshot: Snapshot, title: str, *, artist: str) -> Item | None:
     """Return the track with a title by an artist with a name; of several the best known."""
     if "track" not in snapshot.kinds or not title or not artist:
         return None
-    names, folded = snapshot.of("track").names, fold(artist)
-    tracks = names.best_known(names.by_folded.get(fold(title), []))
-    return next((x for x in tracks if fold(song(snapshot, x).artist) == folded), None)
+    tracks = snapshot.of("track").names.named(title)
+    artists = [song(snapshot, x).artist for x in tracks]
+    for key in (str, name_key, fold):  # spelt so if any is
+        for track, name in zip(tracks, artists, strict=True):
+            if key(name) == key(artist):
+                return track
+    return None
 
 
 def by_album(snapshot: Snapshot, name: str) -> Item | None:

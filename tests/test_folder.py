@@ -139,6 +139,22 @@ def test_untagged_files_take_names_from_their_path(music, home):
     assert "2 files lack tags" in text(summary)
 
 
+def test_music_of_unknown_artists_is_found(music, home):
+    tagged.write(music / "Unknown Artist/Tux Race/03 Ice.ogg", artist="Unknown Artist")
+    tagged.write(music / "Unknown Artist/Tux Race/04 Snow.ogg")
+    assert import_folder(music, home).guessed == 2
+    assert tracks_of(home, "id") == [("tux-race/ice",), ("tux-race/snow",)]
+
+
+def test_of_several_titles_the_one_in_the_file_name_counts(music, home):
+    titles = ["Living Caves", "Graveyard"]
+    tagged.write(music / "Ann/hr3-caves.ogg", title=titles, artist="Ann")
+    tagged.write(music / "Ann/hr4-graveyard.ogg", title=titles, artist="Ann")
+    tagged.write(music / "Ann/05.ogg", title=titles, artist="Ann")
+    import_folder(music, home)
+    assert tracks_of(home, "title") == [("Living Caves",), ("hr3-caves",), ("Graveyard",)]
+
+
 def test_a_compilation_is_by_the_artists_of_its_tracks(music, home):
     for number, name in enumerate(["Ann", "Bob", "Cy"]):
         tags = {"title": f"T{number}", "artist": name, "albumartist": "Various Artists"}

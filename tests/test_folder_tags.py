@@ -1,8 +1,11 @@
 import os
 import zlib
 
+import av
+import mutagen
 import numpy as np
 import pytest
+import soundfile
 
 import tagged
 from undersong.importers.music import tags
@@ -38,6 +41,7 @@ def test_every_format_tells_the_same(tmp_path, kind):
     found = tags.read(path)
     assert found.seconds == pytest.approx(2.5, abs=0.15)
     assert vars(found) | {"seconds": 0} == {
+        "titles": (),
         "artist": ("Ann & Bob",),
         "artists": ("Ann", "Bob"),
         "artist_ids": (ANN, BOB),
@@ -172,3 +176,111 @@ def test_tags_that_unpack_to_gigabytes_cost_one_file(tmp_path):
     assert isinstance(bomb, Unreadable)
     assert "memory" in bomb.reason
     assert other.title == "Good"
+
+
+def riff_info(path, **words):
+    """Put a LIST INFO behind the sound of a WAV file, as editors do."""
+    info = b"INFO"
+    for key, value in words.items():
+        data = value + b"\0" * (2 - len(value) % 2)
+        info += key.encode() + (len(value) + 1).to_bytes(4, "little") + data
+    raw = path.read_bytes() + b"LIST" + len(info).to_bytes(4, "little") + info
+    path.write_bytes(raw[:4] + (len(raw) - 8).to_bytes(4, "little") + raw[8:])
+
+
+def test_tags_in_any_container_go_before_the_path(tmp_path):
+    ape = mutagen.apev2.APEv2()
+    ape.update({"Artist": "Ape", "Title": "Tail", "Year": "1999"})
+    ape.save(tagged.write(tmp_path / "a.mp3"))
+    riff_info(tagged.write(tmp_path / "b.wav"), INAM=b"Caf\xe9", IART="Öl".encode(), ICRD=b"2001")
+    sound = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    with av.open(str(tmp_path / "c.aac"), "w", format="adts") as out:
+        stream = out.add_stream("aac", rate=32_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = 32_000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    id3 = mutagen.id3.ID3()
+    tagged.put_id3(id3, "TPE1", ["Rip"])
+    tagged.put_id3(id3, "TIT2", ["Per"])
+    id3.save(tmp_path / "c.aac")
+    read = [tags.read(tmp_path / x) for x in ("a.mp3", "b.wav", "c.aac")]
+    assert [(x.artist, x.title, x.year) for x in read] == [
+        *((("Ape",), "Tail", 1999), (("Öl",), "Café", 2001), (("Rip",), "Per", None)),
+    ]
+
+
+def test_the_first_container_counts_and_others_fill_up(tmp_path):
+    path = tagged.write(tmp_path / "a.mp3", title="Of ID3", artist="Ann")
+    ape = mutagen.apev2.APEv2()
+    ape.update({"Title": "Of APE", "Album": "First"})
+    ape.save(path)
+    read = tags.read(path)
+    assert (read.title, read.album, read.artist) == ("Of ID3", "First", ("Ann",))
+
+
+@pytest.mark.parametrize(
+    ("date", "year"),
+    [
+        ("20190503", 2019),
+        ("201905", 2019),
+        ("19990000", 1999),
+        ("03052017", 2017),
+        ("03/05/2018", 2018),
+        ("2016-05-03T10:00:00Z", 2016),
+        ("c1985", 1985),
+        ("0000", None),
+        ("20199999", None),
+        ("198?", None),
+    ],
+)
+def test_a_date_tells_its_year_also_in_one_piece(tmp_path, date, year):
+    path = tagged.write(tmp_path / "a.flac", title="A", artist="B", date=date)
+    assert tags.read(path).year == year
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("webm", "webm"), ("mka", "matroska"), ("mp4", "mp4")]
+)
+def test_music_of_downloaders_names_itself(tmp_path, ending, kind):
+    path = tmp_path / f"a.{ending}"
+    sound = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    with av.open(str(path), "w", format=kind) as out:
+        out.metadata.update({"artist": "Web", "title": "Site", "date": "20110203"})
+        stream = out.add_stream("aac" if kind == "mp4" else "libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        resampler = av.AudioResampler(
+            format=stream.codec_context.format,
+            layout="mono",
+            rate=48_000,
+            frame_size=stream.codec_context.frame_size,
+        )
+        for part in resampler.resample(frame):
+            out.mux(stream.encode(part))
+        out.mux(stream.encode(None))
+    read = tags.read(path)
+    assert (read.artist, read.title, read.year) == (("Web",), "Site", 2011)
+    assert read.seconds == pytest.approx(1, abs=0.1)
+
+
+def test_words_that_tell_nothing_are_no_words(tmp_path):
+    path = tagged.write(
+        tmp_path / "a.flac",
+        title="None",
+        artist="Ann",
+        album="???",
+        genre=["(none)", "N/A", "Folk"],
+    )
+    read = tags.read(path)
+    assert (read.title, read.album, read.genres) == ("None", None, ("folk",))
+
+
+def test_a_length_that_an_mp3_only_suggests_is_not_known(tmp_path):
+    path = tmp_path / "a.mp3"
+    sound = np.concatenate([np.zeros(60_000), np.random.default_rng(0).normal(0, 0.2, 90_000)])
+    soundfile.write(path, sound, 44_100, bitrate_mode="VARIABLE", compression_level=0.3)
+    data = path.read_bytes()
+    assert tags.read(path).seconds == pytest.approx(150_000 / 44_100, abs=0.1)
+    path.write_bytes(data[data.find(data[:2], max(data.find(b"Xing"), data.find(b"Info"))) :])
+    assert tags.read(path).seconds is None

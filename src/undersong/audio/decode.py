@@ -52,10 +52,12 @@ class Decoded:
     ----------
     log_mel : (n, 128, 172) float16, 1 <= n <= CHUNKS
     seconds : length of the whole file
+    damage : what could not be heard, in words; empty for a whole file
     """
 
     log_mel: NDArray[np.float16]
     seconds: float
+    damage: str = ""
 
 
 def decode(
@@ -171,7 +173,7 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
         if not count:
             raise EOFError
         room = room[count:]
-    return Decoded(chunks, float(about["seconds"]))
+    return Decoded(chunks, float(about["seconds"]), str(about["damage"]))
 
 
 def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecodable:
@@ -194,7 +196,8 @@ def _serve(requests: BinaryIO, answers: BinaryIO, seconds: float) -> None:
         except Undecodable as error:
             answers.write(_header({"reason": error.reason, "remedy": error.remedy}))
         else:
-            answers.write(_header({"chunks": len(sound.chunks), "seconds": sound.seconds}))
+            chunks, seconds, damage = len(sound.chunks), sound.seconds, sound.damage
+            answers.write(_header({"chunks": chunks, "seconds": seconds, "damage": damage}))
             answers.write(log_mel(sound.chunks).astype(np.float16).tobytes())
         answers.flush()
 

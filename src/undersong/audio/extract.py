@@ -37,12 +37,14 @@ class Extraction:
     ----------
     done : those analysed, now or before
     failed : track, file, reason, remedy
+    damaged : the same of files of which not all could be heard
     new : files analysed now
     seconds : sound of all analysed files
     """
 
     done: LogMels
     failed: pl.DataFrame
+    damaged: pl.DataFrame
     new: int
     seconds: float
 
@@ -99,8 +101,12 @@ def extract(
         files = files.join(
             shards.index(folder), on=list(shards.FILE), how="left", maintain_order="left"
         ).with_columns(file=pl.Series([str(root / x) for x in files["path"]], dtype=pl.String))
-        failed = files.filter(pl.col("chunks") == 0).select(list(FAILURES))
-        write_failures(folder / "failures.csv", failed)
+        reasons = files.filter(pl.col("reason").is_not_null())
+        failed, damaged = (
+            reasons.filter((pl.col("chunks") > 0) == heard).select(list(FAILURES))
+            for heard in (False, True)
+        )
+        write_failures(folder / "failures.csv", reasons.select(list(FAILURES)))
         shards.finish(folder, run)
     done = files.filter(pl.col("chunks") > 0)
     if not len(done):
@@ -111,7 +117,11 @@ def extract(
         )
     places = (done[x].to_numpy() for x in ("shard", "first", "chunks"))
     return Extraction(
-        LogMels(folder, tuple(done["track"]), *places), failed, new, float(done["seconds"].sum())
+        LogMels(folder, tuple(done["track"]), *places),
+        failed,
+        damaged,
+        new,
+        float(done["seconds"].sum()),
     )
 
 
@@ -122,7 +132,11 @@ def text(extraction: Extraction, folder: Path) -> str:
         f"{files} of {files + failed} audio files analysed ({extraction.new} of them now), "
         f"{extraction.seconds / 3600:.1f} h of sound: {folder}"
     )
-    return line + (f"\n{failed} failed: {folder / 'failures.csv'} says why" if failed else "")
+    listed = folder / "failures.csv"
+    lines = [f"{failed} failed: {listed} says why"] if failed else []
+    if damaged := len(extraction.damaged):
+        lines.append(f"{damaged} are damaged, and heard as far as they go: {listed} says where")
+    return "\n".join([line, *lines])
 
 
 def _files(tracks: pl.DataFrame, root: Path) -> pl.DataFrame:

@@ -4,7 +4,7 @@ FFmpeg reads from an open file without knowing its name, and only formats of sou
 names other files or addresses is none of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from undersong.audio.logmel import AudioFile, Undecodable
+from undersong.audio.logmel import AudioFile, Damaged, Undecodable
 
 FORMATS = (
     "aac,ac3,aiff,alac,amr,ape,asf,au,caf,dsf,dts,eac3,flac,iff,loas,matroska,mov,mp3,mpc,mpc8,oma,"
@@ -29,34 +29,115 @@ REMEDY = "get the file again, or convert it to FLAC, OGG, MP3 or WAV"
 
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[AudioFile]:
-    """Open the first sound of a file.
+    """Open the first sound of a file, to be read by seeking.
 
     Raises
     ------
     Undecodable
         If FFmpeg knows no sound in it, or finds it damaged; here or while it is read.
     """
+    with _first_sound(file) as (container, stream):
+        yield _source(container, stream)
+
+
+@contextmanager
+def decoded(file: BinaryIO) -> Iterator[AudioFile]:
+    """Open the first sound of a file, to be decoded from its beginning to its end.
+
+    Lengths are those of what can be decoded, whatever a header says; packets that cannot are
+    passed over. Parts have to be read in their order.
+
+    Raises
+    ------
+    Undecodable
+        If FFmpeg knows no sound in it.
+    """
+    with _first_sound(file) as (container, stream):
+        rate, lost = stream.rate, [0.0]
+        frames = sum(len(x) for x in _all(container, stream, lost=lost))
+    with _first_sound(file) as (container, stream):
+        rest = _all(container, stream, lost=[0.0])
+        yield AudioFile(rate, frames, _in_order(rest), round(lost[0] * rate))
+
+
+def _in_order(blocks: Iterator[NDArray[np.float32]]) -> Callable[[int, int], NDArray[np.float32]]:
+    """Return a function that reads parts of a row of blocks, each behind the one before."""
+    place, rest = 0, np.empty(0, dtype=np.float32)
+
+    def mono(first: int, count: int) -> NDArray[np.float32]:
+        nonlocal place, rest
+        parts, wanted = [], count
+        while wanted:
+            if first > place + len(rest) or not len(rest):
+                place += len(rest)
+                block = next(blocks, None)
+                if block is None:
+                    break
+                rest = block
+                continue
+            part = rest[max(first - place, 0) :][:wanted]
+            parts.append(part)
+            wanted -= len(part)
+            first += len(part)
+            rest, place = rest[first - place :], first
+        return np.concatenate([np.empty(0, dtype=np.float32), *parts])
+
+    return mono
+
+
+def _all(
+    container: InputContainer, stream: AudioStream, *, lost: list[float]
+) -> Iterator[NDArray[np.float32]]:
+    """Decode packet by packet; add up in ``lost`` the seconds of those that cannot be."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError):  # nothing behind it can be found
+            return
+        if packet is None:
+            return
+        try:
+            blocks = [x for frame in packet.decode() for x in _mono(frame, stream.rate)]
+        except (av.FFmpegError, ValueError):
+            lost[0] += float((packet.duration or 0) * (packet.time_base or 0))
+        else:
+            yield from blocks
+
+
+def _mono(frame: av.AudioFrame, rate: int) -> Iterator[NDArray[np.float32]]:
+    """Mix one frame to mono at a rate; streams one behind another may differ in theirs."""
+    resampler = av.AudioResampler(format="fltp", rate=rate)
+    for part in (*resampler.resample(frame), *resampler.resample(None)):
+        samples = part.to_ndarray()
+        yield samples.mean(axis=0, dtype=np.float32)
+
+
+@contextmanager
+def _first_sound(file: BinaryIO) -> Iterator[tuple[InputContainer, AudioStream]]:
+    file.seek(0)
     try:
         with av.open(
             file, "r", container_options={"format_whitelist": FORMATS}, metadata_errors="replace"
         ) as container:
             if not container.streams.audio:
                 raise Undecodable("holds no sound", "give the path of an audio file")
-            yield _source(container, container.streams.audio[0])
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise Undecodable("sound of a kind that FFmpeg does not decode", REMEDY)
+            stream.codec_context.thread_type = "NONE"
+            if not stream.rate or not stream.time_base:
+                raise Damaged("its header states no rate", REMEDY)
+            yield container, stream
     # ValueError: rate or channels change midway. OSError: it seeks where no file can.
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise Undecodable(f"no audio that can be decoded ({reason})", REMEDY) from error
+        raise Damaged(f"no audio that can be decoded ({reason})", REMEDY) from error
 
 
 def _source(container: InputContainer, stream: AudioStream) -> AudioFile:
-    if stream.codec_context is None:
-        raise Undecodable("sound of a kind that FFmpeg does not decode", REMEDY)
-    stream.codec_context.thread_type = "NONE"
     rate = stream.rate
-    if not rate or not stream.time_base:
-        raise Undecodable("its header states no rate", REMEDY)
-    unit, begin = stream.time_base, stream.start_time or 0
+    unit, begin = stream.time_base or Fraction(1), stream.start_time or 0
 
     def mono(first: int, count: int) -> NDArray[np.float32]:
         wanted = begin + int((first / rate - BEFORE) / unit)

@@ -1,12 +1,15 @@
 """One audio file -> the sound of a track, read by seeking (section 2.1).
 
 Only the chunks of a long file are read, so ten hours cost no more memory than ten minutes. The
-content of a file tells its format, never its name.
+content of a file tells its format, never its name. Where its header does not tell the length, or
+the sound ends before it, or a decoder fails, FFmpeg decodes all of it and passes damage over.
 """
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +24,7 @@ from undersong.audio.logmel import (
     LOUDNESS,
     RATE,
     AudioFile,
+    Damaged,
     Sound,
     Undecodable,
     starts,
@@ -32,6 +36,8 @@ LOST = 0.5  # seconds that may lack at the end: headers of MP3 files guess, enco
 SILENCE = 1e-4  # peak amplitude, 80 dB below full scale
 LOUDEST = 1e9  # of a sample; whole numbers of 24 bits written as floats are 8e6
 RATES = (4_000, 768_000)  # Hz, that a header may claim
+UNKNOWN = 1 << 62  # frames, which libsndfile answers of a FLAC file from a pipe
+OGG_PAGE = 65_307  # bytes at most
 BLOCK = 1 << 22  # samples of all channels read at a time, 16 MB: soundfile seeks after each read
 
 CONVERT = "convert it to FLAC, OGG, MP3 or WAV"
@@ -48,27 +54,53 @@ def read(path: Path) -> Sound:
     Raises
     ------
     Undecodable
-        If the file is missing, not readable, empty, no audio, cut off, too short or silent, or
-        holds samples that are not finite.
+        If the file is missing, not readable, empty, no audio, too short or silent, or holds
+        samples that are not finite.
     """
     with _regular(path) as file:
         try:
-            with _opened(file) as source:
-                _check_header(source)
-                seconds = source.frames / source.rate
-                loud = [x for x in _chunks(source, seconds) if _peak(x) > SILENCE]
-        except soundfile.LibsndfileError as error:
-            raise _damaged(error) from error
+            return _heard(file)
         except OSError as error:
             raise Undecodable(f"cannot be read ({error.strerror})", FETCH) from error
         except MemoryError as error:
             raise Undecodable("decoding needs more memory than it may use", CONVERT) from error
+
+
+def _heard(file: BinaryIO) -> Sound:
+    """Read parts of a file by seeking; where that fails, decode all of it."""
+    promised = 0.0
+    try:
+        with _opened(file) as source:
+            promised = source.frames / source.rate
+            return _sound(source)
+    except soundfile.LibsndfileError as error:
+        refused = _damaged(error)
+    except Damaged as error:
+        refused = error
+    try:
+        from undersong.audio import ffmpeg
+    except ImportError:
+        raise refused from None
+    try:
+        with ffmpeg.decoded(file) as source:
+            lacking = round(promised * source.rate) - source.frames
+            return _sound(replace(source, lost=max(source.lost, lacking)))
+    except Damaged:
+        raise refused from None
+
+
+def _sound(source: AudioFile) -> Sound:
+    """Take the chunks of an open file, at one loudness."""
+    _check_header(source)
+    seconds = source.frames / source.rate
+    loud = [x for x in _chunks(source, seconds) if _peak(x) > SILENCE]
     if not loud:
         raise Undecodable("silence in every part that was read", "remove the track")
     level = np.sqrt(np.mean([float(np.dot(x, x)) / CHUNK_SAMPLES for x in loud]))
     chunks = np.stack(loud)
     chunks *= LOUDNESS / level
-    return Sound(chunks, seconds)
+    lost = source.lost / source.rate
+    return Sound(chunks, seconds, f"{lost:.1f} s cannot be decoded" if lost > LOST else "")
 
 
 def _peak(samples: NDArray[np.float32]) -> float:
@@ -107,6 +139,8 @@ def _opened(file: BinaryIO) -> Iterator[AudioFile]:
         refused = error
     else:
         with sound:
+            if not _tells_its_length(sound, file):
+                raise Damaged("its header does not tell its length", INSTALL)
             yield _source(sound)
         return
     file.seek(0)
@@ -120,6 +154,34 @@ def _opened(file: BinaryIO) -> Iterator[AudioFile]:
         raise _guess(head, refused) from refused
     with ffmpeg.opened(file) as source:
         yield source
+
+
+def _tells_its_length(sound: soundfile.SoundFile, file: BinaryIO) -> bool:
+    """Whether the number of frames by libsndfile can be relied on."""
+    if sound.format == "MP3":
+        file.seek(_after_tags(file))
+        head = file.read(2048)
+        return any(x in head for x in (b"Xing", b"Info", b"VBRI"))
+    if sound.format == "OGG":  # of streams one behind another it knows the first alone
+        file.seek(0)
+        first = file.read(18)[14:]
+        file.seek(max(file.seek(0, os.SEEK_END) - OGG_PAGE, 0))
+        tail = file.read()
+        last = tail.rfind(b"OggS")
+        return last < 0 or tail[last + 14 : last + 18] == first
+    return bool(0 < sound.frames < UNKNOWN)
+
+
+def _after_tags(file: BinaryIO) -> int:
+    """Return where sound begins behind ID3v2 tags."""
+    place = 0
+    while True:
+        file.seek(place)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3":
+            return place
+        a, b, c, d = (x & 127 for x in head[6:])
+        place += 10 + (a << 21 | b << 14 | c << 7 | d)
 
 
 def _source(sound: soundfile.SoundFile) -> AudioFile:
@@ -161,7 +223,7 @@ def _read_part(source: AudioFile, first: int, count: int) -> NDArray[np.float32]
     mono = source.read(first, count)
     if len(mono) < max(count - LOST * source.rate, 1):
         heard, promised = ((x / source.rate) for x in (first + len(mono), source.frames))
-        raise Undecodable(
+        raise Damaged(
             f"cut off: sound ends after {heard:.1f} s of the {promised:.1f} s in its header", FETCH
         )
     if not _peak(mono) < LOUDEST:  # also where it is not a number
@@ -181,9 +243,9 @@ def _check_header(source: AudioFile) -> None:
         )
 
 
-def _damaged(error: soundfile.LibsndfileError) -> Undecodable:
+def _damaged(error: soundfile.LibsndfileError) -> Damaged:
     reason = error.error_string.strip().rstrip(".")
-    return Undecodable(f"no audio that can be decoded ({reason})", f"{FETCH}, or {CONVERT}")
+    return Damaged(f"no audio that can be decoded ({reason})", f"{FETCH}, or {CONVERT}")
 
 
 def _guess(head: bytes, error: soundfile.LibsndfileError) -> Undecodable:

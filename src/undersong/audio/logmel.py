@@ -41,6 +41,10 @@ class Undecodable(Exception):
         self.remedy = remedy
 
 
+class Damaged(Undecodable):
+    """One decoder cannot read a file, or not all of it; another one may."""
+
+
 @dataclass(frozen=True)
 class AudioFile:
     """An open sound file, whichever library reads it.
@@ -50,11 +54,13 @@ class AudioFile:
     rate : Hz
     frames : length, as the header claims or as counted
     read : (first frame, number) -> mono float32, as many or fewer where the sound ends before
+    lost : frames that could not be decoded
     """
 
     rate: int
     frames: int
     read: Callable[[int, int], NDArray[np.float32]]
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,13 @@ class Sound:
     ----------
     chunks : (n, CHUNK_SAMPLES) float32, 1 <= n <= CHUNKS
         In the order of time, mono, ``RATE`` Hz, root mean square ``LOUDNESS`` over all of them.
-    seconds : length of the whole file
+    seconds : length of the whole file, as far as it is sound
+    damage : what could not be heard, in words; empty for a whole file
     """
 
     chunks: NDArray[np.float32]
     seconds: float
+    damage: str = ""
 
 
 def starts(seconds: float) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
     audio.json       format, run, finished
     00000.npy        (chunks, 128, 172) float16, log-mel of up to 64 files
     00000.parquet    path, size, modified, run, first, chunks, seconds, reason, remedy: one row a
-                     file; no chunks and a reason where it failed
+                     file; no chunks and a reason where it failed, a reason where it is damaged
     00001.npy ...
 
 A shard counts once its Parquet file is there, which is written last. A later row of a path replaces
@@ -135,7 +135,7 @@ def write_shard(
         write_array(path.with_suffix(".npy"), np.concatenate(log_mels))
     nothing = {"chunks": 0, "seconds": None, "reason": None, "remedy": None}
     rows = [
-        nothing | {"chunks": len(x.log_mel), "seconds": x.seconds}
+        nothing | {"chunks": len(x.log_mel), "seconds": x.seconds} | _damage(x)
         if isinstance(x, Decoded)
         else nothing | {"reason": _plain(x.reason), "remedy": x.remedy}
         for x in decoded
@@ -145,6 +145,11 @@ def write_shard(
     )
     columns = [*files.columns, *(x for x in INDEX if x not in FILE)]
     write_table(path.with_suffix(".parquet"), table.select(columns))
+
+
+def _damage(sound: Decoded) -> dict[str, str]:
+    """Return the reason why not all of a file was heard, and what to do."""
+    return {"reason": _plain(sound.damage), "remedy": "get the file again"} if sound.damage else {}
 
 
 def _plain(text: str) -> str:

@@ -86,11 +86,11 @@ def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Ite
 def decode_there(paths: Iterable[Path]) -> Iterator[Decoded | Undecodable]:
     """Decode files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
     for row in stream(_decode, [str(x) for x in paths], a_task=FILES):
-        if row["reason"]:
+        if row["remedy"]:
             yield Undecodable(row["reason"], row["remedy"])
         else:
             sound = np.frombuffer(row["log_mel"], dtype=np.float16)
-            yield Decoded(sound.reshape(-1, BANDS, FRAMES), row["seconds"])
+            yield Decoded(sound.reshape(-1, BANDS, FRAMES), row["seconds"], row["reason"])
 
 
 def _decode(paths: Sequence[str]) -> list[Row]:
@@ -109,8 +109,8 @@ def _decoder() -> Decoder:
 def _row_of(result: Decoded | Undecodable) -> Row:
     if isinstance(result, Undecodable):
         return {"log_mel": b"", "seconds": 0.0, "reason": result.reason, "remedy": result.remedy}
-    log_mel = result.log_mel.tobytes()
-    return {"log_mel": log_mel, "seconds": result.seconds, "reason": "", "remedy": ""}
+    log_mel, damage = result.log_mel.tobytes(), result.damage
+    return {"log_mel": log_mel, "seconds": result.seconds, "reason": damage, "remedy": ""}
 
 
 def vectors_there(

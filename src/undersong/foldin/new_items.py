@@ -85,7 +85,7 @@ def of_files(
         for path, tags in zip(paths, read(paths), strict=True):
             if artist and isinstance(tags, Tags):
                 tags = replace(tags, artist=(artist,), artists=(), artist_ids=())
-            row = row_of(ScannedFile(path.name, 0, 0, 0), tags)
+            row = row_of(ScannedFile(path.name, 0, 0, 0, 0), tags)
             if isinstance(row, Failure):
                 remedy = row.remedy if artist else f"{row.remedy}; or give --artist NAME"
                 says_who = "no artist" not in row.reason

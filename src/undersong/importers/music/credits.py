@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from undersong.importers.music.tags import Tags
+from undersong.importers.music.tags import Tags, something
 
 CERTAIN = re.compile(r"\s*[;•]\s*|\s+/\s+|\s+[\[(]?(?:feat\.?|ft\.?|featuring)\s+", re.I)
 POSSIBLE = re.compile(r"\s*[,+]\s+|\s+(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s+", re.I)
@@ -110,7 +110,8 @@ def path_names(path: str) -> PathNames:
     """Take artist, album and title from a path below the music folder.
 
     ``Artist/Album/01 Title.mp3`` and ``Artist/Title.mp3``, folders of discs passed over; a name
-    ``Artist - Title`` tells the artist where no folder does, or where the folder is of many.
+    ``Artist - Title`` tells the artist where no folder does, or where the folder is of many. Below
+    ``Unknown Artist`` the folder of the album stands in for its artist, so that music is found.
     """
     place = PurePosixPath(path)
     folders = [x for x in place.parts[:-1] if not DISC.fullmatch(x)]
@@ -124,4 +125,6 @@ def path_names(path: str) -> PathNames:
             artist, title = before.strip(), after.strip()
         elif artist is not None and before.strip().casefold() == artist.casefold():
             title = after.strip()
+    if artist and not is_somebody(artist) and "unknown" in artist.casefold():
+        artist = something(album)
     return PathNames(artist if is_somebody(artist) else None, album, title)

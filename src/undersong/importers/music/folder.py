@@ -13,9 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import Catalogue, read_catalogue, write_catalogue, write_failures
+from undersong.catalogue import Catalogue, fold, read_catalogue, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.importers.music.credits import credits_of, path_names
+from undersong.importers.music.credits import PathNames, credits_of, path_names
 from undersong.importers.music.library import FILES, keep, library
 from undersong.importers.music.pairs import KnownPairs, known_pairs
 from undersong.importers.music.scan import (
@@ -237,7 +237,7 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
         **vars(file),
         "artists": [x.name for x in credits] or [names.artist],
         "artist_ids": [x.id for x in credits] or [""],
-        "title": tags.title or names.title,
+        "title": _title(tags, names),
         "album": tags.album if credits else tags.album or names.album,
         "recording": tags.recording,
         "genres": list(tags.genres) or None,
@@ -248,6 +248,16 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
         "seconds": tags.seconds,
         "guessed": not credits or tags.title is None,
     }
+
+
+def _title(tags: Tags, names: PathNames) -> str:
+    """Return the title; of several the one in the file's name, or else that name."""
+    if len(tags.titles) < 2:
+        return tags.title or names.title
+    name = fold(names.title)
+    inside = [x for x in tags.titles if fold(x) in name]
+    telling = any(c.isalpha() for c in name)
+    return max(inside, key=len) if inside else names.title if telling else tags.titles[0]
 
 
 def _nothing(music: Path, scan: Scan, failures: Sequence[Failure], catalogue: Path) -> str:

@@ -4,11 +4,13 @@ Keys are compared without regard to case. ``MUSICBRAINZ_TRACKID`` and its like h
 *recording*, in spite of the name; the id of a track on a release is of no use here.
 """
 
+import os
 import re
 import struct
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +18,14 @@ from typing import Any, BinaryIO
 import mutagen
 from mutagen.aac import AAC
 from mutagen.aiff import AIFF
+from mutagen.apev2 import APEv2
 from mutagen.asf import ASF
 from mutagen.dsdiff import DSDIFF
 from mutagen.dsf import DSF
 from mutagen.flac import FLAC
-from mutagen.id3 import TCON, UFID
+from mutagen.id3 import ID3, TCON, UFID
 from mutagen.monkeysaudio import MonkeysAudio
-from mutagen.mp3 import MP3
+from mutagen.mp3 import MP3, BitrateMode
 from mutagen.mp4 import MP4
 from mutagen.musepack import Musepack
 from mutagen.oggflac import OggFLAC
@@ -42,6 +45,9 @@ PARSERS: dict[str, Parser] = {
     ".oga": OggFLAC,
     ".spx": OggSpeex,
     ".m4a": MP4,
+    ".m4b": MP4,
+    ".m4r": MP4,
+    ".mp4": MP4,
     ".wma": ASF,
     ".asf": ASF,
     ".wav": WAVE,
@@ -59,6 +65,13 @@ PARSERS: dict[str, Parser] = {
     ".mp2": MP3,
     ".aac": AAC,
 }
+# First bytes of files that mutagen cannot read: Matroska and WebM, CAF, AU, Wave64.
+ELSEWHERE = (b"\x1a\x45\xdf\xa3", b"caff", b".snd", b"riff")
+# Of RIFF's INFO, which editors and shops write.
+INFO = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICRD": "date", b"IGNR": "genre"}
+RIFF_CHUNKS = 1_000  # looked at, and bytes of a list: more is damage
+RIFF_LIST = 1 << 20
+APE_TAIL = 192  # bytes at the end that hold the footer of APE tags, also before ID3v1
 LOOSE = (MP3, AAC)  # they look for a beginning anywhere, and may find one in what is damaged
 # Meaning -> keys, the best first; those of the MusicBrainz programs, and plain ones.
 _APPLE = "----:com.apple.itunes:"
@@ -102,10 +115,20 @@ KEYS = {
 _WANTED = frozenset(key for keys in KEYS.values() for key in keys)
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
-YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
+# Also in one piece with month and day: 20190503, 201905, 19990000, 03052019.
+_MONTH, _DAY = r"(?:0\d|1[0-2])", r"(?:[0-2]\d|3[01])"
+YEAR = re.compile(
+    rf"(?<!\d)(?:{_DAY}{_MONTH})?((?:1[5-9]|20)\d\d)(?!\d)"
+    rf"|(?<!\d)((?:1[5-9]|20)\d\d){_MONTH}{_DAY}?(?!\d)"
+)
 TWO_DAYS = 172_800.0  # seconds; a header that says more is damaged
 LONGEST = 300  # characters of a value, and values of a key: a title of megabytes is none
-NO_GENRE = frozenset({"genre", "misc", "n/a", "none", "other", "undefined", "unknown"})
+NO_GENRE = frozenset({"genre", "misc", "other"})
+NOTHING = re.compile(
+    r"[<\[(]?(?:none|n/?a|not available|undefined|unknown(?: (?:album|genre))?|no (?:album|genre))"
+    r"[>\])]?|\?{2,}",
+    re.I,
+)
 # What mutagen raises over damaged files beside its own errors (benchmarks/fuzz_tags.py).
 DAMAGED = (
     *(mutagen.MutagenError, EOFError, ValueError, LookupError, ArithmeticError, RecursionError),
@@ -123,6 +146,7 @@ class Tags:
     artists : the names in it, where each has a value of its own
     artist_ids : of MusicBrainz, of the artists in their order
     album_artist, title, album : str or None
+    titles : all of them where a file has several, else none
     recording : id of MusicBrainz
     genres : lower case, the main one first
     year : of the first release where known, else of this one
@@ -137,6 +161,7 @@ class Tags:
     artist_ids: tuple[str, ...] = ()
     album_artist: str | None = None
     title: str | None = None
+    titles: tuple[str, ...] = ()
     album: str | None = None
     recording: str | None = None
     genres: tuple[str, ...] = ()
@@ -170,8 +195,12 @@ def read(path: Path) -> Tags:
     """
     try:
         with path.open("rb") as opened:
+            head = opened.read(12)
+            if head.startswith(ELSEWHERE):
+                return _by_ffmpeg(opened)
             file = _parse(opened, path.suffix.lower())
-            return _tags(_texts_by_key(file.tags), getattr(file.info, "length", None))
+            others = _other_containers(opened, head, file)
+            return _tags([_texts_by_key(x) for x in (file.tags, *others)], _length(file))
     except DAMAGED as error:
         message = str(error).splitlines() or [type(error).__name__]
         reason = f"damaged, or no audio ({message[0][:100]})"
@@ -185,6 +214,7 @@ def read(path: Path) -> Tags:
 
 def _parse(opened: BinaryIO, suffix: str) -> Any:
     """Parse a file as its name says, else as anything that fits; the first complaint counts."""
+    opened.seek(0)
     head = opened.read(3)
     if not head:
         raise Unreadable("empty (0 bytes)", "get the file again", damaged=True)
@@ -200,6 +230,80 @@ def _parse(opened: BinaryIO, suffix: str) -> Any:
         except DAMAGED as error:
             complaints.append(error)
     raise complaints[0]
+
+
+def _by_ffmpeg(opened: BinaryIO) -> Tags:
+    """Read the tags of a format that mutagen does not know; without PyAV none."""
+    try:
+        import av
+    except ImportError:
+        return Tags()
+    opened.seek(0)
+    try:
+        with av.open(opened, "r", metadata_errors="replace") as container:
+            streams = container.streams.audio
+            if not streams:
+                raise Unreadable("holds no sound", "remove it", damaged=True)
+            pairs = [*container.metadata.items(), *streams[0].metadata.items()]
+            return _tags([_texts_by_key(pairs)], (container.duration or 0) / av.time_base)
+    except (av.FFmpegError, ValueError) as error:
+        reason = f"damaged, or no audio ({getattr(error, 'strerror', None) or error})"
+        raise Unreadable(reason, "get the file again", damaged=True) from error
+
+
+def _other_containers(opened: BinaryIO, head: bytes, file: Any) -> Iterator[Any]:
+    """Read the tags that a format's own reader passes over: ID3 before, INFO in, APE behind."""
+    if head.startswith(b"ID3") and not isinstance(file.tags, ID3):
+        yield from _read_as(ID3, opened)
+    if head[:4] == b"RIFF":
+        yield _riff_info(opened)
+    opened.seek(max(opened.seek(0, os.SEEK_END) - APE_TAIL, 0))
+    if b"APETAGEX" in opened.read() and not isinstance(file.tags, APEv2):
+        yield from _read_as(APEv2, opened)
+
+
+def _read_as(parse: Parser, opened: BinaryIO) -> Iterator[Any]:
+    opened.seek(0)
+    with suppress(*DAMAGED):
+        yield parse(opened)
+
+
+def _riff_info(opened: BinaryIO) -> list[tuple[str, str]]:
+    """Read the list INFO of a RIFF file; text is UTF-8, else that of Western Windows."""
+    opened.seek(12)
+    pairs: list[tuple[str, str]] = []
+    for _ in range(RIFF_CHUNKS):
+        header = opened.read(8)
+        if len(header) < 8:
+            break
+        size = int.from_bytes(header[4:], "little")
+        if header[:4] != b"LIST" or size > RIFF_LIST:
+            opened.seek(size + size % 2, os.SEEK_CUR)
+            continue
+        data = opened.read(size + size % 2)
+        place = 4
+        while data[:4] == b"INFO" and place + 8 <= len(data):
+            key, length = struct.unpack_from("<4sI", data, place)
+            value = data[place + 8 : place + 8 + length].split(b"\0")[0]
+            if key in INFO:
+                pairs.append((INFO[key], _text_of(value)))
+            place += 8 + length + length % 2
+    return pairs
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("cp1252", "replace")
+
+
+def _length(file: Any) -> float | None:
+    """Return the seconds that a header tells; of an MP3 of unknown bit rate they are a guess."""
+    if getattr(file.info, "bitrate_mode", None) == BitrateMode.UNKNOWN:
+        return None
+    length: float | None = getattr(file.info, "length", None)
+    return length
 
 
 def _texts_by_key(tags: Any) -> dict[str, list[str]]:
@@ -234,28 +338,34 @@ def _clean(texts: Iterable[str]) -> list[str]:
     return [x for x in composed if x][:LONGEST]
 
 
-def _tags(texts: dict[str, list[str]], length: float | None) -> Tags:
+def _tags(containers: Sequence[dict[str, list[str]]], length: float | None) -> Tags:
+    """Join what the containers of one file say; the first that says anything counts."""
+
     def all_of(meaning: str) -> list[str]:
-        return next((texts[key] for key in KEYS[meaning] if texts.get(key)), [])
+        values = (texts.get(key) for texts in containers for key in KEYS[meaning])
+        return next((x for x in values if x), [])
 
     def first_of(meaning: str) -> str | None:
         return next(iter(all_of(meaning)), None)
 
     ids = [x.lower() for x in UUID.findall(" ".join(all_of("artist_ids")))]
     recording = UUID.search(" ".join(all_of("recording")))
-    year = YEAR.search(" ".join(x for key in KEYS["date"] for x in texts.get(key, ())))
+    dates = (x for texts in containers for key in KEYS["date"] for x in texts.get(key, ()))
+    year = YEAR.search(" ".join(dates))
+    titles = all_of("title")
     return Tags(
         artist=tuple(all_of("artist")),
         artists=tuple(all_of("artists")),
         artist_ids=tuple(dict.fromkeys(ids)),
         album_artist=first_of("album_artist"),
-        title=first_of("title"),
-        album=first_of("album"),
+        title=next(iter(titles), None),
+        titles=tuple(titles[1:] and dict.fromkeys(titles)),
+        album=something(first_of("album")),
         recording=recording[0].lower() if recording else None,
         genres=_genres(all_of("genres")),
-        year=int(year[0]) if year else None,
-        country=first_of("country"),
-        release_country=first_of("release_country"),
+        year=int(year[1] or year[2]) if year else None,
+        country=something(first_of("country")),
+        release_country=something(first_of("release_country")),
         compilation=first_of("compilation") in ("1", "True"),
         seconds=float(length) if length and 0 < length < TWO_DAYS else None,
     )
@@ -264,4 +374,14 @@ def _tags(texts: dict[str, list[str]], length: float | None) -> Tags:
 def _genres(values: list[str]) -> tuple[str, ...]:
     """Split at ``;``, ``,`` and ``|``, and leave out words that are no genre."""
     words = (x.strip().lower() for value in values for x in re.split(r"[;,|]", value))
-    return tuple(dict.fromkeys(x for x in words if x and x not in NO_GENRE))
+    return tuple(dict.fromkeys(x for x in words if is_genre(x)))
+
+
+def something(text: str | None) -> str | None:
+    """Return a word of a tag; None for "N/A", "(none)", "???" and the like."""
+    return None if text is None or NOTHING.fullmatch(text) else text
+
+
+def is_genre(word: str) -> bool:
+    """Return whether a word in lower case tells a genre."""
+    return bool(something(word)) and word not in NO_GENRE

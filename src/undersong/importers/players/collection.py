@@ -18,7 +18,7 @@ from undersong.errors import DataError
 from undersong.importers.listens.entities import resolve
 from undersong.importers.music.credits import Credit
 from undersong.importers.music.library import FILES, library
-from undersong.importers.music.tags import NO_GENRE, UUID
+from undersong.importers.music.tags import UUID, is_genre, something
 from undersong.importers.result import IDENTITIES, Failures, Imported
 from undersong.io import files
 
@@ -42,18 +42,18 @@ def file_row(
 ) -> dict[str, object]:
     """Make one row of ``COLLECTION``; what is empty, zero or absurd counts as not known."""
     words = (x.strip().lower() for x in genres)
-    known = {x: None for x in words if x and x not in NO_GENRE}
+    known = {x: None for x in words if is_genre(x)}
     return {
         "source_id": str(source_id),
         "path": path,
         "artists": [x.name for x in credits],
         "artist_ids": [x.id for x in credits],
         "title": title,
-        "album": album or None,
+        "album": something(album or None),
         "recording": recording,
         "genres": list(known) or None,
         "year": year if isinstance(year, int) and 1000 <= year < 3000 else None,
-        "country": country or None,
+        "country": something(country or None),
         "compilation": bool(compilation),
         "seconds": float(seconds) if isinstance(seconds, (int, float)) and seconds > 0 else None,
     }

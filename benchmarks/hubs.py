@@ -3,9 +3,9 @@
     python benchmarks/hubs.py RUN CATALOGUE [--keep lists.npz]
 
 Every artist asks by the order that evaluation judges, which saw no relation of validation and test
-artists. Compared, paired over the validation artists that ask: nothing; a penalty on how often an
-item is shown; local scaling of the scores (CSLS); the same of the plain cosine; and what
-`undersong.retrieval.hubness` does with several limits.
+artists. Compared, paired over those that ask, in the protocols `cold, labelled` and `found`:
+nothing; a penalty on how often an item is shown; local scaling of the scores (CSLS); the same of
+the plain cosine; and what `undersong.retrieval.hubness` does with several limits.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from undersong.ranking.ranker import KNOWN, rerank
 from undersong.retrieval import hubness
 
 DEEP, SHORT, BLOCK, NEAR = 200, 10, 128, 10
+LONG = 2 * DEEP  # of a list, of which unlabelled and known items are left out
 
 
 def collect(ranker, evidence):
@@ -38,15 +39,32 @@ def collect(ranker, evidence):
     return {"rows": rows, "scores": scores, "confidence": confidence}
 
 
-def ndcg(rows, queries, truth, k):
+def without(rows, excluded):
+    """Rows with the items that each query may not name (q, n) at the end, as -1."""
+    queries = np.arange(len(rows))[:, None]
+    allowed = (rows >= 0) & ~excluded[queries, np.maximum(rows, 0)]
+    turn = np.argsort(~allowed, axis=1, kind="stable")
+    return np.take_along_axis(np.where(allowed, rows, -1), turn, axis=1)
+
+
+def hits_of(rows, right):
+    """Whether each answer is right, and how many right ones there are."""
+    hits = (rows >= 0) & right[np.arange(len(rows))[:, None], np.maximum(rows, 0)]
+    return hits, right.sum(axis=1)
+
+
+def ndcg(rows, right, k):
     """NDCG@k of each query, from the definition."""
+    hits, total = hits_of(rows[:, :k], right)
     discount = 1 / np.log2(np.arange(2, k + 2))
-    values = []
-    for query in queries:
-        right = truth.indices[truth.indptr[query] : truth.indptr[query + 1]]
-        hits = np.isin(rows[query, :k], right)
-        values.append((hits * discount[: len(hits)]).sum() / discount[: min(len(right), k)].sum())
-    return np.array(values)
+    best = np.cumsum(discount)[np.minimum(total, k) - 1]
+    return hits @ discount[: hits.shape[1]] / best
+
+
+def recall(rows, right, k):
+    """Recall@k of each query, of at most k."""
+    hits, total = hits_of(rows[:, :k], right)
+    return hits.sum(axis=1) / np.minimum(total, k)
 
 
 def turned(rows, scores):
@@ -72,12 +90,12 @@ def local_scale(rows, scores):
 
 
 def by_cosine(vectors, penalty):
-    """The nearest of each item by cosine less a penalty of the answer, (n, 200)."""
-    found = np.empty((len(vectors), DEEP), np.int64)
+    """The nearest of each item by cosine less a penalty of the answer, (n, 400)."""
+    found = np.empty((len(vectors), LONG), np.int64)
     for start in range(0, len(vectors), BLOCK):
         near = vectors[start : start + BLOCK] @ vectors.T - penalty
         near[np.arange(len(near)), np.arange(start, start + len(near))] = -np.inf
-        best = np.argpartition(-near, DEEP, axis=1)[:, :DEEP]
+        best = np.argpartition(-near, LONG, axis=1)[:, :LONG]
         found[start : start + len(near)] = turned(best, np.take_along_axis(near, best, axis=1))
     return found
 
@@ -107,7 +125,8 @@ def variants(lists, vectors):
     for cost in (0.0025, 0.005, 0.0075):
         hubness.COST = cost
         raised = hubness.raise_unreached(rows[:, :DEEP], lists["confidence"][:, :DEEP])
-        yield "learned", f"raised {cost}", np.take_along_axis(rows[:, :DEEP], raised.places, axis=1)
+        stored = np.take_along_axis(rows[:, :DEEP], raised.places, axis=1)
+        yield "learned", f"raised {cost}", np.hstack([stored, rows[:, DEEP:]])
     yield "cosine", "off", by_cosine(vectors, 0)
     for weight in (0.25, 0.5):
         yield "cosine", f"CSLS {weight}", by_cosine(vectors, weight * crowd(vectors))
@@ -132,16 +151,29 @@ def main():
         lists = collect(ranker, RankingContext(vectors, sources, seen))
         if given.keep:
             np.savez(given.keep, **lists)
-    truth = relations.known(catalogue, "artist", parts != "test")
-    asking = np.flatnonzero((parts == "validation") & (np.diff(truth.indptr) > 0))
+    truth = relations.known(catalogue, "artist", parts != "test").toarray().astype(bool)
+    visible = relations.known(catalogue, "artist", parts == "train").toarray().astype(bool)
+    unlinked, unlabelled = ~visible.any(axis=1), ~truth.any(axis=1)
+    cold = np.flatnonzero((parts == "validation") & ~unlabelled)
+    sought = truth & (parts == "validation")
+    finding = np.flatnonzero(~unlinked & sought.any(axis=1))
     plain = {}
     for group, name, rows in variants(lists, vectors):
-        line = f"{group:8} {name:20} in nobody's ten {np.mean(shown(rows) == 0):6.2%}"
-        for k in (DEEP, SHORT):
-            values = ndcg(rows, asking, truth, k)
-            change = values - plain.setdefault((group, k), values)
+        lone = shown(rows) == 0
+        asked = without(rows[cold], np.broadcast_to(unlabelled, truth.shape)[cold])
+        known = without(rows[finding], visible[finding])
+        judged = {
+            "cold NDCG@200": ndcg(asked, truth[cold], DEEP),
+            "cold NDCG@10": ndcg(asked, truth[cold], SHORT),
+            "found recall@10": recall(known, sought[finding], SHORT),
+            "found recall@50": recall(known, sought[finding], 50),
+        }
+        line = f"{group:8} {name:20} in nobody's ten {lone.mean():6.2%}"
+        line += f", of the unlinked {lone[unlinked].mean():6.2%}"
+        for metric, values in judged.items():
+            change = values - plain.setdefault((group, metric), values)
             error = 1.96 * change.std() / len(change) ** 0.5
-            line += f"  NDCG@{k} {values.mean():.4f} ({change.mean():+.5f} +- {error:.5f})"
+            line += f"  {metric} {values.mean():.4f} ({change.mean():+.5f} +- {error:.5f})"
         print(line, flush=True)
 
 

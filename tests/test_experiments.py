@@ -22,7 +22,12 @@ from undersong.lab.reproduction import claims, datasets, outcomes, pages, questi
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.experiment import reproduce
 from undersong.lab.reproduction.job_runner import Job, run_jobs
-from undersong.lab.reproduction.outcomes import Estimate, estimate, whole_estimate
+from undersong.lab.reproduction.outcomes import (
+    Estimate,
+    combined_estimate,
+    estimate,
+    whole_estimate,
+)
 from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
 from undersong.lab.reproduction.questions import ModelAnswers
 from undersong.models.graph.network import GraphSettings
@@ -158,6 +163,57 @@ def test_models_that_see_edges_have_no_cold_number_and_the_others_do(home):
         assert results.number(name, "ndcg@200") is not None
 
 
+def test_items_of_the_split_are_sought_by_known_ones_that_see_no_relation_of_them(home):
+    _, (results, _), _ = home
+    pool = results.questions.pools["found"]
+    sought = np.unique(pool.truth[pool.queries].indices)
+    assert pool.shown.getnnz(axis=1)[pool.queries].min() > 0
+    assert pool.shown.getnnz(axis=1)[sought].max() == 0
+    for name in ("GRM", "tag kNN", "MLP"):
+        near, far = (results.number(name, f"recall@{k}", pool="found") for k in (10, 50))
+        assert near.low < near.value < near.high
+        assert far.value > near.value
+        assert results.number(name, "nobody finds@50", pool="found").low >= 0
+    for name in ("GRM_G", "PageRank"):
+        assert results.number(name, "recall@10", pool="found") is None
+        assert results.number(name, "combined@200", pool="found") is None
+
+
+def test_the_combined_number_is_the_harmonic_mean_of_each_seed(home):
+    folder, (results, _), _ = home
+    single = []
+    for seed in range(2):
+        answers = questions.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        cold, found = (
+            np.nanmean(answers.pools[x].accuracy["ndcg@200"]) for x in ("cold, labelled", "found")
+        )
+        single.append(2 / (1 / cold + 1 / found))
+    combined = results.number("GRM", "combined@200", pool="found")
+    assert combined.value == pytest.approx(np.mean(single))
+    assert combined.spread == pytest.approx(np.std(single, ddof=1))
+    assert combined.low < combined.value < combined.high
+
+
+def test_nothing_in_one_of_two_numbers_is_nothing_in_both():
+    nothing, all_right = np.zeros((3, 41)), np.ones((3, 57))
+    combined = combined_estimate(nothing, all_right)
+    assert (combined.low, combined.value, combined.high) == (0, 0, 0)
+    assert combined_estimate(nothing, nothing).value == 0
+    assert combined_estimate(all_right, np.ones((3, 1))).low is None
+
+
+def test_a_combined_number_knows_the_scatter_of_both_questions():
+    generator = np.random.default_rng(6)
+    one, two = 0.4 + generator.normal(0, 0.2, (1, 400)), 0.6 + generator.normal(0, 0.3, (1, 900))
+    combined = combined_estimate(one, two)
+    expected = 2 * one.mean() * two.mean() / (one.mean() + two.mean())
+    slopes = (2 * (expected / (2 * x.mean())) ** 2 for x in (one, two))
+    errors = (x.std() / x.size**0.5 for x in (one, two))
+    margin = 1.96 * np.hypot(*(a * b for a, b in zip(slopes, errors, strict=True)))
+    assert combined.value == pytest.approx(expected)
+    assert (combined.high - combined.low) / 2 == pytest.approx(margin, rel=0.15)
+
+
 def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
     folder, (results, _), _ = home
     single = []
@@ -220,6 +276,9 @@ def test_the_page_says_what_a_reader_must_know(home):
     text = (folder / "out/reproduction.md").read_text()
     for word in ("Table 1, set planted: accuracy", "sealed", "2 training seeds", "## Claims"):
         assert word in text
+    start = text.index("Table 1, set planted: cold and found")
+    for word in ("found recall@10", "found recall@50", "nobody finds@50", "combined@200"):
+        assert word in text[start : start + 400]
     assert "QUICK" not in text
     assert {x.name for x in written} >= {"figure-1-planted.png", "figure-4.svg", "figure-4.png"}
     assert all(x.stat().st_size > 1000 for x in written)
@@ -499,7 +558,9 @@ def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):
     found = outcomes.tables_of(results, outcomes.plus_minus)
     assert [x.title for x in found] == [
         "Table 2, set songs: accuracy",
+        "Table 2, set songs: cold and found",
         "Table 2, set songs: accuracy without the query's own artist",
+        "Table 2, set songs: cold and found without the query's own artist",
         "Table 2, set songs: consistency and exposure",
     ]
     assert results.rows == ("RdRM", "CbRM", "GRM", "RdRM_G", "CbRM_G", "GRM_G")

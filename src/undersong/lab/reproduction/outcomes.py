@@ -1,7 +1,7 @@
 """All answers of one data set, over seeds, and the numbers that tables and claims need of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from undersong.evaluation import bootstrap
 from undersong.evaluation.scoring import Judged
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.questions import ModelAnswers, Questions
+from undersong.metrics import DEEP
 from undersong.report.layout import Table, digits
 
 ALL, LONG_TAIL, EDGE_LESS = "all", "long tail", "visible degree 0"
@@ -22,7 +23,8 @@ DEGREES: Mapping[str, tuple[int, float]] = {
     "6-10": (6, 10),
     "11+": (11, np.inf),
 }
-PAPER, COLD, LABELLED = "paper", "cold", "cold, labelled"
+PAPER, COLD, LABELLED, FOUND = "paper", "cold", "cold, labelled", "found"
+NDCG, COMBINED = f"ndcg@{DEEP}", f"combined@{DEEP}"
 OTHER_ARTISTS = ", other artists"
 RESAMPLES = 1000
 SEED = 0
@@ -70,6 +72,31 @@ def estimate(values: NDArray[np.float64]) -> Estimate:
     by_query = bootstrap.bootstrap(values.T, resamples=RESAMPLES, seed=SEED)  # (r, s)
     low, high = bootstrap.percentile_interval((by_query * _seed_shares(seeds)).sum(axis=1))
     return Estimate(mean, float(low), float(high), spread)
+
+
+def combined_estimate(one: NDArray[np.float64], two: NDArray[np.float64]) -> Estimate:
+    """Average over seeds the harmonic mean of two numbers, (s, q) each with queries of its own.
+
+    The bootstrap is that of ``estimate``: resamples draw the queries of both, and seeds once.
+    """
+    by_seed = _harmonic(one.mean(axis=1), two.mean(axis=1))
+    mean, seeds = float(by_seed.mean()), len(by_seed)
+    spread = float(by_seed.std(ddof=1)) if seeds > 1 else None
+    if min(one.shape[1], two.shape[1]) < 2:
+        return Estimate(mean, spread=spread)
+    first, second = (
+        bootstrap.bootstrap(values.T, resamples=RESAMPLES, seed=seed)
+        for seed, values in enumerate((one, two), start=SEED)
+    )
+    resampled = (_harmonic(first, second) * _seed_shares(seeds)).sum(axis=1)
+    low, high = bootstrap.percentile_interval(resampled)
+    return Estimate(mean, float(low), float(high), spread)
+
+
+def _harmonic(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return harmonic means; 0 where both are 0."""
+    total = one + two
+    return np.divide(2 * one * two, total, out=np.zeros_like(total), where=total > 0)
 
 
 def _seed_shares(seeds: int) -> NDArray[np.float64]:
@@ -134,7 +161,7 @@ class Results:
 
     @cached_property
     def slices(self) -> dict[str, NDArray[np.bool_]]:
-        """Queries of each slice, (q,)."""
+        """Queries of each slice of those that ask in ``paper`` and ``cold``, (q,)."""
         degree = self.questions.degree
         by_degree = {
             f"visible degree {name}": (degree >= low) & (degree <= high)
@@ -146,7 +173,12 @@ class Results:
     def number(
         self, model: str, metric: str, *, pool: str = PAPER, of: str = ALL
     ) -> Estimate | None:
-        """Average a metric of one model over seeds and the queries of a slice."""
+        """Average a metric of one model over seeds and the queries of a slice.
+
+        In ``found`` known items ask, who are in no slice but ``ALL``.
+        """
+        if metric == COMBINED:
+            return self._combined(model, pool)
         judged = self._judged(model, pool)
         if any(metric in x.whole for x in judged.values()):
             return whole_estimate(judged, metric)
@@ -167,8 +199,18 @@ class Results:
         )
         for judged in every:
             known = next(iter(judged.accuracy.values()))
-            return int((~np.isnan(known) & self.slices[of]).sum())
+            return int((~np.isnan(known[self._rows(of)])).sum())
         return 0
+
+    def _rows(self, of: str) -> NDArray[np.bool_] | slice:
+        """Return which queries of a pool belong to a slice; all of them do to ``ALL``."""
+        return slice(None) if of == ALL else self.slices[of]
+
+    def _combined(self, model: str, pool: str) -> Estimate | None:
+        """Join NDCG of ``found`` with that of labelled ``cold``, so that neither buys the other."""
+        values = [self._values(model, NDCG, x, ALL) for x in (pool, pool.replace(FOUND, LABELLED))]
+        sought, asking = values
+        return None if sought is None or asking is None else combined_estimate(sought, asking)
 
     def _judged(self, model: str, pool: str) -> dict[int, Judged]:
         """One model by seed; nothing if any seed is not in the pool."""
@@ -189,7 +231,7 @@ class Results:
             values = one.accuracy.get(metric, one.answers.get(metric))
             if values is None:
                 return None
-            rows.append(values[self.slices[of]])
+            rows.append(values[self._rows(of)])
         table = np.array(rows)
         table = table[:, ~np.isnan(table).any(axis=0)] if rows else table
         return table if table.size else None
@@ -213,9 +255,17 @@ ACCURACY = (
     MetricColumn("hit@10", "hit@10"),
     MetricColumn("MAP", "map"),
     MetricColumn("NDCG", "ndcg"),
-    MetricColumn("cold NDCG@200, labelled", "ndcg@200", pool=LABELLED),
-    MetricColumn("cold NDCG@200", "ndcg@200", pool=COLD),
+)
+UNLINKED = (  # what an item that nobody has linked gets: it asks, and it is found
+    MetricColumn("cold NDCG@200, labelled", NDCG, pool=LABELLED),
+    MetricColumn("cold NDCG@200", NDCG, pool=COLD),
     MetricColumn("cold recall@10", "recall@10", pool=COLD),
+    MetricColumn("found recall@10", "recall@10", pool=FOUND),
+    MetricColumn("found recall@50", "recall@50", pool=FOUND),
+    MetricColumn("found NDCG@200", NDCG, pool=FOUND),
+    MetricColumn("nobody finds@50", "nobody finds@50", pool=FOUND),
+    MetricColumn("unlinked in the ten", "long-tail share", pool=FOUND),
+    MetricColumn(COMBINED, COMBINED, pool=FOUND),
 )
 CONSISTENCY = (
     MetricColumn("consistent@10 all", "consistent@10"),
@@ -226,8 +276,9 @@ CONSISTENCY = (
     MetricColumn("hubness", "hubness"),
     MetricColumn("nobody's neighbour", "nobody's neighbour"),
 )
-OTHERS = tuple(
-    MetricColumn(x.header, x.metric, pool=f"{x.pool}{OTHER_ARTISTS}", of=x.of) for x in ACCURACY
+OTHERS, UNLINKED_OTHERS = (
+    tuple(replace(x, pool=f"{x.pool}{OTHER_ARTISTS}") for x in columns)
+    for columns in (ACCURACY, UNLINKED)
 )
 
 
@@ -251,17 +302,19 @@ def bounds(number: Estimate | None) -> str:
 
 
 def tables_of(results: Results, show: Show) -> tuple[Table, ...]:
-    """Lay one data set out: accuracy, then agreement of metadata and exposure.
+    """Lay one data set out: accuracy, items that nobody has linked, agreement and exposure.
 
-    Tracks have accuracy twice: among all candidates, and without those of the query's own
+    Tracks have the first two twice: among all candidates, and without those of the query's own
     artist. A set without a table in the paper has one by visible degree.
     """
     number = results.data_set.table
     title = f"{f'Table {number}' if number else 'OLGA'}, set {results.data_set.name}: "
-    tables = [_table(f"{title}accuracy", results, ACCURACY, show)]
+    accuracy, unlinked = f"{title}accuracy", f"{title}cold and found"
+    tables = [_table(accuracy, results, ACCURACY, show), _table(unlinked, results, UNLINKED, show)]
     if results.kind == "track":
-        own = f"{title}accuracy without the query's own artist"
-        tables.append(_table(own, results, OTHERS, show))
+        own = " without the query's own artist"
+        tables.append(_table(f"{accuracy}{own}", results, OTHERS, show))
+        tables.append(_table(f"{unlinked}{own}", results, UNLINKED_OTHERS, show))
     tables.append(_table(f"{title}consistency and exposure", results, CONSISTENCY, show))
     degrees = () if number else (degree_table(results, show),)
     return (*(x for x in tables if len(x.header) > 1), *degrees)

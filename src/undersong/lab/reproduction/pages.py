@@ -18,6 +18,8 @@ from undersong.lab.reproduction.outcomes import (
     CONSISTENCY,
     LONG_TAIL,
     OTHERS,
+    UNLINKED,
+    UNLINKED_OTHERS,
     Estimate,
     MetricColumn,
     Results,
@@ -178,7 +180,8 @@ def reproduction_page(plan: Plan, sets: Sequence[Results]) -> Page:
 
 def _reproduction_section(results: Results) -> Section:
     claims = claims_of(results)
-    columns = (*ACCURACY, *(OTHERS if results.kind == "track" else ()), *CONSISTENCY)
+    others = (*OTHERS, *UNLINKED_OTHERS) if results.kind == "track" else ()
+    columns = (*ACCURACY, *UNLINKED, *others, *CONSISTENCY)
     models = {
         name: {"note": note, "numbers": _numbers(results, name, columns)}
         for name, note in results.notes.items()
@@ -224,6 +227,14 @@ def _notes(plan: Plan, sets: Sequence[Results]) -> Iterator[str]:
         "between them and training items (protocol linked), as in the paper. The columns cold: "
         "the whole catalogue answers, and no relation of the query was ever visible, so models "
         "that need one have no number."
+    )
+    yield (
+        "cold, labelled leaves out candidates that no list mentions: nobody can say that they are "
+        "wrong. found: known items ask, and right are items of the split, of which no relation was "
+        "visible. It can be won by putting all unlinked items first, so combined@200 is the "
+        "harmonic mean of NDCG@200 in found and in cold, labelled. nobody finds@50: the share of "
+        "those items that no asker has among its first 50; unlinked in the ten: the share of the "
+        "first ten answers without a visible relation."
     )
     seeds = max((len(x.seeds) for x in sets), default=plan.seeds)
     over = f"Means over {seeds} training seeds; the split is the same for all."

@@ -1,7 +1,7 @@
 """What every model of a data set is asked, and its answers, one file a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.method import Method
-from undersong.evaluation.protocols import EvaluationSettings, hub_queries_of, pools_of
+from undersong.evaluation.protocols import (
+    EvaluationSettings,
+    degree_of,
+    hub_queries_of,
+    pools_of,
+)
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
 from undersong.io.parquet import read_metadata, read_table, write_table
@@ -35,8 +40,8 @@ class Questions:
 
     Parameters
     ----------
-    pools : by name of the protocol: "cold", "cold, labelled", "paper", and for tracks each with
-        ", other artists"
+    pools : by name of the protocol: "cold, labelled", "cold", "found", "paper", and for tracks
+        each with ", other artists"
     degree : (q,) relations to training items that ``linked`` shows, of each query
     """
 
@@ -61,9 +66,8 @@ class ModelAnswers:
 
 
 def make_questions(task: Task, split: str, *, settings: EvaluationSettings = JUDGING) -> Questions:
-    """Return the questions: items of ``split`` ask the catalogue, and each other."""
-    pools = pools_of(task, split)
-    pools = {name: pool for name, pool in pools.items() if pool.shown is None}
+    """Return the questions: items of ``split`` ask the catalogue and each other, and are sought."""
+    pools = pools_of(task, split, seed=settings.seed)
     edges = visible_edges(task, split)
     return Questions(
         pools=pools,
@@ -77,24 +81,33 @@ def make_questions(task: Task, split: str, *, settings: EvaluationSettings = JUD
 def ask(method: Method, questions: Questions) -> ModelAnswers:
     """Judge one method in every pool that it may take part in.
 
-    One that sees relations of the very items that ask has no part in ``cold``.
+    One that sees relations of the items of the split has no part in ``cold`` and ``found``.
     """
-    settings = questions.settings
     pools = {
-        name: judge(
-            method,
-            pool,
-            traits=questions.traits,
-            ties=questions.ties,
-            k=settings.k,
-            block=settings.block,
-            hub_queries=hub_queries_of(pool, settings) if pool.pool is None else None,
-            seed=settings.seed,
-        )
+        name: _judge(method, pool, questions)
         for name, pool in questions.pools.items()
-        if not (method.sees_edges and name.startswith("cold"))
+        if name.startswith("paper") or not method.sees_edges
     }
     return ModelAnswers(pools, method.note)
+
+
+def _judge(method: Method, pool: Pool, questions: Questions) -> Judged:
+    """Judge one method in one pool; in ``found`` unlinked is who looks so to those that ask."""
+    settings, judged_by, hubs = questions.settings, questions.traits, None
+    if pool.shown is not None:
+        judged_by = replace(judged_by, long_tail=degree_of(pool.shown) == 0)
+    elif pool.pool is None:
+        hubs = hub_queries_of(pool, settings)
+    return judge(
+        method,
+        pool,
+        traits=judged_by,
+        ties=questions.ties,
+        k=settings.k,
+        block=settings.block,
+        hub_queries=hubs,
+        seed=settings.seed,
+    )
 
 
 def write(answers: ModelAnswers, path: Path) -> None:

@@ -26,7 +26,7 @@ from undersong.progress import Progress
 from undersong.settings import first_difference
 from undersong.training import Task
 
-FORMAT = 1
+FORMAT = 2  # since protocol ``found`` is asked, too
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from undersong.retrieval import (
     attributes_of,
     fuse,
     graph,
+    has_learned_order,
     has_lists,
     open_embeddings,
     open_index,
@@ -426,6 +427,11 @@ class ItemIndex:
     @cached_property
     def _has_lists(self) -> bool:
         return has_lists(self.run, self.kind)
+
+    @property
+    def learned(self) -> bool:
+        """Whether answers are in a learned order; by the cosine of E_G else."""
+        return has_learned_order(self.run, self.kind)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from undersong.retrieval.query import Query
 from undersong.retrieval.results import ItemPath, Neighbour, Neighbours, PathStep
 from undersong.retrieval.run_index import (
     attributes_of,
+    has_learned_order,
     has_lists,
     open_embeddings,
     open_index,
@@ -28,6 +29,7 @@ __all__ = [
     "attributes_of",
     "fuse",
     "graph",
+    "has_learned_order",
     "has_lists",
     "nothing",
     "open_embeddings",

@@ -37,7 +37,7 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False) -> Index:
     if not run.has_embeddings(kind, "general"):
         raise DataError(f"{run.folder} holds no {kind}s; train on a catalogue that has them")
     embeddings = run.embeddings(kind, "general")
-    learned = _learned(run, kind)
+    learned = has_learned_order(run, kind)
     new = added.vectors(run.added(kind), "general")
     if learned and not paper:
         ranker = ranker_file.read(run.file(RANKER))
@@ -75,7 +75,7 @@ def open_lists(run: Run, kind: Kind) -> tuple[tuple[str, ...], Precomputed | Non
     if not run.has_embeddings(kind, "general"):
         return (), None
     ids = run.embedded(kind, "general")
-    if _learned(run, kind):
+    if has_learned_order(run, kind):
         ids = _ranked(run, kind, embedded=set(ids))
     new = added.vectors(run.added(kind), "general").ids
     return (*ids, *new), None if new else _lists(run, kind, n=len(ids))
@@ -91,7 +91,8 @@ def attributes_of(run: Run, kind: Kind, ids: tuple[str, ...]) -> Attributes | No
     return attributes.of(ids)
 
 
-def _learned(run: Run, kind: Kind) -> bool:
+def has_learned_order(run: Run, kind: Kind) -> bool:
+    """Whether an order of the answers was learned for items of this kind."""
     return run.has(RANKER) and run.manifest["kind"] == kind
 
 

@@ -207,7 +207,8 @@ def _item(service: Service, request: Request, query: OneQuery) -> Response:
     details = asdict(snapshot.details(query.kind, query.id))
     media = service.media is not None and service.media.has(query.kind, query.id)
     item = {**details.pop("item"), **details, "media": media}
-    return json({"generation": snapshot.generation, "item": item})
+    learned = snapshot.of(query.kind).learned
+    return json({"generation": snapshot.generation, "item": item, "learned": learned})
 
 
 def _suggest(service: Service, request: Request, query: SuggestQuery) -> Response:

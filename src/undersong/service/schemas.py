@@ -88,9 +88,14 @@ class Suggestions(Reply):
 
 
 class OneItem(Reply):
-    """One item."""
+    """One item.
+
+    ``learned``: whether its kind has a learned order, which ``long_tail`` and ``only_unlinked``
+    need.
+    """
 
     item: DetailsShape
+    learned: bool
 
 
 class Similar(Reply):

@@ -1,7 +1,7 @@
 // The address is the state: what is shown can be shared, reloaded, and left by going back.
 //
 //   artist | track   id of the item whose card is open       kind   what the search looks for
-//   genre region from to dig tail k                          wishes about its answers
+//   genre region from to unlinked dig tail k                 wishes about its answers
 //   why              id of the answer whose reasons are open
 //   at               x, y and zoom of the map                page=report   how good this model is
 //   heard            name of a file that was dropped         q     what was typed
@@ -9,10 +9,10 @@
 
 const KEYS = [
   "page", "artist", "track", "heard", "kind", "q",
-  "genre", "region", "from", "to", "dig", "tail", "k", "why", "at",
+  "genre", "region", "from", "to", "unlinked", "dig", "tail", "k", "why", "at",
   "protocol", "slice", "metric",
 ];
-export const WISHES = ["genre", "region", "from", "to", "dig", "tail"];
+export const WISHES = ["genre", "region", "from", "to", "unlinked", "dig", "tail"];
 
 /** Read the state: one text for each key, "" where it says nothing. */
 export function state() {

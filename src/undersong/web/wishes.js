@@ -7,12 +7,13 @@ import { ask } from "./service.js";
 const FIRST_DECADE = 1900;
 
 /** Wishes of a state as the parameters of the API. */
-export function wishes({ genre, region, from, to, dig, tail, k }) {
+export function wishes({ genre, region, from, to, unlinked, dig, tail, k }) {
   return {
     genre, region,
     decade_from: from, decade_to: to,
     max_popularity: dig && String(Number((1 - dig).toFixed(2))),
     long_tail: tail,
+    only_unlinked: unlinked && "true",
     k: k || "20",
   };
 }
@@ -30,17 +31,20 @@ export function filterWords(kind) {
   return words.get(kind);
 }
 
-/** The controls, as the address sets them; each change is a step to a new address. */
-export function controls({ genres, regions }) {
+/**
+ * The controls, as the address sets them; each change is a step to a new address. Without a
+ * learned order there is no long tail to wish for: answers are by cosine, whoever is linked.
+ */
+export function controls({ genres, regions }, { learned }) {
   const now = state();
   const set = WISHES.filter((key) => now[key]);
-  const hidden = [now.genre, now.region, now.from, now.to].filter(Boolean).length;
+  const hidden = [now.genre, now.region, now.from, now.to, now.unlinked].filter(Boolean).length;
   const change = (key) => (event) => go(address({ ...state(), [key]: event.target.value, k: "", why: "" }));
   return element(
     "form",
     { class: "wishes", "aria-label": "Wishes", onsubmit: (event) => event.preventDefault() },
-    dial({ key: "dig", name: "Dig deeper", ends: ["everyone", "least known"], now, said: dug }),
-    dial({ key: "tail", name: "Long tail", ends: ["as lists do", "nobody linked"], now, said: forgot }),
+    dial({ ...DIG, now }),
+    learned ? dial({ ...TAIL, now }) : null,
     element(
       "details",
       hidden ? { open: true } : {},
@@ -52,6 +56,7 @@ export function controls({ genres, regions }) {
         regions.length ? pick("Region", regions, now.region, change("region")) : null,
         pick("From", decades(), now.from, change("from")),
         pick("To", decades(), now.to, change("to")),
+        learned ? tick("Only what nobody has linked", now.unlinked, change("unlinked")) : null,
       ),
     ),
     set.length ? element("button", { type: "button", onclick: clearWishes }, "Clear all wishes") : null,
@@ -70,11 +75,21 @@ const forgot = (share) => {
   return share < 0 ? `${Math.round(-100 * share)} % as lists do` : "fair";
 };
 
-function dial({ key, name, ends, now, said }) {
+const DIG = {
+  key: "dig", name: "Dig deeper", least: 0, most: 0.95, ends: ["everyone", "least known"], said: dug,
+};
+const TAIL = {
+  key: "tail", name: "Long tail", least: -1, most: 1, said: forgot,
+  ends: ["as lists do", "as if nobody were linked"],
+  help: "Left, those that nobody has linked stand last, as on most lists. In the middle nobody is "
+    + "pushed up or down. Right, links do not count: only sound, words and plays do.",
+};
+
+function dial({ key, name, least, most, ends, now, said, help }) {
   const told = element("output", {}, said(Number(now[key])));
   const slider = element("input", {
-    type: "range", min: 0, max: 0.95, step: 0.05, name: key, "aria-label": name,
-    "aria-valuetext": said(Number(now[key])),
+    type: "range", min: least, max: most, step: 0.05, name: key, "aria-label": name,
+    "aria-valuetext": said(Number(now[key])), "aria-describedby": help ? `${key}-help` : null,
     oninput: () => {
       told.textContent = said(Number(slider.value));
       slider.setAttribute("aria-valuetext", told.textContent);
@@ -84,17 +99,25 @@ function dial({ key, name, ends, now, said }) {
       go(address({ ...state(), [key]: value, k: "", why: "" }));
     },
   });
-  if (key === "tail") [slider.min, slider.max] = [-1, 1];
   slider.value = now[key] || 0;
   return element(
     "label",
-    { class: "dial" },
+    { class: help ? "dial whole" : "dial" },
     element("span", { class: key === "tail" ? "tail" : null }, name),
     told,
     slider,
     element("small", { "aria-hidden": "true" }, ends[0]),
     element("small", { "aria-hidden": "true" }, ends[1]),
+    help ? element("small", { id: `${key}-help`, class: "help" }, help) : null,
   );
+}
+
+function tick(name, now, onchange) {
+  const box = element("input", {
+    type: "checkbox", name: "unlinked", checked: Boolean(now),
+    onchange: () => onchange({ target: { value: box.checked ? "true" : "" } }),
+  });
+  return element("label", { class: "tick" }, box, name);
 }
 
 function pick(name, choices, now, onchange) {

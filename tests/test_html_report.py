@@ -314,11 +314,35 @@ def test_a_shelf_s_page_shows_the_map(home):
     assert "#map" in {x["href"] for x in page.all("a")}
 
 
+def test_finding_is_shown_by_relations_and_by_popularity_of_who_asks(home):
+    run = runs.read(home / "run")
+    names = ("all", "long tail", "visible degree 1-2", "popularity 0-20 %", "popularity 80-100 %")
+    slices = tuple(Slice(name, 90 - k, 70 - k, numbers(0.1 * k)) for k, name in enumerate(names))
+    slices = tuple(
+        replace(x, numbers={m: {**y, "recall@10": y["hit@10"]} for m, y in x.numbers.items()})
+        for x in slices
+    )
+    judged = report()
+    found = Protocol("found", "Known ones ask.", 853, 7, 0, slices)
+    judged = replace(judged, protocols=(*judged.protocols, found))
+    text = html.page(run, judged, contents=contents.collect(run))
+    assert "recall@10 by number of relations; lines" in text
+    assert "recall@10 by popularity of who asks; lines" in text
+    assert "recall@10 in found, by popularity of who asks" in text
+    assert "popularity 80-100 % (66)" in text
+
+
 def test_a_learned_order_s_page_shows_how_often_its_confidence_was_right(home):
     run = runs.read(home / "run")
-    ranking = {"reliability": [[0.004, 0.003, 5479], [0.51, 0.49, 583]]}
+    ranking = {
+        "reliability": [[0.004, 0.003, 5479], [0.51, 0.49, 583]],
+        "reliability of unlinked": [[0.006, 0.005, 2741], [0.43, 0.37, 97]],
+    }
     learned = replace(run, manifest=run.manifest | {"ranking": ranking})
     text = html.page(learned, report(), contents=contents.collect(run))
     assert "How far to trust the confidence" in text
     assert '<tr><th scope="row">51 %</th><td>49 %</td><td>583</td></tr>' in text
+    assert '<tr><th scope="row">43 %</th><td>37 %</td><td>97</td></tr>' in text
+    assert text.index("linked candidates") < text.index("unlinked candidates")
+    assert "somebody who looked at both would list the pair" in text
     assert "no learned order was better" not in text

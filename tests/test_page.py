@@ -32,6 +32,7 @@ pytestmark = pytest.mark.skipif(
 MARKUP = "<img src=x onerror=\"document.title='broken'\">"
 ARABIC = "فيروز (1935)"
 PAGE = Path(__file__).parent.parent / "src" / "undersong" / "web"
+RANKED = Path(__file__).parent / "fixtures" / "ranked-1"
 COUNTING = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -94,6 +95,17 @@ def stop(process):
 @pytest.fixture(scope="module")
 def service(folders):
     process, address = start(folders, "--media", folders / "catalogue")
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+    stop(process)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A service whose answers are in a learned order; a run of a format that must stay readable."""
+    folder = tmp_path_factory.mktemp("learned")
+    shutil.copytree(RANKED, folder / "shelf")
+    process, address = start(folder)
     with httpx.Client(base_url=address, timeout=30) as client:
         yield client
     stop(process)
@@ -354,9 +366,50 @@ def test_digging_deeper_asks_for_the_less_known(visit, service):
     assert listed(page) == names(similar(service, max_popularity=0.85))
 
 
-def test_a_dial_that_this_run_lacks_is_said_to_be_lacking(visit):
+def test_a_dial_that_this_run_lacks_is_not_drawn_and_said_to_be_lacking(visit):
     page = visit("?artist=a02&tail=0.5")
     expect(page.get_by_role("alert")).to_contain_text("dial")
+    expect(page.get_by_role("slider")).to_have_count(1)
+    page.get_by_text("Filters").click()
+    expect(page.get_by_role("checkbox")).to_have_count(0)
+
+
+def test_the_long_tail_slider_goes_from_lists_by_fair_to_nobody_linked(visit, learned):
+    page = visit("?artist=a02", base=str(learned.base_url))
+    listed(page)
+    slider = page.get_by_role("slider", name="Long tail")
+    expect(slider).to_have_attribute("aria-valuetext", "fair")
+    expect(slider).to_have_accessible_description(re.compile("nobody is pushed up or down", re.I))
+    for key, value, words in (
+        ("Home", -1, "100 % as lists do"),
+        ("ArrowRight", -0.95, "95 % as lists do"),
+        ("End", 1, "links 100 % forgotten"),
+    ):
+        with page.expect_response("**/similar?**"):
+            slider.press(key)
+        slider = page.get_by_role("slider", name="Long tail")
+        expect(slider).to_have_attribute("aria-valuetext", words)
+        assert float(query(page)["tail"]) == value
+        assert listed(page) == names(similar(learned, long_tail=value))
+    assert listed(page) != names(similar(learned))
+
+
+def test_only_what_nobody_has_linked_is_a_filter(visit, learned):
+    page = visit("?artist=a02", base=str(learned.base_url))
+    page.get_by_text("Filters").press("Enter")
+    box = page.get_by_role("checkbox", name="Only what nobody has linked")
+    box.focus()
+    with page.expect_response("**/similar?**only_unlinked=true**"):
+        page.keyboard.press("Space")
+    expect(page.locator("summary")).to_have_text("Filters (1)")
+    answers = similar(learned, only_unlinked=True)
+    assert listed(page) == names(answers)
+    assert answers
+    assert all(x["item"]["long_tail"] for x in answers)
+    assert not all(x["item"]["long_tail"] for x in similar(learned))
+    page.get_by_role("button", name="Clear all wishes").click()
+    expect(page.locator("summary")).to_have_text("Filters")
+    assert "unlinked" not in query(page)
 
 
 def test_an_unknown_id_is_answered_with_those_like_it(visit):
@@ -637,7 +690,7 @@ def test_the_report_shows_each_method_with_its_interval(visit, service):
 
 def test_both_axes_of_how_far_to_trust_answers_are_named(visit, service):
     rows = [[0.004, 0.01, 700], [0.11, 0.09, 80], [0.42, 0.47, 30], [0.72, 0.69, 9]]
-    said = ask(service, "report") | {"reliability": rows}
+    said = ask(service, "report") | {"reliability": {"linked": rows, "unlinked": rows[:2]}}
     page = visit()
     page.route("**/api/report", lambda route: route.fulfill(json=said))
     page.get_by_role("link", name="How good is this model?").click()
@@ -655,6 +708,9 @@ def test_both_axes_of_how_far_to_trust_answers_are_named(visit, service):
         assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
     assert across.bounding_box()["y"] > up.bounding_box()["y"] + frame["height"] / 2
     expect(page.get_by_role("heading", name="How far to trust “72 % sure”")).to_be_visible()
+    expect(page.locator("figcaption")).to_have_text(["linked", "unlinked"])
+    other = page.get_by_role("img", name="0.4 % sure, 1 % right; 11 % sure, 9 % right.")
+    expect(other.locator("circle")).to_have_count(2)
 
 
 def test_a_run_without_a_report_says_how_to_make_one(visit):

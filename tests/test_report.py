@@ -102,6 +102,23 @@ def test_the_terminal_has_a_value_half_its_interval_and_the_difference(report):
     assert "reference" in next(x for x in cold.splitlines() if x.strip().startswith("GRM"))
 
 
+def test_the_terminal_says_what_confidence_means_and_how_often_it_was_right():
+    ranking = {
+        "reliability": [[0.004, 0.003, 5479], [0.51, 0.49, 583]],
+        "reliability of unlinked": [[0.43, 0.37, 97]],
+    }
+    text = terminal.render_confidence(ranking)
+    assert "the chance that somebody who looked at both would list the pair" in text
+    linked, unlinked = text.split("Confidence of unlinked candidates")
+    assert "51.0%" in linked
+    assert "5,479" in linked
+    assert [x.split() for x in unlinked.splitlines() if "%" in x] == [["43.0%", "37.0%", "97"]]
+    assert max(map(len, text.splitlines())) <= terminal.WIDTH
+    assert terminal.render_confidence(None) == ""
+    earlier = terminal.render_confidence({"reliability": ranking["reliability"]})
+    assert "unlinked candidates" not in earlier
+
+
 def test_the_lead_result_alone_is_the_first_protocol(report):
     text = terminal.render_lead(report)
     assert f"Protocol {report.protocols[0].name}" in text

@@ -367,7 +367,7 @@ def test_the_report_is_sent_with_its_generation(home, monkeypatch):
     monkeypatch.setattr(report_files, "path_of", lambda run: report)
     reader = RunReader(home / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
-        expected = {"generation": 1, "kept": "as it is", "reliability": []}
+        expected = {"generation": 1, "kept": "as it is", "reliability": {}}
         assert ask(client, "/api/report") == expected
 
 

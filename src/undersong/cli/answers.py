@@ -98,9 +98,10 @@ def similar(
 ) -> None:
     """List the K items most similar to QUERY, an id or a name, best first.
 
-    The percentage is the chance that a list of similar artists names the answer; known relations
-    have 100 %. Accents, case and punctuation of a name do not matter. Where several fit, the best
-    known is taken and stderr names the others. Filters keep the order and leave others out.
+    The percentage is the chance that somebody who looked at both would list the pair; known
+    relations have 100 %. Accents, case and punctuation of a name do not matter. Where several
+    fit, the best known is taken and stderr names the others. Filters keep the order and leave
+    others out.
 
     Of several QUERY each lists its own answers; those that stand high in the lists of several
     come first, each with whom it is near to. The percentage is then the mean of those.

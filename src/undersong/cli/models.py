@@ -117,6 +117,8 @@ def evaluate(
     report_files.write(report, run, name=name)
     written = [run / f"{name}.{ending}" for ending in ("md", "json")]
     click.echo(written[1].read_text() if as_json else terminal.render(report))
+    if truth is None and not as_json:
+        click.echo(terminal.render_confidence(opened.manifest["ranking"]), nl=False)
     if note:
         click.echo(note, err=True)
     click.echo(f"written to {written[0]} and {written[1]}", err=True)

@@ -52,10 +52,10 @@ def pool_of(
 def by_popularity(
     percentile: NDArray[np.float64], queries: NDArray[np.int64]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Cut queries by how popular they are, masks (q,): fifths of all items."""
+    """Cut queries by how popular they are, masks (q,): fifths of all items, rarest first."""
     fifth = np.minimum((percentile[queries] * FIFTHS).astype(np.int64), FIFTHS - 1)
-    names = ("least popular fifth", "second", "third", "fourth", "most popular fifth")
-    return {name: fifth == number for number, name in enumerate(names)}
+    width = 100 // FIFTHS
+    return {f"popularity {width * x}-{width * (x + 1)} %": fifth == x for x in range(FIFTHS)}
 
 
 def with_combined(protocol: Protocol, cold: Protocol) -> Protocol:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import RANKED, Evaluation, Protocol
@@ -18,7 +19,7 @@ from undersong.progress import Progress, silent
 from undersong.report import layout, plots, report_files
 from undersong.report.axes import percent
 from undersong.report.contents import ANSWERS, LIST_LENGTH, Contents, collect
-from undersong.report.layout import digits
+from undersong.report.layout import digits, is_degree, is_popularity
 from undersong.runs import Run
 
 # What XML forbids in text, and browsers drop or misread.
@@ -75,7 +76,8 @@ def page(run: Run, report: Evaluation, *, contents: Contents) -> str:
         unjudged=layout.unjudged(report),
         trade_off=_trade_off(report, contents),
         appearances=list(_appearances(contents)),
-        reliability=_reliability(run),
+        reliability=list(_reliability(run)),
+        confidence=layout.CONFIDENCE,
         item_map=contents.map and plots.item_map(contents.map),
         methods=[(x.name, layout.tables(x, report, slices=False)) for x in report.protocols],
         notes=layout.notes(report),
@@ -147,9 +149,24 @@ def _by_relations(protocol: Protocol, report: Evaluation) -> dict[str, Any]:
         "meaning": f"{protocol.meaning} {layout.count_line(protocol, report)}",
         "metric": metric,
         "marks": [(name, plots.mark(kind, 6, 6)) for name, kind in methods],
-        "picture": plots.by_slice(protocol, metric, methods),
-        "table": layout.by_slice(protocol, report, metric, layout.bounds),
+        "pictures": list(_pictures(protocol, metric, methods)),
+        "tables": layout.by_slice(protocol, report, metric, layout.bounds),
     }
+
+
+def _pictures(
+    protocol: Protocol, metric: str, methods: list[tuple[str, str]]
+) -> Iterator[tuple[Markup, str]]:
+    """Draw the lead metric by relations and, in ``found``, by popularity; with what it is by."""
+    every = [x for x in protocol.slices[2:] if x.answerable]
+    degrees, fifths = ([x for x in every if of(x)] for of in (is_degree, is_popularity))
+    visible = any(x.name.startswith("visible") for x in degrees)
+    label = "relations that are visible" if visible else "relations, none of them visible"
+    if degrees:
+        yield plots.by_slice(degrees, metric, methods, x_label=label), "number of relations"
+    if fifths:
+        label = "popularity of who asks (%)"
+        yield plots.by_slice(fifths, metric, methods, x_label=label), "popularity of who asks"
 
 
 def _compared(protocol: Protocol, report: Evaluation) -> list[str]:
@@ -195,12 +212,10 @@ def _appearances(contents: Contents) -> Iterator[dict[str, Any]]:
         }
 
 
-def _reliability(run: Run) -> dict[str, Any] | None:
-    rows = (run.manifest["ranking"] or {}).get("reliability")
-    if not rows:
-        return None
-    cells = [(percent(sure), percent(right), f"{int(n):,}") for sure, right, n in rows]
-    return {"picture": plots.reliability(rows), "rows": cells}
+def _reliability(run: Run) -> Iterator[dict[str, Any]]:
+    for kind, rows in layout.reliability(run.manifest["ranking"]).items():
+        cells = [(percent(sure), percent(right), f"{int(n):,}") for sure, right, n in rows]
+        yield {"kind": kind, "picture": plots.reliability(rows), "rows": cells}
 
 
 def _training(run: Run) -> Iterator[tuple[str, str]]:

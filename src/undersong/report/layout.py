@@ -1,7 +1,8 @@
 """Which number stands in which table, whatever the tables are written in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from undersong.evaluation.results import RANKED, Evaluation, Interval, Number, Protocol, Slice
 
@@ -15,6 +16,12 @@ BEYOND = (
     "popularity",
     "hubness",
     "nobody's neighbour",
+)
+CALIBRATED = {"linked": "reliability", "unlinked": "reliability of unlinked"}
+CONFIDENCE = (
+    "Confidence is the chance that somebody who looked at both would list the pair. It is "
+    "calibrated apart for candidates that have relations and for those that have none, on "
+    "validation items: their relations are known and were hidden."
 )
 FAR = 0.8  # of the agreement of the cosine; below it listeners will notice
 LEAD = {
@@ -88,7 +95,7 @@ def tables(protocol: Protocol, report: Evaluation, *, slices: bool = True) -> li
     if names := metric_names(protocol.slices[0], ACCURACY):
         every = [accuracy(protocol, report, names, bounds), differences(protocol, report, names)]
     if names and slices:
-        every.append(by_slice(protocol, report, lead(protocol, report), bounds))
+        every += by_slice(protocol, report, lead(protocol, report), bounds)
     every += [consistency(protocol, report, bounds), beyond_accuracy(protocol, report, bounds)]
     return [table for table in every if len(table.header) > 1 and table.rows]
 
@@ -135,12 +142,31 @@ def beyond_accuracy(
 
 def by_slice(
     protocol: Protocol, report: Evaluation, name: str, show: Callable[[Interval], str]
-) -> Table:
-    """Return one metric for each slice that has an answerable query."""
-    columns = [
-        (f"{x.name} ({x.answerable:,})", x, name) for x in protocol.slices[2:] if x.answerable
+) -> list[Table]:
+    """Return one metric for each slice with an answerable query; popularity has its own table."""
+    every = [x for x in protocol.slices[2:] if x.answerable]
+    fifths = [x for x in every if is_popularity(x)]
+    groups = {"": [x for x in every if x not in fifths], ", by popularity of who asks": fifths}
+    return [
+        _table(
+            f"{name} in {protocol.name}{title}",
+            report,
+            [(f"{x.name} ({x.answerable:,})", x, name) for x in slices],
+            show,
+        )
+        for title, slices in groups.items()
+        if slices
     ]
-    return _table(f"{name} in {protocol.name}", report, columns, show)
+
+
+def is_popularity(part: Slice) -> bool:
+    """Whether a slice is a fifth of popularity (``evaluation.found.by_popularity``)."""
+    return part.name.startswith("popularity")
+
+
+def is_degree(part: Slice) -> bool:
+    """Whether a slice is made by number of relations (``evaluation.protocols.by_degree``)."""
+    return part.name.endswith("relations") or part.name.startswith("visible degree")
 
 
 def metric_names(part: Slice, kinds: Sequence[str]) -> tuple[str, ...]:
@@ -148,6 +174,27 @@ def metric_names(part: Slice, kinds: Sequence[str]) -> tuple[str, ...]:
     first = next(iter(part.numbers.values()), {})
     names = [x for x in first if x.split("@")[0] in kinds]
     return tuple(sorted(names, key=lambda x: (kinds.index(x.split("@")[0]), len(x), x)))
+
+
+def reliability(ranking: Mapping[str, Any] | None) -> dict[str, Sequence[Sequence[float]]]:
+    """Return rows of (mean confidence, share that was right, answers) by kind of candidate.
+
+    ``ranking`` is that of a run's manifest; a run of an earlier version has one table for all.
+    """
+    rows = {kind: (ranking or {}).get(name) or () for kind, name in CALIBRATED.items()}
+    return {kind: x for kind, x in rows.items() if x}
+
+
+def reliability_tables(ranking: Mapping[str, Any] | None) -> tuple[Table, ...]:
+    """Return how often answers of a confidence were right, for each kind of candidate."""
+    return tuple(
+        Table(
+            f"Confidence of {kind} candidates, on validation items",
+            ("mean confidence", "right", "answers"),
+            tuple((f"{sure:.1%}", f"{right:.1%}", f"{int(n):,}") for sure, right, n in rows),
+        )
+        for kind, rows in reliability(ranking).items()
+    )
 
 
 def notes(report: Evaluation) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from undersong.evaluation.results import Protocol
+from undersong.evaluation.results import Slice
 from undersong.report import axes
 from undersong.report.axes import Frame, Scale, percent, plain
 from undersong.report.contents import ItemMap
@@ -75,15 +75,15 @@ def bars(rows: Sequence[tuple[str, float, float | None]]) -> Markup:
     return axes.picture(field, *parts, alt=f"Coverage: {shares}.")
 
 
-def by_slice(protocol: Protocol, metric: str, methods: Sequence[tuple[str, str]]) -> Markup:
-    """Draw one metric by number of relations: a mark and an interval for each method.
+def by_slice(
+    slices: Sequence[Slice], metric: str, methods: Sequence[tuple[str, str]], *, x_label: str
+) -> Markup:
+    """Draw one metric in slices, side by side: a mark and an interval for each method.
 
     Parameters
     ----------
     methods : name and kind of ``mark`` of each, at most four
     """
-    slices = [x for x in protocol.slices[2:] if x.answerable]
-    visible = any(x.name.startswith("visible") for x in slices)
     numbers = {
         (part.name, name): part.numbers[name][metric].mean
         for part in slices
@@ -94,7 +94,7 @@ def by_slice(protocol: Protocol, metric: str, methods: Sequence[tuple[str, str]]
     field = axes.frame(WIDTH, HEIGHT, x=(0, len(slices)), y=(0, high))
     behind = axes.grid(
         field,
-        x_label="relations that are visible" if visible else "relations, none of them visible",
+        x_label=x_label,
         y_label=metric,
         x_ticks=[(k + 0.5, _range_of(x.name)) for k, x in enumerate(slices)],
         y_ticks=[(x, plain(x)) for x in axes.ticks(0, high)],
@@ -111,7 +111,7 @@ def by_slice(protocol: Protocol, metric: str, methods: Sequence[tuple[str, str]]
                 parts.append(tag("line", x1=x, x2=x, y1=low, y2=high, class_="whisker"))
             label = f"{name}, {part.name}: {digits(interval.value)}"
             parts.append(mark(kind, x, field.y(interval.value), title=label))
-    alt = f"{metric} of {', '.join(x for x, _ in methods)} by number of relations; see the table."
+    alt = f"{metric} of {', '.join(x for x, _ in methods)} by {x_label}; see the table."
     return axes.picture(field, behind, *parts, alt=alt)
 
 

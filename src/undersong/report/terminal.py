@@ -1,7 +1,9 @@
 """A report as text for a terminal of 110 columns."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from io import StringIO
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -45,6 +47,14 @@ def render_lead(report: Evaluation) -> str:
     _print_heading(console, report.protocols[0], report)
     _print_accuracy(console, report.protocols[0], report, slices=False)
     return _text(console)
+
+
+def render_confidence(ranking: Mapping[str, Any] | None) -> str:
+    """Return how far the confidence of a run can be trusted; "" without a learned order."""
+    tables = layout.reliability_tables(ranking)
+    if not tables:
+        return ""
+    return "\n".join(textwrap.wrap(layout.CONFIDENCE, WIDTH)) + "\n\n" + render_tables(tables)
 
 
 def render_tables(tables: Sequence[Table], *, width: int = WIDTH) -> str:
@@ -96,7 +106,8 @@ def _print_accuracy(
     header = (*main.header, f"{lead} - {report.reference}")
     _print(console, Table("", header, rows))
     if slices and any(x.answerable for x in protocol.slices[2:]):
-        _print(console, layout.by_slice(protocol, report, lead, layout.plus_minus))
+        for table in layout.by_slice(protocol, report, lead, layout.plus_minus):
+            _print(console, table)
 
 
 def _print(console: Console, table: Table) -> None:

@@ -23,7 +23,7 @@ class Neighbour:
     ----------
     rank : from 1
     score : what orders the answers: the cosine, or the number that a learned order gives
-    confidence : in [0, 1], the chance that somebody who knows both would call them similar,
+    confidence : in [0, 1], the chance that somebody who looked at both would list the pair,
         calibrated on validation items; None for the cosine, which is no chance
     seeds : of several items that were asked about, the ids of those that led to it
     taste : number of the taste that a recommendation is for, from 1

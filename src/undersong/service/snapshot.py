@@ -10,7 +10,7 @@ from undersong.catalogue import Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem
 from undersong.explanation import Reasons, known, unknown
 from undersong.model import ItemIndex, Model
-from undersong.report import report_files
+from undersong.report import layout, report_files
 from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.runs import Run
 
@@ -77,9 +77,9 @@ class Snapshot:
         if path is None:
             return None
         # Rows of (mean confidence, share that was right, answers); none without a learned order.
-        reliability = (self.model.run.manifest.get("ranking") or {}).get("reliability", [])
+        rows = layout.reliability(self.model.run.manifest.get("ranking"))
         content = {"generation": self.generation, **orjson.loads(path.read_bytes())}
-        return orjson.dumps({**content, "reliability": reliability})
+        return orjson.dumps({**content, "reliability": rows})
 
     def of(self, kind: Kind) -> ItemIndex:
         """Return what is asked of the items of one kind.

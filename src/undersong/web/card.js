@@ -20,11 +20,11 @@ export async function showItem(item, { again }) {
   const now = state();
   card.setAttribute("aria-busy", "true");
   try {
-    const [{ item: known }, words] = await Promise.all([
+    const [{ item: known, learned }, words] = await Promise.all([
       ask(itemPath(item), {}, { signal }), filterWords(item.kind),
     ]);
     const list = element("div", { class: "list" }, element("p", { class: "note" }, "Leafing …"));
-    card.replaceChildren(closing(), head(known), controls(words), list);
+    card.replaceChildren(closing(), head(known), controls(words, { learned }), list);
     document.title = `${known.name} – undersong`;
     const answers = await ask(`${itemPath(item)}/similar`, { ...wishes(now), reasons: true }, { signal })
       .catch((error) => {
@@ -105,7 +105,7 @@ function fame({ kind, relations, percentile }) {
 }
 
 function neighbours({ answers, note: said }, { now, media, item }) {
-  const wished = ["genre", "region", "from", "to", "dig"].some((key) => now[key]);
+  const wished = ["genre", "region", "from", "to", "unlinked", "dig"].some((key) => now[key]);
   if (!answers.length) {
     const text = said || "Nothing that is similar fits these wishes";
     return [trouble({ message: text }, wished ? { retry: clearWishes, word: "Clear all wishes" } : {})];
@@ -118,6 +118,8 @@ function neighbours({ answers, note: said }, { now, media, item }) {
   return [
     said ? element("p", { class: "note" }, said) : null,
     element("h3", {}, "Similar"),
+    answers.some((one) => one.confidence !== null && one.confidence < 1) ? element("p", { class: "note" },
+      "“Sure” is the chance that somebody who looked at both would list them together.") : null,
     element("ol", { class: "answers" }, answers.map((one) => answer(one, { now, media }))),
     more,
   ].filter(Boolean);

@@ -163,17 +163,23 @@ function exposure(protocol) {
 }
 
 function trust() {
-  if (!report.reliability?.length) return null;
-  const [sure, right, n] = report.reliability.at(-1);
+  const groups = Object.entries(report.reliability ?? {});
+  if (!groups.length) return null;
+  const [sure, right, n] = groups[0][1].at(-1);
   const percent = (value) => `${Math.round(100 * value)} %`;
   return element(
     "section",
     { "aria-labelledby": "trust-name" },
     element("h2", { id: "trust-name" }, `How far to trust “${percent(sure)} sure”`),
-    element("p", {}, `The surest ${n.toLocaleString("en")} answers to ${report.kind}s that were kept from the model were `
+    element("p", {}, "How sure an answer is: the chance that somebody who looked at both would list the pair. "
+      + "It is told apart for those that are linked and those that nobody has linked, so that nobody is less sure "
+      + "because nobody has listed it."),
+    element("p", {}, `The surest ${n.toLocaleString("en")} ${groups[0][0]} answers to ${report.kind}s that were kept from the model were `
       + `${percent(sure)} sure on average; people had written down ${percent(right)} of them. Each disc is a group of `
       + "answers, larger where there are more of them. On the dashed line it is right as often as it is sure."),
-    reliability(report.reliability),
+    groups.map(([name, rows]) => element(
+      "figure", {}, element("figcaption", { class: name === "unlinked" ? "tail" : null }, name), reliability(rows),
+    )),
   );
 }
 

@@ -102,7 +102,7 @@ function dial({ key, name, least, most, ends, now, said, help }) {
   slider.value = now[key] || 0;
   return element(
     "label",
-    { class: help ? "dial whole" : "dial" },
+    { class: "dial" },
     element("span", { class: key === "tail" ? "tail" : null }, name),
     told,
     slider,

@@ -101,10 +101,10 @@ def test_a_damaged_or_missing_table_is_named(catalogue, tmp_path, table):
     write_catalogue(catalogue, tmp_path / "c")
     path = tmp_path / "c" / "tables-1" / f"{table}.parquet"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ArtifactError, match=rf"{table}.parquet cannot be read"):
+    with pytest.raises(ArtifactError, match=rf"{table}.parquet is missing or was changed"):
         read_catalogue(tmp_path / "c")
     path.unlink()
-    with pytest.raises(ArtifactError, match=rf"{table}.parquet cannot be read"):
+    with pytest.raises(ArtifactError, match=rf"{table}.parquet is missing or was changed"):
         read_catalogue(tmp_path / "c")
 
 

@@ -77,6 +77,42 @@ def test_json_of_another_form_is_refused_with_the_remedy(tmp_path, content, mess
         read_json(path, version=3, hint="run it again")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 200_000, "x.json is not JSON .it is nested too deep.; run it again"),
+        (b'{"format": ' + b"9" * 5_000 + b"}", "x.json is not JSON .*; run it again"),
+        (b'{"format": 1e400}', "format inf, but this version reads 3"),
+        (b'{"format": true}', "format True, but this version reads 3"),
+    ],
+)
+def test_odd_json_is_one_sentence(tmp_path, content, message):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=message):
+        read_json(tmp_path / "x.json", version=3, hint="run it again")
+
+
+def test_a_folder_in_the_place_of_json_is_one_sentence(tmp_path):
+    with pytest.raises(ArtifactError, match="cannot be read .Is a directory.; run it again"):
+        read_json(tmp_path, version=3, hint="run it again")
+
+
+def test_json_with_a_sum_tells_every_bit_that_changed(tmp_path):
+    path, content = tmp_path / "x.json", {"format": 3, "a": [1.5, "é"], "b": {"7": None, "12": 4}}
+    write_json(path, content, summed=True)
+    assert read_json(path, version=3, hint="again") == content
+    whole = path.read_bytes()
+    for at in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        try:
+            read = read_json(path, version=3, hint="again")
+        except ArtifactError:
+            continue
+        assert {x: read[x] for x in content} == content  # white space, or the name of the sum
+
+
 def test_the_hash_is_sha256(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"undersong" * 100_003)

@@ -4,10 +4,8 @@ The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, rea
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,7 +18,8 @@ from undersong.audio.decode import Decoded, decode
 from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, write_failures
-from undersong.errors import ArtifactError, DataError
+from undersong.errors import DataError
+from undersong.io.lock import locked
 from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
@@ -80,7 +79,9 @@ def extract(
     files = _files(catalogue.tracks, root)
     if not len(files):
         raise DataError("no track of the catalogue has a path; map the column of audio files")
-    with _alone(folder, waiting=lambda: progress(STAGE, 0, len(files), "another process extracts")):
+    with locked(folder):
+        for remnant in folder.glob(".*.partial"):  # of an extraction that was killed
+            remnant.unlink()
         run = shards.current_run(folder)
         index = shards.index(folder)
         files = _as_analysed(files, index)
@@ -195,28 +196,3 @@ def _analyse(
         shards.write_shard(folder / f"{number:05d}", batch, sounds, run=run)
         number += 1
     return len(pending) - failed
-
-
-@contextmanager
-def _alone(folder: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
-    """Lock the folder, which two processes must not fill at once; remove what killed ones left."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder} cannot be written ({error.strerror}); make it writable, or link it to a "
-            "folder that is"
-        ) from error
-    with lock:
-        if sys.platform != "win32":  # which has no such locks
-            import fcntl
-
-            try:  # the system takes a lock from a process that dies
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        for partial_file in folder.glob(".*.partial"):
-            partial_file.unlink()
-        yield

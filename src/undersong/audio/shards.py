@@ -3,7 +3,8 @@
     audio.json       format, run, finished
     00000.npy        (chunks, 128, 172) float16, log-mel of up to 64 files
     00000.parquet    path, size, modified, run, first, chunks, seconds, reason, remedy: one row a
-                     file; no chunks and a reason where it failed, a reason where it is damaged
+                     file; no chunks and a reason where it failed, a reason where it is damaged;
+                     its metadata holds the sums
     00001.npy ...
 
 A shard counts once its Parquet file is there, which is written last. A later row of a path replaces
@@ -25,10 +26,17 @@ from undersong.audio.decode import Decoded
 from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.errors import ArtifactError
 from undersong.io.arrays import map_array, write_array
-from undersong.io.files import read_json, reading, write_json
-from undersong.io.parquet import PolarsError, write_table
+from undersong.io.files import read_json, reading, sha256, write_json
+from undersong.io.parquet import (
+    PolarsError,
+    content_sum,
+    read_metadata,
+    read_table,
+    write_table,
+)
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
+ROWS_SUM, SOUND_SUM = "undersong.rows", "undersong.sound"  # sha256s; earlier versions wrote none
 OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks
 FILE: dict[str, pl.DataType] = {"path": pl.String(), "size": pl.Int64(), "modified": pl.Int64()}
 INDEX: dict[str, pl.DataType] = FILE | {
@@ -76,8 +84,17 @@ class LogMels:
 
     @cached_property
     def _map(self) -> Callable[[int], NDArray[np.float16]]:
-        """Open a shard; only the latest stay open, for systems limit open files."""
-        return lru_cache(OPEN)(lambda shard: _open(self.folder / f"{shard:05d}.npy"))
+        """Open a shard, and verify it the first time; only the latest stay open, for systems limit
+        open files.
+        """
+        verify = lru_cache(None)(_verify)
+
+        def open_shard(shard: int) -> NDArray[np.float16]:
+            path = self.folder / f"{shard:05d}.npy"
+            verify(path)
+            return _open(path)
+
+        return lru_cache(OPEN)(open_shard)
 
 
 def current_run(folder: Path) -> int:
@@ -144,7 +161,11 @@ def write_shard(
         run=pl.lit(run, dtype=pl.Int64), first=pl.col("chunks").cum_sum() - pl.col("chunks")
     )
     columns = [*files.columns, *(x for x in INDEX if x not in FILE)]
-    write_table(path.with_suffix(".parquet"), table.select(columns))
+    table = table.select(columns)
+    sums = {ROWS_SUM: content_sum(table)}
+    if log_mels:
+        sums[SOUND_SUM] = sha256(path.with_suffix(".npy"))
+    write_table(path.with_suffix(".parquet"), table, metadata=sums)
 
 
 def _damage(sound: Decoded) -> dict[str, str]:
@@ -159,8 +180,24 @@ def _plain(text: str) -> str:
 
 def _read_index(path: Path) -> pl.DataFrame:
     hint = "delete it to analyse its files again"
+    recorded = read_metadata(path, hint=hint).get(ROWS_SUM)
     with reading(path, PolarsError, hint=hint):
-        return pl.read_parquet(path).select(pl.col(x).cast(kind) for x, kind in INDEX.items())
+        table = read_table(path, hint=hint)
+        table = table.select(pl.col(x).cast(kind) for x, kind in INDEX.items())
+    if recorded is not None and recorded != content_sum(table):
+        raise ArtifactError(f"{path} was changed since it was written; {hint}")
+    return table
+
+
+def _verify(path: Path) -> None:
+    """See that the chunks of a shard are those that were written, if their sum is known."""
+    index = path.with_suffix(".parquet")
+    hint = f"delete {index.name} beside it to analyse its files again"
+    recorded = read_metadata(index, hint=hint).get(SOUND_SUM)
+    with reading(path, hint=hint):
+        same = recorded is None or recorded == sha256(path)
+    if not same:
+        raise ArtifactError(f"{path} was changed since it was written; {hint}")
 
 
 def _open(path: Path) -> NDArray[np.float16]:

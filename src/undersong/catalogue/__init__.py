@@ -41,6 +41,11 @@ from undersong.catalogue.issues import (
     whole,
     write_failures,
 )
+from undersong.catalogue.manifest import (
+    SERVICE,
+    importing,
+    recorded_source,
+)
 from undersong.catalogue.names import (
     Item,
     Names,
@@ -107,6 +112,7 @@ __all__ = [
     "ROLES",
     "ROW",
     "Role",
+    "SERVICE",
     "SPLITS",
     "Sheet",
     "SplitSettings",
@@ -121,6 +127,7 @@ __all__ = [
     "fingerprint",
     "fold",
     "id_faults",
+    "importing",
     "issues_text",
     "linked",
     "make_attributes",
@@ -134,6 +141,7 @@ __all__ = [
     "read_attributes",
     "read_catalogue",
     "read_ids",
+    "recorded_source",
     "refuse",
     "relation_faults",
     "replacing_tables",

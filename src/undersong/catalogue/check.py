@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from undersong.catalogue.issues import ROW, Issues, Sheet, find_issues, shown, whole
+from undersong.catalogue.manifest import CHANGED, changed, read_manifest
 from undersong.catalogue.schema import (
     FIELD_TYPES,
-    FORMAT,
     ITEMS,
     KINDS,
     PLAYS,
@@ -24,7 +24,7 @@ from undersong.catalogue.schema import (
     Field,
     Kind,
 )
-from undersong.io.files import read_json
+from undersong.io.parquet import DAMAGE
 
 
 def check_catalogue(folder: Path) -> tuple[Issues, ...]:
@@ -35,10 +35,12 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
     ArtifactError
         If the folder is no catalogue, or has another format.
     """
-    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
-    home = folder / about["tables"]
-    fields = tuple(Field(**x) for x in about["fields"])
-    root = Path(about["audio_root"]) if about["audio_root"] else None
+    manifest = read_manifest(folder)
+    home, fields = folder / manifest.tables, manifest.fields
+    if names := list(changed(home, manifest.sums)):  # what they say may be anything
+        faults = [whole(x, CHANGED, sort="changed table", remedy=REMEDY) for x in names]
+        return tuple(x for one in faults for x in one)
+    root = Path(manifest.audio_root) if manifest.audio_root else None
     findings = role_faults(fields, file="catalogue.json")
     known: dict[str, pl.Series] = {}
     for kind in KINDS:
@@ -58,14 +60,14 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
             findings += member_faults(sheet, "artist", known["artist"], kind="artist")
             findings += path_faults(sheet, root) + number_faults(sheet, "popularity")
     findings += _written_pairs(home, known)
-    return tuple(findings + _written_features(home, known, about["features"]))
+    return tuple(findings + _written_features(home, known, manifest.features))
 
 
 def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | None, list[Issues]]:
     """Read one table of a catalogue, or say why it cannot be read."""
     try:
         table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *DAMAGE) as error:
         what = f"cannot be read ({str(error).splitlines()[0]})"
         return None, whole(path.name, what, sort="unreadable table", remedy=REMEDY)
     for name, want in columns.items():
@@ -103,7 +105,7 @@ def _written_features(
         path = home / "features" / f"{name}.{kind}.parquet"
         try:
             shape = pl.read_parquet_schema(path).get("vector")
-        except (OSError, pl.exceptions.PolarsError):
+        except (OSError, *DAMAGE):
             shape = None
         width = shape.shape[0] if isinstance(shape, pl.Array) else 0
         sheet, broken = _written(path, {"id": pl.String(), "vector": pl.Array(pl.Float32, width)})

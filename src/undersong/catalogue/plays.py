@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from undersong.catalogue.schema import Kind
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError
+from undersong.io.parquet import DAMAGE
 
 AT_ONCE = 2**20  # rows whose users and items are looked up: names take most memory
 
@@ -41,7 +42,7 @@ def numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
     """
     try:
         return _numbered(catalogue, kind)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *DAMAGE) as error:
         raise ArtifactError(
             f"the plays of the catalogue cannot be read any more ({error}); was it imported again "
             "meanwhile? Give the same command again"

@@ -1,6 +1,7 @@
 """The catalogue: a folder of Parquet tables that says all that is known (section 3.1).
 
-    catalogue.json                  format, where audio paths begin, the metadata fields, origins
+    catalogue.json                  format, where audio paths begin, the metadata fields, origins,
+                                    what made it, sha256 of every table
     artists.parquet                 id, name, split, and one column per metadata field
     tracks.parquet                  id, artist, title, path, popularity, and fields
     plays.parquet                   kind, user, item, plays
@@ -18,7 +19,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,16 @@ from numpy.typing import NDArray
 
 from undersong import embeddings
 from undersong.catalogue.frames import Frame, Tables, read_frames
+from undersong.catalogue.manifest import (
+    FILE,
+    Manifest,
+    read_manifest,
+    sums_of,
+    verify,
+    write_manifest,
+)
 from undersong.catalogue.schema import (
     FIELD_TYPES,
-    FORMAT,
     ITEMS,
     KINDS,
     PLAYS,
@@ -43,7 +51,8 @@ from undersong.catalogue.schema import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.io.files import read_json, sha256, write_json
+from undersong.io.files import stamp
+from undersong.io.lock import locked
 from undersong.io.parquet import read_table, scan_table, write_table
 
 EXTRACTED = "audio"
@@ -181,8 +190,11 @@ class Catalogue:
         )
 
 
-def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
-    """Write a catalogue; a crash leaves the old one or the new one, never a mixture."""
+def write_catalogue(catalogue: Catalogue, folder: Path, *, source: str = "") -> None:
+    """Write a catalogue; a crash leaves the old one or the new one, never a mixture.
+
+    ``source`` is what made it (``Manifest``). Another writer of the folder is waited for.
+    """
     tables = {
         "artists": catalogue.artists,
         "tracks": catalogue.tracks,
@@ -195,6 +207,7 @@ def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
         features=tuple(catalogue.features),
         audio_root=catalogue.audio_root,
         origins=catalogue.origins,
+        source=source,
     ) as home:
         for name, table in tables.items():
             write_table(home / f"{name}.parquet", table)
@@ -210,45 +223,50 @@ def replacing_tables(
     features: tuple[tuple[str, Kind], ...],
     audio_root: Path | None = None,
     origins: tuple[Origin, ...] = (),
+    source: str = "",
 ) -> Iterator[Path]:
     """Yield a folder to write all tables in; once they are whole, they replace the old.
 
-    ``catalogue.json`` comes last and makes the folder a catalogue.
+    ``catalogue.json`` comes last and makes the folder a catalogue. When the block raises, all
+    stays as it was.
+
+    Raises
+    ------
+    ArtifactError
+        If something else wrote a catalogue there meanwhile, where nothing can be locked.
     """
-    generation = _next_generation(folder)
-    yield folder / generation
-    write_json(
-        folder / "catalogue.json",
-        {
-            "format": FORMAT,
-            "tables": generation,
-            "audio_root": str(audio_root) if audio_root else None,
-            "fields": [asdict(x) for x in fields],
-            "features": [list(key) for key in features],
-            "origins": [asdict(x) for x in origins],
-        },
-    )
-    _remove_other_generations(folder, generation)
+    with locked(folder):
+        generation, before = _next_generation(folder), stamp(folder / FILE)
+        home = folder / generation
+        try:
+            yield home
+            root = str(audio_root) if audio_root else None
+            sums = sums_of(home)
+            manifest = Manifest(generation, root, fields, features, origins, source, sums)
+            if stamp(folder / FILE) != before:
+                raise ArtifactError(
+                    f"another command wrote to {folder}; give this one again when that has ended"
+                )
+            write_manifest(folder, manifest)
+        except BaseException:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        _remove_other_generations(folder, generation)
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Read a catalogue.
+    """Read a catalogue, after checking that every table is the one that was written.
 
     Raises
     ------
     ArtifactError
         If the folder is no catalogue, has another format, or a table is missing or damaged.
     """
-    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
-    lacking = {"tables", "fields", "features", "audio_root"} - set(about)
-    if lacking:
-        raise ArtifactError(
-            f"{folder / 'catalogue.json'} lacks {', '.join(sorted(lacking))}; {REMEDY}"
-        )
-    home = folder / about["tables"]
-    fields = tuple(Field(**x) for x in about["fields"])
+    manifest = read_manifest(folder)
+    home = folder / manifest.tables
+    verify(home, manifest.sums)
     columns = {
-        kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in fields if x.kind == kind}
+        kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in manifest.fields if x.kind == kind}
         for kind in KINDS
     }
     return Catalogue(
@@ -256,26 +274,29 @@ def read_catalogue(folder: Path) -> Catalogue:
         tracks=_read_table(home / "tracks.parquet", columns["track"]),
         plays=_scan_table(home / "plays.parquet", PLAYS),
         relations=_read_table(home / "relations.parquet", RELATIONS),
-        fields=fields,
+        fields=manifest.fields,
         features={
             (name, kind): embeddings.read(home / "features" / f"{name}.{kind}.parquet")
-            for name, kind in about["features"]
+            for name, kind in manifest.features
         },
-        audio_root=Path(about["audio_root"]) if about["audio_root"] else None,
+        audio_root=Path(manifest.audio_root) if manifest.audio_root else None,
         extracted=folder / EXTRACTED,
         listens=folder / LISTENS,
-        origins=tuple(Origin(**x) for x in about.get("origins", ())),
+        origins=manifest.origins,
     )
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash all of a catalogue that is learned from, so that a run knows what it was trained on."""
-    about = read_json(folder / "catalogue.json", version=FORMAT, hint=REMEDY)
-    about.pop("origins", None)
-    home = folder / about["tables"]
-    digest = hashlib.sha256(json.dumps(about | {"tables": ""}, sort_keys=True).encode())
-    for path in sorted(home.rglob("*.parquet")):
-        digest.update(f"{path.relative_to(home).as_posix()} {sha256(path)}\n".encode())
+    """Hash all of a catalogue that is learned from, so that a run knows what it was trained on.
+
+    Of the tables their sums are taken, which ``read_catalogue`` checks.
+    """
+    manifest = read_manifest(folder)
+    home = folder / manifest.tables
+    sums = manifest.sums or sums_of(home)
+    digest = hashlib.sha256(json.dumps(manifest.learned(), sort_keys=True).encode())
+    for name in sorted(sums, key=Path):
+        digest.update(f"{name} {sums[name]}\n".encode())
     return digest.hexdigest()
 
 

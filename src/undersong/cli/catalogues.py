@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, TRACKS, Group, kind_of
+from undersong.cli.group import FILE, FOLDER, REPLACING, TRACKS, Group, kind_of
 from undersong.errors import needs
 
 
@@ -19,7 +19,8 @@ def import_() -> None:
 @click.argument("mapping", type=FILE)
 @click.argument("catalogue", type=FOLDER)
 @click.option("--data", type=FOLDER, help="Where the tables lie; else beside MAPPING.")
-def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
+@REPLACING
+def tables(mapping: Path, catalogue: Path, data: Path | None, replace: bool) -> None:
     """Make CATALOGUE from CSV or Parquet tables; the TOML file MAPPING says which column is what.
 
     Refuses data with faults and lists them; nothing is written then.
@@ -28,11 +29,12 @@ def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
     Example:
         undersong import tables examples/lieder.toml my/catalogue --data ../shared/data/lieder
     """
-    from undersong.catalogue import write_catalogue
+    from undersong.catalogue import importing, write_catalogue
     from undersong.importers.tables.conversion import import_tables, text
 
-    made, summary = import_tables(mapping, data=data)
-    write_catalogue(made, catalogue)
+    with importing(catalogue, "tables", replace=replace):
+        made, summary = import_tables(mapping, data=data)
+        write_catalogue(made, catalogue, source="tables")
     click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
 
 
@@ -42,8 +44,15 @@ def tables(mapping: Path, catalogue: Path, data: Path | None) -> None:
 @click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
 @click.option("--moved", is_flag=True, help="The catalogue's music lies in MUSIC now: read it all.")
 @click.option("--forget", is_flag=True, help="Files that cannot be seen now are gone.")
+@REPLACING
 def folder(
-    music: Path, catalogue: Path, relations: Path | None, *, moved: bool, forget: bool
+    music: Path,
+    catalogue: Path,
+    relations: Path | None,
+    *,
+    moved: bool,
+    forget: bool,
+    replace: bool,
 ) -> None:
     """Make CATALOGUE from the tags of all audio files in the folder MUSIC, or bring it up to date.
 
@@ -61,7 +70,13 @@ def folder(
 
     with ProgressDisplay() as progress:
         summary = import_folder(
-            music, catalogue, relations=relations, moved=moved, forget=forget, progress=progress
+            music,
+            catalogue,
+            relations=relations,
+            moved=moved,
+            forget=forget,
+            replace=replace,
+            progress=progress,
         )
     click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
     if summary.left_out:
@@ -124,7 +139,8 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     help="So many contradicting facts keep two of one name apart; 5: the name alone decides.",
 )
 @click.option("--same-users", is_flag=True, help="A user's id means one person in all of them.")
-def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool) -> None:
+@REPLACING
+def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool, replace: bool) -> None:
     """Make one catalogue OUT of several; the same artist or track of two becomes one.
 
     By MusicBrainz id, ISRC, then by name, unless region, genre and year contradict. Run it again
@@ -144,7 +160,9 @@ def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool) -> None:
     with needs("identity", "merging"):
         from undersong.linkage.identify import merge_folders, summary
 
-    merged = merge_folders(sources, out, conflicts=conflicts, same_users=same_users)
+    merged = merge_folders(
+        sources, out, conflicts=conflicts, same_users=same_users, replace=replace
+    )
     click.echo(f"{summary(merged)}\ncatalogue written to {out}")
 
 

@@ -27,6 +27,9 @@ LONG_TAIL = click.option(
     help="0: all evidence counts. 1: as if nobody were linked. -1: as lists do, which name hardly "
     "anybody whom nobody has linked.",
 )
+REPLACING = click.option(
+    "--replace", is_flag=True, help="Also a catalogue that something else made, or a newer version."
+)
 TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
 
 
@@ -73,16 +76,36 @@ def cluster() -> Iterator[bool]:
 
 
 class Group(click.Group):
-    """Print an UndersongError as one line and exit 1. Anything else keeps its traceback."""
+    """Print as one line, and exit 1, an UndersongError and what the system refuses.
+
+    Anything else keeps its traceback.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except UndersongError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             return None
+        except (OSError, RuntimeError) as error:
+            from undersong.io.refusals import refusal
+
+            if sentence := refusal(error):
+                _discard_output()
+                raise click.ClickException(sentence) from error
+            raise
+
+
+def _discard_output() -> None:
+    """Let go what standard output did not take; Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def kind_of(tracks: bool) -> "Kind":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from undersong.cli.group import FILE, FOLDER
+from undersong.cli.group import FILE, FOLDER, REPLACING
 from undersong.errors import needs
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ def imports(
     """
 
     def make(reader: Reader) -> click.Command:
-        def run(catalogue: Path, **values: Any) -> None:
+        def run(catalogue: Path, replace: bool, **values: Any) -> None:
             path = values.pop(what)
             with needs("sources", "this import"):
                 from undersong.importers.result import import_source, text
 
                 read = reader(**values)
-            imported, failures = import_source(read, path, catalogue)
+            imported, failures = import_source(
+                read, path, catalogue, source=reader.__name__, replace=replace
+            )
             click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
             if failures.count:
                 listed = catalogue / "failures.csv"
@@ -47,7 +49,8 @@ def imports(
 
         arguments = [click.Argument([what], type=type), click.Argument(["catalogue"], type=FOLDER)]
         params = [*arguments, *options]
-        return click.Command(reader.__name__, callback=run, params=params, help=reader.__doc__)
+        command = click.Command(reader.__name__, callback=run, params=params, help=reader.__doc__)
+        return REPLACING(command)
 
     return make
 

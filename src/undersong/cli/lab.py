@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER
+from undersong.cli.group import FILE, FOLDER, REPLACING
 from undersong.errors import needs
 
 
@@ -35,7 +35,8 @@ def demo(folder: Path, seed: int, artists: int) -> None:
 @click.option("--tracks", default=61_584, show_default=True, type=click.IntRange(0))
 @click.option("--plays", default=6_800_000, show_default=True, type=click.IntRange(100))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-def twin(out: Path, artists: int, tracks: int, plays: int, seed: int) -> None:
+@REPLACING
+def twin(out: Path, artists: int, tracks: int, plays: int, seed: int, replace: bool) -> None:
     """Generate a catalogue of the paper's shape at any size, to try speed and memory on.
 
     Without audio files. Artists belong to hidden taste groups, which plays, genres, descriptors
@@ -49,7 +50,15 @@ def twin(out: Path, artists: int, tracks: int, plays: int, seed: int) -> None:
     from undersong.lab.synthetic.twin import make_twin
 
     with ProgressDisplay() as progress:
-        make_twin(out, artists=artists, tracks=tracks, plays=plays, seed=seed, progress=progress)
+        make_twin(
+            out,
+            artists=artists,
+            tracks=tracks,
+            plays=plays,
+            seed=seed,
+            replace=replace,
+            progress=progress,
+        )
     click.echo(f"{artists:,} artists, {tracks:,} tracks, {plays:,} plays in {out}")
 
 

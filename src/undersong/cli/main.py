@@ -1,5 +1,8 @@
 """Command line. A command reads files, calls one library function, writes one result."""
 
+import io
+import sys
+
 import click
 
 from undersong import __version__
@@ -59,7 +62,10 @@ def cli(context: click.Context, cluster: str | None) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What a terminal cannot encode is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="undersong")
 
 

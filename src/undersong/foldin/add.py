@@ -124,11 +124,14 @@ def readd(fold_in: FoldIn, *, workers: int = 1) -> Iterator[Addition | Failure]:
             results = list(add(fold_in, [_new_item(row)], workers=workers))
             yield from results
             failed += [row["id"]] if any(isinstance(x, Failure) for x in results) else []
-        unread = rows.filter(pl.col("id").is_in(failed))
-        if len(unread):
-            additions.write(run.folder, generation, unread)
-        else:
-            additions.place(run.folder, generation).unlink()
+        with additions.changing(run.folder):
+            now = additions.read(run.folder, generation)  # another one may have added to it
+            again = set(rows["id"]) - set(failed)
+            unread = now.filter([x not in again for x in now["id"]])
+            if len(unread):
+                additions.write(run.folder, generation, unread)
+            else:
+                additions.place(run.folder, generation).unlink(missing_ok=True)
 
 
 def most_alike(fold_in: FoldIn, addition: Addition) -> tuple[str, ...]:

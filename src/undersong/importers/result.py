@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import Catalogue, write_catalogue, write_failures
+from undersong.catalogue import SERVICE, Catalogue, importing, write_catalogue, write_failures
 from undersong.errors import DataError
 from undersong.io.parquet import write_table
 
@@ -66,7 +66,9 @@ Listens = Callable[[Path], Imported]
 Read = Callable[[Path, Failures], Imported | Listens]
 
 
-def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failures]:
+def import_source(
+    read: Read, path: Path, folder: Path, *, source: str = SERVICE, replace: bool = False
+) -> tuple[Imported, Failures]:
     """Make a catalogue of a source, and write it.
 
     A crash leaves the old catalogue or the new one; without listens rather than with those of
@@ -77,37 +79,36 @@ def import_source(read: Read, path: Path, folder: Path) -> tuple[Imported, Failu
     read : reads the source at ``path``, and adds what it leaves out to the failures
         A source of listens returns a function instead, which writes them to a folder on its way
         (``history.gather``). A reader raises DataError if nothing can be read.
-    folder : of the catalogue
+    folder : of the catalogue; another writer there is waited for
+    source : name of the import
+    replace : also a catalogue of another kind (``manifest.importing``)
 
     Raises
     ------
     DataError
-        If nothing can be read, or the folder holds the catalogue of a folder of music. It is then
-        as it was.
+        If nothing can be read, or the folder holds a catalogue of another kind and not
+        ``replace``. It is then as it was.
     """
-    if (folder / "files.parquet").exists():
-        raise DataError(
-            f"{folder} holds the catalogue of a folder of music; import into another one"
-        )
     failures, parts = Failures(), folder / PARTS
-    shutil.rmtree(parts, ignore_errors=True)
-    try:
-        source = read(path, failures)
-        imported = source if isinstance(source, Imported) else source(parts)
-        if imported.catalogue.artists.is_empty():
-            first = "; ".join(f"line {x[1]} of {x[0]}: {x[2]}" for x in failures.rows[:1])
-            raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
-        _write(imported, folder, failures)
-        if parts.exists():
-            parts.rename(folder / "listens")
-    finally:
+    with importing(folder, source, replace=replace):
         shutil.rmtree(parts, ignore_errors=True)
+        try:
+            listens = read(path, failures)
+            imported = listens if isinstance(listens, Imported) else listens(parts)
+            if imported.catalogue.artists.is_empty():
+                first = "; ".join(f"line {x[1]} of {x[0]}: {x[2]}" for x in failures.rows[:1])
+                raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
+            _write(imported, folder, failures, source=source)
+            if parts.exists():
+                parts.rename(folder / "listens")
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
     return imported, failures
 
 
-def _write(imported: Imported, folder: Path, failures: Failures) -> None:
+def _write(imported: Imported, folder: Path, failures: Failures, *, source: str) -> None:
     shutil.rmtree(folder / "listens", ignore_errors=True)
-    write_catalogue(imported.catalogue, folder)
+    write_catalogue(imported.catalogue, folder, source=source)
     for name, table in (("identities", imported.identities), *imported.others.items()):
         write_table(folder / f"{name}.parquet", table)
     rows = pl.DataFrame(failures.rows, schema=COLUMNS, orient="row")

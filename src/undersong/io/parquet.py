@@ -3,15 +3,20 @@
 A format is the metadata that marks a file: ``{"undersong.embeddings": "1"}``.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from undersong.errors import ArtifactError, UndersongError
 from undersong.io.files import check_format, reading, replacing
 
 PolarsError = pl.exceptions.PolarsError
+# What polars raises of a damaged file, which ends some of its readers.
+DAMAGE = (PolarsError, pl.exceptions.PanicException)
 
 
 def write_table(
@@ -49,7 +54,7 @@ def read_table(
         written = read_metadata(path, hint=hint, fault=fault, error=error)
         for key, version in metadata.items():
             check_format(path, written.get(key), version, hint=hint)
-    with reading(path, PolarsError, hint=hint, fault=fault, error=error):
+    with reading(path, *DAMAGE, hint=hint, fault=fault, error=error):
         return pl.read_parquet(path, columns=list(columns) if columns else None)
 
 
@@ -61,7 +66,7 @@ def scan_table(
     error: type[UndersongError] = ArtifactError,
 ) -> pl.LazyFrame:
     """Open a table without reading its rows; arguments and errors as for ``read_table``."""
-    with reading(path, PolarsError, hint=hint, fault=fault, error=error):
+    with reading(path, *DAMAGE, hint=hint, fault=fault, error=error):
         table = pl.scan_parquet(path, glob=False)
         table.collect_schema()
     return table
@@ -75,8 +80,28 @@ def read_metadata(
     error: type[UndersongError] = ArtifactError,
 ) -> dict[str, str]:
     """Read the metadata of a table; arguments and errors as for ``read_table``."""
-    with reading(path, PolarsError, hint=hint, fault=fault, error=error):
+    with reading(path, *DAMAGE, hint=hint, fault=fault, error=error):
         return pl.read_parquet_metadata(path)
+
+
+def content_sum(table: pl.DataFrame) -> str:
+    """Return the sha256 of what a table holds, whatever version of polars writes its file.
+
+    Its columns are of text, numbers, and lists of numbers.
+    """
+    digest = hashlib.sha256()
+    for column in table:
+        digest.update(f"{column.name}\n".encode())
+        digest.update(np.packbits(column.is_null().to_numpy()).tobytes())
+        values = column
+        if column.dtype == pl.List:
+            digest.update(column.list.len().fill_null(0).to_numpy().tobytes())
+            values = column.filter(column.list.len() > 0).explode()
+        if column.dtype == pl.String:
+            digest.update(json.dumps(values.to_list()).encode())
+        else:
+            digest.update(values.fill_null(0).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_user_table(path: Path) -> pl.DataFrame:

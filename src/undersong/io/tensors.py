@@ -1,5 +1,6 @@
 """Named tensors in a safetensors file with a format number, for NumPy or PyTorch."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +20,34 @@ def write_tensors(
     """Write NumPy arrays or PyTorch tensors, the number of their format, and words about them."""
     metadata = {**about, "format": str(version)}
     with replacing(path) as temporary:
-        if all(isinstance(x, np.ndarray) for x in tensors.values()):
-            arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
-            safetensors.numpy.save_file(arrays, temporary, metadata)
-            return
-        import torch
-        from safetensors.torch import save_file
+        _save(temporary, tensors, metadata)
+        _sort_header(temporary)
 
-        # Convolutions that run channels last have weights in that order; the file knows one order.
-        order = torch.contiguous_format
-        copies = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
-        save_file(copies, temporary, metadata)
+
+def _save(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> None:
+    if all(isinstance(x, np.ndarray) for x in tensors.values()):
+        arrays = {name: np.asarray(x, order="C") for name, x in tensors.items()}
+        safetensors.numpy.save_file(arrays, path, metadata)
+        return
+    import torch
+    from safetensors.torch import save_file
+
+    # Convolutions that run channels last have weights in that order; the file knows one order.
+    order = torch.contiguous_format
+    copies = {name: x.detach().cpu().clone(memory_format=order) for name, x in tensors.items()}
+    save_file(copies, path, metadata)
+
+
+def _sort_header(path: Path) -> None:
+    """Sort the header of a file, which safetensors writes in random order: equal content, equal
+    bytes. It is the length of some JSON, 8 bytes, and the JSON; spaces fill it up.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        file.seek(8)
+        file.write(text.encode().ljust(length))
 
 
 def read_tensors(

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import KINDS, Kind, fold, name_key, read_catalogue, write_catalogue
+from undersong.catalogue import (
+    KINDS,
+    Kind,
+    fold,
+    importing,
+    name_key,
+    read_catalogue,
+    write_catalogue,
+)
 from undersong.errors import DataError, UnknownItem
+from undersong.io.lock import locked
 from undersong.linkage.items import Key
 from undersong.linkage.merge import Merged, merge
 from undersong.linkage.records import (
@@ -56,18 +65,29 @@ class Identity:
 
 
 def merge_folders(
-    folders: Sequence[Path], out: Path, *, conflicts: int = 2, same_users: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    conflicts: int = 2,
+    same_users: bool = False,
+    replace: bool = False,
 ) -> Merged:
     """Merge catalogues into a folder; each source has the name of its folder.
 
     Merged into it again, every item keeps its id and ``corrections.csv`` holds. Who is who is
     written first, so ids stay also where the rest is interrupted. Ids of services that importers
-    noted beside the catalogues are noted of the merged items.
+    noted beside the catalogues are noted of the merged items. Another writer of ``out`` is waited
+    for.
+
+    Parameters
+    ----------
+    replace : also a catalogue that was not merged (``manifest.importing``)
 
     Raises
     ------
     DataError
-        If two folders have one name, ``out`` is one of them, or as ``merging.merge``.
+        If two folders have one name, ``out`` is one of them or holds a catalogue that was not
+        merged, or as ``merging.merge``.
     """
     named: dict[str, Path] = {}
     for folder in folders:
@@ -80,19 +100,18 @@ def merge_folders(
         named[name] = folder
     if out.resolve() in [x.resolve() for x in folders]:
         raise DataError(f"{out} is a source and the result; write the result elsewhere")
-    if (out / "catalogue.json").exists() and not (out / "doubts.parquet").exists():
-        raise DataError(f"{out} holds a catalogue that was not merged; write the result elsewhere")
-    merged = merge(
-        {name: read_catalogue(folder) for name, folder in named.items()},
-        before=read_identities(out),
-        corrections=read_corrections(out),
-        conflicts=conflicts,
-        same_users=same_users,
-    )
-    services = {name: read_services(folder) for name, folder in named.items()}
-    write_records(out / "identities.parquet", carry(merged.identities, services))
-    write_records(out / "doubts.parquet", merged.ambiguous)
-    write_catalogue(merged.catalogue, out)
+    with importing(out, "merge", replace=replace):
+        merged = merge(
+            {name: read_catalogue(folder) for name, folder in named.items()},
+            before=None if replace else read_identities(out),
+            corrections=read_corrections(out),
+            conflicts=conflicts,
+            same_users=same_users,
+        )
+        services = {name: read_services(folder) for name, folder in named.items()}
+        write_records(out / "identities.parquet", carry(merged.identities, services))
+        write_records(out / "doubts.parquet", merged.ambiguous)
+        write_catalogue(merged.catalogue, out, source="merge")
     return merged
 
 
@@ -133,7 +152,8 @@ def correct(folder: Path, kind: Kind, *, verdict: str, a: str, b: str) -> Correc
             "`undersong identify` lists"
         )
     correction = Correction(kind, verdict, one, other)
-    add_correction(folder, correction)
+    with locked(folder):
+        add_correction(folder, correction)
     return correction
 
 

@@ -20,6 +20,7 @@ from undersong.errors import ArtifactError
 from undersong.explanation import attribution, data
 from undersong.foldin.encoders import ABOUT, FOLDER
 from undersong.io.files import replacing, sha256
+from undersong.io.lock import locked
 from undersong.progress import Progress, silent
 from undersong.report.report_files import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
@@ -49,7 +50,7 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
 
     Every file is checked against the manifest of the run, as it arrived. Where the shelf shows the
     same training with the same report already, nothing is done. ``kill -9`` at any moment leaves
-    readers with the old generation or the new one.
+    readers with the old generation or the new one. Another writer of the shelf is waited for.
 
     Raises
     ------
@@ -60,6 +61,11 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
         If openTSNE is not installed.
     """
     run = runs.read(folder)
+    with locked(shelf):
+        return _publish(run, shelf, progress=progress)
+
+
+def _publish(run: Run, shelf: Path, *, progress: Progress) -> tuple[Run, bool]:
     report = path_of(run)
     added = additions.place(run.folder, run.generation)
     exported = run.home / FOLDER / ABOUT
@@ -83,8 +89,10 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
             _copy(path, home / FOLDER / path.name)
         copied = Run(shelf, home.name, run.manifest | {"files": files})
         about["lists"] = _compute(copied, progress=progress)
+        beside = additions.place(shelf, home.stem)
+        beside.unlink(missing_ok=True)  # of a publication that failed or was killed
         if added.exists():
-            _copy(added, additions.place(shelf, home.stem))
+            _copy(added, beside)
     return runs.read(shelf), True
 
 
@@ -144,17 +152,20 @@ def roll_back(shelf: Path) -> Run:
     ArtifactError
         If there is none, or it was changed since it was published; readers then stay.
     """
-    now = runs.read(shelf)
-    before = [x for x in runs.numbers(shelf) if int(x) < int(now.generation)]
-    if not before:
-        raise ArtifactError(
-            f"{shelf} keeps no generation before {now.generation}; publish a run to make a new one"
-        )
-    earlier = runs.read_generation(shelf, before[-1])
-    for name in earlier.manifest["files"]:
-        earlier.file(name)
-    runs.point(shelf, earlier.generation)
-    return earlier
+    runs.read(shelf)  # a folder that is no shelf gets no lock
+    with locked(shelf):
+        now = runs.read(shelf)
+        before = [x for x in runs.numbers(shelf) if int(x) < int(now.generation)]
+        if not before:
+            raise ArtifactError(
+                f"{shelf} keeps no generation before {now.generation}; publish a run to make a new "
+                "one"
+            )
+        earlier = runs.read_generation(shelf, before[-1])
+        for name in earlier.manifest["files"]:
+            earlier.file(name)
+        runs.point(shelf, earlier.generation, before=now.generation)
+        return earlier
 
 
 def _shown_on(shelf: Path) -> Run | None:

@@ -1,16 +1,19 @@
 """From a catalogue to a published run: resume or start, learn, write, publish."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from undersong import runs
-from undersong.catalogue import fingerprint, read_catalogue
+from undersong.catalogue import Catalogue, fingerprint, read_catalogue
 from undersong.errors import ArtifactError
-from undersong.io.files import read_json, write_json
+from undersong.io.lock import locked
+from undersong.io.refusals import writing
 from undersong.pipeline import write
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
@@ -18,7 +21,7 @@ from undersong.progress import Progress, silent
 from undersong.runs import Run
 from undersong.training import broadcast, rank
 
-FORMAT = 1
+FORMAT = 1  # of the checkpoints
 
 
 def train_run(
@@ -32,25 +35,45 @@ def train_run(
     """Train every stage on a catalogue and publish the run; return it, and whether it is new.
 
     A run of the same catalogue and settings is left as it is unless ``fresh``. An interrupted
-    one goes on from its last checkpoint. Where several processes train together all call this, with
-    a folder that they share; the first one writes.
+    one goes on from its last checkpoint, and never from one of another catalogue or other settings.
+    Another writer of the folder is waited for. Where several processes train together all call
+    this, with a folder that they share; the first one writes.
 
     Raises
     ------
     UndersongError
         For a catalogue that cannot be trained on; whatever was published before stays.
     """
+    named = fingerprint(catalogue_folder)
     catalogue = read_catalogue(catalogue_folder)
+    if fingerprint(catalogue_folder) != named:
+        raise ArtifactError(
+            f"{catalogue_folder} was imported again while it was read; give the same command again"
+        )
     about: dict[str, Any] = {
         "settings": asdict(settings),
-        "catalogue": fingerprint(catalogue_folder),
+        "catalogue": named,
         "catalogue_folder": str(catalogue_folder.resolve()),
     }
+    with locked(folder) if rank() == 0 else nullcontext():
+        return _train(catalogue, folder, about, settings=settings, fresh=fresh, progress=progress)
+
+
+def _train(
+    catalogue: Catalogue,
+    folder: Path,
+    about: dict[str, Any],
+    *,
+    settings: Settings,
+    fresh: bool,
+    progress: Progress,
+) -> tuple[Run, bool]:
     published = None if fresh else _published(folder, about)
     if broadcast(published is not None):
         return published or runs.read(folder), False
-    first = rank() == 0
-    work = _resume_or_start(folder, about, fresh=fresh) if first else folder / "work"
+    first, work = rank() == 0, _work_folder(folder, about)
+    if first:
+        _clear(work, fresh=fresh)
     broadcast(0)  # nobody looks for checkpoints before the folder is ready
     learned = learn(catalogue, settings, work=work, progress=progress if first else silent)
     if not first:
@@ -60,7 +83,7 @@ def train_run(
     about |= write.about(learned, studied)
     with runs.publishing(folder, about) as home:
         write.write(learned, home, studied=studied)
-    shutil.rmtree(work)
+    shutil.rmtree(work.parent)
     broadcast(0)
     return runs.read(folder), True
 
@@ -73,20 +96,19 @@ def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:
     return run if _same(run.manifest, about) else None
 
 
-def _resume_or_start(folder: Path, about: Mapping[str, Any], *, fresh: bool) -> Path:
-    """Return the folder of checkpoints, emptied of those of another catalogue or settings."""
-    work = folder / "work"
-    started = work / "started.json"
-    if started.exists() and not fresh:
-        try:
-            if _same(read_json(started, version=FORMAT, hint="train again"), about):
-                return work
-        except ArtifactError:
-            pass  # left by another version: begin anew
-    if work.exists():
-        shutil.rmtree(work)
-    write_json(started, {"format": FORMAT, **about})
-    return work
+def _work_folder(folder: Path, about: Mapping[str, Any]) -> Path:
+    """Return the folder of checkpoints of this catalogue and these settings alone."""
+    bound = [FORMAT, about["settings"], about["catalogue"]]
+    return folder / "work" / hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:16]
+
+
+def _clear(work: Path, *, fresh: bool) -> None:
+    """Remove the checkpoints of another catalogue or settings; if ``fresh``, all."""
+    for other in work.parent.glob("*"):
+        if other != work or fresh:
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
 
 
 def _same(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> bool:

@@ -5,14 +5,12 @@ from undersong.runs.run import (
     FORMAT,
     REMEDY,
     Run,
-    Stamp,
     check,
     numbers,
     point,
     publishing,
     read,
     read_generation,
-    stamp,
 )
 
 __all__ = [
@@ -21,12 +19,10 @@ __all__ = [
     "REMEDY",
     "Run",
     "RunReader",
-    "Stamp",
     "check",
     "numbers",
     "point",
     "publishing",
     "read",
     "read_generation",
-    "stamp",
 ]

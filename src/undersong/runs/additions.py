@@ -1,20 +1,20 @@
 """What was added to one generation of a run after its training: one file, and its lock.
 
 RUN/added/N.parquet     one row an item added to generation N; written whole or not at all
-RUN/added/lock          held while it is changed, so that two commands at once lose nothing
+RUN/added/.lock         there while it is changed, so that two commands at once lose nothing
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import polars as pl
 
 from undersong.errors import ArtifactError
-from undersong.io.parquet import read_table, write_table
+from undersong.io.lock import locked
+from undersong.io.parquet import content_sum, read_metadata, read_table, write_table
 
 METADATA = {"undersong.added": "1"}
+SUM = "undersong.sum"  # sha256 of what the table holds; an earlier version wrote none
 
 # ``fields`` is JSON, name -> word, words or number. ``given`` is a feature vector that a user gave,
 # ``content`` E_C and ``general`` E_G. ``nearest`` is the highest cosine of E_C to what CbRM learned
@@ -64,22 +64,17 @@ def read(folder: Path, generation: str) -> pl.DataFrame:
     table = read_table(path, hint=hint, metadata=METADATA)
     if dict(table.schema) != COLUMNS:
         raise ArtifactError(f"{path} holds other columns than {', '.join(COLUMNS)}; {hint}")
+    if read_metadata(path, hint=hint).get(SUM, content_sum(table)) != content_sum(table):
+        raise ArtifactError(f"{path} was changed since it was written; {hint}")
     return table
 
 
 def write(folder: Path, generation: str, table: pl.DataFrame) -> None:
     """Write what was added to a generation; a reader sees the old rows or the new ones."""
-    write_table(place(folder, generation), table, metadata=METADATA)
+    metadata = METADATA | {SUM: content_sum(table)}
+    write_table(place(folder, generation), table, metadata=metadata)
 
 
-@contextmanager
-def changing(folder: Path) -> Iterator[None]:
-    """Lock what was added; other writers wait. A process that dies releases the lock."""
-    lock = folder / "added" / "lock"
-    lock.parent.mkdir(exist_ok=True)
-    with lock.open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def changing(folder: Path) -> AbstractContextManager[None]:
+    """Lock what was added; other writers wait (``undersong.io.lock``)."""
+    return locked(folder / "added")

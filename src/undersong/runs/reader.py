@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import polars as pl
 
 from undersong.errors import ArtifactError, UndersongError
+from undersong.io.files import Stamp, stamp
 from undersong.runs import run as runs
 from undersong.runs.run import Run
 
@@ -96,6 +97,6 @@ class RunReader(Generic[T]):
                 f"generation {run.generation} of {self.folder} is refused: {error or repr(error)}"
             ) from error
 
-    def _stamp(self) -> runs.Stamp | None:
+    def _stamp(self) -> Stamp | None:
         """What changes whenever the pointer is replaced; None where there is none."""
-        return runs.stamp(self.folder / "current.json")
+        return stamp(self.folder / "current.json")

@@ -19,7 +19,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -32,13 +32,14 @@ from undersong import embeddings
 from undersong.catalogue import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, nearest_known
-from undersong.io.files import flush, read_json, reading, sha256, write_json
+from undersong.io.files import Stamp, flush, read_json, reading, sha256, stamp, write_json
+from undersong.io.lock import locked
 from undersong.io.parquet import read_table
+from undersong.io.refusals import writing
 from undersong.runs import additions
 
 FORMAT = 1
 THREADS = 4  # files that are checked at a time
-Stamp = tuple[int, int, int]
 REMEDY = "train again with `undersong train`"
 PACKAGES = (
     "undersong",
@@ -166,15 +167,6 @@ class Run:
                 self._checked[name] = current
 
 
-def stamp(path: Path) -> Stamp | None:
-    """What changes whenever a file is replaced or written to; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def check(path: Path, expected: str) -> None:
     """See that a file is the one with this sha256.
 
@@ -249,34 +241,54 @@ def publishing(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
     """Yield a folder to write a new generation into; at the end of the block readers see it.
 
     ``about`` joins the manifest. When the block raises, the old generation stays. Kept are the
-    new generation and the one that readers had before.
+    new generation and the one that readers had before. Other writers of the folder wait.
     """
     generations = folder / "generations"
-    generations.mkdir(parents=True, exist_ok=True)
-    _clean(folder)
-    number = max((int(x) for x in numbers(folder)), default=0) + 1
-    before = _pointed(folder)
-    partial = generations / f"{number}.partial"
-    partial.mkdir()
-    yield partial
-    written = sorted(x for x in partial.rglob("*") if x.is_file())
-    manifest = about | {
-        "format": FORMAT,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "files": {x.relative_to(partial).as_posix(): sha256(x) for x in written},
-    }
-    write_json(partial / "manifest.json", manifest)
-    partial.rename(generations / str(number))
-    flush(generations)
-    point(folder, str(number))
-    for other in numbers(folder):
-        if other not in (str(number), before):
-            shutil.rmtree(generations / other)
+    with locked(folder):
+        with writing(generations):
+            generations.mkdir(exist_ok=True)
+            _clean(folder)
+        number = max((int(x) for x in numbers(folder)), default=0) + 1
+        before = _pointed(folder)
+        partial = generations / f"{number}.partial"
+        try:
+            with writing(partial):
+                partial.mkdir()
+            yield partial
+            written = sorted(x for x in partial.rglob("*") if x.is_file())
+            manifest = about | {
+                "format": FORMAT,
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": _versions(),
+                "files": {x.relative_to(partial).as_posix(): sha256(x) for x in written},
+            }
+            write_json(partial / "manifest.json", manifest, summed=True)
+            partial.rename(generations / str(number))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            with suppress(OSError):  # one that was empty
+                generations.rmdir()
+            raise
+        flush(generations)
+        point(folder, str(number), before=before)
+        for other in numbers(folder):
+            if other not in (str(number), before):
+                shutil.rmtree(generations / other)
 
 
-def point(folder: Path, generation: str) -> None:
-    """Make readers see a generation: the one pointer, replaced at once."""
+def point(folder: Path, generation: str, *, before: str | None) -> None:
+    """Make readers see a generation: the one pointer, replaced at once.
+
+    Raises
+    ------
+    ArtifactError
+        If readers do not see ``before`` any more: where nothing can be locked, two may write.
+    """
+    if (now := _pointed(folder)) != before:
+        raise ArtifactError(
+            f"{folder} shows generation {now}, no longer {before}: another command wrote there; "
+            "give this one again when that has ended"
+        )
     write_json(folder / "current.json", {"format": FORMAT, "generation": generation})
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue import Catalogue, fold, read_catalogue, write_catalogue, write_failures
+from undersong.catalogue import (
+    Catalogue,
+    fold,
+    importing,
+    read_catalogue,
+    recorded_source,
+    write_catalogue,
+    write_failures,
+)
 from undersong.errors import DataError
 from undersong.importers.music.credits import PathNames, credits_of, path_names
 from undersong.importers.music.library import FILES, keep, library
@@ -77,6 +85,7 @@ def import_folder(
     relations: Path | None = None,
     moved: bool = False,
     forget: bool = False,
+    replace: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> FolderSummary:
@@ -92,17 +101,44 @@ def import_folder(
         All of it is read again.
     forget : whether files that cannot be seen now are gone
         Else what is known of them stays (``scan.compare``).
+    replace : whatever catalogue is there, as if nothing were (``manifest.importing``)
     workers : processes that read tags; by default as many as there are processors
 
     Raises
     ------
     DataError
         If there is no audio file that can be read, or the catalogue was made from something
-        else. The catalogue is then as it was.
+        else and not ``replace``. The catalogue is then as it was.
     """
     root = music.resolve()
-    old = _old(catalogue, root, moved=moved)
-    before = read_files(catalogue, root, moved=moved)
+    _check_name(root)
+    ours = moved and recorded_source(catalogue) in ("", "folder")
+    with importing(catalogue, "folder", replace=replace or ours):
+        old = None if replace else _old(catalogue, root, moved=moved)
+        before = read_files(catalogue, root, moved=moved or replace)
+        return _import_folder(
+            root,
+            catalogue,
+            old=old,
+            before=before.clear() if replace else before,
+            relations=relations,
+            forget=forget,
+            workers=workers,
+            progress=progress,
+        )
+
+
+def _import_folder(
+    root: Path,
+    catalogue: Path,
+    *,
+    old: Catalogue | None,
+    before: pl.DataFrame,
+    relations: Path | None,
+    forget: bool,
+    workers: int | None,
+    progress: Progress,
+) -> FolderSummary:
     scan = scan_music(root)
     compared = compare(scan, before)
     files, unread = _read(root, catalogue, before, compared, workers=workers, progress=progress)
@@ -111,12 +147,12 @@ def import_folder(
     if not forget:
         files = pl.concat([files, unseen]).sort("path")
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
-    if failures or catalogue.exists():
+    if failures or old or (catalogue / "failures.csv").exists():
         rows = [(x.file, x.reason, x.remedy) for x in failures]
         table = pl.DataFrame(rows, schema=FAILURES, orient="row")
         write_failures(catalogue / "failures.csv", table)
     if files.is_empty():
-        raise DataError(_nothing(music, scan, failures, catalogue))
+        raise DataError(_nothing(root, scan, failures, catalogue))
     write_files(catalogue, root, files)
     plain = library(files)
     made = replace(keep(plain, old) if old else plain, audio_root=root)
@@ -125,7 +161,7 @@ def import_folder(
         sources = pairs.relations["source"].unique().implode()
         others = made.relations.filter(~pl.col("source").is_in(sources))
         made = replace(made, relations=pl.concat([others, pairs.relations]))
-    write_catalogue(made, catalogue)
+    write_catalogue(made, catalogue, source="folder")
     known, read, unchanged = (set(x["path"]) for x in (before, files, compared.same))
     return FolderSummary(
         new=len(read - known),
@@ -175,17 +211,20 @@ def _few(texts: Sequence[str], *, most: int = 9) -> str:
     return ", ".join([*texts[:most], *more])
 
 
-def _old(catalogue: Path, root: Path, *, moved: bool) -> Catalogue | None:
-    """Read the catalogue that is there, if any; it must be of a folder of music."""
+def _check_name(root: Path) -> None:
     try:
         str(root).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"the name of {str(root)!r} is not UTF-8; rename it") from error
+
+
+def _old(catalogue: Path, root: Path, *, moved: bool) -> Catalogue | None:
+    """Read the catalogue that is there, if any; what its files were must be known."""
     if not (catalogue / "catalogue.json").exists():
         return None
     if not (moved or (catalogue / "files.parquet").exists()):
         raise DataError(
-            f"{catalogue} holds a catalogue that was not made from a folder of music; import "
+            f"{catalogue} has no files.parquet, which says what music it was made from; import "
             f"{root} into another one, or, if it was made from this music, add --moved"
         )
     return read_catalogue(catalogue)

@@ -44,7 +44,7 @@ def tour(
     say(f"2. undersong import tables {data / 'mapping.toml'} {catalogue_folder}")
     catalogue, _ = import_tables(data / "mapping.toml")
     if not _holds(catalogue_folder, data):
-        write_catalogue(catalogue, catalogue_folder)
+        write_catalogue(catalogue, catalogue_folder, source="tables")
     say(f"3. undersong describe {catalogue_folder}\n")
     say(description_text(describe_catalogue(catalogue)))
     say(f"4. undersong train {catalogue_folder} {run_folder}")

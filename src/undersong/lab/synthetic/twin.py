@@ -20,9 +20,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong import embeddings
-from undersong.catalogue import PLAYS, RELATIONS, Field, Kind, Origin, replacing_tables
+from undersong.catalogue import (
+    PLAYS,
+    RELATIONS,
+    Field,
+    Kind,
+    Origin,
+    importing,
+    replacing_tables,
+)
 from undersong.errors import SettingsError
 from undersong.io.files import replacing
+from undersong.io.refusals import writing
 from undersong.progress import Progress, silent
 
 Rows = NDArray[np.int64]
@@ -72,6 +81,7 @@ def make_twin(
     tracks: int = TRACKS,
     plays: int = PLAYED,
     seed: int = 0,
+    replace: bool = False,
     progress: Progress = silent,
 ) -> None:
     """Write a generated catalogue; the same sizes and seed give the same tables.
@@ -87,6 +97,8 @@ def make_twin(
     ------
     SettingsError
         If a size is out of range.
+    DataError
+        If there is a catalogue that is no twin, and not ``replace``.
     """
     if artists < LEAST or 0 < tracks < LEAST or plays < artists:
         raise SettingsError(
@@ -98,7 +110,12 @@ def make_twin(
     artist = np.sort(generator.choice(artists, tracks, p=_uneven(generator, artists)))
     features: tuple[tuple[str, Kind], ...] = (("descriptors", "track"),) if tracks else ()
     origin = Origin("undersong twin", "none needed", "everything; all of it is generated")
-    with replacing_tables(folder, fields=FIELDS, features=features, origins=(origin,)) as home:
+    with (
+        importing(folder, "twin", replace=replace),
+        replacing_tables(
+            folder, fields=FIELDS, features=features, origins=(origin,), source="twin"
+        ) as home,
+    ):
         facts = _facts(np.random.default_rng([seed, 2]), groups)
         _write(home / "artists.parquet", iter([facts.with_columns(split=_no_words(artists))]))
         shuffled = np.random.default_rng([seed, 3]).permutation(tracks)
@@ -352,7 +369,10 @@ def _write(
 ) -> None:
     """Write blocks as one table; each has a file of its own first, joined by streaming."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".blocks-", dir=path.parent) as parts:
+    with (
+        writing(path),
+        tempfile.TemporaryDirectory(prefix=".blocks-", dir=path.parent) as parts,
+    ):
         for number, block in enumerate(blocks):
             block.write_parquet(Path(parts) / f"{number:08}.parquet")
         with replacing(path) as temporary:

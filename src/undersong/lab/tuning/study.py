@@ -16,7 +16,6 @@ once that nobody is at work, and a resumed search draws what an uninterrupted on
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from undersong.catalogue import fingerprint, read_catalogue
 from undersong.errors import ArtifactError, SettingsError, UndersongError
 from undersong.io.arrays import write_array
 from undersong.io.files import read_json, write_json
+from undersong.io.lock import locked
 from undersong.lab.tuning import space, trials, trials_table
 from undersong.lab.tuning.space import Range
 from undersong.lab.tuning.trials import Bench
@@ -122,7 +122,7 @@ def tune(
         "seed": seed,
         "settings": space.flat(settings),
     }
-    with _alone(folder):
+    with locked(folder, wait=False):
         _claim(folder, about)
         bench = trials.prepare(stage, catalogue, settings, folder=folder, progress=progress)
         active = [x for x in paths if x not in bench.idle]
@@ -329,20 +329,3 @@ def _difference(key: str, recorded: Any, expected: Any) -> str:
     if key == "searched":
         return f"other settings to search: {', '.join(recorded or [])}"
     return f"another {key}: {recorded!r}, not {expected!r}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep every other process out while a search runs; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ArtifactError(
-                    f"another process tunes in {folder}; wait for it, or choose another folder"
-                ) from error
-        yield

@@ -441,3 +441,40 @@ def test_a_field_that_is_a_number_here_and_a_word_there_is_refused():
         merge({"one": one, "two": two})
     with pytest.raises(DataError, match="a source cannot be called 'former'"):
         merge({"former": one})
+
+
+def history(folder, name, lines):
+    (folder / f"{name}.csv").write_text("uts,artist,track\n" + "".join(lines))
+    call("import", "lastfm", str(folder / f"{name}.csv"), str(folder / name), "--user", "pia")
+
+
+def test_a_listen_that_two_sources_have_counts_once(tmp_path):
+    lines = [f"{5 + 60 * x},Ann,T{x % 3}\n" for x in range(11)]
+    history(tmp_path, "old", lines[:7])
+    history(tmp_path, "new", lines[4:])
+    sources = (str(tmp_path / "old"), str(tmp_path / "new"))
+    call("merge", *sources, str(tmp_path / "whole"), "--same-users")
+    plays = tables.read_catalogue(tmp_path / "whole").plays.collect()
+    assert plays.group_by("kind").agg(pl.sum("plays")).sort("kind").rows() == [
+        ("artist", 11),
+        ("track", 11),
+    ]
+    assert check_catalogue(tmp_path / "whole") == ()
+
+
+def test_ids_that_musicbrainz_has_merged_are_one_artist(tmp_path):
+    old, new = MBIDS[:2]
+    dump = tmp_path / "dump"
+    (dump / "mbdump").mkdir(parents=True)
+    (dump / "artist").write_text(f'{{"id": "{new}", "name": "Ann"}}\n')
+    # As MusicBrainz ships it: old id, row of the artist, time; and the table of those rows.
+    (dump / "artist_gid_redirect").write_text(f"{old}\t4711\t2012-05-01 10:00:00+00\n")
+    history(tmp_path, "plays", ["5,Ann,One\n"])
+    (tmp_path / "plays.csv").write_text(f"uts,artist,track,artist_mbid\n5,Ann,One,{old}\n")
+    call("import", "lastfm", str(tmp_path / "plays.csv"), str(tmp_path / "plays"))
+    lacking = call("import", "musicbrainz", str(dump), str(tmp_path / "known"))
+    assert "1 merged ids lead to rows of the database: put its table `artist`" in lacking
+    (dump / "mbdump" / "artist").write_text(f"4711\t{new}\tAnn\tAnn\n")
+    assert "merged ids" not in call("import", "musicbrainz", str(dump), str(tmp_path / "known"))
+    call("merge", str(tmp_path / "plays"), str(tmp_path / "known"), str(tmp_path / "all"))
+    assert tables.read_catalogue(tmp_path / "all").ids("artist") == (new,)

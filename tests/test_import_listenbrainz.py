@@ -128,7 +128,9 @@ def test_an_export_belongs_to_its_user(tmp_path):
     files = {
         "user.json": b'{"user_id": 3, "username": "pia"}',
         "listens/2025/12.jsonl": lines(listen(None, "Ann", "One")),
-        "listens/2026/1.jsonl": lines(listen(None, "Ann", "One"), listen(None, "Bob", "Two")),
+        "listens/2026/1.jsonl": lines(
+            listen(None, "Ann", "One", when=1_600_000_300), listen(None, "Bob", "Two")
+        ),
         "feedback.jsonl": b'{"score": 1}\n',
     }
     catalogue = imported(export(tmp_path / "my.zip", files), tmp_path / "home")
@@ -163,13 +165,51 @@ def test_a_malformed_line_costs_itself_and_is_listed_with_its_number(tmp_path):
     good = lines(listen("pia", "Ann", "One"))
     bad = [b'{"user_id":', b"[1]", b'{"track_metadata": 5}', b'{"user_name": "\xff"}', b"x" * 30]
     negative = lines(listen("pia", "Ann", "One", when=-4))
-    data = good + b"\n".join(bad) + b"\n\n" + negative + good
+    data = good + b"\n".join(bad) + b"\n\n" + negative
+    data += lines(listen("pia", "Ann", "One", when=1_600_000_300))
     home = tmp_path / "home"
     result = run(dump(tmp_path / "dump.tar.zst", {MONTH: data}), home)
     assert result.exit_code == 0
     assert "6 were left out" in result.output
     assert pl.read_csv(home / "failures.csv")["line"].to_list() == [2, 3, 4, 5, 6, 8]
     assert plays_of(tables.read_catalogue(home), "artist") == {("pia", "ann"): 2}
+
+
+EXTRAS = [
+    {"artist_mbids": ANN},
+    {"artist_mbids": f"{ANN};{BOB}"},
+    {"artist_mbid": ANN},
+    {"artist_mbids": [ANN], "recording_mbid": [ONE]},
+    {"artist_mbids": [None, 7], "recording_mbid": []},
+    {"artist_mbids": {}, "duration_ms": "abc"},
+    {"artist_mbids": ""},
+    [],
+    "",
+]
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_odd_optional_values_cost_no_listen(tmp_path, extra):
+    odd = listen("pia", "Ann", "One", when=1_600_000_000.0)
+    odd["track_metadata"]["additional_info"] = extra
+    data = lines(odd, listen("pia", 1999, 311, when="1600000600"))
+    catalogue = imported(dump(tmp_path / "dump.tar.zst", {MONTH: data}), tmp_path / "home")
+    assert catalogue.names("artist") == ("1999", "Ann")
+    known = ANN in json.dumps(extra)
+    assert (ANN in catalogue.ids("artist")) == known
+    times = pl.read_parquet(tmp_path / "home" / "listens" / "part-*.parquet")["listened_at"]
+    assert sorted(times) == [1_600_000_000, 1_600_000_600]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("page", [False, True])
+def test_the_older_export_and_a_page_of_the_api_are_read(tmp_path, page, indent):
+    listens = [listen("pia", "Ann", f"T{x}", when=1_600_000_000 + 60 * x) for x in range(5)]
+    content = {"payload": {"count": 5, "user_id": "pia", "listens": listens}} if page else listens
+    path = tmp_path / "pia_lb-2023-01-05.json"
+    path.write_text(json.dumps(content, indent=indent))
+    catalogue = imported(path, tmp_path / "home")
+    assert catalogue.tracks["title"].sort().to_list() == [f"T{x}" for x in range(5)]
 
 
 def test_an_archive_without_listens_is_refused(tmp_path):
@@ -208,14 +248,14 @@ def test_listens_that_name_nobody_make_no_catalogue(tmp_path, data):
 
 def some_lines(generator, count):
     """Lines, good and bad: tracks told in several ways, users with and without names."""
-    for _ in range(count):
+    for number in range(count):
         artist, title = (int(x) for x in generator.integers(1, [7, 5]))
         ids = {"artist_mbids": [ANN, BOB][: artist % 3], "recording_mbid": ONE}
         one = listen(
             ["pia", "quo", None][generator.integers(3)],
             ["", " Ann ", "Bob & Ann"][artist % 3],
             None if title == 1 else f" Title {title}",
-            when=int(generator.integers(90)),
+            when=90 * number + int(generator.integers(90)),  # none stands there twice
             sent=ids if artist == 2 else None,
             mapped=ids if artist == 4 else None,
         )

@@ -49,7 +49,7 @@ def run(tmp_path, files, *words):
 def test_streams_become_plays_and_skips_do_not(tmp_path):
     streams = [
         stream("One"),
-        stream("One", skipped=None),
+        stream("One", skipped=None, ts="2026-08-17T12:19:00Z"),
         stream("Two", seconds=29.9),
         stream("Two", skipped=True, reason_end="fwdbtn"),
         stream(None, artist=None, episode_name="Talk"),
@@ -115,3 +115,27 @@ def test_an_archive_without_a_history_is_refused(tmp_path):
     result, _ = run(tmp_path, {"MyData/Playlist1.json": []})
     assert result.exit_code == 1
     assert "has no file Streaming_History_Audio" in result.output
+
+
+def test_a_stream_counts_once_in_overlapping_files_and_in_both_histories(tmp_path):
+    def short(title, minute, seconds=200.0):
+        return {
+            "endTime": f"2026-08-17 12:{minute}",
+            "artistName": "Ann",
+            "trackName": title,
+            "msPlayed": int(seconds * 1000),
+        }
+
+    one, two, three = (
+        stream(title, ts=f"2026-08-17T12:{minute}:07Z")
+        for title, minute in (("One", 15), ("Two", 19), ("Three", 23))
+    )
+    files = {
+        "StreamingHistory_music_0.json": [short("One", 15), short("Two", 19), short("Six", 47)],
+        "Streaming_History_Audio_2026_0.json": [one, two, two],
+        "Streaming_History_Audio_2026_1.json": [two, three],
+    }
+    result, home = run(tmp_path, files, "--user", "pia")
+    assert "4 listens\n2 others stood there twice" in result.output
+    tracks = tables.read_catalogue(home).plays.collect().filter(pl.col("kind") == "track")
+    assert tracks["plays"].to_list() == [1, 1, 1, 1]

@@ -6,6 +6,7 @@ nothing. Links and archives within archives are passed over. What unpacks to mor
 """
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -60,6 +61,37 @@ class Member:
             elif not line.isspace():
                 yield number, line
 
+    def texts(self, failures: Failures) -> Iterator[tuple[int, str]]:
+        """Read each line as ``lines`` does, as text; one that is not UTF-8 is left out.
+
+        Raises
+        ------
+        DataError
+            If the file is in another encoding: a line is not UTF-8, and none before it has letters
+            beyond ASCII that are.
+        """
+        proven = False
+        for number, line in self.lines(failures):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                if not proven:
+                    raise _other_encoding(self.name, line, error, f"line {number}") from error
+                near = _near(line, error)
+                failures.add(self.name, number, f"is not UTF-8 near {near!r}", remedy=TO_UTF_8)
+                continue
+            proven = proven or not text.isascii()
+            yield number, text
+
+    def whole_text(self) -> str:
+        """Read all of it as text; a DataError if it is not UTF-8."""
+        data = self.whole()
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = f"line {data.count(NEWLINE, 0, error.start) + 1}"
+            raise _other_encoding(self.name, data, error, line) from error
+
     def blocks(self) -> Iterator[bytes]:
         """Read all lines, many at a time; one that is too long is cut, and its rest passed over."""
         while data := self.stream.read(CHUNK):
@@ -94,6 +126,56 @@ class Member:
         return data
 
 
+TO_UTF_8 = "save it as UTF-8: iconv -f latin1 -t utf-8 FILE > NEW; if it is Cyrillic, -f cp1251"
+
+
+def _near(data: bytes, error: UnicodeDecodeError) -> str:
+    return data[max(error.start - 20, 0) : error.end + 20].decode("latin1").strip()
+
+
+def _other_encoding(name: str, data: bytes, error: UnicodeDecodeError, where: str) -> DataError:
+    near = shown(repr(_near(data, error)))
+    return DataError(f"{shown(name)} {where} is not UTF-8 near {near}; {TO_UTF_8}")
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of UTF-16 as UTF-8."""
+
+    def __init__(self, stream: Any, encoding: str, name: str):
+        self._text = io.TextIOWrapper(stream, encoding, newline="")
+        self._name = name
+        self._left = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes, as ``io.RawIOBase`` wants it."""
+        if not self._left:
+            try:
+                self._left = self._text.read(CHUNK).encode("utf-8")
+            except UnicodeError as error:
+                raise _damaged(self._name, error) from error
+        data, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _as_utf_8(member: Member) -> Member:
+    """Return a file of text in UTF-16, as spreadsheets save it, as one in UTF-8."""
+    head = member.stream.peek(4)[:4]  # type: ignore[attr-defined]
+    encoding = "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
+    if len(head) == 4 and head[0] and head[2] and head[1::2] == b"\0\0":
+        encoding = "utf-16-le"
+    if len(head) == 4 and head[1] and head[3] and head[::2] == b"\0\0":
+        encoding = "utf-16-be"
+    if not encoding:
+        return member
+    stream = _Recoded(member.stream, encoding, member.name)
+    return Member(member.name, io.BufferedReader(stream, CHUNK))
+
+
 def members(path: Path, wanted: str, *, alone: bool = True, lacking: str = "") -> Iterator[Member]:
     """Read the files of an archive, of a folder, or the one file that ``path`` is.
 
@@ -113,7 +195,7 @@ def members(path: Path, wanted: str, *, alone: bool = True, lacking: str = "") -
     empty = True
     for member in _members(path, wanted, alone=alone):
         empty = False
-        yield member
+        yield _as_utf_8(member)
     if empty and lacking:
         raise DataError(f"{path} {lacking}")
 
@@ -260,11 +342,20 @@ REMEDY = "nothing is lost but this entry"
 
 
 def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read each object of an array, with its number from 1.
+    """Read each object of an array (``elements``); what is none is left out."""
+    for number, entry in elements(member, failures):
+        if isinstance(entry, dict):
+            yield number, entry
+        else:
+            failures.add(member.name, number, f"entry {number} is no object", remedy=REMEDY)
+
+
+def elements(member: Member, failures: Failures) -> Iterator[tuple[int, object]]:
+    """Read each element of an array, with its number from 1.
 
     The array is the whole file, or under the key ``scrobbles``.
     """
-    text = member.whole().decode("utf-8-sig", "replace")
+    text = member.whole_text()
     start = START.match(text)
     if start is None:
         remedy = "ask the service for the export again"
@@ -284,10 +375,7 @@ def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str,
             place = again.end()
             continue
         place = _after(BETWEEN, text, place)
-        if isinstance(entry, dict):
-            yield number, entry
-        else:
-            failures.add(member.name, number, f"entry {number} is no object", remedy=REMEDY)
+        yield number, entry
 
 
 def _after(pattern: re.Pattern[str], text: str, place: int) -> int:

@@ -1,6 +1,7 @@
 """What an import comes to: a catalogue, and what was left out, with its line and a remedy."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,27 @@ class Failures:
 
     rows: list[tuple[str, int | None, str, str]] = field(default_factory=list)
     count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, file: str, line: int | None, reason: str, *, remedy: str) -> None:
         """Note one row that was left out; what cannot be shown in a table is escaped."""
         self.count += 1
+        self.kinds[shown(reason.partition(": ")[0])] += 1  # what follows quotes the row
         if len(self.rows) < MOST:
             self.rows.append((shown(file), line, shown(reason), remedy))
+
+    def commonest(self) -> str:
+        """Return the most frequent reason, how many rows have it, and the first of them."""
+        if not self.count:
+            return ""
+        kind, count = self.kinds.most_common(1)[0]
+        file, line, reason, remedy = next(x for x in self.rows if x[2].startswith(kind[:100]))
+        place = file if line is None else f"line {line} of {file}"
+        return f"{count:,} of {self.count:,} rows left out, first {place}: {reason}; {remedy}"
+
+
+class NothingRead(DataError):
+    """No row of a source can be read, or none names an artist."""
 
 
 def shown(text: str) -> str:
@@ -96,11 +112,15 @@ def import_source(
             listens = read(path, failures)
             imported = listens if isinstance(listens, Imported) else listens(parts)
             if imported.catalogue.artists.is_empty():
-                first = "; ".join(f"line {x[1]} of {x[0]}: {x[2]}" for x in failures.rows[:1])
-                raise DataError(f"{path} names no artist; is this the right file? {first}".strip())
+                raise NothingRead(f"{path} names no artist; is this the right file?")
             _write(imported, folder, failures, source=source)
             if parts.exists():
                 parts.rename(folder / "listens")
+        except NothingRead as error:
+            if not failures.count:
+                raise
+            fault = str(error).partition(";")[0]
+            raise DataError(f"{fault}: {failures.commonest()}") from error
         finally:
             shutil.rmtree(parts, ignore_errors=True)
     return imported, failures

@@ -18,6 +18,7 @@ from undersong.catalogue import (
 from undersong.errors import DataError, UnknownItem
 from undersong.io.lock import locked
 from undersong.linkage.items import Key
+from undersong.linkage.listens import once
 from undersong.linkage.merge import Merged, merge
 from undersong.linkage.records import (
     FORMER,
@@ -32,6 +33,7 @@ from undersong.linkage.records import (
     read_corrections,
     read_identities,
     read_services,
+    redirects_of,
     word,
     write_records,
 )
@@ -101,14 +103,17 @@ def merge_folders(
     if out.resolve() in [x.resolve() for x in folders]:
         raise DataError(f"{out} is a source and the result; write the result elsewhere")
     with importing(out, "merge", replace=replace):
+        services = {name: read_services(folder) for name, folder in named.items()}
         merged = merge(
             {name: read_catalogue(folder) for name, folder in named.items()},
             before=None if replace else read_identities(out),
             corrections=read_corrections(out),
             conflicts=conflicts,
             same_users=same_users,
+            redirects=redirects_of(services.values()),
         )
-        services = {name: read_services(folder) for name, folder in named.items()}
+        if same_users:
+            merged = once(merged, named)
         write_records(out / "identities.parquet", carry(merged.identities, services))
         write_records(out / "doubts.parquet", merged.ambiguous)
         write_catalogue(merged.catalogue, out, source="merge")

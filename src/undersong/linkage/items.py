@@ -89,9 +89,19 @@ class LinkedItem:
 
 
 def items_of(
-    source: str, catalogue: Catalogue, kind: Kind, homes: Mapping[Key, str]
+    source: str,
+    catalogue: Catalogue,
+    kind: Kind,
+    homes: Mapping[Key, str],
+    redirects: Mapping[str, str],
 ) -> Iterator[LinkedItem]:
-    """List the items of a source; ``homes`` says which artist each of its artists is."""
+    """List the items of a source.
+
+    Parameters
+    ----------
+    homes : which artist each of its artists is
+    redirects : ids of MusicBrainz that were merged into others, with those
+    """
     table = catalogue.items(kind)
     columns = [
         table["id"].to_list(),
@@ -105,7 +115,8 @@ def items_of(
     for name, (item, mbids, codes, regions, genres, year, artist) in zip(
         catalogue.names(kind), zip(*columns, strict=True), strict=True
     ):
-        ids = frozenset(x.lower() for x in (*mbids, item) if UUID.fullmatch(x.lower()))
+        own = (x.lower() for x in (*mbids, item))
+        ids = frozenset(redirects.get(x, x) for x in own if UUID.fullmatch(x))
         yield LinkedItem(
             key=(source, item),
             spelling=spell(name),

@@ -6,6 +6,7 @@ items, and every item of every source is in ``identities``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import polars as pl
 
@@ -50,6 +51,7 @@ def merge(
     corrections: Sequence[Correction] = (),
     conflicts: int = 2,
     same_users: bool = False,
+    redirects: Mapping[str, str] = MappingProxyType({}),
 ) -> Merged:
     """Make one catalogue of several.
 
@@ -61,6 +63,7 @@ def merge(
     conflicts : see ``matching.match``
     same_users : whether a user's id means the same person in every source
         Otherwise users are "source:user", for most numbers of users mean nobody elsewhere.
+    redirects : ids of MusicBrainz that were merged into others, with those
 
     Raises
     ------
@@ -76,7 +79,9 @@ def merge(
     identities: list[tuple[str, ...]] = []
     ambiguous: list[tuple[str, ...]] = []
     for kind in KINDS:
-        items = [x for name, one in sources.items() for x in items_of(name, one, kind, homes)]
+        items = [
+            x for name, one in sources.items() for x in items_of(name, one, kind, homes, redirects)
+        ]
         matching = match(
             items,
             same=of_kind(corrections, kind, "same"),

@@ -18,7 +18,7 @@ from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading, replacing
 from undersong.io.parquet import PolarsError, read_table, read_user_table, write_table
-from undersong.linkage.items import Key
+from undersong.linkage.items import UUID, Key
 
 FORMER = "former"
 MARK = "/"  # between a catalogue and a service whose ids it knew
@@ -152,6 +152,25 @@ def read_services(folder: Path) -> pl.DataFrame:
     Raises ArtifactError if the file is damaged.
     """
     return _read(folder / "identities.parquet", IDENTITIES, hint=f"import {folder} again")
+
+
+def redirects_of(services: Iterable[pl.DataFrame]) -> dict[str, str]:
+    """Read which ids of MusicBrainz were merged into others: those that several items' ids mean.
+
+    An importer notes each id that means an item; the item's own id is the one of today.
+    """
+    return {
+        old.lower(): item.lower()
+        for table in services
+        for item, old in table.filter(
+            pl.col("source") == "musicbrainz",
+            pl.col("kind") == "artist",
+            pl.col("id") != pl.col("source_id"),
+        )
+        .select("id", "source_id")
+        .iter_rows()
+        if UUID.fullmatch(item.lower()) and UUID.fullmatch(old.lower())
+    }
 
 
 def _read(

@@ -8,6 +8,7 @@ The core data are CC0. Tags and genres are CC BY-NC-SA: a model that learned fro
 so, and ``core=True`` leaves them out.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,8 +19,8 @@ import polars as pl
 from undersong.catalogue import FIELD_TYPES, ITEMS, Catalogue, Field, Origin
 from undersong.errors import DataError
 from undersong.importers.archives import Member, members
-from undersong.importers.music.credits import NOBODY_IDS
 from undersong.importers.music.tags import UUID
+from undersong.importers.nobody import is_nobody
 from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("MusicBrainz", "CC0; tags and genres CC BY-NC-SA 3.0", "artists, fields")
@@ -88,14 +89,19 @@ def read(path: Path, failures: Failures, *, core: bool = False) -> Imported:
     Parameters
     ----------
     path : ``artist.tar.xz``, a folder it was unpacked to, or the file ``artist`` of it
-        A table ``artist_gid_redirect`` (old id, id) beside it is read as well.
+        A table ``artist_gid_redirect`` beside it is read as well: old id and id, or as MusicBrainz
+        ships it, with the table ``artist`` of the same dump in a folder of its own.
     core : leave out what is not CC0, which is tags and genres
     """
     blocks: list[pl.DataFrame] = []
     redirects: list[tuple[str, str]] = []
+    numbers: dict[str, str] = {}  # of rows of the database, which its own tables name
     for member in members(path, WANTED):
         if REDIRECTS in member.name:
             redirects += _redirects(member, failures)
+            continue
+        if member.stream.peek(1)[:1] != b"{":  # type: ignore[attr-defined]
+            numbers |= _numbers(member)
             continue
         rows = _rows(member, failures)
         while some := list(islice(rows, BLOCK)):
@@ -115,7 +121,13 @@ def read(path: Path, failures: Failures, *, core: bool = False) -> Imported:
         *(x.name for x in fields),
     )
     catalogue = Catalogue(artists=table, fields=fields, origins=(CORE if core else ORIGIN,))
-    return Imported(catalogue, _identities(artists, redirects))
+    lacking = sum(not UUID.fullmatch(numbers.get(new, new)) for _, new in redirects)
+    named = [(old, numbers.get(new, new)) for old, new in redirects]
+    notes = [
+        f"{lacking:,} merged ids lead to rows of the database: put its table `artist` (of "
+        "mbdump.tar.bz2) beside them in a folder `mbdump`, and import again"
+    ]
+    return Imported(catalogue, _identities(artists, named), tuple(notes[: bool(lacking)]))
 
 
 def _rows(member: Member, failures: Failures) -> Iterator[tuple[object, ...]]:
@@ -129,7 +141,7 @@ def _rows(member: Member, failures: Failures) -> Iterator[tuple[object, ...]]:
         if not UUID.fullmatch(artist.id) or not artist.name.strip():
             reason = f"id {artist.id!r} or name {artist.name!r} is none"
             failures.add(member.name, number, reason, remedy=REMEDY)
-        elif artist.id not in NOBODY_IDS:
+        elif not (is_nobody(artist.id) or is_nobody(artist.name)):
             yield _row(artist)
 
 
@@ -168,13 +180,21 @@ def _year(date: str | None) -> float | None:
 
 
 def _redirects(member: Member, failures: Failures) -> Iterator[tuple[str, str]]:
-    for number, line in member.lines(failures):
-        text = line.decode("utf-8", "replace").strip()
-        ids = [x.lower() for x in UUID.findall(text)]
-        if len(ids) == 2:
-            yield ids[0], ids[1]
-        elif number > 1:  # the first line may be a header
-            failures.add(member.name, number, "has no two ids", remedy="give old id, id")
+    """Read old id and new id, or, as MusicBrainz ships it, old id, row of the new one, and time."""
+    for number, text in member.texts(failures):
+        old, *rest = (x.strip().strip('"').lower() for x in re.split(r"[\t,; ]", text.strip()))
+        new = rest[0] if rest else ""
+        if UUID.fullmatch(old) and (UUID.fullmatch(new) or new.isdecimal()):
+            yield old, new
+        elif number > 1 or UUID.search(text):  # the first line may be a header
+            reason = "has no two ids, nor an id and the number of a row"
+            failures.add(member.name, number, reason, remedy="give old id, id")
+
+
+def _numbers(member: Member) -> dict[str, str]:
+    """Read the id of each row of the database's table of artists: number, id, name, ..."""
+    rows = (x.decode("utf-8", "replace").split("\t", 2) for _, x in member.lines(Failures()))
+    return {x[0]: x[1].lower() for x in rows if len(x) > 1 and UUID.fullmatch(x[1])}
 
 
 def _identities(artists: pl.DataFrame, redirects: list[tuple[str, str]]) -> pl.DataFrame:

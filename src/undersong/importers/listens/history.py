@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import ITEMS, Catalogue, Origin, complete
-from undersong.errors import DataError
 from undersong.importers.listens.entities import PAIR, Counts, Numbered, resolve, table
 from undersong.importers.music.tags import UUID
-from undersong.importers.result import IDENTITIES, Imported, Listens
+from undersong.importers.nobody import IDS, nobodies
+from undersong.importers.result import IDENTITIES, Imported, Listens, NothingRead
 
 LISTENS: dict[str, pl.DataType] = {
     "user": pl.String(),
@@ -40,6 +40,9 @@ LISTENS: dict[str, pl.DataType] = {
 }
 ITEM = ("artist", "artist_ids", "title", "recording", "source_id")
 KEPT = ("user", "item", "listened_at", "seconds", "skipped", "plays")
+PARTS: dict[str, pl.DataType] = {x: LISTENS.get(x, pl.UInt64()) for x in KEPT}
+REPEATED = ("user", "item", "skipped", "plays")
+AT_ONCE = 1 << 27  # hashes of listens, 8 bytes each
 LONGEST = 1_000  # characters of a name
 BLOCK = 100_000  # listens; a block of a source should have about so many
 
@@ -96,17 +99,21 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
 
     Raises
     ------
-    DataError
+    NothingRead
         If there is no listen that names an artist.
     """
     parts.mkdir(parents=True)
     users, things, plays = Numbered("user"), Numbered("item"), Counts()
-    count = skipped = nameless = 0
+    count = skipped = nameless = of_nobody = 0
     for number, block_read in enumerate(blocks):
         some = _named(block_read)
         heard = some.listens
+        # A listen that names many artists or an unknown one is heard, but nobody's.
+        by_nobody = int(some.items["nobody"].gather(heard["item"]).sum())
+        heard = heard.filter(~some.items["nobody"].gather(heard["item"]))
+        nameless += len(block_read.listens) - len(some.listens)
+        of_nobody += by_nobody
         count += len(heard)
-        nameless += len(block_read.listens) - len(heard)
         # Not held by a name: it would stay in memory beside the next block.
         heard.with_columns(
             some.users["user"].gather(heard["user"]), some.items["item"].gather(heard["item"])
@@ -119,15 +126,28 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
         skipped += len(heard) - len(played)
         plays.add(played)
     if not count:
-        raise DataError("there is no listen that names an artist; is this the right file?")
+        nobodies_there = f" ({of_nobody:,} are of nobody)" if of_nobody else ""
+        raise NothingRead(
+            f"there is no listen that names an artist{nobodies_there}; is this the right file?"
+        )
     counts = plays.rows()
     resolved = _resolved(things.rows(), counts)
+    repeats = _without_repeats(parts, resolved, at_once=AT_ONCE)
+    if len(repeats):
+        plays.add(_numbered(repeats, users.rows(), things.rows()))
+        counts = plays.rows().filter(pl.col("plays") > 0)
+        count -= len(repeats)
+        skipped -= int(repeats["skipped"].fill_null(value=False).sum())
     resolved.drop("number").write_parquet(parts / "items.parquet")
     notes = [f"{count:,} listens"]
     if skipped:
         notes.append(f"{skipped:,} of them skipped, which are no plays")
+    if len(repeats):
+        notes.append(f"{len(repeats):,} others stood there twice, and count once")
     if nameless:
         notes.append(f"{nameless:,} others name no artist or no user")
+    if of_nobody:
+        notes.append(f"{of_nobody:,} others are of nobody, such as Various Artists or [unknown]")
     catalogue = _catalogue(resolved, counts, users.rows()["user"], origin)
     return Imported(catalogue, _identities(resolved, origin.name.lower()), tuple(notes))
 
@@ -144,7 +164,67 @@ def _named(block: Block) -> Block:
         & artist.gather(block.listens["item"])
         & (block.listens["plays"].fill_null(1.0) > 0)
     )
-    return Block(listens, users, items.select(pl.struct(ITEM).hash().alias("item"), *ITEM))
+    ids = pl.col("artist_ids").str.to_lowercase().str.strip_chars()
+    nobody = nobodies("artist") | ids.is_in(sorted(IDS)).fill_null(value=False)
+    columns = (
+        pl.struct(ITEM).hash().alias("item"),
+        *ITEM,
+        nobody.fill_null(value=False).alias("nobody"),
+    )
+    return Block(listens, users, items.select(columns))
+
+
+def _without_repeats(parts: Path, items: pl.DataFrame, *, at_once: int) -> pl.DataFrame:
+    """Leave out of the parts every listen of a user, a track and a second that came before.
+
+    Parameters
+    ----------
+    items : item, artist_id, track_id
+    at_once : listens whose hashes are in memory; of more, some are compared at a time
+
+    Returns
+    -------
+    user, item, plays, skipped of those that were left out
+    """
+    which = items.select("item", what=pl.struct("artist_id", "track_id").hash())
+    files = sorted(parts.glob("part-*.parquet"))
+    total = pl.scan_parquet(files).select(pl.len()).collect().item()
+    shares = total // at_once + 1
+    again: dict[int, list[int]] = {}
+    for share in range(shares):
+        marks, places, number_of = [], [], []
+        for number, file in enumerate(files):
+            rows = pl.read_parquet(file, columns=["user", "item", "listened_at"])
+            rows = rows.join(which, on="item", how="left", maintain_order="left")
+            mark = rows.select(pl.struct("user", "what", "listened_at").hash()).to_series()
+            mine = ((mark % shares == share) & rows["listened_at"].is_not_null()).arg_true()
+            marks.append(mark.gather(mine).to_numpy())
+            places.append(mine.to_numpy().astype(np.int64))
+            number_of.append(np.full(len(mine), number))
+        every = np.concatenate(marks)
+        first = np.zeros(len(every), dtype=bool)
+        first[np.unique(every, return_index=True)[1]] = True
+        later = np.flatnonzero(~first)
+        where, row = np.concatenate(number_of)[later], np.concatenate(places)[later]
+        for number, place in zip(where.tolist(), row.tolist(), strict=True):
+            again.setdefault(number, []).append(place)
+    left_out = [pl.DataFrame(schema={x: y for x, y in PARTS.items() if x in REPEATED})]
+    for number, rows_again in again.items():
+        table_read = pl.read_parquet(files[number])
+        twice = pl.int_range(pl.len()).is_in(rows_again)
+        left_out.append(table_read.filter(twice).select(REPEATED))
+        table_read.filter(~twice).write_parquet(files[number])
+    return pl.concat(left_out)
+
+
+def _numbered(repeats: pl.DataFrame, users: pl.DataFrame, things: pl.DataFrame) -> pl.DataFrame:
+    """Return pair and plays to take away again of listens that stood there twice."""
+    who = users.select("user").with_row_index("user_number")
+    what = things.select("item").with_row_index("item_number")
+    played = repeats.filter(~pl.col("skipped").fill_null(value=False))
+    rows = played.join(who, on="user").join(what, on="item")
+    pair = pl.col("user_number").cast(pl.UInt64) * PAIR + pl.col("item_number").cast(pl.UInt64)
+    return rows.select(pair.alias("pair"), -pl.col("plays").fill_null(1.0))
 
 
 def _clean(name: str) -> pl.Expr:

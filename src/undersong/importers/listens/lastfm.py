@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undersong.catalogue import Origin
-from undersong.importers.archives import Member, entries, members
+from undersong.importers.archives import Member, elements, members
 from undersong.importers.listens.history import LISTENS, listen, listens_of
 from undersong.importers.result import Failures, Listens, shown
 
@@ -37,7 +37,12 @@ NAMES = {
     "when": ("uts", "timestamp", "date", "utc_time", "time", "listened_at", "rawdatetime"),
     "user": ("user", "username"),
 }
-FORMATS = ("%d %b %Y, %H:%M", "%d %b %Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
+FORMATS = (
+    *("%d %b %Y, %H:%M", "%d %b %Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"),
+    *("%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%y %H:%M"),
+)
+TIMES = ("timeMs", "uts", "date", "timestamp", "listened_at", "time")
+HOLDING = ("recenttracks", "lovedtracks", "weeklytrackchart", "track", "scrobbles")
 FIRST_MILLISECONDS = 10**11  # larger numbers are milliseconds: in seconds, the year 5138
 LOG = ("artist", "album", "title", "number", "length", "rating", "when", "recording")
 PLAIN = ("artist", "album", "title", "when")
@@ -45,7 +50,9 @@ DATED = ("when", "time", "artist", "title")
 SET_360K = ("user", "artist_ids", "artist", "plays")
 SET_1K = ("user", "when", "artist_ids", "artist", "recording", "title")
 DATE = re.compile(r"\d{4}-\d\d-\d\d$")
+SLASHED = re.compile(r"\d{1,2}/\d{1,2}/\d{2,4}\b")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT")
+SEPARATOR = re.compile(r"sep=(.)$", re.I)
 PLAYER = re.compile(r"#AUDIOSCROBBLER/")
 
 
@@ -61,50 +68,92 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
     DataError
         If a file cannot be read.
     """
-    rows = (
-        row
-        for member in members(path, WANTED)
-        for row in _rows(member, failures, user or PurePosixPath(member.name).stem)
-    )
+    rows = (row for member in members(path, WANTED) for row in _rows(member, failures, user))
     return listens_of(rows, origin=ORIGIN)
 
 
 def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
     head = member.stream.peek(1 << 12)[: 1 << 12].lstrip(b"\xef\xbb\xbf \r\n\t")  # type: ignore[attr-defined]
+    own = PurePosixPath(member.name).stem
     if head[:1] not in (b"{", b"["):
-        yield from _table(member, failures, user)
+        yield from _table(member, failures, user, own)
         return
-    array = head[:1] == b"[" or b'"scrobbles"' in head
-    pairs = entries(member, failures) if array else _objects(member, failures)
-    for number, entry in pairs:
-        for one in entry.get("track", ()) if isinstance(entry.get("track"), list) else (entry,):
+    for number, value in _values_of_json(member, failures, lines=_is_line(head)):
+        for whose, entry in _entries(value):
             try:
-                columns = _entry(one)
+                columns = _entry(entry)
             except (ValueError, TypeError, AttributeError, OverflowError, LookupError) as error:
                 failures.add(member.name, number, f"is no listen: {error}", remedy=REMEDY)
                 continue
             if columns:
-                yield listen(user=user, **columns)
+                yield listen(user=user or whose or own, **columns)
 
 
-def _objects(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in member.lines(failures):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            failures.add(member.name, number, f"is no JSON: {error}", remedy=REMEDY)
-            continue
-        if isinstance(entry, dict):
-            yield number, entry
+def _is_line(head: bytes) -> bool:
+    """Return whether a file of JSON has an object a line, and not one value of many lines."""
+    first, end, _ = head.partition(b"\n")
+    try:
+        return bool(end) and not any(True for _ in _nested(json.loads(first)))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _values_of_json(
+    member: Member, failures: Failures, *, lines: bool
+) -> Iterator[tuple[int, object]]:
+    """Read the values of a file, with their line or place from 1; of an array its elements."""
+    if lines:
+        for number, line in member.texts(failures):
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                failures.add(member.name, number, f"is no JSON: {error}", remedy=REMEDY)
+        return
+    head = member.stream.peek(1 << 12)[: 1 << 12].lstrip(b"\xef\xbb\xbf \r\n\t")  # type: ignore[attr-defined]
+    if head[:1] == b"[" or b'"scrobbles"' in head:
+        yield from elements(member, failures)
+        return
+    try:
+        yield 1, json.loads(member.whole_text())
+    except (ValueError, RecursionError) as error:
+        failures.add(member.name, None, f"is no JSON: {error}", remedy=REMEDY)
+
+
+def _nested(value: object) -> Iterator[object]:
+    """Return what a reply or page holds: lists, and objects below a key of ``HOLDING``."""
+    if isinstance(value, list):
+        yield value
+    elif isinstance(value, dict):
+        yield from (value[x] for x in HOLDING if isinstance(value.get(x), dict | list))
+
+
+def _entries(value: object, owner: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return each listen of a value, however deep it lies, behind whose the reply says it is."""
+    waiting = [(owner, value)]
+    while waiting:
+        whose, here = waiting.pop()
+        if isinstance(here, list):
+            waiting += [(whose, x) for x in reversed(here)]
+        elif isinstance(here, dict):
+            about = here.get("@attr")
+            named = about.get("user") if isinstance(about, dict) else here.get("username")
+            whose = named if isinstance(named, str) else whose
+            inner = [x for x in _nested(here) if not (isinstance(x, dict) and "title" in x)]
+            waiting += [(whose, x) for x in reversed(inner)]
+            if not inner:
+                yield whose, here
         else:
-            failures.add(member.name, number, "is no JSON object", remedy=REMEDY)
+            yield whose, {"artist": here}
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, object] | None:
     """Read one listen of JSON; None for what is none, such as a track that plays just now."""
-    if entry.get("event", "scrobble") != "scrobble" or "@attr" in entry:
+    about = entry.get("@attr")
+    if entry.get("event", "scrobble") != "scrobble":
         return None
-    track, artist = entry.get("track"), entry.get("artist")
+    if isinstance(about, dict) and ("nowplaying" in about or "artist" not in entry):
+        return None
+    track, artist = entry.get("track", entry.get("name")), entry.get("artist")
     if isinstance(track, dict):  # Maloja
         names = [x for x in track.get("artists") or () if isinstance(x, str)]
         when, title = _instant(entry["time"]), track.get("title")
@@ -121,9 +170,9 @@ def _entry(entry: dict[str, Any]) -> dict[str, object] | None:
             "artist_ids": _text(artist.get("mbid")),
             "title": _text(entry.get("name")),
             "recording": _text(entry.get("mbid")),
-            "listened_at": _instant(entry["date"]["uts"]),
+            "listened_at": _instant(entry["date"]),
         }
-    when = _instant(entry.get("timeMs", entry.get("date")))
+    when = _instant(next((entry[x] for x in TIMES if x in entry), None))
     return {"artist": _text(artist), "title": _text(track), "listened_at": when}
 
 
@@ -133,23 +182,29 @@ def _text(value: object) -> str | None:
     raise ValueError(f"{shown(repr(value))} is no name")
 
 
-def _table(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
-    """Read lines of values; the first ones say which column is what."""
+def _table(member: Member, failures: Failures, user: str, own: str) -> Iterator[tuple[object, ...]]:
+    """Read lines of values; the first ones say which column is what, and one may say whose.
+
+    Whose it is says ``user``, else the file, else its name, ``own``.
+    """
     columns: Sequence[str] = ()
     mark = ","
-    for number, line in member.lines(failures):
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r\n")
+    for number, line in member.texts(failures):
+        text = line.rstrip("\r\n")
+        if not columns and (parting := SEPARATOR.match(text)):
+            mark = parting[1]
+            continue
         if text.startswith("#"):
             columns, mark = (LOG, "\t") if PLAYER.match(text) else (columns, mark)
             continue
         try:
             if not columns:
                 mark = max("\t;,", key=text.count)
-                columns, user, header = _shape(_values(text, mark), user)
+                columns, own, header = _shape(_values(text, mark), own)
                 if header:
                     continue
             row = _listen(columns, _values(text, mark))
-            yield listen(**row | {"user": row.get("user") or user})
+            yield listen(**row | {"user": user or row.get("user") or own})
         except (ValueError, OverflowError, csv.Error) as error:
             failures.add(member.name, number, f"{error}: {text[:80]!r}", remedy=REMEDY)
 
@@ -206,6 +261,8 @@ def _listen(columns: Sequence[str], values: Sequence[str]) -> dict[str, object]:
 
 
 def _instant(value: object) -> int:
+    if isinstance(value, dict):  # the API has both
+        value = value.get("uts", value.get("#text"))
     if isinstance(value, str) and not value.strip().isdecimal():
         return int(_date(value.strip()).timestamp())
     if not isinstance(value, (str, int, float)):
@@ -223,5 +280,10 @@ def _date(text: str) -> datetime:
             return datetime.strptime(text, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-    date = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if SLASHED.match(text):
+        raise ValueError("has a date whose day and month are not sure; write it as 2023-11-05")
+    try:
+        date = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise ValueError("has a date of no known form; write it as 2023-11-05 22:13") from error
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,11 +1,15 @@
 """ListenBrainz -> listens: the full dump (JSON or Spark Parquet), and a user's own export.
 
+The export may be the zip of today, the JSON array of earlier years, or pages of the API. An
+optional value of another type, such as an id that is none, is passed over and costs no listen.
+
 Read of each listen: user, time, names of artist and track, MusicBrainz ids. Ids that the user
 sent come before those that ListenBrainz found itself (``mbid_mapping``). Feedback and pins are
 no listens. ListenBrainz gives its data as CC0.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,12 +20,15 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import Origin
-from undersong.importers.archives import NEWLINE, Member, members
+from undersong.importers.archives import NEWLINE, Member, elements, members
 from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block, gather
+from undersong.importers.music.tags import UUID
 from undersong.importers.result import Failures, Listens
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
+EMPTY = (b"\n\n", b"\n ", b"\n\r", b"\n\t")
+PAGE = re.compile(rb'\{\s*"payload"')
 REMEDY = "nothing is lost but this listen"
 LISTENS_OF_BLOCK, ITEMS_OF_BLOCK = 250_000, 100_000  # whichever comes first
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
@@ -85,6 +92,8 @@ def _blocks(path: Path, failures: Failures) -> Iterator[Block]:
     for member in members(path, WANTED, lacking=lacking):
         if member.name.endswith(".parquet"):
             yield from _spark(member, failures)
+        elif _is_document(member):
+            yield from _document(member, failures, reading)
         else:
             yield from _json(member, failures, reading)
     yield reading.block()
@@ -178,7 +187,8 @@ def _json(member: Member, failures: Failures, reading: _Reading) -> Iterator[Blo
         count = int(np.count_nonzero(ends)) + (not ends[-1])
         try:
             listens = LISTEN.decode_lines(data)
-            if len(listens) != count:
+            # An empty line may make up for another with two listens.
+            if len(listens) != count or any(x in b"\n" + data for x in EMPTY):
                 raise msgspec.DecodeError("lines are empty, or no listens")
             reading.add(listens)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -195,9 +205,99 @@ def _one_by_one(
     part = Member(member.name, io.BytesIO(data))
     for number, line in part.lines(failures, before=before):
         try:
-            reading.add([LISTEN.decode(line)])
+            reading.add([_tolerant(msgspec.json.decode(line))])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             failures.add(member.name, number, str(error), remedy=REMEDY)
+
+
+def _is_document(member: Member) -> bool:
+    """Return whether a file is one value, an array or a page of the API, and no listen a line."""
+    head = member.stream.peek(1 << 12)[: 1 << 12].lstrip(b"\xef\xbb\xbf \r\n\t")  # type: ignore[attr-defined]
+    return head[:1] == b"[" or PAGE.match(head) is not None
+
+
+def _document(member: Member, failures: Failures, reading: _Reading) -> Iterator[Block]:
+    if member.stream.peek(1 << 12).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"[":  # type: ignore[attr-defined]
+        values = elements(member, failures)
+    else:
+        try:
+            values = iter([(1, msgspec.json.decode(member.whole_text()))])
+        except msgspec.DecodeError as error:
+            failures.add(member.name, None, str(error), remedy=REMEDY)
+            return
+    for number, value in values:
+        for entry in _listens_of(value):
+            try:
+                reading.add([_tolerant(entry)])
+            except msgspec.DecodeError as error:
+                failures.add(member.name, number, f"entry {number}: {error}", remedy=REMEDY)
+        if reading.is_full():
+            yield reading.block()
+
+
+def _listens_of(value: object) -> list[object]:
+    """Return the listens of a page of the API; any other value is one itself."""
+    payload = value.get("payload", value) if isinstance(value, dict) else value
+    listens = payload.get("listens") if isinstance(payload, dict) else None
+    return listens if isinstance(listens, list) else [value]
+
+
+def _tolerant(entry: object) -> _Listen:
+    """Read a listen; optional values of other types than they should have are passed over.
+
+    Raises msgspec.ValidationError if it names no artist, or its time is none.
+    """
+    if not isinstance(entry, dict) or not isinstance(entry.get("track_metadata"), dict):
+        raise msgspec.ValidationError("has no track_metadata, so it is no listen")
+    track = entry["track_metadata"]
+    plain = {
+        "artist_name": "" if track.get("artist_name") == "" else _name(track.get("artist_name")),
+        "track_name": _name(track.get("track_name")),
+        "additional_info": _ids(track.get("additional_info")),
+        "mbid_mapping": _ids(track.get("mbid_mapping")),
+    }
+    if plain["artist_name"] is None:
+        raise msgspec.ValidationError("names no artist")
+    user = entry.get("user_id")
+    return _Listen(
+        msgspec.Raw(msgspec.json.encode(plain)),
+        user_name=_name(entry.get("user_name")),
+        user_id=user if isinstance(user, int | str) else None,
+        timestamp=_time(entry.get("timestamp")),
+        listened_at=_time(entry.get("listened_at")),
+    )
+
+
+def _name(value: object) -> str | None:
+    return str(value) if isinstance(value, str | int | float) and value != "" else None
+
+
+def _time(value: object) -> int | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.convert(int(float(str(value))), Seconds)
+    except (ValueError, OverflowError) as error:
+        raise msgspec.ValidationError(f"{str(value)[:40]!r} is no time of a listen") from error
+
+
+def _ids(value: object) -> dict[str, object] | None:
+    """Take the ids of MusicBrainz out of optional information, in whatever shape they are."""
+    if not isinstance(value, dict):
+        return None
+    artists = UUID.findall(str(value.get("artist_mbids") or value.get("artist_mbid") or "").lower())
+    recording = UUID.search(str(value.get("recording_mbid") or "").lower())
+    named = value.get("artists")
+    credits = [
+        {x: y for x, y in one.items() if x in ("artist_mbid", "artist_credit_name")}
+        for one in (named if isinstance(named, list) else [])
+        if isinstance(one, dict) and all(isinstance(y, str | None) for y in one.values())
+    ]
+    return {
+        "artist_mbids": artists or None,
+        "recording_mbid": recording[0] if recording else None,
+        "artists": credits or None,
+    }
 
 
 def _item(track: _Track) -> _Item:

@@ -2,7 +2,8 @@
 
 Read of each stream: when it ended, how long it was heard, names, the URI of the track, and
 whether it was skipped. A stream of less than 30 seconds, or that was skipped, is no play; it stays
-among the listens. ``listened_at`` is when it began. What names no artist (podcasts, audio books)
+among the listens. A stream that both histories have counts once.
+``listened_at`` is when it began. What names no artist (podcasts, audio books)
 is counted and left out, as are private sessions. The data are yours; Spotify's terms cover
 their use.
 """
@@ -47,23 +48,37 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
     path : the zip as it comes, the folder it was unpacked to, or one file of it
     user : whose it is, where the export does not say; by default the name of the file
     """
-    return listens_of(_rows(path, failures, user or path.stem), origin=ORIGIN)
+    return listens_of(_rows(path, failures, user), origin=ORIGIN)
 
 
 def _rows(path: Path, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:
     lacking = "has no file Streaming_History_Audio_*.json in it"
+    extended: set[int] = set()
+    short: dict[int, tuple[object, ...]] = {}  # a year at most; known by the minute alone
     for member in members(path, WANTED, lacking=lacking):
         for number, entry in entries(member, failures):
             try:
-                row = _row(msgspec.convert(entry, _Stream), user)
+                stream = msgspec.convert(entry, _Stream)
+                row = _row(stream, user, path.stem)
             except (msgspec.ValidationError, ValueError, OverflowError) as error:
                 failures.add(member.name, number, f"entry {number}: {error}", remedy=REMEDY)
                 continue
-            if row:
+            if row and stream.ts:
+                extended.add(_of_minute(stream))
                 yield row
+            elif row:
+                short.setdefault(_of_minute(stream), row)
+    yield from (row for mark, row in short.items() if mark not in extended)
 
 
-def _row(stream: _Stream, user: str) -> tuple[object, ...] | None:
+def _of_minute(stream: _Stream) -> int:
+    """Return what is the same of a stream in both histories: minute, milliseconds and title."""
+    ended = (stream.ts or stream.end_time or "").replace("T", " ")[:16]
+    played = stream.ms_played if stream.ms_played is not None else stream.short_ms_played
+    return hash((ended, played, stream.master_metadata_track_name or stream.track_name))
+
+
+def _row(stream: _Stream, user: str, own: str) -> tuple[object, ...] | None:
     if stream.incognito_mode:
         return None
     played = stream.ms_played if stream.ms_played is not None else stream.short_ms_played
@@ -75,7 +90,7 @@ def _row(stream: _Stream, user: str) -> tuple[object, ...] | None:
     if seconds < 0:
         raise ValueError(f"was heard for {seconds:g} seconds")
     return listen(
-        user=stream.username or user,
+        user=user or stream.username or own,
         artist=stream.master_metadata_album_artist_name or stream.artist_name,
         title=stream.master_metadata_track_name or stream.track_name,
         source_id=stream.spotify_track_uri,

@@ -10,19 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from undersong.importers import nobody
 from undersong.importers.music.tags import Tags, something
+from undersong.importers.nobody import is_nobody
 
 CERTAIN = re.compile(r"\s*[;•]\s*|\s+/\s+|\s+[\[(]?(?:feat\.?|ft\.?|featuring)\s+", re.I)
 POSSIBLE = re.compile(r"\s*[,+]\s+|\s+(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s+", re.I)
-# Names and ids of nobody: MusicBrainz has one of each for them.
-NOBODY = re.compile(
-    r"[<\[(]?(?:unknown(?: artist)?|no artist|untitled artist|various(?: artists?)?"
-    r"|v\.?a\.?|compilations?)[>\])]?",
-    re.I,
-)
-NOBODY_IDS = frozenset(
-    ("89ad4ac3-39f7-470e-963a-56509c546377", "125ec42a-7229-4250-afc5-e057484327fe")
-)
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Credit:
 
 def credits_of(tags: Tags) -> tuple[Credit, ...]:
     """Name the artists of a file, the main one first; none where the tags name nobody."""
-    ids = tuple(x for x in tags.artist_ids if x not in NOBODY_IDS)
+    ids = tuple(x for x in tags.artist_ids if x not in nobody.IDS)
     names = _names(tags, len(ids))
     if not names and is_somebody(tags.album_artist):
         return (Credit(str(tags.album_artist)),)  # ids are those of the artist, not of the album
@@ -48,7 +41,7 @@ def credits_of(tags: Tags) -> tuple[Credit, ...]:
 
 def is_somebody(name: str | None) -> bool:
     """Return whether a name is one of an artist, unlike "Various Artists"."""
-    return bool(name) and not NOBODY.fullmatch(str(name))
+    return bool(name) and not is_nobody(str(name))
 
 
 def _names(tags: Tags, ids: int) -> list[str]:

@@ -49,8 +49,22 @@ ARTISTS = '[artists]\nfile = "artists.csv"\nname = "name"\n'
 def test_ids_stay_text_and_names_are_composed(write):
     mapping = write(mapping_toml=ARTISTS, artists_csv="id,name\n007,Bjo\u0308rk\n1.0,Ärzte\n 7,\n")
     catalogue = imported(mapping)
-    assert catalogue.ids("artist") == ("007", "1.0", " 7")
-    assert catalogue.names("artist") == ("Björk", "Ärzte", " 7")
+    assert catalogue.ids("artist") == ("007", "1.0", "7")
+    assert catalogue.names("artist") == ("Björk", "Ärzte", "7")
+
+
+def test_tables_are_read_as_spreadsheets_save_them(tmp_path):
+    (tmp_path / "ARTISTS.CSV").write_bytes("\ufeffsep=;\r\nid;name\r\n1;Ann\r\n2;Bob\r\n".encode())
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('[artists]\nfile = "ARTISTS.CSV"\nname = "name"\n')
+    assert imported(mapping).names("artist") == ("Ann", "Bob")
+
+
+@pytest.mark.parametrize("unseen", ["\u200b1", "1\u00a0", " 1", "\ufeff1", "1\u202f"])
+def test_ids_that_look_alike_are_one_and_so_a_fault(write, unseen):
+    mapping = write(mapping_toml=ARTISTS, artists_csv=f"id,name\n1,Ann\n{unseen},Bob\n2,Cy\n")
+    with pytest.raises(DataError, match="artists.csv line 3: .*'1'"):
+        imported(mapping)
 
 
 @pytest.mark.parametrize(

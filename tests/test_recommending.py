@@ -153,9 +153,9 @@ def test_plays_are_read_by_id_or_name_and_unknown_words_are_listed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("artist,plays\nx,1\n", DataError, "no column 'id' or 'name'; it has artist, plays"),
-        ("id,plays\na05,-2\n", DataError, "-2.0 plays of 'a05'"),
-        ("id,plays\na05,many\n", DataError, "cannot be read as a table of plays"),
+        ("whom,plays\nx,1\n", DataError, "no column 'id' or 'name'; it has whom, plays"),
+        ("id,plays\na05,-2\n", DataError, "-2 plays of 'a05'"),
+        ("id,plays\na05,many\n", DataError, "many plays of .a05.; plays are 0 or more"),
         ("id,plays\nNobody,2\n", UnknownItem, "none of 1 words is an id or a name here"),
     ],
 )
@@ -264,3 +264,34 @@ def test_the_command_answers_for_a_file_and_for_a_user(tmp_path):
     assert "catalogue is not where it was" in call("--user", plays, "-k", 3).stderr
     moved = ("--catalogue", tmp_path / "moved")
     assert call("--user", plays, "-k", 3, *moved).stdout == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "Name,Plays\na07,7\na83,5\n"),
+        ("a.csv", "artist,playcount\na07,7\na83,5\n"),
+        ("A.CSV", "\ufeffsep=;\r\nname;plays\r\na07;7\r\na83;5\r\n"),
+        ("a.tsv", "id\tplays\na07\t7\na83\t5\n"),
+        ("a.csv", "id,plays\n\u200ba07,7\na83\u00a0,5\n"),
+    ],
+)
+def test_what_somebody_plays_is_read_as_tables_are(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    assert read_seeds(path, names()) == Seeds(("a07", "a83"), (7.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'name,plays\na07,"1,200"\n', "a.csv: 1,200 plays of 'a07'; plays are 0 or more, as 1200"),
+        ("name,plays\nMØ,3\n".encode("latin-1"), "a.csv line 2: is not UTF-8 near .*iconv"),
+    ],
+)
+def test_what_cannot_be_read_of_plays_is_said_in_one_line(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_seeds(path, names())
+    assert "\n" not in str(error.value)

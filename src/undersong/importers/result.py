@@ -42,7 +42,8 @@ class Failures:
         if not self.count:
             return ""
         kind, count = self.kinds.most_common(1)[0]
-        file, line, reason, remedy = next(x for x in self.rows if x[2].startswith(kind[:100]))
+        listed = (x for x in self.rows if x[2].startswith(kind[:100]))
+        file, line, reason, remedy = next(listed, self.rows[0])  # not all are listed
         place = file if line is None else f"line {line} of {file}"
         return f"{count:,} of {self.count:,} rows left out, first {place}: {reason}; {remedy}"
 

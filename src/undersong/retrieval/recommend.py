@@ -12,17 +12,20 @@ from scipy import sparse
 from scipy.cluster import hierarchy
 
 from undersong import relations
-from undersong.catalogue import Attributes, Catalogue, Kind, Names
+from undersong.catalogue import Attributes, Catalogue, Kind, Names, refuse
 from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.importers.tables.spreadsheets import header, read_sheet
 from undersong.io.files import reading
-from undersong.io.parquet import PolarsError, read_user_table
+from undersong.io.parquet import PolarsError
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
 
-TABLES = (".csv", ".parquet")
-LIKELY = (*TABLES, ".txt", ".tsv")  # endings of a file of plays, and hardly of a user's id
+TABLES = (".csv", ".tsv", ".parquet")
+WORD = ("id", "name", "artist", "artist name", "track", "title")
+PLAYS = ("plays", "playcount", "play count", "count", "scrobbles")
+LIKELY = (*TABLES, ".txt")  # endings of a file of plays, and hardly of a user's id
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Seeds:
 def read_seeds(path: Path, names: Names) -> Seeds:
     """Read what somebody plays: a CSV or Parquet table, or text with an id or name a line.
 
-    A table has the column ``id`` or ``name`` and may have ``plays``; a row without is one play.
+    It is read as ``import tables`` reads one. Its column is ``id`` or ``name`` (``WORD``), and it
+    may have ``plays`` (``PLAYS``); a row without is one play.
     Words that nobody is called are left out and listed.
 
     Raises
@@ -121,17 +125,29 @@ def _table(path: Path) -> pl.DataFrame:
         return pl.DataFrame({"word": [x for x in lines if x]}, schema={"word": pl.String}).select(
             "word", plays=pl.lit(1.0)
         )
-    table = read_user_table(path)
-    column = next((x for x in ("id", "name") if x in table.columns), None)
-    if column is None:
-        raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(table.columns)}")
-    plays = pl.col("plays").cast(pl.Float64) if "plays" in table.columns else pl.lit(1.0)
-    read = table.select(word=pl.col(column).cast(pl.String), plays=plays.fill_null(1.0))
-    wrong = read.filter(~pl.col("plays").is_finite() | (pl.col("plays") < 0))
+    names, issues = header(path, file=path.name)
+    refuse(issues, remedy="write it with the columns id and plays")
+    columns = {x.strip().casefold(): x for x in reversed(names)}
+    word, count = (next((columns[x] for x in some if x in columns), None) for some in (WORD, PLAYS))
+    if word is None:
+        raise DataError(f"{path} has no column 'id' or 'name'; it has {', '.join(names)}")
+    wanted = {"word": word} | ({"plays": count} if count is not None else {})
+    sheet, issues = read_sheet(path, wanted, file=path.name)
+    refuse(issues, remedy="write it with the columns id and plays")
+    table = sheet.rows if sheet else pl.DataFrame(schema={"word": pl.String})
+    text = pl.col("plays").cast(pl.String) if count is not None else pl.lit("1")
+    plays = text.str.strip_chars().cast(pl.Float64, strict=False)
+    read = table.select(
+        pl.col("word").cast(pl.String).str.strip_chars(), text=text, plays=plays
+    ).drop_nulls("word")
+    wrong = read.filter(
+        pl.col("text").is_not_null()
+        & ~(pl.col("plays").is_finite() & (pl.col("plays") >= 0)).fill_null(value=False)
+    )
     if len(wrong):
-        word, count = wrong.row(0)
-        raise DataError(f"{path}: {count} plays of {word!r}; plays are 0 or more")
-    return read.drop_nulls("word").filter(pl.col("plays") > 0)
+        whose, written, _ = wrong.row(0)
+        raise DataError(f"{path}: {written} plays of {whose!r}; plays are 0 or more, as 1200")
+    return read.select("word", pl.col("plays").fill_null(1.0)).filter(pl.col("plays") > 0)
 
 
 def _seeds(played: dict[str, float], unknown: Sequence[str]) -> Seeds:

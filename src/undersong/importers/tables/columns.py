@@ -92,7 +92,7 @@ def _id(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
         what = f"column {column.name!r} holds fractional numbers, such as {sheet.rows[name][0]}"
         remedy = "write ids as text or whole numbers"
         issues += whole(sheet.file, what, sort="fractional ids", remedy=remedy)
-    return _with(sheet, name, pl.col(name).cast(pl.String))
+    return _with(sheet, name, pl.col(name).cast(pl.String).str.strip_chars())
 
 
 def _category(sheet: Sheet, name: str, column: Column, issues: list[Issues]) -> Sheet:
@@ -251,7 +251,9 @@ def read_rows(
     issues += faults
     if sheet is None:
         return None
-    known = sheet.rows["id"].cast(pl.String) if "id" in columns else pl.Series(dtype=pl.String)
+    known = pl.Series(dtype=pl.String)
+    if "id" in columns:
+        known = sheet.rows["id"].cast(pl.String).str.strip_chars()
     summary = TableSummary(title, table.file, sheet.rows.height, sheet.rows.height)
     reading = Reading(sheet, known, summary)
     for name, values in table.where:

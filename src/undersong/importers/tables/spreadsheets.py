@@ -8,6 +8,7 @@ an id such as 007 stays as it is; numbers are made from it later.
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ from undersong.errors import nearest_known
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 DELIMITERS = ",;\t"
+SEPARATOR = re.compile(r"(?:\ufeff)?sep=(.)\s*$", re.I)  # what Excel writes above a table
+UNSEEN = "[\u00ad\u200b\u2060\ufeff]"  # they come along when text is copied from a page
+SPACES = "[\u00a0\u2007\u202f]"  # that do not break a line
 
 
 def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], list[Issues]]:
@@ -33,14 +37,14 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
     """
     if missing := missing_file(path, file=file):
         return [], missing
-    if not path.name.endswith(SUFFIXES):
+    if not path.name.lower().endswith(SUFFIXES):
         what = f"ends with none of {', '.join(SUFFIXES)}"
         return [], whole(file, what, sort="unknown type of file", remedy="save it as CSV")
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return list(pl.read_parquet_schema(path)), []
         names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1]
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             _count_lines(path)  # which reads all of it, for a download may have ended early
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         what = f"cannot be read ({str(error).splitlines()[0]})"
@@ -79,7 +83,7 @@ def read_sheet(
     if findings:
         return None, findings
     needed = list(dict.fromkeys(columns.values()))
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         rows = pl.read_parquet(path, columns=needed).with_row_index(ROW, offset=1)
     else:
         rows, findings = _read_text(path, needed, names, delimiter or _delimiter(path), file)
@@ -87,6 +91,9 @@ def read_sheet(
         findings = empty_table(file)
     if findings:
         return None, findings
+    text = [x for x in needed if rows.schema[x] == pl.String]
+    unseen = pl.col(text).str.replace_all(UNSEEN, "").str.replace_all(SPACES, " ")
+    rows = rows.with_columns(unseen) if text else rows
     return Sheet(file, rows.select(ROW, *(pl.col(y).alias(x) for x, y in columns.items()))), []
 
 
@@ -101,7 +108,7 @@ def missing_file(path: Path, *, file: str) -> list[Issues]:
 
 def decimal_comma(path: Path, *, delimiter: str = "") -> bool:
     """Return whether 1,5 means 1.5 in a file: where a semicolon parts the values."""
-    return path.suffix != ".parquet" and (delimiter or _delimiter(path)) == ";"
+    return path.suffix.lower() != ".parquet" and (delimiter or _delimiter(path)) == ";"
 
 
 def _read_text(
@@ -111,11 +118,14 @@ def _read_text(
     # A row that ends early has no last value, so the last column shows that one may be short.
     wanted = list(dict.fromkeys([*needed, *names[-1:]]))
     try:
-        rows = pl.read_csv(path, columns=wanted, separator=delimiter, infer_schema=False)
+        above = bool(_separator(path))
+        rows = pl.read_csv(
+            path, columns=wanted, separator=delimiter, infer_schema=False, skip_lines=int(above)
+        )
     except pl.exceptions.PolarsError:
         return _read_slowly(path, names, delimiter, file)
-    if rows[names[-1]].null_count() == 0 and _count_lines(path) == rows.height + 1:
-        rows = rows.with_row_index(ROW, offset=2)
+    if rows[names[-1]].null_count() == 0 and _count_lines(path) == rows.height + 1 + above:
+        rows = rows.with_row_index(ROW, offset=2 + above)
     else:
         places, findings = _places(path, names, delimiter, file)
         if findings:
@@ -172,11 +182,14 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | None
     with _open(path) as binary:
         lines = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        line = 1
+        above = int(bool(_separator(path)))
+        if above:
+            lines.readline()
+        line = 1 + above
         try:
             for fields in reader:
                 yield line, fields
-                line = reader.line_num + 1
+                line = reader.line_num + 1 + above
         except csv.Error:
             yield line, None
 
@@ -201,9 +214,20 @@ def _undecodable(path: Path, file: str) -> list[Issues]:
 
 
 def _delimiter(path: Path) -> str:
+    if named := _separator(path):
+        return named
+    return max(DELIMITERS, key=_first_line(path).count)
+
+
+def _separator(path: Path) -> str:
+    """Return the delimiter that a line ``sep=;`` above the header names; else ""."""
+    named = SEPARATOR.match(_first_line(path))
+    return named[1] if named else ""
+
+
+def _first_line(path: Path) -> str:
     with _open(path) as binary:
-        first = binary.readline().decode("utf-8", errors="replace")
-    return max(DELIMITERS, key=first.count)
+        return binary.readline().decode("utf-8", errors="replace")
 
 
 def _count_lines(path: Path) -> int:
@@ -217,4 +241,4 @@ def _count_lines(path: Path) -> int:
 
 
 def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+    return cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))

@@ -12,7 +12,6 @@ import pytest
 import zstandard
 from click.testing import CliRunner
 
-from undersong.catalogue import tables
 from undersong.cli.main import cli
 from undersong.errors import DataError
 from undersong.importers import archives
@@ -89,7 +88,7 @@ def test_names_that_point_outside_write_nothing_there(tmp_path, form):
         path.write_bytes(tar(*map(file, NAMES)))
     result = run(path, inside / "home")
     assert result.exit_code == 0, result.output
-    assert tables.read_catalogue(inside / "home").plays.collect()["plays"].to_list() == [len(NAMES)]
+    assert f"{len(NAMES) - 1} others stood there twice" in result.output  # so all were read
     assert all(x == path or (inside / "home") in x.parents for x in everything(tmp_path))
 
 
@@ -172,8 +171,9 @@ def test_a_line_without_an_end_is_passed_over_in_bounded_memory(tmp_path):
     path = tmp_path / "1.listens"
     path.write_bytes(LINE + b"x" * (3 << 20) + b"\n" + LINE)
     home = tmp_path / "home"
-    assert run(path, home).exit_code == 0
-    assert tables.read_catalogue(home).plays.collect()["plays"].to_list() == [2]
+    result = run(path, home)
+    assert result.exit_code == 0
+    assert "1 others stood there twice" in result.output
     assert "2,a line of more than 1 MiB" in (home / "failures.csv").read_text()
 
 

@@ -139,6 +139,30 @@ def test_untagged_files_take_names_from_their_path(music, home):
     assert "2 files lack tags" in text(summary)
 
 
+def test_what_is_proven_goes_before_what_is_guessed(music, home):
+    tagged.write(music / "a.flac", seconds=4, title="One", artist="Ann", recording_id=ONE)
+    tagged.write(music / "b.flac", seconds=4, title="One", artist="Ann", recording_id=TWO)
+    tagged.write(music / "c.flac", seconds=4.5, title="One", artist="Ann")
+    for name, seconds in (("d", 10), ("e", 11.5), ("f", 13), ("g", 14.5)):
+        tagged.write(music / f"{name}.flac", seconds=seconds, title="Two", artist="Ann")
+    import_folder(music, home)
+    assert tracks_of(home, "path") == [("a.flac",), ("b.flac",), ("d.flac",), ("f.flac",)]
+    assert failures_of(home) == {
+        "c.flac": "a copy of a.flac",
+        "e.flac": "a copy of d.flac",
+        "g.flac": "a copy of f.flac",
+    }
+
+
+def test_of_two_copies_the_one_that_can_be_heard_is_kept(music, home):
+    for name in "ab":
+        tagged.write(music / f"{name}.flac", seconds=9, title="One", artist="Ann")
+    data = (music / "a.flac").read_bytes()
+    (music / "a.flac").write_bytes(data[: len(data) // 3])
+    import_folder(music, home)
+    assert tracks_of(home, "path") == [("b.flac",)]
+
+
 def test_music_of_unknown_artists_is_found(music, home):
     tagged.write(music / "Unknown Artist/Tux Race/03 Ice.ogg", artist="Unknown Artist")
     tagged.write(music / "Unknown Artist/Tux Race/04 Snow.ogg")

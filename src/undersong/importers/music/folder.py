@@ -24,7 +24,7 @@ from undersong.catalogue import (
 )
 from undersong.errors import DataError
 from undersong.importers.music.credits import PathNames, credits_of, path_names
-from undersong.importers.music.library import FILES, keep, library
+from undersong.importers.music.library import FILES, copies, keep, library
 from undersong.importers.music.pairs import KnownPairs, known_pairs
 from undersong.importers.music.scan import (
     SUFFIXES,
@@ -147,8 +147,10 @@ def _import_folder(
     if not forget:
         files = pl.concat([files, unseen]).sort("path")
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
-    if failures or old or (catalogue / "failures.csv").exists():
+    same = copies(files)
+    if failures or same or old or (catalogue / "failures.csv").exists():
         rows = [(x.file, x.reason, x.remedy) for x in failures]
+        rows += [(x, f"a copy of {of}", "nothing, or remove one of them") for x, of in same]
         table = pl.DataFrame(rows, schema=FAILURES, orient="row")
         write_failures(catalogue / "failures.csv", table)
     if files.is_empty():
@@ -173,7 +175,7 @@ def _import_folder(
         endings=scan.endings,
         left_out=len(failures),
         guessed=int(files["guessed"].sum()),
-        duplicates=len(files) - len(plain.tracks),
+        duplicates=len(same),
         counts=made.counts_text(),
         pairs=pairs,
     )
@@ -187,7 +189,10 @@ def text(summary: FolderSummary) -> str:
         s.counts,
     ]
     if s.duplicates:
-        lines.append(f"{s.duplicates:,} files are the recording of another; one of each is kept")
+        lines.append(
+            f"{s.duplicates:,} files are the recording of another; one of each is kept, and "
+            "failures.csv lists the others"
+        )
     if s.guessed:
         lines.append(f"{s.guessed:,} files lack tags: artist or title is taken from the path")
     if s.unseen:

@@ -76,14 +76,7 @@ def library(files: pl.DataFrame) -> Catalogue:
     their own are words of the field ``credited``.
     """
     credits = _credits(files)
-    main = credits.group_by("path", maintain_order=True).agg(
-        pl.col("id").first().alias("artist"), pl.col("name").alias("credited")
-    )
-    main = main.with_columns(pl.when(pl.col("credited").list.len() > 1).then(pl.col("credited")))
-    rows = files.join(main, on="path", how="left", maintain_order="left").with_columns(
-        pl.format("{}0s", pl.col("year") // 10).alias("decade"), pl.col("genres").alias("genre")
-    )
-    tracks = _tracks(rows)
+    tracks = _tracks(_rows(files, credits))
     artists = _artists(tracks, credits)
     items: dict[Kind, pl.DataFrame] = {"artist": artists, "track": tracks}
     fields = tuple(x for x in FIELDS if items[x.kind][x.name].drop_nulls().len())
@@ -91,6 +84,17 @@ def library(files: pl.DataFrame) -> Catalogue:
         artists=complete(artists, _columns("artist", fields)),
         tracks=complete(tracks, _columns("track", fields) | {"seconds": pl.Float64()}),
         fields=fields,
+    )
+
+
+def _rows(files: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
+    """Files with the id of their main artist and the values of fields."""
+    main = credits.group_by("path", maintain_order=True).agg(
+        pl.col("id").first().alias("artist"), pl.col("name").alias("credited")
+    )
+    main = main.with_columns(pl.when(pl.col("credited").list.len() > 1).then(pl.col("credited")))
+    return files.join(main, on="path", how="left", maintain_order="left").with_columns(
+        pl.format("{}0s", pl.col("year") // 10).alias("decade"), pl.col("genres").alias("genre")
     )
 
 
@@ -110,29 +114,71 @@ def _credits(files: pl.DataFrame) -> pl.DataFrame:
 
 def _tracks(rows: pl.DataFrame) -> pl.DataFrame:
     """Take one file of each recording, the best tagged, with its id."""
-    keys = pl.Series("key", [name_key(x) for x in rows["title"]], dtype=pl.String)
-    rows = rows.with_columns(keys).sort(
-        pl.col("recording").is_null(), "compilation", "path", maintain_order=True
-    )
-    rows = rows.filter(pl.col("recording").is_null() | pl.col("recording").is_first_distinct())
-    seconds = pl.col("seconds").fill_null(0)
-    later = (seconds.diff() > SAME_SECONDS).fill_null(value=False)
-    take = (
-        rows.with_row_index("rank")
-        .sort("artist", "key", seconds)
-        .with_columns(later.over("artist", "key").alias("later"))
-        .with_columns(pl.col("later").cum_sum().over("artist", "key").alias("length"))
-        .sort("rank")
-        .unique(["artist", "key", "length"], keep="first", maintain_order=True)
-        .sort("path")
-    )
+    rows = _best_first(rows)
+    take = rows.with_columns(of=_originals(rows)).filter(pl.col("of") == pl.col("path"))
+    take = take.drop("of").sort("path")
     slugs = pl.Series("slug", [x.replace(" ", "-") for x in take["key"]], dtype=pl.String)
     plain = pl.format("{}/{}", "artist", slugs)
     again = ~pl.struct("artist", "key").is_first_distinct()
+    seconds = pl.col("seconds").fill_null(0)
     longer = pl.format("{}/{}", plain, seconds.round().cast(pl.Int64))
     return take.with_columns(
         id=pl.coalesce("recording", pl.when(again).then(longer).otherwise(plain))
     )
+
+
+def _best_first(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sort files so that of several copies the best comes first, with the folded title as ``key``.
+
+    A file with a recording id is better than one without, one with a length and of full size than
+    one that may be damaged, one of an album than one of a compilation.
+    """
+    keys = pl.Series("key", [name_key(x) for x in rows["title"]], dtype=pl.String)
+    ending = pl.col("path").str.extract(r"\.([^./]*)$")
+    largest = pl.col("size").max().over("artist", "key", ending)
+    return rows.with_columns(keys).sort(
+        pl.col("recording").is_null(),
+        pl.col("seconds").is_null(),
+        (pl.col("size") < largest / 2).fill_null(value=False),
+        "compilation",
+        "path",
+        maintain_order=True,
+    )
+
+
+def _originals(rows: pl.DataFrame) -> pl.Series:
+    """Return for each file the path of the one it is a copy of, its own where it is none.
+
+    Files of one recording id are one, and never of two. A file without an id is the copy of one
+    with its artist, title and length; what differs from that by no more counts, no chain of files.
+    """
+    recordings: dict[str, str] = {}
+    kept: dict[tuple[str, str], list[tuple[float | None, str]]] = {}
+    originals = []
+    columns = rows.select("path", "artist", "key", "recording", "seconds")
+    for path, artist, key, recording, seconds in columns.iter_rows():
+        same = kept.setdefault((artist, key), [])
+        if recording is not None:
+            original = recordings.setdefault(recording, path)
+        else:
+            original = next((x for length, x in same if _same_length(length, seconds)), path)
+        if original == path:
+            same.append((seconds, path))
+        originals.append(original)
+    return pl.Series("of", originals, dtype=pl.String)
+
+
+def _same_length(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= SAME_SECONDS
+
+
+def copies(files: pl.DataFrame) -> list[tuple[str, str]]:
+    """Pair each file that is no track of its own with the one it is a copy of, by their paths."""
+    rows = _best_first(_rows(files, _credits(files)))
+    rows = rows.with_columns(_originals(rows)).filter(pl.col("of") != pl.col("path"))
+    return rows.select("path", "of").sort("path").rows()
 
 
 def _artists(tracks: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import unicodedata
 
 import polars as pl
 import pytest
@@ -165,11 +166,34 @@ def test_files_that_lie_elsewhere_are_found_below_the_folder_given(navidrome, tm
     other.mkdir()
     (other / "3.flac").write_bytes(b"fLaC")
     result = run("navidrome", navidrome[0], tmp_path / "home", "--music", str(other))
-    assert "1 tracks are no file here" in result.output
+    assert f"1 tracks are no file below {other}" in result.output
     catalogue = tables.read_catalogue(tmp_path / "home")
     assert check_catalogue(tmp_path / "home") == ()
     assert catalogue.tracks["path"].to_list() == [None, "3.flac"]
     assert catalogue.audio_root == other
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_files_of_a_mac_are_found_whichever_way_their_accents_are_written(
+    beets, navidrome, tmp_path, form
+):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    path = "Björk/Début/Vénus.flac"
+    file = tmp_path / "mac" / unicodedata.normalize(form, path)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"fLaC")
+    written = unicodedata.normalize(other, path)
+    navidrome[1].execute("UPDATE media_file SET path = ? WHERE id = 'f3'", (written,))
+    navidrome[1].commit()
+    opened = sqlite3.connect(beets)
+    opened.execute("UPDATE items SET path = ? WHERE id = 2", (written.encode(),))
+    opened.commit()
+    opened.close()
+    for command, database in (("navidrome", navidrome[0]), ("beets", beets)):
+        result = run(command, database, tmp_path / command, "--music", str(tmp_path / "mac"))
+        assert "1 tracks are no file below" in result.output
+        paths = tables.read_catalogue(tmp_path / command).tracks["path"].drop_nulls().to_list()
+        assert [tmp_path / "mac" / x for x in paths] == [file]
 
 
 def test_files_that_are_gone_are_left_out_and_nameless_ones_listed(navidrome, tmp_path):

@@ -1,5 +1,6 @@
 """Pairs of artists or tracks that users know to be similar -> relations of a music folder."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,10 +92,14 @@ def _known(catalogue: Catalogue, kind: Kind) -> dict[str, str]:
         paths: dict[str, str] = {}
     else:
         pairs.reverse()
-        paths = dict(tracks.select("path", "id").drop_nulls().iter_rows())
+        places = tracks.select("path", "id").drop_nulls().iter_rows()
+        paths = {unicodedata.normalize("NFC", path): item for path, item in places}
     keyed = {name_key(name): item for item, name in pairs}
     return keyed | {name: item for item, name in pairs} | paths | {x: x for x, _ in pairs}
 
 
 def _find(known: dict[str, str], word: str | None) -> str | None:
-    return None if word is None else known.get(word) or known.get(name_key(word))
+    if word is None:
+        return None
+    composed = unicodedata.normalize("NFC", word)
+    return known.get(word) or known.get(composed) or known.get(name_key(word))

@@ -4,7 +4,9 @@ The rows are those of ``library.FILES``, with the id that each file has in that 
 tracks and fields are made of them as of a music folder, so both have the same ids.
 """
 
+import os
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -121,7 +123,8 @@ def make_catalogue(
     source = pl.lit(origin.name.lower()).alias("source")
     identities = ids.select(pl.lit("track").alias("kind"), "id", source, "source_id")
     # Of a track that is no file on this machine the audio is not known.
-    paths = [x if ((music or Path()) / x).is_file() else None for x in catalogue.tracks["path"]]
+    listing = _Listing(music or Path())
+    paths = [None if x is None else listing.find(x) for x in catalogue.tracks["path"]]
     tracks = catalogue.tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
     lacking = len(tracks) - tracks["path"].count()
     catalogue = replace(
@@ -131,8 +134,36 @@ def make_catalogue(
         audio_root=music.resolve() if music else None,
         origins=(origin,),
     )
-    notes = [f"{lacking:,} tracks are no file here (--music says where files lie)"]
+    where = f"below {music}" if music else "here (--music says where files lie)"
+    notes = [f"{lacking:,} tracks are no file {where}"]
     return Imported(catalogue, identities.sort(list(IDENTITIES)), tuple(notes[: bool(lacking)]))
+
+
+class _Listing:
+    """Files below a folder, found also where accents are written in another form (NFC, NFD)."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._names: dict[Path, dict[str, str]] = {}
+
+    def find(self, path: str) -> str | None:
+        """Return a path as the disk has it; None where there is no such file."""
+        if (self._root / path).is_file():
+            return path
+        place = Path()
+        for part in Path(path).parts:
+            name = self._composed(self._root / place).get(unicodedata.normalize("NFC", part), part)
+            place /= name
+        return str(place) if (self._root / place).is_file() else None
+
+    def _composed(self, folder: Path) -> dict[str, str]:
+        if folder not in self._names:
+            try:
+                names = os.listdir(folder)
+            except OSError:
+                names = []
+            self._names[folder] = {unicodedata.normalize("NFC", x): x for x in names}
+        return self._names[folder]
 
 
 def _tracks_of(named: pl.DataFrame, resolved: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

@@ -347,9 +347,8 @@ def with_plays(home):
     """Give a catalogue a play of each track, as a merge does."""
     known = tables.read_catalogue(home)
     plays = [("track", "pia", x, 3.0) for x in known.ids("track")]
-    tables.write_catalogue(
-        replace(known, plays=pl.LazyFrame(plays, schema=PLAYS, orient="row")), home
-    )
+    plays_frame = pl.LazyFrame(plays, schema=PLAYS, orient="row")
+    tables.write_catalogue(replace(known, plays=plays_frame), home, source="folder")
     return sorted(plays)
 
 

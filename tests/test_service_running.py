@@ -42,7 +42,8 @@ from undersong.service.options import BODY, UPLOAD, ServiceSettings
 from undersong.service.snapshot import open_answers, warm
 
 UPLOADING = (
-    "POST /api/sounds-like HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    "POST /api/sounds-like HTTP/1.1\r\nHost: localhost\r\n"
+    "Content-Type: multipart/form-data; boundary=b\r\n"
 )
 SIMILAR = "/api/items/artist/artist%203/similar?k=5"
 

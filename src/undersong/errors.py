@@ -66,13 +66,13 @@ def needs(extra: str, purpose: str) -> Iterator[None]:
 
     Raises
     ------
-    UndersongError
+    Unavailable
         If a package is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        raise UndersongError(
+        raise Unavailable(
             f"{purpose} needs {package}; install it with: {install(extra)}"
         ) from error

@@ -101,6 +101,16 @@ if TYPE_CHECKING:
 @click.option(
     "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
 )
+@click.option(
+    "--host-name", "names", multiple=True, help="A name that clients ask by; may be repeated."
+)
+@click.option(
+    "--cors",
+    "origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="A site whose pages may read replies in a browser; may be repeated.",
+)
 @click.option("--token-file", type=FILE, help="Where the secret token is, or will be made.")
 @click.option(
     "--rate",
@@ -115,6 +125,8 @@ def serve(
     folder: Path,
     host: str,
     port: int,
+    names: tuple[str, ...],
+    origins: tuple[str, ...],
     token_file: Path | None,
     rate: float | None,
     media: Path | None,
@@ -128,11 +140,13 @@ def serve(
     used within a second or two, and nobody waits for it. SIGTERM or Ctrl-C: running requests end.
 
     On another address than loopback clients must show a token, which is made at the first start
-    and kept in a file that only you can read.
+    and kept in a file that only you can read. Clients ask by an address of the machine, or by a
+    name that --host or --host-name says.
 
     \b
-    Example:
+    Examples:
         undersong serve my/shelf --port 8765
+        undersong serve my/shelf --host-name music.example --cors https://player.example
     """
     # polars would keep what it frees, a sixth of all memory; it reads this when it is loaded.
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
@@ -140,7 +154,7 @@ def serve(
 
     with needs("serve", "the service"):
         reader = RunReader(folder, opening=_open, readying=_warm)
-        from undersong.service import app, middleware, server
+        from undersong.service import app, callers, middleware, server
         from undersong.service.options import RATE, ServiceSettings
     near = is_loopback(host)
     if token_file is None and not near:
@@ -149,12 +163,20 @@ def serve(
     rate = (0.0 if near else RATE) if rate is None else rate
     made = app.make_app(
         reader,
-        ServiceSettings(token, rate, media, quiet),
+        ServiceSettings(
+            token,
+            rate,
+            media,
+            quiet,
+            hosts=callers.read_names([host, *names]),
+            origins=callers.read_origins(origins),
+        ),
         log=write_line,
     )
     scheme = "https" if certificate else "http"
     with server.bind(host, port) as listening:
         place = f"{scheme}://{address(host, listening.getsockname()[1])}"
+        server.heed_signals()
         click.echo(app.first_line(reader.current, place))
         if token:
             click.echo(f"clients must show the token in {token_file}", err=True)

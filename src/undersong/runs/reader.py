@@ -16,6 +16,7 @@ from undersong.runs import run as runs
 from undersong.runs.run import Run
 
 T = TypeVar("T")
+Files = dict[Path, runs.Stamp | None]
 # What reading may raise of a file that has the right hash but was written by something else.
 FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
 
@@ -54,6 +55,8 @@ class RunReader(Generic[T]):
         self._opening, self._readying = opening, readying
         self._turn = threading.Lock()
         self._seen = self._stamp()
+        self._refused: Files | None = None  # of a refused generation, as it was then
+        self._last: Files = {}  # and when it was looked at last
         self.current = self._open()
 
     def refresh(self) -> bool:
@@ -67,22 +70,38 @@ class RunReader(Generic[T]):
         ------
         ArtifactError
             If the new generation is refused. The old one stays in use, and the refusal is raised
-            once: the next look is taken when the pointer changes again.
+            once: the next look is taken when the pointer changes again, or the files of the refused
+            generation, which a copy of a shelf may bring after the pointer, have come to rest.
         """
-        if self._stamp() == self._seen or not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             return False
         try:
-            while (stamp := self._stamp()) != self._seen:
-                self._seen = stamp
+            if self._stamp() == self._seen and not self._arrived():
+                return False
+            while True:
+                self._seen, self._refused = self._stamp(), None
                 try:
                     self.current = self._open(ready=True)
                 except ArtifactError:
                     # A publisher may have moved on while the files were read: look again.
-                    if self._stamp() == stamp:
+                    if self._stamp() == self._seen:
+                        self._refused = self._last = self._files()
                         raise
-            return True
+                if self._stamp() == self._seen:
+                    return True
         finally:
             self._turn.release()
+
+    def _arrived(self) -> bool:
+        """Whether a refused generation changed since, and does so no more."""
+        if self._refused is None:
+            return False
+        before, self._last = self._last, self._files()
+        return self._last == before != self._refused
+
+    def _files(self) -> Files:
+        """Return the stamps of all files of generations."""
+        return {x: runs.stamp(x) for x in (self.folder / "generations").rglob("*")}
 
     def _open(self, *, ready: bool = False) -> T:
         run = runs.read(self.folder)

@@ -8,13 +8,14 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError, UnknownItem
 from undersong.runs import FOREIGN, RunReader
+from undersong.service.callers import Callers
 from undersong.service.dialects import (
     audiomuse,
     audioscrobbler,
@@ -94,6 +95,7 @@ def make_app(
                 log=silent if settings.quiet else log,
             ),
             Middleware(SecurityHeaders),
+            Middleware(Callers, settings=settings),
             Middleware(Limits, settings=settings),
             Middleware(ShownToken),
         ],
@@ -171,8 +173,14 @@ def _errors(log: Log) -> dict[type[Exception], ExceptionHandler]:
         if isinstance(error, ArtifactError):
             log(line(event="damaged", error=str(error)))
             return refusal(503, "a file of this generation cannot be read; publish it again")
+        if isinstance(error, ModuleNotFoundError):
+            package = (error.name or "a package").partition(".")[0]
+            return refusal(501, f"this service is installed without {package}, which this needs")
+        if isinstance(error, ClientDisconnect):
+            return refusal(400, "the request ended early")
         if isinstance(error, UndersongError):
             return refusal(STATUS.get(type(error), 400), str(error))
         return refusal(500, "this is a fault of undersong; its log says more")
 
-    return {HTTPException: respond, UndersongError: respond, Exception: respond}
+    known = (HTTPException, UndersongError, ModuleNotFoundError, ClientDisconnect, Exception)
+    return {x: respond for x in known}

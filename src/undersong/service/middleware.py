@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from undersong.errors import DataError
 from undersong.io.files import flush
+from undersong.service.callers import network
 from undersong.service.options import (
     ADDRESSES,
     BODY,
@@ -67,7 +68,7 @@ class Limits:
             await self._app(scope, body.receive, body.send)
 
     def _too_often(self, scope: Scope) -> tuple[int, str] | None:
-        address = scope["client"][0] if scope["client"] else ""
+        address = network(scope["client"][0]) if scope["client"] else ""
         if self._rates is None or self._rates.allow(address):
             return None
         return 429, f"more than {self._rates.rate:g} requests a second; wait a little"

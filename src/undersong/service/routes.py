@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -29,7 +30,7 @@ from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
 from undersong.service.media import Media
 from undersong.service.middleware import Answer, address
-from undersong.service.options import UPLOAD, UPLOADS
+from undersong.service.options import BODY, UPLOAD, UPLOADS
 from undersong.service.page import map_reply
 from undersong.service.responses import json
 from undersong.service.schemas import (
@@ -54,6 +55,9 @@ from undersong.service.schemas import (
     read,
 )
 from undersong.service.snapshot import Snapshot
+
+# A file is written once, where it is heard; until then so much of it is in memory.
+MultiPartParser.spool_max_size = UPLOAD + BODY
 
 
 @dataclass(frozen=True)
@@ -269,11 +273,21 @@ async def _report(service: Service, request: Request, query: None) -> Response:
 
 
 async def _sounds_like(service: Service, request: Request, query: SoundQuery) -> Response:
-    async with request.form() as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise DataError("file is missing; send an audio file in a multipart form")
-        return await run_in_threadpool(_hear, service, query, file.file)
+    # Before the file is received: it takes up room.
+    if not service.uploads.acquire(blocking=False):
+        raise HTTPException(503, "other files are being heard; try again in a moment")
+    try:
+        async with request.form() as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise DataError("file is missing; send an audio file in a multipart form")
+            return await run_in_threadpool(_hear, service, query, file.file)
+    except OSError as error:
+        raise HTTPException(
+            507, f"the file cannot be heard here now: {error.strerror}; try again later"
+        ) from error
+    finally:
+        service.uploads.release()
 
 
 def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
@@ -281,18 +295,15 @@ def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
     from undersong.audio.logmel import Undecodable
 
     snapshot = service.snapshot
-    if not service.uploads.acquire(blocking=False):
-        raise HTTPException(503, "other files are being heard; try again in a moment")
     try:
         with tempfile.TemporaryDirectory(prefix="undersong-") as folder:
             path = Path(folder) / "upload"
             with path.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
+            file.close()
             neighbours = snapshot.model.sounds_like(path, kind=query.kind, k=query.k)
     except Undecodable as error:
         raise HTTPException(415, f"{error.reason}; {error.remedy}") from error
-    finally:
-        service.uploads.release()
     return _neighbours(snapshot, None, neighbours)
 
 

@@ -104,7 +104,7 @@ async def ask(port: int, paths: list[str], *, rate: float | None) -> tuple[list[
             when, path = waiting.pop()
             await asyncio.sleep(max(when - time.perf_counter(), 0))
             start = when or time.perf_counter()
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
             await reader.readexactly(length)

@@ -295,3 +295,15 @@ def test_whose_it_is_says_the_user_before_the_file(tmp_path):
     assert kept(tmp_path / "home")["user"].to_list() == ["pia"]
     imported(path, tmp_path / "other")
     assert kept(tmp_path / "other")["user"].to_list() == ["quo"]
+
+
+def test_one_listener_alone_is_told_what_to_merge_with(tmp_path):
+    path = tmp_path / "pia.csv"
+    path.write_text("uts,artist,track\n" + "".join(f"{60 * x},A{x % 5},T{x}\n" for x in range(31)))
+    imported(path, tmp_path / "home")
+    words = ["train", str(tmp_path / "home"), str(tmp_path / "run")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    assert "plays of one listener, 'pia', and nothing else" in result.output
+    assert "`undersong merge`" in result.output
+    assert CliRunner().invoke(cli, ["describe", str(tmp_path / "home")]).exit_code == 0

@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from undersong import runs
 from undersong.catalogue import Catalogue, fingerprint, read_catalogue
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, DataError
 from undersong.io.lock import locked
 from undersong.io.refusals import writing
 from undersong.pipeline import write
@@ -46,6 +48,7 @@ def train_run(
     """
     named = fingerprint(catalogue_folder)
     catalogue = read_catalogue(catalogue_folder)
+    _check_not_one_listener(catalogue)
     if fingerprint(catalogue_folder) != named:
         raise ArtifactError(
             f"{catalogue_folder} was imported again while it was read; give the same command again"
@@ -86,6 +89,28 @@ def _train(
     shutil.rmtree(work.parent)
     broadcast(0)
     return runs.read(folder), True
+
+
+def _check_not_one_listener(catalogue: Catalogue) -> None:
+    """Refuse plays of one listener alone: what one plays says of no two items how alike they are.
+
+    Raises
+    ------
+    DataError
+        If nothing but such plays is known.
+    """
+    described = any(not x.withheld for x in catalogue.fields) or catalogue.features
+    if described or len(catalogue.relations) or catalogue.tracks["path"].count():
+        return
+    users = catalogue.plays.select(pl.col("user").unique().head(2)).collect()
+    if len(users) == 1:
+        raise DataError(
+            f"the catalogue has the plays of one listener, {users['user'][0]!r}, and nothing else, "
+            "which compares no two artists; import what describes them (`undersong import "
+            "musicbrainz`), your music (`undersong import folder`) or plays of many (`undersong "
+            "import listenbrainz`), join both with `undersong merge`, and train on that; "
+            "`undersong describe` works already"
+        )
 
 
 def _published(folder: Path, about: Mapping[str, Any]) -> Run | None:

@@ -82,7 +82,7 @@ def test_sound_tables_have_no_fault_though_an_artist_has_no_source(tmp_path):
         ("artists", "id,year,part\nBjörk,,\n".encode("latin1"), 2, "is not UTF-8 near"),
         ("artists", "id,year,part\na,,\n".encode("utf-16"), None, "is UTF-16"),
         ("tracks", "id,artist,path\nt,abab,\n", 2, "artist 'abab' is no artist; did you mean"),
-        ("tracks", "id,artist,path\nt,Abba ,\n", 2, "'Abba ' is no artist; did you mean 'abba'"),
+        ("tracks", "id,artist,path\nt,Abba ,\n", 2, "'Abba' is no artist; did you mean 'abba'"),
         ("tracks", "id,artist,path\nt,,\n", 2, "has no artist"),
         ("tracks", "id,artist,path\nt,c,\nu,c,no.ogg\n", 3, "path 'no.ogg' is no file in"),
         ("plays", "user,artist,plays\nu,abba,-2\n", 2, "plays is -2"),

@@ -210,6 +210,15 @@ def test_tags_in_any_container_go_before_the_path(tmp_path):
     ]
 
 
+def test_a_wav_file_of_a_pipe_is_read(tmp_path):
+    path = tagged.write(tmp_path / "a.wav", seconds=3)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data")
+    data[4:8] = data[place + 4 : place + 8] = bytes(4)
+    path.write_bytes(data)
+    assert tags.read(path).title is None
+
+
 def test_the_first_container_counts_and_others_fill_up(tmp_path):
     path = tagged.write(tmp_path / "a.mp3", title="Of ID3", artist="Ann")
     ape = mutagen.apev2.APEv2()

@@ -198,7 +198,12 @@ def read(path: Path) -> Tags:
             head = opened.read(12)
             if head.startswith(ELSEWHERE):
                 return _by_ffmpeg(opened)
-            file = _parse(opened, path.suffix.lower())
+            try:
+                file = _parse(opened, path.suffix.lower())
+            except DAMAGED:
+                if head[:4] != b"RIFF":  # whose sizes are 0 where a pipe wrote them
+                    raise
+                return _by_ffmpeg(opened)
             others = _other_containers(opened, head, file)
             return _tags([_texts_by_key(x) for x in (file.tags, *others)], _length(file))
     except DAMAGED as error:
@@ -240,10 +245,15 @@ def _by_ffmpeg(opened: BinaryIO) -> Tags:
         return Tags()
     opened.seek(0)
     try:
-        with av.open(opened, "r", metadata_errors="replace") as container:
+        with av.open(
+            opened,
+            "r",
+            container_options={"format_whitelist": "matroska,webm,caf,au,w64,wav"},
+            metadata_errors="replace",
+        ) as container:
             streams = container.streams.audio
             if not streams:
-                raise Unreadable("holds no sound", "remove it", damaged=True)
+                raise Unreadable("damaged, or no audio (no sound)", "remove it", damaged=True)
             pairs = [*container.metadata.items(), *streams[0].metadata.items()]
             return _tags([_texts_by_key(pairs)], (container.duration or 0) / av.time_base)
     except (av.FFmpegError, ValueError) as error:

@@ -144,7 +144,7 @@ def serve(
     name that --host or --host-name says.
 
     \b
-    Examples:
+    Example:
         undersong serve my/shelf --port 8765
         undersong serve my/shelf --host-name music.example --cors https://player.example
     """

@@ -399,7 +399,7 @@ def test_ids_of_services_that_importers_noted_lead_to_the_merged_items(home):
         (["merge", "merged"], "name the catalogues first and the result last"),
         (["merge", "library", "library", "x"], "both called 'library'"),
         (["merge", "library", "listens", "library"], "is a source and the result"),
-        (["merge", "library", "listens"], "holds a catalogue that was not merged"),
+        (["merge", "library", "listens"], "holds a catalogue that `undersong import tables` made"),
         (["identify", "library", "Low"], "is no merged catalogue"),
     ],
 )

@@ -352,12 +352,12 @@ import os
 from undersong.audio import decode, file
 read = file.read
 file.read = lambda path: os._exit(9) if path.name == "bomb.wav" else read(path)
-decode._main()
+decode.run_child()
 """
 
 
 def test_a_file_that_kills_its_decoder_costs_that_file_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "CHILD", ("-c", BOMB))
+    monkeypatch.setattr(decoding, "CHILD", BOMB)
     good = tone(tmp_path / "good.wav")
     before, bomb, after = decode([good, tmp_path / "bomb.wav", good], workers=1)
     assert bomb.reason == "the decoder died of it (exit code 9)"
@@ -371,7 +371,7 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path):
 
 def test_a_decoder_without_memory_fails_and_does_not_hang(tmp_path):
     (dead,) = decode([tone(tmp_path / "good.wav")], workers=1, memory=1_000_000)
-    assert "died" in dead.reason
+    assert dead.reason == "decoding needs more memory than it may use"
 
 
 def test_damaged_files_of_every_format_are_all_answered(tmp_path):
@@ -385,7 +385,8 @@ def test_damaged_files_of_every_format_are_all_answered(tmp_path):
 
 CONFINED = """
 import socket, sys
-from undersong.sandbox import allow_processor, close_standard_streams, confine
+from undersong.confinement import confine
+from undersong.sandbox import close_standard_streams
 requests, answers = close_standard_streams()
 confine(memory=1 << 30)
 assert sys.stdin.read() == ""
@@ -412,7 +413,7 @@ def test_a_child_reaches_no_network_and_has_no_more_memory_than_it_may():
 
 
 def test_a_child_whose_parent_is_gone_computes_no_longer_than_it_may():
-    code = "from undersong.sandbox import allow_processor; allow_processor(0.1)\nwhile 1: pass"
+    code = "from undersong.confinement import allow_processor; allow_processor(0.1)\nwhile 1: pass"
     found = subprocess.run([sys.executable, "-c", code], check=False)
     assert found.returncode == -signal.SIGXCPU
 

@@ -22,6 +22,7 @@ from undersong.export.faiss_index import write_faiss
 from undersong.export.flat_files import write_numpy, write_parquet
 from undersong.export.lists import write_lists
 from undersong.export.rows import open_rows
+from undersong.io import csv_files
 from undersong.io.files import sha256
 
 
@@ -120,7 +121,10 @@ def read_csv(path):
 
 def back(cell):
     """Text of a cell as docs/export.md says to read it."""
-    return re.sub(r"^'('*(\s*[=+\-@＝＋－＠]|[\t\r\n]))", r"\1", cell)
+    text = re.sub(r"^'('*(\s*[=+\-@＝＋－＠]|[\t\r\n]))", r"\1", cell)
+    return re.sub(
+        r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4}))", lambda x: chr(int(x[1] or x[2], 16)), text
+    )
 
 
 def test_csv_gives_back_every_text_and_number(run, tmp_path):
@@ -167,7 +171,7 @@ def test_no_cell_of_text_is_a_formula_to_a_spreadsheet(run, tmp_path):
 )
 def test_text_that_would_be_calculated_is_quoted_and_comes_back(text, cell):
     table = pl.DataFrame({"x": pl.Series([text], dtype=pl.String)})
-    assert table.select(flat_files.safe(pl.col("x")))["x"].to_list() == [cell]
+    assert table.select(csv_files.safe(pl.col("x")))["x"].to_list() == [cell]
     assert cell is None or back(cell) == text
 
 

@@ -1,4 +1,3 @@
-import os
 import zlib
 
 import av
@@ -8,6 +7,7 @@ import pytest
 import soundfile
 
 import tagged
+from undersong.importers.music import tag_readers as tag_reading
 from undersong.importers.music import tags
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Unreadable
@@ -134,18 +134,17 @@ def test_a_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path, kind):
 
 def test_a_death_of_the_reader_costs_one_file(tmp_path, monkeypatch):
     """With stand-ins: a file that hangs its reader, and one that the system kills it for."""
-    stand_in = tmp_path / "sitecustomize.py"
-    stand_in.write_text(
-        "import os, signal, time\n"
+    stand_in = (
+        "import signal, time\n"
         "import mutagen, mutagen.flac\n"
         "class Flac(mutagen.flac.FLAC):\n"
         "    def __init__(self, file):\n"
         "        if 'hang' in file.name: time.sleep(60)\n"
-        "        if 'kill' in file.name: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        if 'kill' in file.name: signal.raise_signal(signal.SIGKILL)\n"
         "        super().__init__(file)\n"
         "mutagen.flac.FLAC = Flac\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(tag_reading, "CHILD", stand_in + tag_reading.CHILD)
     names = ["a", "hang", "b", "kill", "c", "d", "e"]
     paths = [tagged.write(tmp_path / f"{x}.flac", title=x) for x in names]
     with tag_readers(2, seconds=2) as read:

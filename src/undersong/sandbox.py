@@ -1,42 +1,53 @@
 """A child process that reads untrusted files, so that a hostile file costs that file alone."""
 
-import ctypes
 import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedReader
+from os.path import samestat
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-PACKAGES = Path(__file__).parents[1]
+from undersong.confinement import hide_memory
+
+PACKAGES = str(Path(__file__).parents[1])
 GONE = (EOFError, BrokenPipeError, ValueError)  # ValueError: a pipe that ``end`` closed
+# All that a child knows of the environment: no variable that brings code into a process.
+VARIABLES = ("LANG", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT")
+FAMILIES = ("LC_", "OPENBLAS_", "MKL_", "NPY_")  # how they begin
+SEARCHED = ("PATH", "LD_LIBRARY_PATH")  # where they name folders wholly
 
 
 class Child:
     """One process that answers lines of JSON; begun when first needed and again after its death.
 
+    It imports from where this process does, apart from the working folder: what lies there may be
+    a stranger's.
+
     Parameters
     ----------
-    arguments : of Python, such as ``("-m", "undersong.audio.decode", "1000")``
+    code : in Python
+    arguments : ``sys.argv[1:]`` of the code
     """
 
-    def __init__(self, arguments: Sequence[str]):
+    def __init__(self, code: str, *arguments: str):
+        self._code = code
         self._arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> "subprocess.Popen[bytes]":
         """Start a process; the one before must have ended."""
-        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+        hide_memory()
+        code = f"import sys; sys.path[:] = {import_path()!r}\n{self._code}"
+        utf8 = f"utf8={sys.flags.utf8_mode}"  # bytes of file names mean the same on both sides
         self.process = subprocess.Popen(
-            [sys.executable, *self._arguments],
+            [sys.executable, "-I", "-X", utf8, "-c", code, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # libraries grumble there about every damaged file
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env=environment(),
             start_new_session=True,  # Ctrl-C is for the parent
         )
         return self.process
@@ -52,6 +63,23 @@ class Child:
             with suppress(BrokenPipeError):  # a request that nobody read
                 if pipe:
                     pipe.close()
+
+
+def import_path() -> list[str]:
+    """Return ``sys.path`` without the working folder, which Python may have put there."""
+    here = os.stat(os.curdir)
+    named = [x for x in sys.path if os.path.isabs(x)]
+    outside = [x for x in named if not (os.path.isdir(x) and samestat(os.stat(x), here))]
+    return outside if PACKAGES in outside else [PACKAGES, *outside]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that a child begins with."""
+    passed = {k: v for k, v in os.environ.items() if k in VARIABLES or k.startswith(FAMILIES)}
+    for name in SEARCHED:
+        folders = [x for x in os.environ.get(name, "").split(os.pathsep) if os.path.isabs(x)]
+        passed |= {name: os.pathsep.join(folders)} if folders else {}
+    return passed | {"OMP_NUM_THREADS": "1"}
 
 
 def send(process: "subprocess.Popen[bytes]", request: Any) -> None:
@@ -79,40 +107,6 @@ def receive(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
         raise EOFError
     answer: dict[str, Any] = json.loads(line)
     return answer
-
-
-NETWORK = 0x4000_0000  # of Linux's unshare: a network of its own, with nothing in it
-USER = 0x1000_0000  # a user namespace, without which only root may ask for that
-
-
-def confine(*, memory: int) -> None:
-    """Forbid this process for good more than ``memory`` bytes, files, core dumps, the network.
-
-    Memory and files hold on every system but Windows. The network goes on Linux where the
-    system lets a process leave it; elsewhere nothing forbids it.
-    """
-    if sys.platform == "win32":
-        return  # no such limits there; the clock of the parent still holds
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        # Root first without a user namespace: within one it could not read the files of others.
-        if library.unshare(NETWORK):
-            library.unshare(USER | NETWORK)
-
-
-def allow_processor(seconds: float) -> None:
-    """End this process once it has computed for so long from now, also if its parent is gone."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    limit = int(time.process_time() + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def close_standard_streams() -> tuple[int, int]:

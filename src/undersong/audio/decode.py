@@ -2,10 +2,8 @@
 
 A child reads one path a line from its standard input. It answers on its standard output with one
 line of JSON, then the log-mel chunks; nothing that it sends is run or unpickled. Its memory and
-processor time are limited; it writes no file and reaches no network, where the system can forbid
-that. A timer in the parent ends it when a file takes too long.
-
-    python -m undersong.audio.decode MEMORY SECONDS      the child, started by ``decode``
+processor time are limited, and it can do nothing but read (``confinement``), where the system can
+forbid that. A timer in the parent ends it when a file takes too long.
 """
 
 import json
@@ -25,23 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
+from undersong.confinement import allow_processor, confine
 from undersong.errors import install
-from undersong.sandbox import (
-    GONE,
-    Child,
-    allow_processor,
-    answers,
-    close_standard_streams,
-    confine,
-    receive,
-    send,
-)
+from undersong.sandbox import GONE, Child, answers, close_standard_streams, receive, send
 
 SECONDS = 60.0  # of wall time for one file
 START = 300.0  # of wall time to load the audio libraries, which a busy disk may delay
 MEMORY = 1 << 30  # bytes of address space of one child; 8 channels of 4 s at 192 kHz need 25 MB
 AHEAD = 4  # files a worker that may wait decoded for the caller, 0.4 MB each
-CHILD = ("-m", "undersong.audio.decode")
+CHILD = "from undersong.audio.decode import run_child; run_child()"
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ class Decoder:
 
     def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS):
         self._seconds = seconds
-        self._child = Child((*CHILD, str(memory), str(seconds)))
+        self._child = Child(CHILD, str(memory), str(seconds))
         self.stop = self._child.end
 
     def decode(self, path: Path) -> Decoded | Undecodable:
@@ -184,9 +174,19 @@ def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecod
     return Undecodable(f"the decoder died of it (exit code {process.returncode})", remedy)
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO, seconds: float) -> None:
-    """Answer each requested path until the parent closes the pipe."""
+def run_child() -> None:
+    """Be the child: answer each requested path until the parent closes the pipe."""
+    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    inbound, outbound = close_standard_streams()
     read = _reader()
+    confine(memory=memory)
+    with os.fdopen(inbound, "rb") as requests, os.fdopen(outbound, "wb") as answers:
+        _serve(read, requests, answers, seconds)
+
+
+def _serve(
+    read: Callable[[Path], Sound], requests: BinaryIO, answers: BinaryIO, seconds: float
+) -> None:
     answers.write(_header({"ready": 1}))
     answers.flush()
     for line in requests:
@@ -218,14 +218,3 @@ def _reader() -> Callable[[Path], Sound]:
 
 def _header(content: dict[str, str | int | float]) -> bytes:
     return json.dumps(content).encode() + b"\n"
-
-
-def _main() -> None:
-    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
-    requests, answers = close_standard_streams()
-    confine(memory=memory)
-    _serve(os.fdopen(requests, "rb"), os.fdopen(answers, "wb"), seconds)
-
-
-if __name__ == "__main__":
-    _main()

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from undersong.catalogue.schema import KINDS, Kind, Role
 from undersong.catalogue.tables import Catalogue
-from undersong.errors import DataError, needs
+from undersong.errors import DataError
+from undersong.io.figures import new_figure
 from undersong.io.files import replacing
+from undersong.io.plain import text_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -191,7 +193,7 @@ def _inside(counts: NDArray[np.int64], low: int, high: int | None) -> NDArray[np
 
 def description_text(description: Description) -> str:
     """Lay a description out for a terminal, at most 80 columns wide."""
-    return "\n\n".join("\n".join(_lines(x)) for x in description.kinds)
+    return "\n\n".join(text_of(_lines(x)) for x in description.kinds)
 
 
 def _lines(x: KindDescription) -> Iterator[str]:
@@ -259,20 +261,16 @@ def plot_relations(description: Description, path: Path) -> None:
     kinds = [x for x in description.kinds if x.pairs]
     if not kinds:
         raise DataError("no relation is known, so there is nothing to draw; import relations")
-    with needs("plot", "drawing"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(7.4, 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    ranked, shares = figure.subplots(1, 2)
-    _plot_ranked(ranked, kinds)
-    _plot_intervals(shares, kinds)
-    for axes in (ranked, shares):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=200)
+    with new_figure(7.4, 3.0) as figure:
+        ranked, shares = figure.subplots(1, 2)
+        _plot_ranked(ranked, kinds)
+        _plot_intervals(shares, kinds)
+        for axes in (ranked, shares):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="0.9", linewidth=0.6)
+            axes.set_axisbelow(True)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=200)
 
 
 def _plot_ranked(axes: "Axes", kinds: list[KindDescription]) -> None:

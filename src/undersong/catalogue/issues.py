@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from undersong.errors import DataError
+from undersong.io.csv_files import write_csv
 from undersong.io.files import replacing
+from undersong.io.plain import one_line, text_of
 
 LISTED = 20
 ROW = "(row)"
@@ -76,7 +78,7 @@ def whole(file: str, what: str, *, sort: str, remedy: str) -> list[Issues]:
 
 def shown(value: object) -> str:
     """Quote a value found, cut where it is too long to read."""
-    text = repr(value)
+    text = one_line(repr(value))
     return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
@@ -90,9 +92,8 @@ def write_failures(path: Path, rows: pl.DataFrame) -> None:
 
     An empty table says: nothing was left out.
     """
-    text = pl.col(pl.String).str.replace(r"^([=+\-@\t\r])", "'$1")
     with replacing(path) as temporary:
-        rows.with_columns(text).write_csv(temporary)
+        write_csv(rows.lazy(), temporary)
 
 
 def place(fault: Fault) -> str:
@@ -115,7 +116,7 @@ def issues_text(findings: Sequence[Issues]) -> str:
         lines.append(f"  -> {x.first[0].remedy}")
     count = total(findings)
     lines.append(f"{count:,} fault{'s' * (count != 1)}" if count else "no fault found")
-    return "\n".join(lines)
+    return text_of(lines)
 
 
 def refuse(findings: Sequence[Issues], *, remedy: str) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, kind_of
+from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, echo, kind_of
+from undersong.io.plain import harmless_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -120,7 +121,7 @@ def similar(
     for name in queries:
         _name_others(model, name, kind)
     if not as_json:
-        click.echo(str(neighbours))
+        echo(str(neighbours))
         return
     for x in neighbours:
         item = x.item
@@ -128,7 +129,7 @@ def similar(
         line |= {"score": x.score, "confidence": x.confidence, "relations": item.relations}
         _echo_json(line | ({"seeds": x.seeds} if x.seeds else {}))
     if neighbours.note:
-        click.echo(neighbours.note, err=True)
+        echo(neighbours.note, err=True)
 
 
 def _name_others(model: "Model", name: str, kind: "Kind") -> None:
@@ -136,11 +137,11 @@ def _name_others(model: "Model", name: str, kind: "Kind") -> None:
     _, *others = model.find(name, kind=kind)
     if others:
         ids = ", ".join(x.id for x in others)
-        click.echo(f"{name!r} may also be: {ids}; ask by id", err=True)
+        echo(f"{name!r} may also be: {ids}; ask by id", err=True)
 
 
 def _echo_json(line: object) -> None:
-    click.echo(json.dumps(line, ensure_ascii=False))
+    click.echo(harmless_json(json.dumps(line, ensure_ascii=False)))
 
 
 @click.command()
@@ -204,12 +205,10 @@ def neighbours(
             progress=progress,
         )
     if selection.without:
-        click.echo(
-            f"left out {selection.without} items of which nothing but the name is known", err=True
-        )
+        echo(f"left out {selection.without} items of which nothing but the name is known", err=True)
     if note:
-        click.echo(note, err=True)
-    click.echo(f"{out}: {written} rows, {len(selection.rows)} items")
+        echo(note, err=True)
+    echo(f"{out}: {written} rows, {len(selection.rows)} items")
 
 
 def _closed(
@@ -248,13 +247,13 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
     with ProgressDisplay() as progress:
         way = load(run, progress=progress).path(first, last, kind=kind_of(tracks), steps=steps)
     if not as_json:
-        click.echo(str(way))
+        echo(str(way))
         return
     for x in way:
         line = {"place": x.place, "item": x.item.id, "name": x.item.name, "about": x.item.about}
         _echo_json(line | {"similarity": x.similarity})
     if way.note:
-        click.echo(way.note, err=True)
+        echo(way.note, err=True)
 
 
 @click.command()
@@ -284,7 +283,7 @@ def explain(
     why = model.explain(a, b, kind=kind, long_tail=long_tail, paper=paper)
     for name in (a, b):
         _name_others(model, name, kind)
-    click.echo(json.dumps(asdict(why), ensure_ascii=False) if as_json else str(why))
+    _echo_json(asdict(why)) if as_json else echo(str(why))
 
 
 @click.command()
@@ -332,17 +331,17 @@ def recommend(
     names, file = model.of(kind).names, Path(user)
     seeds = read_seeds(file, names) if file.is_file() else seeds_of_user(listens, kind, user)
     if listens is None:
-        click.echo(
+        echo(
             "the run's catalogue is not where it was, so who listens to what is not known; "
             "--catalogue says where it is",
             err=True,
         )
     if seeds.unknown:
         words = ", ".join(map(repr, seeds.unknown[:5]))
-        click.echo(f"left out {len(seeds.unknown)} that nobody is called: {words}", err=True)
+        echo(f"left out {len(seeds.unknown)} that nobody is called: {words}", err=True)
     neighbours = model.recommend(seeds, kind=kind, catalogue=listens, tastes=tastes, query=query)
     if not as_json:
-        click.echo(str(neighbours))
+        echo(str(neighbours))
         return
     for x in neighbours:
         item, (because,) = x.item, neighbours.near(x)
@@ -350,4 +349,4 @@ def recommend(
         line |= {"score": x.score, "relations": item.relations, "taste": x.taste}
         _echo_json(line | {"because": because})
     if neighbours.note:
-        click.echo(neighbours.note, err=True)
+        echo(neighbours.note, err=True)

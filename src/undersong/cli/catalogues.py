@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, REPLACING, TRACKS, Group, kind_of
+from undersong.cli.group import FILE, FOLDER, REPLACING, TRACKS, Group, echo, kind_of
 from undersong.errors import needs
 
 
@@ -35,7 +35,7 @@ def tables(mapping: Path, catalogue: Path, data: Path | None, replace: bool) -> 
     with importing(catalogue, "tables", replace=replace):
         made, summary = import_tables(mapping, data=data)
         write_catalogue(made, catalogue, source="tables")
-    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+    echo(f"{text(summary)}\ncatalogue written to {catalogue}")
 
 
 @import_.command()
@@ -78,10 +78,10 @@ def folder(
             replace=replace,
             progress=progress,
         )
-    click.echo(f"{text(summary)}\ncatalogue written to {catalogue}")
+    echo(f"{text(summary)}\ncatalogue written to {catalogue}")
     if summary.left_out:
         listed = catalogue / "failures.csv"
-        click.echo(f"{summary.left_out:,} were left out: {listed} says why", err=True)
+        echo(f"{summary.left_out:,} were left out: {listed} says why", err=True)
 
 
 @click.command()
@@ -99,7 +99,7 @@ def check(path: Path, data: Path | None) -> None:
     from undersong.importers.tables.conversion import check_tables
 
     issues = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
-    click.echo(text(issues))
+    echo(text(issues))
     if issues:
         raise SystemExit(1)
 
@@ -123,10 +123,10 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     )
 
     description = describe_catalogue(read_catalogue(catalogue))
-    click.echo(json.dumps(asdict(description)) if as_json else description_text(description))
+    echo(json.dumps(asdict(description)) if as_json else description_text(description))
     if plot:
         plot_relations(description, plot)
-        click.echo(f"drawn in {plot}", err=True)
+        echo(f"drawn in {plot}", err=True)
 
 
 @click.command()
@@ -163,7 +163,7 @@ def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool, replace: 
     merged = merge_folders(
         sources, out, conflicts=conflicts, same_users=same_users, replace=replace
     )
-    click.echo(f"{summary(merged)}\ncatalogue written to {out}")
+    echo(f"{summary(merged)}\ncatalogue written to {out}")
 
 
 @click.command()
@@ -196,9 +196,9 @@ def identify(
         if pair:
             correction = folder.correct(catalogue, kind, verdict=verdict, a=pair[0], b=pair[1])
             a, b = (":".join(x) for x in (correction.a, correction.b))
-            click.echo(f"{a} and {b} are {verdict} from the next `undersong merge` on")
+            echo(f"{a} and {b} are {verdict} from the next `undersong merge` on")
     if query:
         for identity in folder.identify(catalogue, kind, query):
-            click.echo(folder.text(identity))
+            echo(folder.text(identity))
     elif not same and not different:
-        click.echo(folder.ambiguous_text(catalogue, kind))
+        echo(folder.ambiguous_text(catalogue, kind))

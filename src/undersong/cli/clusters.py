@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, TRACKS, cluster, kind_of
+from undersong.cli.group import FILE, FOLDER, TRACKS, cluster, echo, kind_of
 
 
 @click.command()
@@ -41,7 +41,7 @@ def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | 
             decode_files=decode_files,
             progress=progress,
         )
-    click.echo(extraction.text(extracted, folder))
+    echo(extraction.text(extracted, folder))
     if len(extracted.failed) and not keep_going:
         raise SystemExit(1)
 
@@ -81,7 +81,7 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
     once = sparse.triu(pairs).tocoo()
     ids = pl.Series(known.ids(kind), dtype=pl.String)
     write_table(out, pl.DataFrame({"a": ids[once.row], "b": ids[once.col]}))
-    click.echo(f"{out}: {len(once.row)} pairs of {kind}s")
+    echo(f"{out}: {len(once.row)} pairs of {kind}s")
 
 
 @click.command()
@@ -111,4 +111,4 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
             from undersong.cluster.streaming import vectors_there as each
         vectors = embed_catalogue(opened, known, kind, work=work, each=each, progress=progress)
     vectors.write(out)
-    click.echo(f"{out}: {len(vectors.ids)} {kind}s")
+    echo(f"{out}: {len(vectors.ids)} {kind}s")

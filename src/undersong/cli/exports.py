@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, TRACKS, Group, kind_of
+from undersong.cli.group import FILE, FOLDER, TRACKS, Group, echo, kind_of
 
 if TYPE_CHECKING:
     from undersong.export.faiss_index import Form as FaissForm
@@ -44,12 +44,12 @@ def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
         with ProgressDisplay() as progress:
             last = write(rows, out, progress=progress, **options)
         origin = rows.origin
-        click.echo(
+        echo(
             f"{out}: {rows.count} {origin['kind']}s x {rows.width}, {origin['embedding']} "
             f"embedding of generation {origin['generation']}"
         )
         if last:
-            click.echo(last)
+            echo(last)
 
     arguments = click.argument("out", type=FILE), click.argument("run", type=FOLDER)
     for decorate in (FORCE, EMBEDDING, TRACKS, *arguments):
@@ -213,4 +213,4 @@ def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> 
 
     opened = runs.read(run)
     count = write_lists(opened, neighbours, out, kind=kind_of(tracks), force=force)
-    click.echo(f"{out}: {count} rows, named by generation {opened.generation}")
+    echo(f"{out}: {count} rows, named by generation {opened.generation}")

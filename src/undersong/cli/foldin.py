@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.cli.group import FOLDER, TRACKS, kind_of
+from undersong.cli.group import FOLDER, TRACKS, echo, kind_of
 from undersong.errors import DataError, needs
+from undersong.io.plain import one_line
 
 if TYPE_CHECKING:
     from undersong.catalogue import Field
@@ -68,7 +69,7 @@ def add(
     )
     failed = False
     if removed:
-        click.echo(f"{adding.remove(fold_in, removed)} items removed from {run}")
+        echo(f"{adding.remove(fold_in, removed)} items removed from {run}")
     elif repeat:
         failed = _report(fold_in, adding.readd(fold_in))
     elif files or artist or metadata:
@@ -97,7 +98,7 @@ def onnx(run: Path) -> None:
 
     with needs("train,onnx", "exporting encoders"):
         from undersong.export.onnx import export
-    click.echo(f"encoders written to {export(runs.read(run))}")
+    echo(f"encoders written to {export(runs.read(run))}")
 
 
 def _new_items(
@@ -157,14 +158,14 @@ def _report(fold_in: "FoldIn", results: "Iterable[Addition | Failure]") -> bool:
     for result in results:
         if isinstance(result, Failure):
             counts["failed"] += 1
-            click.echo(f"{result.file}: {result.reason}; {result.remedy}", err=True)
+            echo(f"{result.file}: {result.reason}; {result.remedy}", err=True)
             continue
         counts[result.what] += 1
         like = most_alike(fold_in, result)
         beside_it = f"  like {', '.join(like)}" if like else ""
-        click.echo(f"{result.what:<9}  {result.kind:<6}  {result.id}  {result.name}{beside_it}")
+        echo(one_line(f"{result.what:<9}  {result.kind:<6}  {result.id}  {result.name}{beside_it}"))
     summary = ", ".join(f"{count} {what}" for what, count in counts.items())
-    click.echo(f"{fold_in.run.folder}: {summary or 'nothing to add'}")
+    echo(f"{fold_in.run.folder}: {summary or 'nothing to add'}")
     return counts["failed"] > 0
 
 
@@ -174,11 +175,9 @@ def _show_state(fold_in: "FoldIn", *, listed: bool) -> None:
 
     rows = adding.listed(fold_in.run)
     if listed and rows.is_empty():
-        click.echo(
-            f"nothing was added to generation {fold_in.run.generation} of {fold_in.run.folder}"
-        )
+        echo(f"nothing was added to generation {fold_in.run.generation} of {fold_in.run.folder}")
     for row in rows.iter_rows(named=True) if listed else ():
         origin = f"  {row['path']}" if row["path"] else ""
-        click.echo(f"{row['added'][:10]}  {row['kind']:<6}  {row['id']}  {row['name']}{origin}")
+        echo(f"{row['added'][:10]}  {row['kind']:<6}  {row['id']}  {row['name']}{origin}")
     for reason in adding.due(fold_in.run):
-        click.echo(f"train again: {reason}", err=True)
+        echo(f"train again: {reason}", err=True)

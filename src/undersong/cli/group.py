@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from undersong.errors import UndersongError, nearest_known, needs
+from undersong.io.plain import harmless
 
 if TYPE_CHECKING:
     from undersong.catalogue import Kind
@@ -87,7 +88,7 @@ class Group(click.Group):
             sys.stdout.flush()
             return result
         except UndersongError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(harmless(str(error))) from error
         except BrokenPipeError:
             _discard_output()
             return None
@@ -96,7 +97,7 @@ class Group(click.Group):
 
             if sentence := refusal(error):
                 _discard_output()
-                raise click.ClickException(sentence) from error
+                raise click.ClickException(harmless(sentence)) from error
             raise
 
 
@@ -106,6 +107,11 @@ def _discard_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; what is in it from files commands no terminal."""
+    click.echo(harmless(str(text)), err=err, nl=nl)
 
 
 def kind_of(tracks: bool) -> "Kind":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, REPLACING
+from undersong.cli.group import FILE, FOLDER, REPLACING, echo
 from undersong.errors import needs
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def imports(
             imported, failures = import_source(
                 read, path, catalogue, source=reader.__name__, replace=replace
             )
-            click.echo(f"{text(imported)}\ncatalogue written to {catalogue}")
+            echo(f"{text(imported)}\ncatalogue written to {catalogue}")
             if failures.count:
                 listed = catalogue / "failures.csv"
-                click.echo(f"{failures.count:,} were left out: {listed} says why", err=True)
+                echo(f"{failures.count:,} were left out: {listed} says why", err=True)
 
         arguments = [click.Argument([what], type=type), click.Argument(["catalogue"], type=FOLDER)]
         params = [*arguments, *options]

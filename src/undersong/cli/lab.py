@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, REPLACING
+from undersong.cli.group import FILE, FOLDER, REPLACING, echo
 from undersong.errors import needs
 
 
@@ -59,7 +59,7 @@ def twin(out: Path, artists: int, tracks: int, plays: int, seed: int, replace: b
             replace=replace,
             progress=progress,
         )
-    click.echo(f"{artists:,} artists, {tracks:,} tracks, {plays:,} plays in {out}")
+    echo(f"{artists:,} artists, {tracks:,} tracks, {plays:,} plays in {out}")
 
 
 @click.command()
@@ -122,7 +122,7 @@ def tune(
             confirm=confirm,
             progress=progress,
         )
-    click.echo(text(tuned, catalogue=catalogue, folder=study))
+    echo(text(tuned, catalogue=catalogue, folder=study))
 
 
 @click.command()
@@ -214,5 +214,5 @@ def reproduce(
         results = measure(plan, chosen, progress=progress)
     page = make_page(plan, results)
     written = write(page)
-    click.echo(terminal(page))
-    click.echo(f"written to {', '.join(str(x) for x in written)}", err=True)
+    echo(terminal(page))
+    echo(f"written to {', '.join(str(x) for x in written)}", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, cluster
+from undersong.cli.group import FILE, FOLDER, cluster, echo
 
 SOURCE_NAMES = {"content": "sound or features", "interaction": "listeners"}  # sources, for a reader
 
@@ -44,13 +44,13 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
             return  # the first process reports
     if failed := latest.manifest["failed_files"]:
         listed = latest.home / "failures.csv"
-        click.echo(f"{failed} audio files could not be read: {listed} says why", err=True)
+        echo(f"{failed} audio files could not be read: {listed} says why", err=True)
     spent = sum(latest.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
-    click.echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
+    echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
     many = len(latest.trained_items(latest.manifest["kind"]))
     if many > LARGEST and chosen.ranking.folds:
-        click.echo(
+        echo(
             f"answers are by cosine: no order is learned of more than {LARGEST:,} items, which "
             f"every question would have to look at (there are {many:,})"
         )
@@ -116,9 +116,9 @@ def evaluate(
             name = "truth"
     report_files.write(report, run, name=name)
     written = [run / f"{name}.{ending}" for ending in ("md", "json")]
-    click.echo(written[1].read_text() if as_json else terminal.render(report))
+    echo(written[1].read_text() if as_json else terminal.render(report))
     if truth is None and not as_json:
-        click.echo(terminal.render_confidence(opened.manifest["ranking"]), nl=False)
+        echo(terminal.render_confidence(opened.manifest["ranking"]), nl=False)
     if note:
-        click.echo(note, err=True)
-    click.echo(f"written to {written[0]} and {written[1]}", err=True)
+        echo(note, err=True)
+    echo(f"written to {written[0]} and {written[1]}", err=True)

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from undersong.io.plain import one_line
+
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -54,6 +56,7 @@ class ProgressDisplay:
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` steps of a stage are finished."""
+        note = one_line(note)
         if self._live:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, note=note)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.cli.group import FILE, FOLDER
+from undersong.cli.group import FILE, FOLDER, echo
 from undersong.errors import needs
 
 
@@ -33,13 +33,13 @@ def publish(run: Path, shelf: Path) -> None:
     with ProgressDisplay() as progress:
         published, new = make(run, shelf, progress=progress)
     if published.manifest["report"] is None:
-        click.echo(f"without a report: `undersong evaluate {run}` makes one", err=True)
+        echo(f"without a report: `undersong evaluate {run}` makes one", err=True)
     for kind in unlisted(published):
-        click.echo(
+        echo(
             f"of so many {kind}s no answers are stored: each is computed when somebody asks",
             err=True,
         )
-    click.echo(
+    echo(
         f"{shelf}: generation {published.generation} {'published' if new else 'is up to date'}, "
         f"content {published.content[:12]}"
     )
@@ -57,9 +57,7 @@ def rollback(shelf: Path) -> None:
     from undersong.pipeline.publish import roll_back
 
     published = roll_back(shelf)
-    click.echo(
-        f"{shelf}: back at generation {published.generation}, content {published.content[:12]}"
-    )
+    echo(f"{shelf}: back at generation {published.generation}, content {published.content[:12]}")
 
 
 @click.command()
@@ -87,7 +85,7 @@ def report(run: Path, out: Path | None, catalogue: Path | None, seed: int) -> No
     opened = runs.read(run)
     with ProgressDisplay() as progress:
         size = html.write(opened, path, catalogue_folder=catalogue, seed=seed, progress=progress)
-    click.echo(f"{path}: {size / 1e6:.1f} MB")
+    echo(f"{path}: {size / 1e6:.1f} MB")
 
 
 if TYPE_CHECKING:
@@ -177,9 +175,9 @@ def serve(
     with server.bind(host, port) as listening:
         place = f"{scheme}://{address(host, listening.getsockname()[1])}"
         server.heed_signals()
-        click.echo(app.first_line(reader.current, place))
+        echo(app.first_line(reader.current, place))
         if token:
-            click.echo(f"clients must show the token in {token_file}", err=True)
+            echo(f"clients must show the token in {token_file}", err=True)
         server.run(made, listening, certificate=certificate, key=key)
 
 

@@ -8,13 +8,14 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from undersong.errors import SettingsError, UndersongError
+from undersong.sandbox import PACKAGES
 
 SECONDS = 10.0  # to wait for an answer of the address
 AHEAD = 2  # tasks a processor that run or wait: more would only fill the memory with results
@@ -46,7 +47,10 @@ def joined(address: str) -> Iterator[None]:
     )
     try:
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
-        ray.init(address, namespace="undersong", log_to_driver=False, logging_level=logging.ERROR)
+        with chdir(PACKAGES):  # Ray lets its workers import from the folder that this runs in
+            ray.init(
+                address, namespace="undersong", log_to_driver=False, logging_level=logging.ERROR
+            )
     except (OSError, OverflowError, RuntimeError, RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UndersongError(f"no Ray cluster at {address} ({reason}); {remedy}") from error

@@ -8,6 +8,7 @@ import polars as pl
 
 from undersong.explanation.data import AUDIO, LISTENERS, TAGS
 from undersong.io.display import html_table, to_pandas
+from undersong.io.plain import text_of
 
 Whose = Literal["both", "asked", "answered", "neither"]
 
@@ -123,7 +124,7 @@ class Reasons:
         lines += ["   share  without it  source", *map(_line, self.contributions)]
         lines += [f"{self.start:+8.3f}              where a pair begins of which nothing is known"]
         lines += [f"{self.score:+8.3f}              score", "", *shared(self), *self.unknown]
-        return "\n".join(lines)
+        return text_of(lines)
 
     __repr__ = __str__
 

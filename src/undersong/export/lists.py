@@ -9,8 +9,8 @@ import polars as pl
 
 from undersong.catalogue import Kind
 from undersong.errors import DataError, nearest_known
-from undersong.export.flat_files import write_csv
 from undersong.export.rows import placing, provenance
+from undersong.io.csv_files import write_csv
 from undersong.io.files import sha256
 from undersong.io.parquet import scan_table
 from undersong.runs import Run

@@ -11,6 +11,7 @@ import polars as pl
 from undersong.catalogue import SERVICE, Catalogue, importing, write_catalogue, write_failures
 from undersong.errors import DataError
 from undersong.io.parquet import write_table
+from undersong.io.plain import one_line
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
 COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}
@@ -54,8 +55,7 @@ class NothingRead(DataError):
 
 def shown(text: str) -> str:
     """Write a text from a file so that it harms no terminal or table: one line, at most 200."""
-    plain = text.encode("utf-8", "backslashreplace").decode()[:200]
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in plain)
+    return one_line(text[:200])
 
 
 PARTS = ".listens.partial"

@@ -17,6 +17,7 @@ from undersong.catalogue import (
 )
 from undersong.errors import DataError, UnknownItem
 from undersong.io.lock import locked
+from undersong.io.plain import text_of
 from undersong.linkage.items import Key
 from undersong.linkage.listens import once
 from undersong.linkage.merge import Merged, merge
@@ -136,7 +137,7 @@ def summary(merged: Merged) -> str:
         lines.append(
             f"{len(merged.ambiguous):,} doubtful pairs stay apart: see `undersong identify`"
         )
-    return "\n".join(lines)
+    return text_of(lines)
 
 
 def correct(folder: Path, kind: Kind, *, verdict: str, a: str, b: str) -> Correction:
@@ -194,7 +195,7 @@ def text(identity: Identity) -> str:
     ]
     lines += [f"  formerly {x}" for x in identity.former]
     lines += [f"  apart: {a} and {b}: {REASONS[why]}" for why, a, b in identity.ambiguous]
-    return "\n".join(lines)
+    return text_of(lines)
 
 
 def ambiguous_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
@@ -207,7 +208,7 @@ def ambiguous_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
     more = (
         [f"and {len(ambiguous) - most:,} more in doubts.parquet"] if len(ambiguous) > most else []
     )
-    return "\n".join([*lines, *more]) or f"no {kind} is in doubt"
+    return text_of([*lines, *more]) or f"no {kind} is in doubt"
 
 
 def _identity(item: str, name: str, identities: pl.DataFrame, ambiguous: pl.DataFrame) -> Identity:

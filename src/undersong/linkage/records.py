@@ -16,6 +16,7 @@ import polars as pl
 
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.io.csv_files import write_csv
 from undersong.io.files import reading, replacing
 from undersong.io.parquet import PolarsError, read_table, read_user_table, write_table
 from undersong.linkage.items import UUID, Key
@@ -84,7 +85,7 @@ def add_correction(folder: Path, correction: Correction) -> None:
     ]
     rows = [(x.kind, x.verdict, word(x.a), word(x.b)) for x in (*others, correction)]
     with replacing(folder / "corrections.csv") as temporary:
-        pl.DataFrame(rows, schema=CORRECTIONS, orient="row").write_csv(temporary)
+        write_csv(pl.LazyFrame(rows, schema=CORRECTIONS, orient="row"), temporary)
 
 
 def word(key: Key) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from undersong.catalogue import Item
 from undersong.io.display import html_table, to_pandas
+from undersong.io.plain import one_line, text_of
 
 FEW = 3  # queries that are named of each neighbour
 WIDEST = 48  # characters of a name with its id; a longer one widens its own line alone
@@ -116,11 +117,11 @@ class Neighbours:
         """
         tastes = any(x.taste is not None for x in self)
         lines = [] if tastes else [heading(x) for x in self.queries]
-        names = [f"{x.item.name} ({x.item.id})" for x in self]
+        names = [one_line(f"{x.item.name} ({x.item.id})") for x in self]
         width = max((min(len(x), WIDEST) for x in names), default=0)
         for neighbour, name in zip(self, names, strict=True):
             lines.append(self._line(neighbour, f"{name:<{width}}"))
-        return "\n".join([*lines, self.note] if self.note else lines)
+        return text_of([*lines, self.note] if self.note else lines)
 
     __repr__ = __str__
 
@@ -193,7 +194,7 @@ class ItemPath:
             f"{step.item.name} ({step.item.id})  {step.item.about}".rstrip()
             for step in self
         ]
-        return "\n".join(lines) or self.note
+        return text_of(lines or [self.note])
 
     __repr__ = __str__
 

@@ -1,10 +1,8 @@
 """Tags read in child processes, so that a hostile or broken file costs one file and nothing else.
 
 A child reads one line of JSON, a list of paths, and answers with one line of JSON for each in
-turn. It is confined (``sandbox.confine``), and ends itself when a file takes too long; its
+turn. It can do nothing but read (``confinement``), and ends itself when a file takes too long; its
 death then tells which file it was, and another child goes on behind it.
-
-    python -m undersong.importers.music.tag_readers MEMORY SECONDS      the child
 """
 
 import json
@@ -17,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from undersong.confinement import confine
 from undersong.importers.music.tags import Tags, Unreadable, read
-from undersong.sandbox import GONE, Child, confine, receive, send
+from undersong.sandbox import GONE, Child, close_standard_streams, receive, send
 
 SECONDS = 20  # of wall time for one file; a disk that wakes up takes about 10
 MEMORY = 1 << 30  # bytes of address space of a child
-CHILD = ("-m", "undersong.importers.music.tag_readers")
+CHILD = "from undersong.importers.music.tag_readers import run_child; run_child()"
 REMEDY = "remove its tags, or the file"
 
 Read = Callable[[Sequence[Path]], list[Tags | Unreadable]]
@@ -58,7 +57,7 @@ class _Reader:
 
     def __init__(self, memory: int, seconds: int):
         self._seconds = seconds
-        self._child = Child((*CHILD, str(memory), str(seconds)))
+        self._child = Child(CHILD, str(memory), str(seconds))
         self._stopped = False
 
     def read(self, paths: Sequence[Path]) -> list[Tags | Unreadable]:
@@ -100,8 +99,16 @@ def _death(code: int, seconds: int) -> Unreadable:
     return Unreadable(f"the reader died of it (exit code {code})", REMEDY)
 
 
+def run_child() -> None:
+    """Be the child: answer each line of paths until the parent closes the pipe."""
+    memory, seconds = int(sys.argv[1]), int(sys.argv[2])
+    inbound, outbound = close_standard_streams()
+    confine(memory=memory)
+    with os.fdopen(inbound, "rb") as requests, os.fdopen(outbound, "wb") as answers:
+        _serve(requests, answers, seconds=seconds)
+
+
 def _serve(requests: IO[bytes], answers: IO[bytes], *, seconds: int) -> None:
-    """Answer each line of paths until the parent closes the pipe."""
     for line in requests:
         for path in json.loads(line):
             if sys.platform != "win32":
@@ -114,8 +121,3 @@ def _serve(requests: IO[bytes], answers: IO[bytes], *, seconds: int) -> None:
             answers.flush()
         if sys.platform != "win32":
             signal.alarm(0)
-
-
-if __name__ == "__main__":
-    confine(memory=int(sys.argv[1]))
-    _serve(sys.stdin.buffer, sys.stdout.buffer, seconds=int(sys.argv[2]))

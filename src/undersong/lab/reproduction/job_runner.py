@@ -134,21 +134,25 @@ def _start(job: Job, processes: int) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_work, args=(job, sender), name=job.name)
-    with _share_of_processors(processes):
+    with _variables_of_children(processes):
         child.start()
     sender.close()  # so that the end of the child is the end of the pipe
     return receiver, child
 
 
 @contextmanager
-def _share_of_processors(processes: int) -> Iterator[None]:
-    """Let libraries that read these when they are loaded start so few threads in a child."""
-    before = {name: os.environ[name] for name in THREADS if name in os.environ}
-    os.environ.update(dict.fromkeys(THREADS, str(max(1, _processors() // processes))))
+def _variables_of_children(processes: int) -> Iterator[None]:
+    """Let children import nothing from the working folder, and start so few threads each.
+
+    Libraries read the number of threads when they are loaded.
+    """
+    threads = dict.fromkeys(THREADS, str(max(1, _processors() // processes)))
+    before = dict(os.environ)
+    os.environ.update(threads | {"PYTHONSAFEPATH": "1"})
     try:
         yield
     finally:
-        for name in THREADS:
+        for name in (*threads, "PYTHONSAFEPATH"):
             del os.environ[name]
         os.environ.update(before)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undersong.catalogue import describe_catalogue, plot_relations, read_catalogue
-from undersong.errors import needs
+from undersong.io.figures import new_figure
 from undersong.io.files import replacing, write_json
 from undersong.lab.reproduction import outcomes
 from undersong.lab.reproduction.ablations import COLUMNS, Row, rows_of
@@ -353,18 +353,14 @@ def draw_consistency(sets: Sequence[Results], stem: Path) -> tuple[Path, ...]:
     panels = [x for x in sets if x.rows and x.number(x.rows[0], METRIC, of=LONG_TAIL)]
     if not panels:
         return ()
-    with needs("plot", "drawing"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(1.2 + 3.0 * len(panels), 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    columns = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, results in zip(columns, panels, strict=True):
-        _panel(axes, results)
     paths = tuple(stem.with_suffix(ending) for ending in ENDINGS)
-    for path in paths:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=200)
+    with new_figure(1.2 + 3.0 * len(panels), 3.0) as figure:
+        columns = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, results in zip(columns, panels, strict=True):
+            _panel(axes, results)
+        for path in paths:
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=path.suffix[1:], dpi=200)
     return paths
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.io.csv_files import write_csv
 from undersong.io.files import replacing, write_json
 from undersong.lab.tuning.space import flat
 from undersong.pipeline.run_settings import Settings
@@ -100,7 +101,7 @@ def write(tuned: Tuned, folder: Path, *, about: Mapping[str, Any]) -> None:
         for x in tuned.trials
     ]
     with replacing(folder / "trials.csv") as temporary:
-        pl.DataFrame(rows, infer_schema_length=None).write_csv(temporary)
+        write_csv(pl.LazyFrame(rows, infer_schema_length=None), temporary)
     results = {
         "trials": [asdict(x) for x in tuned.trials],
         "given": tuned.first.number,

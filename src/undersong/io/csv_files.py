@@ -1,0 +1,38 @@
+"""CSV for spreadsheets: no cell is a formula, and nothing commands a terminal that shows it."""
+
+from pathlib import Path
+
+import polars as pl
+
+from undersong.io.plain import COMMANDS, harmless
+
+# What spreadsheets take for a formula, also after spaces and in full width, and the control
+# characters that let one begin in the next cell. A quote before it is doubled, so that taking one
+# away gives back the text.
+FORMULA = r"^'*(?:\s*[=+\-@＝＋－＠]|[\t\r\n])"
+ESCAPES = {x: harmless(x) for x in map(chr, range(0x2070)) if COMMANDS.match(x) and x != "\r"}
+
+
+def write_csv(table: pl.LazyFrame, path: Path) -> None:
+    """Write a table as CSV: UTF-8 with a mark that spreadsheets look for, all text in quotes.
+
+    Several words of one item are joined with "; ". What is not known is an empty cell. Control
+    characters are escaped, but for tabs and line breaks.
+    """
+    schema = table.collect_schema()
+    joined = [pl.col(x).list.join("; ") for x, type_ in schema.items() if type_ == pl.List]
+    words = [safe(pl.col(x)) for x, type_ in schema.items() if type_ in (pl.String, pl.List)]
+    table.with_columns(joined).with_columns(words).sink_csv(
+        path, include_bom=True, quote_style="non_numeric", check_extension=False
+    )
+
+
+def safe(text: pl.Expr) -> pl.Expr:
+    """Put ' before text that a spreadsheet would calculate, and escape what commands a terminal.
+
+    Numbers in a column of numbers are no text. To read back, take the first ' off every cell that
+    has one or more of them and then ``=``, ``+``, ``-``, ``@``, a tab or a line break.
+
+    Source: OWASP, CSV Injection.
+    """
+    return text.str.replace_many(ESCAPES).str.replace(FORMULA, "'${0}")

@@ -294,21 +294,21 @@ def disk(sources):
 
 def writing_commands(sources, home):
     """Every one must write to the disk."""
-    shelf, listens = home / "shelf", home / "listens"
+    listens, read = home / "listens", Path(__file__).parent / "fixtures" / "shelf-1"
     return {
         "import tables": from_tables(sources, home / "tables"),
         "import tables, new": from_tables(sources, home / "new"),
         "import lastfm": lastfm(sources, listens),
         "merge": [*COMMAND, "merge", str(listens), str(home / "tables"), str(home / "merged")],
-        "publish": [*COMMAND, "publish", str(sources / "second"), str(shelf)],
-        "export parquet": [*COMMAND, "export", "parquet", str(shelf), str(home / "x.parquet")],
-        "export numpy": [*COMMAND, "export", "numpy", str(shelf), str(home / "x.npy")],
-        "export csv": [*COMMAND, "export", "csv", str(shelf), str(home / "x.csv")],
-        "export faiss": [*COMMAND, "export", "faiss", str(shelf), str(home / "x.faiss")],
-        "export pgvector": [*COMMAND, "export", "pgvector", str(shelf), str(home / "x.sql")],
-        "export qdrant": [*COMMAND, "export", "qdrant", str(shelf), str(home / "x.jsonl")],
+        "publish": [*COMMAND, "publish", str(sources / "second"), str(home / "shelf")],
+        "export parquet": [*COMMAND, "export", "parquet", str(read), str(home / "x.parquet")],
+        "export numpy": [*COMMAND, "export", "numpy", str(read), str(home / "x.npy")],
+        "export csv": [*COMMAND, "export", "csv", str(read), str(home / "x.csv")],
+        "export faiss": [*COMMAND, "export", "faiss", str(read), str(home / "x.faiss")],
+        "export pgvector": [*COMMAND, "export", "pgvector", str(read), str(home / "x.sql")],
+        "export qdrant": [*COMMAND, "export", "qdrant", str(read), str(home / "x.jsonl")],
         "relations": [*COMMAND, "relations", str(listens), "--out", str(home / "r.parquet")],
-        "neighbours": [*COMMAND, "neighbours", str(shelf), "--out", str(home / "n.parquet")],
+        "neighbours": [*COMMAND, "neighbours", str(read), "--out", str(home / "n.parquet")],
         "twin": [*COMMAND, "twin", str(home / "twin"), "--artists", "101", "--tracks", "0"]
         + ["--plays", "307"],
     }

@@ -11,6 +11,7 @@ from undersong.catalogue.schema import FORMAT, REMEDY, Field, Kind, Origin
 from undersong.errors import ArtifactError, DataError
 from undersong.io.files import load_json, read_json, sha256, write_json
 from undersong.io.lock import locked
+from undersong.io.refusals import writing
 
 FILE = "catalogue.json"
 CHANGED = "is missing or was changed since it was written"
@@ -141,7 +142,7 @@ def importing(folder: Path, source: str, *, replace: bool = False) -> Iterator[N
     DataError
         If there is such a catalogue, and not ``replace``. It stays as it is.
     """
-    with locked(folder):
+    with locked(folder), writing(folder):
         present = _present(folder, replace=replace)
         if present and not replace and _differ(present, source):
             made = COMMANDS.get(present, "" if present == SERVICE else f"import {present}")

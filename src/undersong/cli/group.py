@@ -92,13 +92,20 @@ class Group(click.Group):
         except BrokenPipeError:
             _discard_output()
             return None
-        except (OSError, RuntimeError) as error:
+        except _refused() as error:
             from undersong.io.refusals import refusal
 
             if sentence := refusal(error):
                 _discard_output()
                 raise click.ClickException(harmless(sentence)) from error
             raise
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    """Return what is caught; polars and safetensors are imported where something was raised."""
+    from undersong.io.refusals import REFUSED
+
+    return REFUSED
 
 
 def _discard_output() -> None:

@@ -63,9 +63,10 @@ def refusal(
     number = number_of(error)
     if number is None:
         return None
-    place = getattr(error, "filename", None)
-    if place is None or str(place) in (str(path), str(beside)):
-        place = path or "a file"
+    place = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    if path and (place is None or str(place) == str(beside) or path.parent in Path(place).parents):
+        place = path
+    place = place or "a file"
     verb = "written" if path else "used"
     return f"{place} cannot be {verb} ({os.strerror(number)}); {REMEDIES[number]}"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from undersong.catalogue import Attributes
 from undersong.errors import ArtifactError, DataError
 from undersong.io.files import replacing
+from undersong.io.refusals import writing
 from undersong.progress import Progress, silent
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import BLOCK, Index, TopK, by_cosine, join, nothing, pick, rerank_all
@@ -198,9 +199,13 @@ def write_neighbours(
     """
     ids = np.array(index.embeddings.ids, dtype=object)
     learned = index.ranker is not None and not query.paper
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     done, note = 0, ""
-    with tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder:
+    with (
+        writing(out),
+        tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder,
+    ):
         empty = nothing(np.zeros(0, dtype=np.int64))
         _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
         for number, block in enumerate(search(index, queries, query=query, attributes=attributes)):

@@ -157,27 +157,27 @@ def _opened(file: BinaryIO) -> Iterator[AudioFile]:
 
 
 def _tells_its_length(sound: soundfile.SoundFile, file: BinaryIO) -> bool:
-    """Whether the number of frames by libsndfile can be relied on."""
+    """Whether the number of frames by libsndfile can be relied on.
+
+    Bytes are read beside it: libsndfile shares the place in the file, and would lose its own.
+    """
+    number = file.fileno()
     if sound.format == "MP3":
-        file.seek(_after_tags(file))
-        head = file.read(2048)
+        head = os.pread(number, 2048, _after_tags(number))
         return any(x in head for x in (b"Xing", b"Info", b"VBRI"))
     if sound.format == "OGG":  # of streams one behind another it knows the first alone
-        file.seek(0)
-        first = file.read(18)[14:]
-        file.seek(max(file.seek(0, os.SEEK_END) - OGG_PAGE, 0))
-        tail = file.read()
+        first = os.pread(number, 18, 0)[14:]
+        tail = os.pread(number, OGG_PAGE, max(os.fstat(number).st_size - OGG_PAGE, 0))
         last = tail.rfind(b"OggS")
         return last < 0 or tail[last + 14 : last + 18] == first
     return bool(0 < sound.frames < UNKNOWN)
 
 
-def _after_tags(file: BinaryIO) -> int:
-    """Return where sound begins behind ID3v2 tags."""
+def _after_tags(number: int) -> int:
+    """Return where sound begins behind ID3v2 tags, of an open file by its number."""
     place = 0
     while True:
-        file.seek(place)
-        head = file.read(10)
+        head = os.pread(number, 10, place)
         if len(head) < 10 or head[:3] != b"ID3":
             return place
         a, b, c, d = (x & 127 for x in head[6:])

@@ -159,7 +159,7 @@ def importing(folder: Path, source: str, *, replace: bool = False) -> Iterator[N
 def _present(folder: Path, *, replace: bool) -> str | None:
     """Return what made the catalogue in a folder; None where there is none."""
     if not (folder / FILE).exists():
-        return None
+        return "folder" if (folder / "files.parquet").exists() else None
     about = _lenient(folder)
     number = about.get("format")
     if isinstance(number, int) and number > FORMAT and not replace:

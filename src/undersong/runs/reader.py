@@ -16,7 +16,7 @@ from undersong.runs import run as runs
 from undersong.runs.run import Run
 
 T = TypeVar("T")
-Files = dict[Path, runs.Stamp | None]
+Files = dict[Path, Stamp | None]
 # What reading may raise of a file that has the right hash but was written by something else.
 FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
 
@@ -101,7 +101,7 @@ class RunReader(Generic[T]):
 
     def _files(self) -> Files:
         """Return the stamps of all files of generations."""
-        return {x: runs.stamp(x) for x in (self.folder / "generations").rglob("*")}
+        return {x: stamp(x) for x in (self.folder / "generations").rglob("*")}
 
     def _open(self, *, ready: bool = False) -> T:
         run = runs.read(self.folder)

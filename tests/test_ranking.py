@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,14 @@ import torch
 from scipy import sparse
 
 from planted import wide_world
-from random_evidence import N, random_evidence, random_network, random_relations
+from random_evidence import (
+    LOOSE,
+    N,
+    random_evidence,
+    random_network,
+    random_relations,
+    ranker_of,
+)
 from undersong import features as inputs
 from undersong import relations
 from undersong.catalogue.tail import tail_odds
@@ -20,6 +28,7 @@ from undersong.ranking import crossfit, training
 from undersong.ranking import ranker as ranker_file
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
+from undersong.ranking.ranker import rerank
 from undersong.ranking.training import (
     BINS,
     RankingLists,
@@ -563,3 +572,46 @@ def test_a_catalogue_too_small_or_too_large_to_learn_from_costs_no_time(
     calls, given, _ = rehearsed(world, tmp_path / "many", monkeypatch)
     assert (calls, given) == ([], [])
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_agreement_equals_a_slow_count_of_equal_fields(monkeypatch):
+    monkeypatch.setattr(crossfit, "BLOCK", 5)
+    context, generator = random_evidence(), np.random.default_rng(6)
+    ranker = ranker_of(random_network(context), context)
+    codes = generator.integers(-1, 3, size=(N, 4)).astype(np.int32)
+    rows = np.flatnonzero(LOOSE & context.embedded)
+    by_order, by_cosine = [], []
+    for row in rows:
+        cosines = np.where(context.embedded, context.cosines(np.array([row]))[0], -np.inf)
+        order = rerank(ranker, context, np.array([row])).candidates[0][:10]
+        for answers, shares in ((order, by_order), (np.argsort(-cosines)[:10], by_cosine)):
+            pairs = [(a, b) for x in answers for a, b in zip(codes[row], codes[x], strict=True)]
+            pairs = [(a, b) for a, b in pairs if a >= 0 and b >= 0]
+            if pairs:
+                shares.append(np.mean([a == b for a, b in pairs]))
+    expected = np.mean(by_order), np.mean(by_cosine)
+    assert crossfit.agreement(ranker, context, rows, codes=codes) == pytest.approx(expected)
+    assert expected[0] != pytest.approx(expected[1])
+    nothing = np.full((N, 4), -1, dtype=np.int32)
+    assert crossfit.agreement(ranker, context, rows, codes=nothing) == (0, 0)
+
+
+@pytest.mark.parametrize(("order", "used"), [(0.73, True), (0.71, False)])
+def test_an_order_that_answers_unlinked_items_with_anything_is_not_used(
+    world, tmp_path, monkeypatch, order, used
+):
+    fitted = SimpleNamespace(ranker=None)
+    monkeypatch.setattr(crossfit, "train_ranking", lambda *_, **__: fitted)
+    monkeypatch.setattr(crossfit, "agreement", lambda *_, **__: (order, 0.9))
+    splits = world.artists["split"].to_numpy().astype("<U10")
+    learned = crossfit.cross_fit(
+        Task(world, "artist", splits),
+        encoders=inputs.fit(world, "artist", splits == "train"),
+        embeddings={},
+        judged=np.random.default_rng(0).normal(size=(len(splits), 7)).astype(np.float32),
+        content_settings=CONTENT,
+        general_settings=GENERAL,
+        settings=RankingSettings(folds=1, share=0.3, candidates=50),
+        compute=Compute(0, "cpu", tmp_path),
+    )
+    assert (learned is fitted) == used

@@ -18,6 +18,7 @@ from undersong.models.content.training import embed_content
 from undersong.models.general import GeneralSettings, any_related, embed, train_general
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings
+from undersong.ranking.ranker import Ranker, rerank
 from undersong.ranking.training import (
     FEWEST,
     Fitted,
@@ -32,6 +33,10 @@ from undersong.ranking.training import (
 )
 from undersong.training import Compute, Task
 
+AGREEING = 0.8  # share of the cosine's agreement that an order needs for items without relations
+ASKING = 1024  # such items that are asked
+BLOCK = 256
+DEEP = 10  # answers
 LARGEST = 200_000  # items whose order is learned: a query looks at all of them, 70 ms of so many
 
 
@@ -48,6 +53,7 @@ def cross_fit(
 ) -> Fitted | None:
     """Learn the order of answers; None if nothing is to be learned or it is no better than cosine.
 
+    It must not answer unlinked items with what agrees with them much less, either (``agreement``).
     Of more than ``LARGEST`` items none is learned: cosine finds answers in cells, without looking
     at all items.
 
@@ -85,7 +91,7 @@ def cross_fit(
         judged, read_sources(task.catalogue, task.kind, encoders, embeddings), related
     )
     validation = task.within("validation")
-    return train_ranking(
+    fitted = train_ranking(
         join(lists),
         _validating(
             cold, queries, truth, asks=validation, candidates=settings.candidates, seed=compute.seed
@@ -96,6 +102,42 @@ def cross_fit(
         settings=settings,
         compute=compute,
     )
+    if fitted is None:
+        return None
+    unlinked = np.flatnonzero(train & ~has_link & cold.embedded)
+    asking = np.random.default_rng([compute.seed, 4]).permutation(unlinked)[:ASKING]
+    order, cosine = agreement(fitted.ranker, cold, asking, codes=task.codes)
+    return fitted if order >= AGREEING * cosine else None
+
+
+def agreement(
+    ranker: Ranker,
+    context: RankingContext,
+    rows: NDArray[np.int64],
+    *,
+    codes: NDArray[np.int32],
+) -> tuple[float, float]:
+    """Return how far ten answers agree with the query in metadata, by the order and by the cosine.
+
+    Both in [0, 1]: mean share of the fields that are equal, of those that both items have. Nobody
+    says what unlinked items should be answered, and no list teaches how they compare with each
+    other: where they are most of the catalogue, an order may answer them with anything. Their
+    metadata shows that. 0 where nothing can be compared.
+    """
+    shares: tuple[list[float], list[float]] = ([], [])
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        by_order = rerank(ranker, context, block).candidates[:, :DEEP]
+        cosines = np.where(context.embedded, context.cosines(block), -np.inf)
+        by_cosine = np.argsort(-cosines, axis=1, kind="stable")[:, :DEEP]
+        for answers, some in zip((by_order, by_cosine), shares, strict=True):
+            mine, theirs = codes[block][:, None, :], codes[answers]
+            both = (mine >= 0) & (theirs >= 0) & (answers >= 0)[..., None]
+            compared = both.sum(axis=(1, 2))
+            equal = (both & (mine == theirs)).sum(axis=(1, 2))
+            some += (equal[compared > 0] / compared[compared > 0]).tolist()
+    order, cosine = (float(np.mean(x)) if x else 0.0 for x in shares)
+    return order, cosine
 
 
 def _rehearsed(

@@ -101,7 +101,7 @@ def allow_processor(seconds: float) -> None:
 
 
 def _drop_capabilities(library: ctypes.CDLL) -> None:
-    """Give up what root may do, apart from reading."""
+    """Drop what root may do, apart from reading."""
     kept = struct.pack("6I", READ_ANY_FILE, READ_ANY_FILE, 0, 0, 0, 0)
     if library.capset(struct.pack("Ii", CAPABILITIES, 0), kept):  # more than this process has
         library.capset(struct.pack("Ii", CAPABILITIES, 0), bytes(len(kept)))

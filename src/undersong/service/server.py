@@ -125,7 +125,7 @@ class Impatient(HttpToolsProtocol):
         self._clock = None
 
     def _await_reading(self) -> None:
-        """Give a client time to read what waits for it; one that goes on reading gets more."""
+        """Grant a client time to read what waits for it; one that goes on reading gets more."""
         self._stop_reading()
         waiting = self.transport.get_write_buffer_size()
         if waiting:

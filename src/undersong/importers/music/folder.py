@@ -28,9 +28,9 @@ from undersong.importers.music.library import FILES, copies, keep, library
 from undersong.importers.music.pairs import KnownPairs, known_pairs
 from undersong.importers.music.scan import (
     SUFFIXES,
-    Comparison,
     Failure,
     Scan,
+    ScanComparison,
     ScannedFile,
     compare,
     read_files,
@@ -239,7 +239,7 @@ def _read(
     root: Path,
     catalogue: Path,
     before: pl.DataFrame,
-    compared: Comparison,
+    compared: ScanComparison,
     *,
     workers: int | None,
     progress: Progress,

@@ -235,7 +235,7 @@ def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScanComparison:
     """Files beside what is known of them.
 
     Parameters
@@ -252,7 +252,7 @@ class Comparison:
     reasons: Mapping[str, str]
 
 
-def compare(scan: Scan, before: pl.DataFrame) -> Comparison:
+def compare(scan: Scan, before: pl.DataFrame) -> ScanComparison:
     """Separate what is known already from the files to read, and from those out of sight.
 
     Files in a folder that was emptied are gone; those in a folder that is another one now than
@@ -278,4 +278,4 @@ def compare(scan: Scan, before: pl.DataFrame) -> Comparison:
         if not rest.filter(hidden).is_empty():
             reasons[path] = reason
             out_of_sight |= hidden
-    return Comparison(same, rest.filter(out_of_sight), pending, reasons)
+    return ScanComparison(same, rest.filter(out_of_sight), pending, reasons)

@@ -9,8 +9,9 @@ import soundfile
 import torch
 
 from undersong.audio.augment import augment
+from undersong.audio.decode import Decoded
 from undersong.audio.logmel import RATE
-from undersong.audio.shards import LogMels
+from undersong.audio.shards import FILE, LogMels, write_shard
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError
@@ -526,8 +527,9 @@ def test_more_shards_than_the_system_lets_open_are_read(tmp_path):
     resource = pytest.importorskip("resource", reason="no limits of that kind on this system")
     shards = 307
     for shard in range(shards):
-        chunks = np.full((2, 128, 172), shard, dtype=np.float16)
-        np.save(tmp_path / f"{shard:05d}.npy", chunks)
+        sound = Decoded(np.full((2, 128, 172), shard, dtype=np.float16), 4.0)
+        file = pl.DataFrame([(f"{shard}.ogg", 0, 0)], schema=FILE, orient="row")
+        write_shard(tmp_path / f"{shard:05d}", file, [sound], run=1)
     number = np.arange(shards)
     ids = tuple(str(x) for x in number)
     mels = LogMels(tmp_path, ids, number, np.ones_like(number), np.ones_like(number))

@@ -503,7 +503,7 @@ def test_the_split_is_fixed_for_every_seed_and_no_artist_is_torn(tmp_path):
     first, second = seed_runs(plan, TRACKS)
     np.testing.assert_array_equal(first.task.splits, second.task.splits)
     assert set(first.task.splits) == {"train", "validation", "test"}
-    torn = first.catalogue.tracks.group_by("artist").agg(pl.col("split").n_unique())
+    torn = first.task.catalogue.tracks.group_by("artist").agg(pl.col("split").n_unique())
     assert torn["split"].to_list() == [1] * 84
     assert (first.seed, second.seed) == (0, 1)
 

@@ -305,8 +305,8 @@ def test_the_answers_of_a_run_are_judged_beside_its_cosine(wide):
         next(x for x in report.protocols if x.name == name).slices[0].numbers
         for name in ("cold", "linked")
     )
-    dialled = ["undersong", "undersong, long tail 0.5", "undersong, long tail 1"]
-    assert list(cold)[:5] == ["random", *dialled, "GRM"]
+    dialled = ["undersong", *(f"undersong, long tail {x}" for x in (-1, 0.5, 1))]
+    assert list(cold)[:6] == ["random", *dialled, "GRM"]
     assert "undersong, with edges" not in cold
     assert "undersong, with edges" in linked
     best = cold["undersong"]["ndcg@200"].mean.value

@@ -33,7 +33,7 @@ from undersong.ranking.training import (
 )
 from undersong.training import Compute, Task
 
-AGREEING = 0.8  # share of the cosine's agreement that an order needs for items without relations
+AGREEING = 0.7  # share of the cosine's agreement that an order needs for items without relations
 ASKING = 1024  # such items that are asked
 BLOCK = 256
 DEEP = 10  # answers

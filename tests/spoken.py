@@ -123,6 +123,7 @@ def rename(folder, name, other):
     table.with_columns(pl.col("name").replace({name: other})).write_parquet(home / "items.parquet")
     manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"]["items.parquet"] = sha256(home / "items.parquet")
+    del manifest["sum"]  # it is edited on purpose
     write_json(home / "manifest.json", manifest)
 
 

@@ -259,6 +259,7 @@ def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path
     for name in (data.ITEMS, data.WITHOUT):
         (home / name).write_bytes(b"no such file of ours")
         manifest["files"][name] = sha256(home / name)
+    del manifest["sum"]  # it is edited on purpose
     write_json(home / "manifest.json", manifest)
     reader = RunReader(folder, opening=open_answers, readying=warm)
     with TestClient(make_app(reader, ServiceSettings(), log=lines.append)) as client:

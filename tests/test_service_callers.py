@@ -340,9 +340,15 @@ def test_the_scheme_of_a_proxy_is_believed(strict):
 
 
 def test_a_hangup_stops_it_as_gracefully_as_sigterm(reader):
-    with serving(reader.folder, "--quiet") as (process, _, _):
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(20) == 0
+    usual = signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # tests under nohup hand on that it is ignored
+    try:
+        with serving(reader.folder, "--quiet") as (process, _, _):
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(20) == 0
+    finally:
+        signal.signal(signal.SIGHUP, usual)
 
 
 def test_a_generation_that_arrives_after_its_pointer_is_used_once_it_is_whole(tmp_path):

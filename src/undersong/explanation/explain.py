@@ -38,7 +38,7 @@ def explain_pairs(
     Parameters
     ----------
     asked, others : row and (p,) rows of ``index.embeddings``
-    long_tail : in [0, 1], as in ``ranker.answer``
+    long_tail : in [-1, 1], as in ``ranker.rerank``
 
     Raises
     ------

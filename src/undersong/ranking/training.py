@@ -94,9 +94,9 @@ def draw_cold_items(
 ) -> list[NDArray[np.int64]]:
     """Choose which linked training items hide their relations in each fold; no item in two.
 
-    They are a share of all, but ``STRANGERS`` at most. One half of every fold is drawn to look like
-    the items that nobody has linked, by ``log_odds``, (n,), and the other half at random. The last
-    group, one more than ``folds``, looks like them altogether: nothing is learned from it.
+    They are a share of all, but ``COLD_ITEMS`` at most. One half of every fold is drawn to look
+    like the items that nobody has linked, by ``log_odds``, (n,), and the other half at random. The
+    last group, one more than ``folds``, looks like them altogether: nothing is learned from it.
     """
     size = min(int(share * len(linked)), COLD_ITEMS, len(linked) // (folds + 1))
     like = size + folds * (size // 2)

@@ -18,7 +18,7 @@ def speed(monkeypatch):
     import stages
 
     yield side_by_side, stages
-    for name in ("side_by_side", "stages", "sides", "peaks", "plain"):
+    for name in ("side_by_side", "stages", "sides", "peaks", "plain", "waiting"):
         sys.modules.pop(name, None)
 
 
@@ -29,9 +29,13 @@ def test_the_page_shows_every_way_of_a_stage(speed, tmp_path):
     assert [list(x["sides"])[0] for x in cases] == ["undersong"] * 3
     assert all(side["seconds"] > 0 for x in cases for side in x["sides"].values())
     found = {"cores": "1 core", "machine": stages.machine(True), "cases": cases}
+    found["waiting"] = side_by_side.waiting(items=3, steps=2, rounds=1)
+    assert len(found["waiting"]) == 6
+    assert min(found["waiting"].values()) > 0
     side_by_side.write_page(tmp_path, found)
     page = (tmp_path / "speed.md").read_text()
     assert page.count("| pytorch-metric-learning |") == 1
+    assert page.count("| as libraries set it |") == 1
     assert "| metrics | 31 rankings of 203 items | ir-measures |" in page
     assert (tmp_path / "speed.svg").read_text().startswith("<?xml")
 

@@ -15,10 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import waiting
+
 from undersong.io.files import replacing
 
 HERE = Path(__file__).parent
 NAMES = ("log_mel", "loss", "graph_step", "training", "listeners", "search", "judging")
+STEPS = {"items": 256, "steps": 8, "rounds": 5}  # on all processors, quiet and busy
 
 
 def main():
@@ -43,6 +46,9 @@ def main():
         reached = in_its_own_process("machine", given)
         found = {"cores": machine_named(), "machine": reached, "cases": cases}
         write_found(given.out / "speed.json", found)  # what is measured stays if a stage fails
+    sizes = {"items": 8, "steps": 2, "rounds": 1} if given.quick else STEPS
+    found["waiting"] = waiting(**sizes)
+    write_found(given.out / "speed.json", found)
     write_page(given.out, found)
 
 
@@ -106,10 +112,28 @@ def write_page(out, found):
             lines.append(f"| {case['stage']} | {case['size']} | {way} | {cells} |")
     checks = [f"- {x['stage']}, {x['size']}: {x['check']}." for x in found["cases"] if "check" in x]
     lines += ["", "What was computed is the same:" if checks else "", "", *checks]
+    lines += waiting_table(found["waiting"])
     lines += ["", "![Times as fast as the other way](speed.svg)", ""]
     with replacing(out / "speed.md") as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     draw(out / "speed.svg", found["cases"])
+
+
+def waiting_table(seconds):
+    """Lines of the table of quiet and busy machines."""
+    ways = dict.fromkeys(x.rpartition(", ")[0] for x in seconds)
+    rows = [f"| {x} | {seconds[f'{x}, quiet']:.2f} | {seconds[f'{x}, busy']:.2f} |" for x in ways]
+    return [
+        "",
+        "On all processors, wall seconds of eight steps of a transformer layer, quiet and beside",
+        "as many busy processes as there are processors. Threads of a parallel region wait for",
+        "each other; as libraries set it they spin, the command line lets them sleep",
+        "(`OMP_WAIT_POLICY=PASSIVE`, unless you set it).",
+        "",
+        "| way | quiet | busy |",
+        "|---|---:|---:|",
+        *rows,
+    ]
 
 
 def machine_named():

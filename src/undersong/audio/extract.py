@@ -3,7 +3,6 @@
 The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, reason, remedy.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, write_failures
 from undersong.errors import DataError
 from undersong.io.lock import locked
+from undersong.processors import usable_processors
 from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
@@ -93,7 +93,7 @@ def extract(
             pending,
             folder,
             run=run,
-            decoded=(decode_files or partial(decode, workers=workers or os.cpu_count() or 1))(
+            decoded=(decode_files or partial(decode, workers=workers or usable_processors()))(
                 root / x for x in pending["path"]
             ),
             before=len(files) - len(pending),

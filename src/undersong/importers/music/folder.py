@@ -4,7 +4,6 @@ The tables are made of ``files.parquet`` alone (``scan``), which is written firs
 import that is killed at any moment leaves the old catalogue, and loses half a minute of reading.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from undersong.importers.music.scan import (
 )
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags, Unreadable
+from undersong.processors import usable_processors
 from undersong.progress import Progress, silent
 
 STAGE = "read tags"
@@ -247,7 +247,7 @@ def _read(
     """Read the tags of what is new or has changed, and join what is as it was."""
     files, pending = compared.same, compared.pending
     failures, saved = list[Failure](), time.monotonic()
-    with tag_readers(min(workers or os.cpu_count() or 1, len(pending)) or 1) as read:
+    with tag_readers(min(workers or usable_processors(), len(pending)) or 1) as read:
         for start in range(0, len(pending), BLOCK):
             block = pending[start : start + BLOCK]
             progress(STAGE, start, len(pending), f"{len(failures)} failed" if failures else "")

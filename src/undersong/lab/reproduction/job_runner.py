@@ -14,9 +14,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from undersong.errors import ArtifactError, UndersongError
+from undersong.processors import COUNTS, usable_processors
 from undersong.progress import Progress
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,7 @@ def usual_processes() -> int:
     """Return a process for each processor; trainings on a GPU take turns."""
     import torch
 
-    return 1 if torch.cuda.is_available() else _processors()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else usable_processors()
 
 
 def run_jobs(jobs: Sequence[Job], *, progress: Progress, processes: int = 1) -> None:
@@ -146,7 +141,7 @@ def _variables_of_children(processes: int) -> Iterator[None]:
 
     Libraries read the number of threads when they are loaded.
     """
-    threads = dict.fromkeys(THREADS, str(max(1, _processors() // processes)))
+    threads = dict.fromkeys(COUNTS, str(max(1, usable_processors() // processes)))
     before = dict(os.environ)
     os.environ.update(threads | {"PYTHONSAFEPATH": "1"})
     try:

@@ -10,7 +10,6 @@ README.txt                a note that all of it is generated
 demo.json                 settings of the world; written last, so it means: complete
 """
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -25,6 +24,7 @@ from undersong.io.files import read_json, replacing, write_json
 from undersong.lab.synthetic import music
 from undersong.lab.synthetic.people import Artists, make_artists, make_plays, make_relations
 from undersong.lab.synthetic.styles import STYLES, track_titles
+from undersong.processors import usable_processors
 from undersong.progress import Progress, silent
 
 FORMAT = 1
@@ -217,7 +217,7 @@ def _write_audio(
     """Play and write every track that is not there yet, on all cores: the encoder frees Python."""
     artists = {artist_id(x): x for x in range(len(world.names))}
     rows = enumerate(tracks.select("artist", "title", "path").iter_rows())
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         jobs = [
             pool.submit(
                 _write_track,

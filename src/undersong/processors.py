@@ -1,0 +1,71 @@
+"""Processors: how many this process may use, and threads that sleep while they wait.
+
+The threads of a parallel region wait for each other at its end. As compilers set it, they spin
+meanwhile; where other programs want the processors, each spins for as long as the one it waits for
+is not running. Asleep they cost nothing: see docs/speed.md for both kinds of machine.
+"""
+
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+)
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_processors(*, cgroups: Path = CGROUPS, membership: Path | None = None) -> int:
+    """Return how many processors affinity and the quota of a container or service allow, >= 1.
+
+    Parameters
+    ----------
+    cgroups : where the kernel shows control groups
+    membership : the file that names this process's group, as ``/proc/self/cgroup``
+    """
+    quota = min(_quotas(cgroups, membership or Path("/proc/self/cgroup")), default=float("inf"))
+    return max(1, int(min(affine_processors(), quota)))
+
+
+def affine_processors() -> int:
+    """Return how many processors this process may run on, whatever its share of them is."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have the libraries that are not loaded yet wait asleep, with no more threads than allowed.
+
+    What a person has set stands. Counts are only set below the number of processors: above it,
+    each library knows best.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    processors = usable_processors()
+    if processors < affine_processors():
+        for name in COUNTS:
+            environment.setdefault(name, str(processors))
+
+
+def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
+    """Yield the quota, in processors, of each control group that this process is in."""
+    with suppress(OSError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            path = Path(group)
+            for each in (path, *path.parents):  # version 2 has one tree and names no controllers
+                yield from _quota(cgroups / controllers / str(each).lstrip("/"))
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    with suppress(OSError, ValueError, ZeroDivisionError):  # "max", -1, no quota here
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        yield int(quota) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        allowed = int((folder / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        if allowed > 0:
+            yield allowed / int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))

@@ -1,0 +1,62 @@
+"""Processors: a share of them is known, and threads wait asleep unless a person says otherwise."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from undersong.processors import COUNTS, affine_processors, set_threads, usable_processors
+
+
+def groups(folder, *, membership, quotas):
+    """Write control groups as the kernel shows them; return what ``usable_processors`` reads."""
+    for name, text in quotas.items():
+        path = folder / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "membership").write_text(membership)
+    return {"cgroups": folder / "groups", "membership": folder / "membership"}
+
+
+@pytest.mark.parametrize(
+    ("membership", "quotas"),
+    [
+        ("0::/\n", {"cpu.max": "100000 100000\n"}),
+        ("0::/a/b/c.service\n", {"a/cpu.max": "70000 70000\n", "a/b/c.service/cpu.max": "max 9\n"}),
+        ("0::/elsewhere\n", {"cpu.max": "130000 100000\n"}),  # a container sees itself as the root
+        (
+            "4:cpu,cpuacct:/x\n3:memory:/y\n",
+            {
+                "cpu,cpuacct/x/cpu.cfs_quota_us": "50000",
+                "cpu,cpuacct/x/cpu.cfs_period_us": "100000",
+            },
+        ),
+    ],
+)
+def test_a_quota_counts_like_missing_processors(tmp_path, membership, quotas):
+    assert usable_processors(**groups(tmp_path, membership=membership, quotas=quotas)) == 1
+
+
+@pytest.mark.parametrize("quotas", [{}, {"cpu.max": "max 100000\n"}, {"cpu.cfs_quota_us": "-1"}])
+def test_without_a_quota_affinity_counts(tmp_path, quotas):
+    kernel = groups(tmp_path, membership="0::/\n", quotas=quotas)
+    assert usable_processors(**kernel) == affine_processors()
+
+
+def test_a_persons_own_variables_stand(monkeypatch):
+    monkeypatch.setattr("undersong.processors.usable_processors", lambda: affine_processors() - 1)
+    environment = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "17"}
+    set_threads(environment)
+    assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert [environment[x] for x in COUNTS] == ["17", *[str(affine_processors() - 1)] * 5]
+
+
+def test_the_command_line_sets_them_before_torch_is_loaded():
+    program = (
+        "import sys, undersong.cli, os; assert not {'torch', 'polars'} & set(sys.modules);"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=bare)
+    assert run.stdout == "PASSIVE\n"

@@ -28,6 +28,7 @@ from undersong.catalogue.describe import (
     plot_relations,
     words_about,
 )
+from undersong.catalogue.heard import Heard, read_heard, write_heard
 from undersong.catalogue.issues import (
     LISTED,
     ROW,
@@ -97,6 +98,7 @@ __all__ = [
     "FIELD_TYPES",
     "Fault",
     "Field",
+    "Heard",
     "FieldType",
     "ITEMS",
     "Item",
@@ -140,6 +142,7 @@ __all__ = [
     "plot_relations",
     "read_attributes",
     "read_catalogue",
+    "read_heard",
     "read_ids",
     "recorded_source",
     "refuse",
@@ -159,4 +162,5 @@ __all__ = [
     "write_attributes",
     "write_catalogue",
     "write_failures",
+    "write_heard",
 ]

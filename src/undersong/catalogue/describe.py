@@ -153,7 +153,7 @@ def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
         yield _Source(field.name, ", ".join(x for x in notes if x), there, field.withheld)
     if kind == "track" and items["popularity"].count():
         yield _Source("popularity", "number", items["popularity"].is_not_null().to_numpy())
-    for (name, of), features in catalogue.features.items():
+    for (name, of), features in catalogue.vectors().items():
         ids = pl.Series(features.ids, dtype=pl.String)
         width = f"{features.vectors.shape[1]} values"
         if of == kind:

@@ -9,7 +9,7 @@
     features/NAME.KIND.parquet      id, vector
     listens/                        every listen with its time, where an importer kept them
     audio/                          what ``undersong extract`` heard of the files; no table, and
-                                    no part of the fingerprint
+                                    no part of the fingerprint but for pretrained ears
 
 ``kind`` is what an id names: ``artist`` or ``track``. Only artists is required to have rows.
 """
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from undersong import embeddings
 from undersong.catalogue.frames import Frame, Tables, read_frames
+from undersong.catalogue.heard import Heard, heard_sums, read_heard
 from undersong.catalogue.manifest import (
     FILE,
     Manifest,
@@ -83,6 +84,8 @@ class Catalogue:
     withheld : columns that no model may learn from, so that they can judge
     audio_root : folder at which relative paths of tracks begin
     extracted, listens : folders of extracted audio and of listens, of a catalogue read from disk
+    heard : vectors of tracks by pretrained ears, of a catalogue read from disk (``vectors`` has
+        them beside the features)
     origins : where the data come from, for the model card
 
     Attributes
@@ -105,6 +108,7 @@ class Catalogue:
     audio_root: Path | None
     extracted: Path | None
     listens: Path | None
+    heard: tuple[Heard, ...]
     origins: tuple[Origin, ...]
 
     def __init__(
@@ -121,6 +125,7 @@ class Catalogue:
         audio_root: Path | str | None = None,
         extracted: Path | None = None,
         listens: Path | None = None,
+        heard: tuple[Heard, ...] = (),
         origins: tuple[Origin, ...] = (),
     ) -> None:
         root = None if audio_root is None else Path(audio_root)
@@ -146,7 +151,7 @@ class Catalogue:
                 "features": features or {},
             }
         values |= {"audio_root": root, "extracted": extracted, "listens": listens}
-        for name, value in (values | {"origins": origins}).items():
+        for name, value in (values | {"heard": heard, "origins": origins}).items():
             object.__setattr__(self, name, value)
 
     def items(self, kind: Kind) -> pl.DataFrame:
@@ -165,6 +170,10 @@ class Catalogue:
     def fields_of(self, kind: Kind) -> tuple[Field, ...]:
         """Metadata fields of one kind of item."""
         return tuple(x for x in self.fields if x.kind == kind)
+
+    def vectors(self) -> dict[tuple[str, Kind], Embeddings]:
+        """Features, and what pretrained ears heard under their names: all vectors for E_C."""
+        return {**self.features, **{(x.name, "track"): x.vectors for x in self.heard}}
 
     def role(self, kind: Kind, role: Role) -> Field | None:
         """Field that holds a role, if any."""
@@ -269,9 +278,10 @@ def read_catalogue(folder: Path) -> Catalogue:
         kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in manifest.fields if x.kind == kind}
         for kind in KINDS
     }
+    tracks = _read_table(home / "tracks.parquet", columns["track"])
     return Catalogue(
         artists=_read_table(home / "artists.parquet", columns["artist"]),
-        tracks=_read_table(home / "tracks.parquet", columns["track"]),
+        tracks=tracks,
         plays=_scan_table(home / "plays.parquet", PLAYS),
         relations=_read_table(home / "relations.parquet", RELATIONS),
         fields=manifest.fields,
@@ -282,6 +292,7 @@ def read_catalogue(folder: Path) -> Catalogue:
         audio_root=Path(manifest.audio_root) if manifest.audio_root else None,
         extracted=folder / EXTRACTED,
         listens=folder / LISTENS,
+        heard=read_heard(folder / EXTRACTED, set(tracks["id"])),
         origins=manifest.origins,
     )
 
@@ -297,6 +308,8 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(json.dumps(manifest.learned(), sort_keys=True).encode())
     for name in sorted(sums, key=Path):
         digest.update(f"{name} {sums[name]}\n".encode())
+    for name, total in sorted(heard_sums(folder / EXTRACTED).items()):
+        digest.update(f"heard {name} {total}\n".encode())
     return digest.hexdigest()
 
 

@@ -42,6 +42,16 @@ def test_every_command_has_help_with_an_example(path, command):
     assert f"undersong {' '.join(path)}" in command.help
 
 
+@pytest.mark.parametrize("words", [[], ["import"], ["export"]])
+def test_a_group_alone_shows_each_command_once_with_a_whole_line(words):
+    page = call(*words).stdout
+    assert max(map(len, page.splitlines())) <= 80
+    assert "..." not in page.replace("ARGS]...", "").replace("v1, ...", "")
+    group = cli.commands[words[0]] if words else cli
+    rows = [x.split()[0] for x in page.splitlines() if x.startswith("  ") and x[2:3].isalpha()]
+    assert all(rows.count(x) == 1 for x in group.commands), rows
+
+
 def test_help_waits_for_no_heavy_import():
     code = (
         "import sys, undersong.cli.main; "

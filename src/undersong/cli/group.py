@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,7 +31,7 @@ LONG_TAIL = click.option(
 REPLACING = click.option(
     "--replace", is_flag=True, help="Also a catalogue that something else made, or a newer version."
 )
-TRACKS = click.option("--tracks", is_flag=True, help="Ask about tracks instead of artists.")
+TRACKS = click.option("--tracks", is_flag=True, help="Tracks instead of artists.")
 
 
 CLUSTERED = ("extract", "relations", "train", "embed", "neighbours")
@@ -79,8 +79,36 @@ def cluster() -> Iterator[bool]:
 class Group(click.Group):
     """Print as one line, and exit 1, an UndersongError and what the system refuses.
 
-    Anything else keeps its traceback.
+    Anything else keeps its traceback. Alone, a group shows its commands, in sections if it has any.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.sections: dict[str, list[tuple[str, str]]] = {}
+
+    def add_section(self, title: str, section: Mapping[click.Command, str]) -> None:
+        """Add commands that help lists together, each with a line of its own."""
+        for command in section:
+            self.add_command(command)
+        self.sections[title] = [(x.name or "", line) for x, line in section.items()]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command with one line; without sections, with its first sentence."""
+        sections = self.sections or {
+            "Commands": [
+                (name, (command.help or "").partition("\n\n")[0])
+                for name, command in sorted(self.commands.items())
+            ]
+        }
+        for title, commands in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:

@@ -19,33 +19,45 @@ from undersong.cli import (
 )
 from undersong.cli.group import CLUSTER, Group, check_cluster
 
-COMMANDS = (
-    catalogues.import_,
-    catalogues.check,
-    catalogues.describe,
-    catalogues.merge,
-    catalogues.identify,
-    clusters.extract,
-    models.train,
-    lab.tune,
-    foldin.add,
-    models.evaluate,
-    lab.reproduce,
-    answers.similar,
-    answers.neighbours,
-    answers.path,
-    answers.recommend,
-    answers.explain,
-    serving.publish,
-    serving.rollback,
-    serving.report,
-    exports.export,
-    serving.serve,
-    lab.demo,
-    lab.twin,
-    clusters.relations,
-    clusters.embed,
-)
+SECTIONS: dict[str, dict[click.Command, str]] = {
+    "Start": {
+        lab.demo: "Try everything on generated artists, audio and listeners.",
+        catalogues.import_: "Make a catalogue from your music, listens or tables.",
+        catalogues.check: "List the faults of tables or of a catalogue, with remedies.",
+        catalogues.describe: "Show what a catalogue knows, and its long tail.",
+    },
+    "Learn": {
+        clusters.extract: "Analyse the audio files of a catalogue, once.",
+        models.train: "Learn an embedding for every artist and track.",
+        models.evaluate: "Measure how good the answers are, beside baselines.",
+        serving.report: "Write figures, examples and a model card as one page.",
+    },
+    "Ask": {
+        answers.similar: "List what is most similar to an artist or track.",
+        answers.explain: "Explain why two items are similar, or are not.",
+        answers.path: "List a chain of similar items from one to another.",
+        answers.recommend: "List what a listener may like and does not play yet.",
+        answers.neighbours: "Write the nearest neighbours of many items as one table.",
+    },
+    "Serve": {
+        serving.publish: "Publish a run for a service, checked and with a map.",
+        serving.serve: "Serve the page and the HTTP API.",
+        serving.rollback: "Go back to what was published before.",
+        exports.export: "Write vectors and answers for other programs.",
+    },
+    "Grow": {
+        foldin.add: "Add new tracks and artists to a run, without training.",
+        catalogues.merge: "Make one catalogue of several.",
+        catalogues.identify: "Show and correct who is who in a merged catalogue.",
+    },
+    "Research": {
+        lab.reproduce: "Measure the tables, figures and claims of the paper.",
+        lab.tune: "Search better settings on validation items.",
+        lab.twin: "Generate a catalogue of any size, for speed and memory.",
+        clusters.relations: "Write which items have many listeners in common.",
+        clusters.embed: "Write the embedding of every item of a catalogue.",
+    },
+}
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +68,7 @@ def cli(context: click.Context, cluster: str | None) -> None:
     """Learn one embedding for every artist and track, and answer what is similar.
 
     Also for those that nobody has linked yet. Begin with `undersong demo`, or with your own
-    tables: `undersong import tables`, `train`, `evaluate`, `similar`.
+    music: `undersong import folder`, `train`, `similar`.
     """
     check_cluster(context, cluster)
 
@@ -72,5 +84,5 @@ def main() -> None:
 exports.export.add_command(foldin.onnx)
 for command in imports.COMMANDS:
     catalogues.import_.add_command(command)
-for command in COMMANDS:
-    cli.add_command(command)
+for title, section in SECTIONS.items():
+    cli.add_section(title, section)

@@ -382,6 +382,29 @@ def test_a_copy_of_a_trained_file_sounds_as_it_did(hears, hearing, tmp_path):
     assert first_neighbour(index, "a05/copy") == "a05-0"
 
 
+def test_a_file_and_a_vector_are_heard_side_by_side_and_the_file_alone_as_far_as_it_goes(tmp_path):
+    learned = hearing_run(tmp_path, reads=True)
+    both = fresh(learned, tmp_path / "fresh")
+    path = tmp_path / "music" / "a05-0.wav"
+    whole, heard = (
+        new_items.NewItem("track", x, x, "a05", "Artist 05", {}, vector, path.with_name(f"{x}.wav"))
+        for x, vector in (("whole", vector_of("a05-0")), ("heard", ()))
+    )
+    for item in (whole, heard):
+        item.path.write_bytes(path.read_bytes())
+    wrong = new_items.NewItem("track", "wrong", "W", "a05", "Artist 05", {}, (1.0, 2.0))
+    (failure,) = (x for x in add.add(both, [whole, heard, wrong]) if isinstance(x, Failure))
+    assert (failure.file, failure.reason) == ("wrong", "its vector has 2 numbers")
+    assert whats(add.add(both, [whole, heard])) == ["unchanged"] * 2
+    trained = learned.embeddings("track", "content")
+    old, new = (
+        trained.vectors[trained.index["a05-0"]],
+        added.vectors(both.run.added("track"), "content"),
+    )
+    assert new.vectors[new.index["whole"]] @ old > 0.999
+    assert new.vectors[new.index["heard"]] @ old == pytest.approx(0.5**0.5, abs=1e-3)
+
+
 def test_tags_name_the_track_and_describe_a_new_artist(hears, tmp_path):
     mbid = "5b11f4ce-a62d-471e-81fc-a69a8278c7da"
     song = tagged(

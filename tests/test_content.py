@@ -15,7 +15,7 @@ from undersong.audio.shards import FILE, LogMels, write_shard
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError
-from undersong.models.content.inputs import choose_input
+from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import (
     AudioEncoder,
     ContentSettings,
@@ -152,10 +152,11 @@ def test_the_unit_of_a_feature_does_not_matter_and_a_constant_one_says_nothing()
     features = torch.randn(19, 7)
     features[:, 6] = 5
     model = VectorEncoder("mood", 7, SMALL).eval()
-    model.standardise(features)
+    artist = torch.arange(19) // 2
+    model.whiten(features, artist)
     want = model(features)
     other = features * torch.tensor([1, 60, 1e3, 1, 1e-2, 1, 1]) - 8
-    model.standardise(other)
+    model.whiten(other, artist)
     torch.testing.assert_close(model(other), want, rtol=1e-3, atol=1e-4)
 
 
@@ -376,7 +377,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed_content(Task(found, "artist", SPLITS), settings=SMALL, compute=compute)
     resumed = learn(found, tmp_path / "b")
-    assert resumed.outcome == whole.outcome
+    assert resumed.outcomes == whole.outcomes
     np.testing.assert_array_equal(resumed.artists.vectors, whole.artists.vectors)
 
 
@@ -393,7 +394,7 @@ def test_an_own_vector_weighs_as_much_as_the_tracks_and_stands_alone_without_the
     assert made.artists.ids == found.ids("artist")[1:]
     assert made.tracks.ids == without.ids
     with torch.no_grad():
-        encoded = made.model(torch.from_numpy(own.vectors)).numpy()
+        encoded = made.models[0](torch.from_numpy(own.vectors)).numpy()
     at = made.artists.index
     np.testing.assert_allclose(made.artists.vectors[at["a1"]], encoded[0], atol=1e-6)
     heard = made.tracks.vectors[[made.tracks.index[f"a9.{t}"] for t in range(3)]]
@@ -408,54 +409,84 @@ def test_without_a_related_pair_in_validation_the_last_weights_are_kept(tmp_path
     one_each = Embeddings(matrix.ids[:64], matrix.vectors[:64])  # one track of a21, none of a22
     single = dataclasses.replace(found, features={("mood", "track"): one_each})
     made = learn(single, tmp_path, splits=splits)
-    assert made.outcome.best_step == QUICK.steps
+    assert made.outcomes["mood"].best_step == QUICK.steps
     assert "a22" not in made.artists.index
 
 
 def test_training_that_only_does_harm_is_undone(tmp_path):
     found, _ = planted()
-    wild = dataclasses.replace(QUICK, steps=3, validate_every=1, learning_rate=1e3, average=0.0)
+    wild = dataclasses.replace(QUICK, steps=3, validate_every=3, learning_rate=1e4, average=0.0)
     made = learn(found, tmp_path, settings=dataclasses.replace(SMALL, training=wild))
-    assert made.outcome.best_step == 0
-    assert made.outcome.best_score > max(score for _, score, _ in made.outcome.scores)
+    outcome = made.outcomes["mood"]
+    assert outcome.best_step == 0
+    assert outcome.best_score > max(score for _, score, _ in outcome.scores)
     torch.manual_seed(3)
     start = VectorEncoder("mood", 7, SMALL)
-    torch.testing.assert_close(made.model.linear.weight, start.linear.weight, rtol=0, atol=0)
+    torch.testing.assert_close(made.models[0].plain.weight, start.plain.weight, rtol=0, atol=0)
 
 
 def test_nothing_related_is_nothing_to_learn_from(tmp_path):
     found, _ = planted(tracks=1)
     alone = catalogue(tracks=1, features=found.features)
     made = learn(alone, tmp_path)
-    assert made.outcome.steps == 0
-    assert (made.model.network[-1].weight == 0).all()
+    assert made.outcomes["mood"].steps == 0
+    assert (made.models[0].network[-1].weight == 0).all()
 
 
 # what is read
 
 
-def test_input_is_the_only_matrix_then_audio_then_nothing():
+def test_input_is_the_sound_and_all_matrices_unless_the_settings_name_some():
     (matrix,) = planted()[0].features.values()
     mood, both = {("mood", "track"): matrix}, {("mood", "track"): matrix, ("key", "track"): matrix}
     paths = {(f"a{a}", t): "x.ogg" for a in range(23) for t in range(3)}
 
     def chosen(features, paths=None, **changed):
-        return choose_input(
+        return choose_sources(
             catalogue(features=features, paths=paths), dataclasses.replace(SMALL, **changed)
         )
 
-    assert chosen({}) == "none"
-    assert chosen({}, paths) == "audio"
-    assert chosen(mood, paths) == "mood"
-    assert chosen(mood, paths, input="audio") == "audio"
-    assert chosen(mood, paths, input="none") == "none"
-    assert chosen(both, input="key") == "key"
-    with pytest.raises(SettingsError, match="2 feature matrices; .* one of key, mood or audio"):
-        chosen(both, paths)
+    assert chosen({}) == ()
+    assert chosen({}, paths) == ("audio",)
+    assert chosen(both, paths) == ("audio", "key", "mood")
+    assert chosen(mood, paths, input="audio") == ("audio",)
+    assert chosen(mood, paths, input="none") == ()
+    assert chosen(both, input="key") == ("key",)
+    assert chosen(both, paths, input="mood, audio") == ("mood", "audio")
     with pytest.raises(SettingsError, match="'moods' is no feature matrix .* did you mean 'mood'"):
-        chosen(both, input="moods")
+        chosen(both, input="key, moods")
     with pytest.raises(SettingsError, match="no track has a path"):
         chosen(mood, input="audio")
+
+
+def test_cosines_of_several_sources_add_and_an_unknown_one_says_nothing(tmp_path):
+    found, _ = planted()
+    (matrix,) = found.features.values()
+    some = Embeddings(matrix.ids[5:], matrix.vectors[5:, :4].copy())
+    own = Embeddings(("a3",), some.vectors[:1])
+    features = {("mood", "track"): matrix, ("key", "track"): some, ("key", "artist"): own}
+    nothing = catalogue(features=features)
+    untrained = dataclasses.replace(SMALL, training=dataclasses.replace(QUICK, learning_rate=1e-9))
+    made = learn(nothing, tmp_path, settings=untrained)
+    key, mood = made.models
+    assert (key.source, mood.source) == ("key", "mood")
+    with torch.no_grad():
+        parts = [key(torch.from_numpy(some.vectors)), mood(torch.from_numpy(matrix.vectors))]
+    cosines = [unit(x.numpy()) @ unit(x.numpy()).T for x in parts]
+    both = made.tracks.vectors @ made.tracks.vectors.T
+    np.testing.assert_allclose(both[5:, 5:], (cosines[0] + cosines[1][5:, 5:]) / 2, atol=1e-5)
+    np.testing.assert_allclose(both[:5, :5], cosines[1][:5, :5], atol=1e-5)
+    assert made.artists.vectors.shape == (23, 22)
+    np.testing.assert_allclose(np.linalg.norm(made.artists.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_several_encoders_of_one_file_embed_as_before(tmp_path):
+    models = [AudioEncoder(SMALL).eval(), VectorEncoder("mood", 7, SMALL).eval()]
+    save_content(models, tmp_path / "content.safetensors")
+    inputs = [torch.rand(5, 128, 90), torch.rand(5, 7)]
+    loaded = load_content(tmp_path / "content.safetensors")
+    for x, old, new in zip(inputs, models, loaded, strict=True):
+        torch.testing.assert_close(new(x), old(x), rtol=0, atol=0)
 
 
 def test_a_catalogue_without_sound_or_features_has_no_content(tmp_path):
@@ -489,19 +520,19 @@ def test_a_saved_model_embeds_as_before(tmp_path, heard):
     inputs = torch.rand(5, 128, 90) if heard else torch.rand(5, 7)
     model(inputs)  # moves the statistics of the audio encoder
     if not heard:
-        model.standardise(inputs)
+        model.whiten(inputs, torch.tensor([0, 0, 3, 3, 3]))
     path = tmp_path / "content.safetensors"
-    save_content(model, path)
-    loaded = load_content(path)
+    save_content([model], path)
+    (loaded,) = load_content(path)
     assert loaded.settings == SMALL
-    assert getattr(loaded, "source", None) == getattr(model, "source", None)
+    assert loaded.source == model.source
     torch.testing.assert_close(loaded(inputs), model.eval()(inputs), rtol=0, atol=0)
 
 
 def test_an_audio_encoder_of_an_earlier_version_says_so(tmp_path):
     model, path = AudioEncoder(SMALL), tmp_path / "content.safetensors"
     del model.plain
-    save_content(model, path)
+    save_content([model], path)
     with pytest.raises(ArtifactError, match="encoder of an earlier version; train again"):
         load_content(path)
 

@@ -46,7 +46,7 @@ def test_a_run_of_every_format_answers_and_its_models_embed_as_they_did(home):
     vectors = embed(model, sources, device="cpu")
     known = ~np.all([x.missing for x in sources], axis=0)
     np.testing.assert_allclose(vectors[known], stored.vectors, atol=1e-4)
-    encoder = load_content(run.file("weights/content.safetensors"))
+    (encoder,) = load_content(run.file("weights/content.safetensors"))
     assert encoder.settings.width == run.embeddings("track", "content").vectors.shape[1]
     assert run.items("artist")["part"].is_in(["train", "validation", "test"]).all()
 

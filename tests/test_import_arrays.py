@@ -3,9 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from undersong.errors import DataError, SettingsError
+from planted import small_world
+from undersong.catalogue import fingerprint, read_catalogue, write_catalogue
+from undersong.catalogue.manifest import read_manifest
+from undersong.cli.main import cli
+from undersong.errors import DataError, SettingsError, UndersongError
 from undersong.importers.tables import conversion
 
 # 3 artists, 5 tracks, 7 columns.
@@ -145,3 +150,85 @@ def test_ids_that_are_absent_or_no_text_say_so(mapped, tmp_path):
 def test_keys_that_do_not_belong_together_are_refused(mapped, keys):
     with pytest.raises(SettingsError, match="`ids`"):
         mapped(keys)
+
+
+# added to a catalogue that is there
+
+
+@pytest.fixture
+def added(tmp_path):
+    """Add an array to the catalogue of a small world, whose features are 7 numbers a track."""
+    write_catalogue(small_world(), tmp_path / "catalogue", source="folder")
+
+    def add(values, ids, **named):
+        np.save(tmp_path / "mine.npy", values)
+        (tmp_path / "ids.txt").write_text("\n".join(ids) + "\n")
+        return conversion.import_features(
+            tmp_path / "catalogue", tmp_path / "mine.npy", ids=tmp_path / "ids.txt", **named
+        )
+
+    return add
+
+
+def test_an_array_joins_a_catalogue_of_which_all_else_stays(added, tmp_path):
+    before = read_catalogue(tmp_path / "catalogue")
+    plays = before.plays.collect()
+    named = fingerprint(tmp_path / "catalogue")
+    line = added(np.arange(22).reshape(2, 11), ["a05-0", "a03-1"])
+    assert line == "features 'mine': 11 numbers for 2 of 168 tracks"
+    after = read_catalogue(tmp_path / "catalogue")
+    assert after.features["mine", "track"].ids == ("a05-0", "a03-1")
+    np.testing.assert_array_equal(
+        after.features["mine", "track"].vectors, np.arange(22).reshape(2, 11)
+    )
+    assert set(after.features) == {("descriptors", "track"), ("mine", "track")}
+    assert after.tracks.equals(before.tracks)
+    assert after.plays.collect().equals(plays)
+    assert read_manifest(tmp_path / "catalogue").source == "folder"
+    assert fingerprint(tmp_path / "catalogue") != named
+
+
+def test_features_of_artists_are_known_by_their_ids_and_a_second_import_replaces_the_first(
+    added, tmp_path
+):
+    assert "of 85 artists" in added(np.zeros((3, 5)), ["a01", "a02", "a03"], name="own")
+    added(np.ones((1, 6)), ["a04"], name="own")
+    found = read_catalogue(tmp_path / "catalogue").features["own", "artist"]
+    assert (found.ids, found.vectors.tolist()) == (("a04",), [[1.0] * 6])
+
+
+@pytest.mark.parametrize(
+    ("values", "ids", "name", "message"),
+    [
+        (np.zeros((3, 5)), ["a01", "a02"], "", r"holds 3 vectors, but .*ids.txt 2 ids"),
+        (np.zeros((2, 5)), ["a01", "a01"], "", "id 'a01' stands in 1 already"),
+        (np.zeros((2, 5)), ["a01", "a999"], "", "id 'a999' is no artist"),
+        (np.full((1, 5), np.nan), ["a01"], "", "vector of 'a01' holds a value that is not finite"),
+        (np.array([[{}]]), ["a01"], "", "cannot be read .* without Python objects"),
+        (np.zeros(5), ["a01"], "", "not a matrix of numbers"),
+        (np.zeros((1, 5)), ["a01"], "../x", "needs a name of letters"),
+        (np.zeros((1, 5)), ["a01"], "audio", "'audio' stands for something else"),
+        (np.zeros((1, 5)), ["a01"], "descriptors", "5 values an artist, 7 a track"),
+    ],
+)
+def test_a_faulty_array_is_refused_in_one_line_and_the_catalogue_stays(
+    added, tmp_path, values, ids, name, message
+):
+    before = fingerprint(tmp_path / "catalogue")
+    with pytest.raises(UndersongError, match=message) as refused:
+        added(values, ids, name=name)
+    assert "\n" not in str(refused.value)
+    assert fingerprint(tmp_path / "catalogue") == before
+    assert [x.name for x in (tmp_path / "catalogue").glob("tables-*")] == ["tables-1"]
+
+
+def test_an_array_is_added_by_the_command_and_to_nothing_but_a_catalogue(added, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 3)))
+    (tmp_path / "ids.csv").write_text("id\na01\n")
+    words = ["import", "features", str(tmp_path / "catalogue"), str(tmp_path / "x.npy")]
+    found = CliRunner().invoke(cli, [*words, "--ids", str(tmp_path / "ids.csv"), "--name", "y"])
+    assert found.output == "features 'y': 3 numbers for 1 of 85 artists; train again to use them\n"
+    words[2] = str(tmp_path / "nothing")
+    found = CliRunner().invoke(cli, [*words, "--ids", str(tmp_path / "ids.csv")])
+    assert found.exit_code == 1
+    assert not (tmp_path / "nothing").exists()

@@ -169,13 +169,13 @@ def test_parquet_keeps_whole_number_ids_lists_and_vectors(write, tmp_path):
         write(
             mapping_toml='[artists]\nfile = "artists.parquet"\n'
             '[artists.fields.tags]\ntype = "tags"\n'
-            '[[features]]\nname = "audio"\nfile = "audio.parquet"\nvector = "vector"\n'
+            '[[features]]\nname = "sound"\nfile = "audio.parquet"\nvector = "vector"\n'
         )
     )
     assert catalogue.ids("artist") == ("7", "12")
     assert catalogue.artists["tags"].to_list() == [["x", "y"], None]
-    assert catalogue.features["audio", "artist"].ids == ("12",)
-    assert catalogue.features["audio", "artist"].vectors.tolist() == [[1, 2, 3]]
+    assert catalogue.features["sound", "artist"].ids == ("12",)
+    assert catalogue.features["sound", "artist"].vectors.tolist() == [[1, 2, 3]]
     assert summary.tables[-1].left_out == (("with a value missing", 1),)
 
 

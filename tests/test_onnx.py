@@ -17,10 +17,11 @@ from undersong.features import read_sources
 from undersong.foldin import encoders as opening
 
 
-@pytest.fixture(scope="module", params=["reads", "hears"])
+@pytest.fixture(scope="module", params=["reads", "hears", "both"])
 def run(request, tmp_path_factory):
-    make = reading_run if request.param == "reads" else hearing_run
-    made = make(tmp_path_factory.mktemp(request.param))
+    folder = tmp_path_factory.mktemp(request.param)
+    reads = request.param == "both"
+    made = reading_run(folder) if request.param == "reads" else hearing_run(folder, reads=reads)
     exporting.export(made)
     return made
 
@@ -36,11 +37,13 @@ def test_onnx_and_torch_differ_by_less_than_1e_5_for_any_number_of_items(monkeyp
     native = by_torch(monkeypatch, run)
     assert (portable.engine, native.engine) == ("ONNX", "PyTorch")
     generator = np.random.default_rng(count)
-    shape = (count, portable.columns) if portable.columns else (count, 128, 172)
-    pieces = (3 * generator.random(shape)).astype(np.float32)
-    found = portable.content(pieces)
-    assert found.shape == (count, 10)
-    np.testing.assert_allclose(found, native.content(pieces), atol=1e-5)
+    assert portable.sources == native.sources
+    for source, columns in portable.sources.items():
+        shape = (count, columns) if columns else (count, 128, 172)
+        pieces = (3 * generator.random(shape)).astype(np.float32)
+        found = portable.content(source, pieces)
+        assert found.shape == (count, 10)
+        np.testing.assert_allclose(found, native.content(source, pieces), atol=1e-5)
     sources = [generator.random((count, x)).astype(np.float32) for x in portable.widths]
     missing = generator.random((count, len(sources))) < 0.4
     np.testing.assert_allclose(
@@ -67,7 +70,7 @@ def test_onnx_gives_the_published_embedding_of_every_artist(run):
 
 def test_the_files_are_onnx_of_the_opset_that_they_name(run):
     about = json.loads((run.home / "onnx" / "encoders.json").read_text())
-    for name in ("content", "general"):
+    for name in about["files"]:
         model = onnx.load(run.home / "onnx" / f"{name}.onnx")
         onnx.checker.check_model(model, full_check=True)
         assert [x.version for x in model.opset_import if x.domain == ""] == [about["opset"]]
@@ -85,9 +88,10 @@ def test_encoders_of_other_weights_and_damaged_ones_are_refused(run, tmp_path):
         opening.open_encoders(beside.run)
     note.write_text(json.dumps(about))
     assert opening.open_encoders(beside.run).engine == "ONNX"
-    with (home / "onnx" / "content.onnx").open("ab") as file:
+    name = min(about["files"])
+    with (home / "onnx" / f"{name}.onnx").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ArtifactError, match=r"content.onnx is not what was exported"):
+    with pytest.raises(ArtifactError, match=rf"{name}.onnx is not what was exported"):
         opening.open_encoders(beside.run)
 
 

@@ -163,8 +163,9 @@ def test_sources_may_be_missing(home, tmp_path):
     features = dict(world.features)
     only = Embeddings(world.ids("artist")[:-1], np.random.default_rng(0).random((84, 3), "f4"))
     features[("only", "artist")] = only
-    with pytest.raises(SettingsError, match="descriptors.*only|only.*descriptors"):
-        learn(dataclasses.replace(world, features=features), quick(home), work=tmp_path)
+    both = learn(dataclasses.replace(world, features=features), quick(home), work=tmp_path)
+    stages = {"content, descriptors", "content, only", "interaction", "general"}
+    assert set(both.outcomes) == stages
 
 
 def test_training_without_relations_of_validation_items_is_refused(home, tmp_path):

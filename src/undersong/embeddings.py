@@ -104,6 +104,14 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
 
 
+def beside(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Lay unit vectors of several sources side by side, so that their cosines add, (n, widths).
+
+    Rows are of length 1; zeros stand for what a source does not know.
+    """
+    return parts[0] if len(parts) == 1 else unit(np.concatenate(parts, axis=1))
+
+
 def read(path: Path, *, mapped: Path | None = None) -> Embeddings:
     """Read a file of embeddings.
 

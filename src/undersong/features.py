@@ -6,6 +6,7 @@ so a new item is read in the same way.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -266,6 +267,14 @@ def _read_scale(
 
 CONTENT, INTERACTION = "content", "interaction"
 KNOWN_OF_EACH = (CONTENT, INTERACTION)
+AUDIO = "audio"  # the source of E_C that is no feature matrix
+
+
+def sources_in(about: Mapping[str, str]) -> tuple[tuple[str, int], ...]:
+    """Return the sources of E_C and their columns, 0 for audio, by the head of a weights file."""
+    if "source" in about:  # written before there could be several
+        return ((about["source"], int(about["columns"])),)
+    return tuple((name, columns) for name, columns in json.loads(about.get("sources", "[]")))
 
 
 def read_sources(

@@ -81,6 +81,7 @@ from undersong.catalogue.splits import (
 from undersong.catalogue.tables import (
     EXTRACTED,
     Catalogue,
+    add_features,
     complete,
     fingerprint,
     read_catalogue,
@@ -118,6 +119,7 @@ __all__ = [
     "SPLITS",
     "Sheet",
     "SplitSettings",
+    "add_features",
     "check_catalogue",
     "complete",
     "describe_catalogue",

@@ -224,6 +224,26 @@ def write_catalogue(catalogue: Catalogue, folder: Path, *, source: str = "") -> 
             features.write(home / "features" / f"{name}.{kind}.parquet")
 
 
+def add_features(folder: Path, name: str, kind: Kind, features: Embeddings) -> None:
+    """Add features to a written catalogue, or put them in the place of those of that name.
+
+    All else stays as it was, whatever made the catalogue; the caller has checked ids and widths.
+    """
+    with locked(folder):
+        manifest = read_manifest(folder)
+        verify(folder / manifest.tables, manifest.sums)
+        with replacing_tables(
+            folder,
+            fields=manifest.fields,
+            features=tuple(dict.fromkeys((*manifest.features, (name, kind)))),
+            audio_root=Path(manifest.audio_root) if manifest.audio_root else None,
+            origins=manifest.origins,
+            source=manifest.source,
+        ) as home:
+            shutil.copytree(folder / manifest.tables, home)
+            features.write(home / "features" / f"{name}.{kind}.parquet")
+
+
 @contextmanager
 def replacing_tables(
     folder: Path,

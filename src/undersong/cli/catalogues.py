@@ -84,6 +84,26 @@ def folder(
         echo(f"{summary.left_out:,} were left out: {listed} says why", err=True)
 
 
+@import_.command()
+@click.argument("catalogue", type=FOLDER)
+@click.argument("file", type=FILE)
+@click.option("--ids", type=FILE, required=True, help="Whose rows they are: .txt, CSV or Parquet.")
+@click.option("--name", default="", help="What to call the features; else as FILE is called.")
+def features(catalogue: Path, file: Path, ids: Path, name: str) -> None:
+    """Add to CATALOGUE an array of numbers, FILE, a row for each track or artist of --ids.
+
+    FILE is .npy, .npz or .safetensors, such as what another program has learned of the sound. The
+    next training reads them beside all else; those of the same name are replaced.
+
+    \b
+    Example:
+        undersong import features my/catalogue clap.npy --ids ids.txt
+    """
+    from undersong.importers.tables.conversion import import_features
+
+    echo(f"{import_features(catalogue, file, ids=ids, name=name)}; train again to use them")
+
+
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--data", type=FOLDER, help="Where the tables of a mapping lie; else beside it.")

@@ -1,6 +1,7 @@
 """The trained encoders as ONNX files, for machines without torch (sections 2.1 and 2.3).
 
 GENERATION/onnx/content.onnx      log-mel chunks or feature vectors -> E_C
+GENERATION/onnx/content.X.onnx    instead, of each source X where several are read
 GENERATION/onnx/general.onnx      one vector a source, and which are missing -> E_G
 GENERATION/onnx/encoders.json     opset, sha256 of both and of the weights they are; written last
 """
@@ -17,14 +18,16 @@ from torch import Tensor, nn
 
 from undersong.audio.logmel import BANDS, FRAMES
 from undersong.errors import UndersongError, needs
-from undersong.foldin.encoders import FOLDER, FORMAT, MODELS, weights_of
+from undersong.foldin.encoders import FOLDER, FORMAT, content_model, weights_of
 from undersong.io.files import replacing, sha256, write_json
-from undersong.models.content.network import VectorEncoder, load_content
+from undersong.io.tensors import read_about
+from undersong.models.content.network import columns_of, load_content
 from undersong.models.general import load_general
 from undersong.runs import Run
 
 OPSET = 18
 EXAMPLES = 3  # items in the batch that shows the exporter the shapes
+Example = tuple[Tensor | list[Tensor], ...]
 
 
 def export(run: Run) -> Path:
@@ -41,38 +44,42 @@ def export(run: Run) -> Path:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     home = run.home / FOLDER
-    for name in MODELS:
-        if run.has(weights_of(name)):
-            with replacing(home / f"{name}.onnx") as temporary:
-                _write(run, name, temporary)
-    present = [name for name in MODELS if run.has(weights_of(name))]
+    models = dict(_models(run))
+    for name, (model, example, shapes) in models.items():
+        with replacing(home / f"{name}.onnx") as temporary:
+            _trace(model, example, shapes, temporary)
+    weights = {name: weights_of(name.partition(".")[0]) for name in models}
     about = {
         "format": FORMAT,
         "opset": OPSET,
-        "files": {name: sha256(home / f"{name}.onnx") for name in present},
-        "weights": {name: run.manifest["files"][weights_of(name)] for name in present},
+        "files": {name: sha256(home / f"{name}.onnx") for name in models},
+        "weights": {name: run.manifest["files"][file] for name, file in weights.items()},
     }
     write_json(home / "encoders.json", about)
     return home
 
 
-def _write(run: Run, name: str, path: Path) -> None:
-    weights = run.file(weights_of(name))
+def _models(run: Run) -> Iterator[tuple[str, tuple[nn.Module, Example, tuple[Any, ...]]]]:
+    """Yield each model by its name, with an example of its inputs and which axes have any size."""
     batch = {0: torch.export.Dim("items")}
-    if name == "content":
-        model = load_content(weights)
-        columns = (len(model.mean),) if isinstance(model, VectorEncoder) else (BANDS, FRAMES)
-        _trace(model, (torch.rand(EXAMPLES, *columns),), (batch,), path)
-        return
-    general = load_general(weights)
+    if run.has(file := weights_of("content")):
+        about = read_about(run.file(file))
+        for model in load_content(run.file(file)):
+            columns = columns_of(model)
+            size = (columns,) if columns else (BANDS, FRAMES)
+            yield (
+                content_model(about, model.source),
+                (model, (torch.rand(EXAMPLES, *size),), (batch,)),
+            )
+    general = load_general(run.file(weights_of("general")))
     sources = [torch.rand(EXAMPLES, size) for size in general.sizes]
     missing = torch.zeros(EXAMPLES, len(sources), dtype=torch.bool)
-    _trace(general, (sources, missing), ([batch] * len(sources), batch), path)
+    yield "general", (general, (sources, missing), ([batch] * len(sources), batch))
 
 
 def _trace(
     model: nn.Module,
-    example: tuple[Tensor | list[Tensor], ...],
+    example: Example,
     shapes: tuple[Any, ...],
     path: Path,
 ) -> None:

@@ -14,22 +14,23 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from undersong.audio.decode import decode
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind
-from undersong.errors import UnknownItem, nearest_known
+from undersong.errors import DataError, UnknownItem, nearest_known
+from undersong.features import AUDIO
 from undersong.foldin import new_items
 from undersong.foldin.added import vectors
 from undersong.foldin.drift import warnings
-from undersong.foldin.embed import DERIVED, FoldIn, Row, embed_track, embed_vector, refresh
+from undersong.foldin.embed import DERIVED, FoldIn, Row, embed_pieces, pieces_of, refresh
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
 from undersong.runs import Run, additions
 
 BLOCK = 32  # items written at a time
 LIKE = 3  # neighbours shown of an item that was added
-AUDIO = "audio"
 
 
 @dataclass(frozen=True)
@@ -196,27 +197,26 @@ def _embed_content(
 ) -> Iterator[Row | Failure]:
     """Make a row of each item, with E_C where it has sound or a vector."""
     encoders = fold_in.encoders
-    paths = [x.path for x in items if x.path and encoders.source == AUDIO]
+    hears = AUDIO in encoders.sources
+    paths = [x.path for x in items if x.path and hears]
     sounds = decode(paths, workers=max(1, min(workers, len(paths))))
     for item in items:
-        row = _row(item)
-        if item.path and encoders.source == AUDIO:
+        row, pieces = _row(item), dict[str, NDArray[np.floating]]()
+        if item.path and hears:
             sound = next(sounds)
             if isinstance(sound, Undecodable):
                 yield Failure(str(item.path), sound.reason, sound.remedy)
                 continue
-            row["content"] = embed_track(sound.log_mel, encoders)
-        elif item.vector and len(item.vector) != encoders.columns:
-            reason = f"its vector has {len(item.vector)} numbers"
-            remedy = (
-                f"give {encoders.columns}, as in the features {encoders.source!r} of the catalogue"
-                if encoders.columns
-                else f"leave it out, since the run reads {encoders.source}"
-            )
-            yield Failure(item.id, reason, remedy)
-            continue
-        elif item.vector:
-            row["content"] = embed_vector(item.vector, encoders)
+            pieces[AUDIO] = sound.log_mel
+        if item.vector:
+            try:
+                pieces |= pieces_of(item.vector, encoders)
+            except DataError as error:
+                reason, _, remedy = str(error).partition("; ")
+                yield Failure(item.id, reason, remedy)
+                continue
+        if pieces:
+            row["content"] = embed_pieces(pieces, encoders)
         yield row
 
 

@@ -1,7 +1,7 @@
 """E_C and E_G of added items, from what is stored of them and the encoders of the run."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from undersong import features
 from undersong.audio.decode import decode
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind, words_about
-from undersong.embeddings import Embeddings, unit
-from undersong.features import CONTENT, read_items
+from undersong.embeddings import Embeddings, beside, unit
+from undersong.errors import DataError
+from undersong.features import AUDIO, CONTENT, read_items
 from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
 from undersong.foldin.drift import nearest_cosine
 from undersong.foldin.encoders import Encoders, open_encoders
@@ -76,10 +77,21 @@ class FoldIn:
         return learned
 
 
-def embed_track(log_mel: NDArray[np.float16], encoders: Encoders) -> list[float]:
-    """E_C of one track: the mean of its chunks' unit vectors, of length 1."""
-    chunks = encoders.content(log_mel.astype(np.float32))
-    return _floats(unit(chunks.mean(axis=0, keepdims=True)))
+def embed_pieces(pieces: Mapping[str, NDArray[np.floating]], encoders: Encoders) -> list[float]:
+    """E_C of one item, of length 1; what a source does not know of it is zeros.
+
+    Parameters
+    ----------
+    pieces : source -> log-mel chunks of its sound, or its feature vector as a single row
+    """
+    parts = []
+    for source in encoders.sources:
+        part = np.zeros((1, encoders.width), dtype=np.float32)
+        if source in pieces:
+            vectors = encoders.content(source, pieces[source].astype(np.float32))
+            part = unit(vectors.mean(axis=0, keepdims=True))
+        parts.append(part)
+    return _floats(beside(parts))
 
 
 def embed_file(path: Path, encoders: Encoders) -> NDArray[np.float32]:
@@ -90,12 +102,28 @@ def embed_file(path: Path, encoders: Encoders) -> NDArray[np.float32]:
     (sound,) = decode([path], workers=1)
     if isinstance(sound, Undecodable):
         raise sound
-    return np.array(embed_track(sound.log_mel, encoders), dtype=np.float32)
+    return np.array(embed_pieces({AUDIO: sound.log_mel}, encoders), dtype=np.float32)
 
 
-def embed_vector(vector: Sequence[float], encoders: Encoders) -> list[float]:
-    """E_C of a given feature vector."""
-    return _floats(encoders.content(np.array([vector], dtype=np.float32)))
+def pieces_of(vector: Sequence[float], encoders: Encoders) -> dict[str, NDArray[np.float32]]:
+    """Return a given vector as the piece of the only feature matrix that CbRM reads.
+
+    Raises
+    ------
+    DataError
+        If its length is another, or there is no such matrix, or several.
+    """
+    matrices = {name: columns for name, columns in encoders.sources.items() if name != AUDIO}
+    if len(matrices) != 1:
+        reads = "several feature matrices" if matrices else "no feature matrix"
+        raise DataError(f"it has a vector, but the run reads {reads}; leave the vector out")
+    (name, columns), *_ = matrices.items()
+    if len(vector) != columns:
+        raise DataError(
+            f"its vector has {len(vector)} numbers; give {columns}, as in the features {name!r} of "
+            "the catalogue"
+        )
+    return {name: np.array([vector], dtype=np.float32)}
 
 
 def refresh(rows: Sequence[Row], fold_in: FoldIn, touched: Iterable[tuple[Kind, str]]) -> list[Row]:
@@ -146,7 +174,8 @@ def _artist(row: Row, rows: Sequence[Row], fold_in: FoldIn) -> Row:
     heard = [x["content"] for x in tracks if x["content"]][: fold_in.encoders.top]
     parts = [unit(np.mean(heard, axis=0, keepdims=True, dtype=np.float32))] if heard else []
     if row["given"]:
-        parts.append(np.array([embed_vector(row["given"], fold_in.encoders)], dtype=np.float32))
+        own = embed_pieces(pieces_of(row["given"], fold_in.encoders), fold_in.encoders)
+        parts.append(np.array([own], dtype=np.float32))
     artist["content"] = _floats(unit(np.sum(parts, axis=0))) if parts else None
     return artist
 

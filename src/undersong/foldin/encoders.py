@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError, UndersongError, install
+from undersong.features import AUDIO, sources_in
 from undersong.io.files import read_json, sha256
 from undersong.io.tensors import read_about
 from undersong.runs import Run
 
 FORMAT = 1
 FOLDER, ABOUT = "onnx", "encoders.json"
-MODELS = ("content", "general")
 NO_ENGINE = (
     f"nothing here can run the encoders of {{run}}; {install('train')}, or, without PyTorch, "
     f"{install('onnx')} and run `undersong export onnx {{run}}` where PyTorch is"
@@ -33,19 +34,19 @@ class Encoders:
     Parameters
     ----------
     engine : "ONNX" or "PyTorch"
-    source : what CbRM reads: "audio", the name of a feature matrix, or "none"
-    columns : width of a feature vector; 0 for audio
+    sources : what CbRM reads, in order, "audio" or a feature matrix -> its columns, 0 for audio
+    width : of the E_C of one source
     top : K of equation 1, the tracks that make an artist
-    content : log-mel chunks (n, 128, 172) or feature vectors (n, columns) -> E_C (n, width)
+    content : source, and log-mel chunks (n, 128, 172) or feature vectors (n, columns) -> (n, width)
     widths : of the sources of GRM, in order
     general : [(n, width), ...], missing (n, s) bool -> E_G (n, out)
     """
 
     engine: str
-    source: str
-    columns: int
+    sources: Mapping[str, int]
+    width: int
     top: int
-    content: Callable[[Floats], Floats]
+    content: Callable[[str, Floats], Floats]
     widths: tuple[int, ...]
     general: Callable[[Sequence[Floats], NDArray[np.bool_]], Floats]
 
@@ -68,10 +69,10 @@ def open_encoders(run: Run) -> Encoders:
     settings = json.loads(about.get("settings", "{}"))
     return Encoders(
         engine=engine,
-        source=about.get("source", "none"),
-        columns=int(about.get("columns", 0)),
+        sources=dict(sources_in(about)),
+        width=int(settings.get("width", 0)),
         top=int(settings.get("top", 0)),
-        content=lambda pieces: models["content"]([pieces]),
+        content=lambda source, pieces: models[content_model(about, source)]([pieces]),
         widths=tuple(json.loads(read_about(run.file(weights_of("general")))["widths"])),
         general=lambda sources, missing: models["general"]([*sources, missing]),
     )
@@ -85,15 +86,9 @@ def engine_of(run: Run) -> str | None:
     return "PyTorch" if _present("torch") else None
 
 
-def source_of(run: Run) -> str:
-    """Return what CbRM of a run reads: "audio", the name of a feature matrix, or "none".
-
-    Raises
-    ------
-    ArtifactError
-        If the weights are damaged.
-    """
-    return _about_content(run).get("source", "none")
+def content_model(about: Mapping[str, str], source: str) -> str:
+    """Name the model of one source among those of a run, by the head of its weights of CbRM."""
+    return "content" if len(sources_in(about)) == 1 else f"content.{source}"
 
 
 def weights_of(name: str) -> str:
@@ -115,7 +110,8 @@ def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floa
     sessions = {}
     for name, digest in about["files"].items():
         path = home / f"{name}.onnx"
-        of_these = about["weights"][name] == run.manifest["files"].get(weights_of(name))
+        weights = weights_of(name.partition(".")[0])
+        of_these = about["weights"][name] == run.manifest["files"].get(weights)
         if not of_these or not path.exists() or sha256(path) != digest:
             raise ArtifactError(f"{path} is not what was exported of this generation; {remedy}")
         sessions[name] = _session(path)
@@ -142,20 +138,20 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
     from undersong.models.general import load_general
 
     general = load_general(run.file(weights_of("general")))
-    heard = (
-        load_content(run.file(weights_of("content"))) if run.has(weights_of("content")) else None
-    )
+    models: dict[str, torch.nn.Module] = {}
+    if run.has(weights_of("content")):
+        about = _about_content(run)
+        heard = load_content(run.file(weights_of("content")))
+        models = {content_model(about, x.source): x for x in heard}
 
-    def embed(inputs: Sequence[NDArray[Any]], model: Any) -> Floats:
+    def embed(inputs: Sequence[NDArray[Any]], model: torch.nn.Module) -> Floats:
         with torch.inference_mode():
             tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
             output = model(tensors[:-1], tensors[-1]) if model is general else model(*tensors)
         return np.asarray(output.numpy(), dtype=np.float32)
 
-    return {
-        "content": lambda inputs: embed(inputs, heard),
-        "general": lambda inputs: embed(inputs, general),
-    }
+    models["general"] = general
+    return {name: partial(embed, model=model) for name, model in models.items()}
 
 
 def _about_content(run: Run) -> dict[str, str]:
@@ -173,9 +169,10 @@ def audio_unavailable(run: Run) -> str | None:
     ArtifactError
         If the weights are damaged.
     """
-    if source_of(run) == "none" or not run.has_embeddings(run.manifest["kind"], "content"):
+    sources = dict(sources_in(_about_content(run)))
+    if not sources or not run.has_embeddings(run.manifest["kind"], "content"):
         return f"this run knows the sound of no {run.manifest['kind']}; ask with an id"
-    if source_of(run) != "audio":
+    if AUDIO not in sources:
         return "this run learned from feature vectors, not from sound; ask by id"
     if find_spec("soundfile") is None:
         return f"nothing here decodes audio; install it with: {install('audio')}"

@@ -78,13 +78,18 @@ def _content_embeddings(
     run: Run, catalogue: Catalogue, *, work: Path, each: Each, progress: Progress
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_C of tracks and artists."""
-    model = load_content(run.file(f"weights/{CONTENT}.safetensors"))
-    clips = read_clips(catalogue, model, work=work, progress=progress)
-    if not len(clips.artist):
+    models = load_content(run.file(f"weights/{CONTENT}.safetensors"))
+    heard = []
+    for model in models:
+        clips = read_clips(catalogue, model, work=work, progress=progress)
+        vectors = np.empty((0, model.settings.width), dtype=np.float32)
+        if len(clips.artist):
+            embed = partial(_content, clips, model)
+            vectors = _joined(embed, len(clips.artist), each=each, stage="E_C", progress=progress)
+        heard.append((clips, vectors))
+    if not any(len(vectors) for _, vectors in heard):
         return {}
-    embed = partial(_content, clips, model)
-    vectors = _joined(embed, len(clips.artist), each=each, stage="E_C", progress=progress)
-    tracks, artists = of_items(catalogue, clips, vectors, top=model.settings.top)
+    tracks, artists = of_items(catalogue, heard, top=models[0].settings.top)
     return {("track", CONTENT): tracks, ("artist", CONTENT): artists}
 
 

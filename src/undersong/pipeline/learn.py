@@ -134,9 +134,14 @@ def learn_sources(catalogue: Catalogue, settings: Settings, compute: Compute) ->
         embeddings |= {("artist", CONTENT): heard.artists, ("track", CONTENT): heard.tracks}
     if played:
         embeddings[(kind, INTERACTION)] = played.embeddings
-    outcomes = {
-        name: result.outcome for name, result in ((CONTENT, heard), (INTERACTION, played)) if result
-    }
+    outcomes: dict[str, History] = {}
+    if heard:
+        several = len(heard.outcomes) > 1
+        outcomes |= {
+            f"{CONTENT}, {x}" if several else CONTENT: y for x, y in heard.outcomes.items()
+        }
+    if played:
+        outcomes[INTERACTION] = played.outcome
     return LearnedSources(task, embeddings, heard, outcomes, clock.seconds)
 
 

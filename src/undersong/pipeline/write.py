@@ -73,7 +73,7 @@ def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.boo
         embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
     save_general(learned.model, home / "weights" / "general.safetensors")
     if learned.content:
-        save_content(learned.content.model, home / "weights" / "content.safetensors")
+        save_content(learned.content.models, home / "weights" / "content.safetensors")
         if len(learned.content.failed):
             write_failures(home / "failures.csv", learned.content.failed)
     if learned.ranking:

@@ -11,9 +11,9 @@ from scipy import sparse
 from undersong.catalogue import Kind, tail_odds
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.features import CONTENT, Encoder, read_sources
-from undersong.models.content.inputs import NONE, choose_input
-from undersong.models.content.network import AUDIO, ContentSettings
+from undersong.features import AUDIO, CONTENT, Encoder, read_sources
+from undersong.models.content.inputs import choose_sources
+from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
 from undersong.models.general import GeneralSettings, any_related, embed, train_general
 from undersong.ranking.context import RankingContext
@@ -275,12 +275,11 @@ def _of_fold(
 ) -> RankingContext:
     """Embed all items by models that never saw the relations of those that play strangers.
 
-    E_C of feature vectors is learned anew; of audio files, which takes long, it is kept, and so
+    E_C of feature vectors is learned anew; with audio files, which take long, it is kept, and so
     it has seen relations of strangers, or in a run of tracks of their artists. E_U reads none.
     """
     known = dict(embeddings)
-    audio = choose_input(task.catalogue, content_settings) in (AUDIO, NONE)
-    if task.kind == "artist" and not audio:
+    if task.kind == "artist" and AUDIO not in choose_sources(task.catalogue, content_settings):
         heard = embed_content(task, settings=content_settings, compute=compute)
         if heard:
             known[("artist", CONTENT)] = heard.artists

@@ -11,15 +11,19 @@ import polars as pl
 
 from undersong.catalogue import (
     ITEMS,
+    KINDS,
     PLAYS,
     RELATIONS,
     ROW,
     Catalogue,
     Issues,
     Kind,
+    Sheet,
+    add_features,
     id_faults,
     path_faults,
     play_faults,
+    read_catalogue,
     refuse,
     relation_faults,
     split_faults,
@@ -28,7 +32,7 @@ from undersong.catalogue import (
     width_faults,
 )
 from undersong.embeddings import Embeddings
-from undersong.errors import nearest_known
+from undersong.errors import DataError, nearest_known
 from undersong.importers.tables import spreadsheets
 from undersong.importers.tables.columns import (
     Column,
@@ -40,6 +44,7 @@ from undersong.importers.tables.columns import (
     with_artists_of,
 )
 from undersong.importers.tables.mapping import (
+    ARRAYS,
     ArtistsMapping,
     FeaturesMapping,
     Mapping,
@@ -49,6 +54,7 @@ from undersong.importers.tables.mapping import (
     read_mapping,
 )
 from undersong.importers.tables.matrices import read_matrix
+from undersong.settings import build
 
 FeatureKey = tuple[str, Kind]
 
@@ -113,6 +119,49 @@ def text(summary: ImportSummary) -> str:
         lines.append(f"{x.table:<24} {x.kept:>11,} of {x.rows:>11,} rows of {x.file}")
         lines += [f"{'':<24} {-count:>11,} {reason}" for reason, count in x.left_out]
     return "\n".join(lines)
+
+
+def import_features(folder: Path, file: Path, *, ids: Path, name: str = "") -> str:
+    """Add an array of features to a written catalogue; return a line about it.
+
+    Parameters
+    ----------
+    file : .npy, .npz or .safetensors, a row of numbers for each id
+    ids : of tracks or of artists, in the order of the rows: a .txt of one id a line, or a table
+    name : of the features; by default the file's. Those of that name are replaced
+
+    Raises
+    ------
+    DataError
+        If there is any fault, with the first; the catalogue stays as it is.
+    ArtifactError
+        If ``folder`` is no catalogue, or is damaged.
+    """
+    if file.suffix not in ARRAYS:
+        raise DataError(f"{file} is no array file; give one of {', '.join(ARRAYS)}")
+    keys = {"file": str(file), "name": name or file.stem, "ids": str(ids)}
+    table = cast(FeaturesMapping, build(FeaturesMapping, keys, "--name"))
+    catalogue, issues = read_catalogue(folder), list[Issues]()
+    matrix = cast(Reading, read_matrix(Path(), table, issues, title=table.name))
+    _refuse_first(issues)
+    of_kind = {x: matrix.sheet.rows["id"].is_in(catalogue.ids(x)).sum() for x in KINDS}
+    table = replace(table, kind=max(KINDS, key=lambda kind: of_kind[kind]))
+    known = catalogue.items(table.kind)["id"]
+    items = Reading(Sheet("", known.to_frame()), known, TableSummary("", "", 0, 0))
+    reading = _whole_vectors(matrix, table, {table.kind: items}, issues)
+    _refuse_first(issues)
+    features = _embeddings(reading)
+    n, width = features.vectors.shape
+    widths = {key: x.vectors.shape[1] for key, x in catalogue.features.items()}
+    widths[table.name, table.kind] = width
+    _refuse_first(width_faults(widths, file=str(file)))
+    add_features(folder, table.name, table.kind, features)
+    return f"features {table.name!r}: {width} numbers for {n:,} of {len(known):,} {table.kind}s"
+
+
+def _refuse_first(issues: Sequence[Issues]) -> None:
+    """Refuse data with any fault by the first alone."""
+    refuse([replace(x, count=1) for x in issues[:1]], remedy="")
 
 
 def _read_tables(mapping: Mapping) -> _Tables:
@@ -278,8 +327,12 @@ def _features(
         reading = read_matrix(data, table, issues, title=title)
     else:
         reading = _feature_columns(data, table, issues, title=title)
-    if reading is None:
-        return None
+    return reading and _whole_vectors(reading, table, items, issues)
+
+
+def _whole_vectors(
+    reading: Reading, table: FeaturesMapping, items: Items, issues: list[Issues]
+) -> Reading:
     reading = members(reading, "id", items, issues, kind=table.kind, unknown=table.unknown)
     issues += id_faults(reading.sheet)
     known = pl.col("vector").arr.to_list().list.eval(pl.element().is_not_nan())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Pairs = tuple[tuple[str, Any], ...]
 ARRAYS = (".npy", ".npz", ".safetensors")
+RESERVED = ("audio", "auto", "none")  # what `input` under [content] may say beside a name
 SAME_SPLITS: Pairs = tuple((name, name) for name in SPLITS)
 
 
@@ -197,6 +198,8 @@ class FeaturesMapping(RowsMapping):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"needs a name of letters, digits, _ and -; found {self.name!r}")
+        if self.name in RESERVED:
+            raise ValueError(f"name {self.name!r} stands for something else in settings; rename it")
         super().__post_init__()
         ways = sum(map(bool, (self.columns, self.prefix, self.vector)))
         if self.file.endswith(ARRAYS):

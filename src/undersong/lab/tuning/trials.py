@@ -16,10 +16,10 @@ from undersong import embeddings, features, relations
 from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
-from undersong.features import read_sources
+from undersong.features import AUDIO, read_sources
 from undersong.io.files import read_json, write_json
 from undersong.metrics import cold_ndcg
-from undersong.models.content.inputs import NONE, choose_input
+from undersong.models.content.inputs import choose_sources
 from undersong.models.content.training import embed_content
 from undersong.models.general import embed, train_general
 from undersong.models.interaction.training import embed_interaction
@@ -109,8 +109,8 @@ def _general(
 
 
 def _content(task: Task, settings: Settings, compute: MakeCompute) -> Bench:
-    source = choose_input(task.catalogue, settings.content)
-    if source == NONE:
+    sources = choose_sources(task.catalogue, settings.content)
+    if not sources:
         raise DataError(
             "there is no content to tune: the catalogue has neither feature vectors nor audio "
             "files, or `input` under [content] is 'none'"
@@ -119,18 +119,21 @@ def _content(task: Task, settings: Settings, compute: MakeCompute) -> Bench:
     def judge(changed: Settings, seed: int) -> TrialScore:
         learned = embed_content(task, settings=changed.content, compute=compute(changed, seed))
         if learned is None:
-            raise DataError(f"the audio and features of {source!r} are gone; import them again")
-        scores = [score for _, score, _ in learned.outcome.scores]
+            raise DataError(
+                f"the audio and features of {', '.join(sources)} are gone; import them again"
+            )
+        histories = list(learned.outcomes.values())
+        scores = [score for _, score, _ in histories[0].scores]
         if scores == list(range(1, len(scores) + 1)):  # what the stage reports where nothing judges
             raise DataError(
                 "no two tracks of validation artists with sound or features are related, so "
                 "nothing says which settings are better; give tracks or relations"
             )
-        return TrialScore(_score(learned.outcome, "content"))
+        return TrialScore(sum(_score(x, "content") for x in histories) / len(histories))
 
-    vectors = any(name == source for name, _ in task.catalogue.features)
-    idle = "content.mask" if vectors else "content.noise"
-    return Bench({}, frozenset({idle}), judge)
+    idle = {"content.mask"} if AUDIO not in sources else set[str]()
+    idle |= {"content.noise"} if sources == (AUDIO,) else set()
+    return Bench({}, frozenset(idle), judge)
 
 
 def _interaction(task: Task, compute: MakeCompute) -> Bench:

@@ -15,8 +15,8 @@ from undersong.audio.extract import FAILURES, extract
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import SettingsError, nearest_known
+from undersong.features import AUDIO
 from undersong.models.content.network import (
-    AUDIO,
     SUMMARY,
     AudioEncoder,
     ContentModel,
@@ -29,44 +29,41 @@ from undersong.progress import Progress, silent
 AUTO, NONE = "auto", "none"
 TRACKS_BLOCK = 16  # of up to 8 chunks, embedded at a time
 VECTOR_BLOCK = 8192
-WHITENED = 20_000  # tracks at most by which an audio encoder is whitened
+WHITENED = 20_000  # tracks at most by which an encoder is whitened
 
 
-def choose_input(catalogue: Catalogue, settings: ContentSettings) -> str:
-    """Return what CbRM reads: the name of a feature matrix, "audio" or "none".
+def choose_sources(catalogue: Catalogue, settings: ContentSettings) -> tuple[str, ...]:
+    """Return what CbRM reads: "audio" where tracks have files, and names of feature matrices.
 
     Raises
     ------
     SettingsError
-        If ``input`` names no feature matrix, or "auto" would have to choose between several.
+        If ``input`` names no feature matrix, or audio where no track has a file.
     """
-    names = sorted({name for name, _ in catalogue.features})
     has_paths = catalogue.tracks["path"].count() > 0
-    if settings.input == AUTO:
-        if len(names) > 1:
-            raise SettingsError(
-                f"the catalogue has {len(names)} feature matrices; set `input` under [content] to "
-                f"one of {', '.join(names)}" + (f" or {AUDIO}" if has_paths else "")
-            )
-        return names[0] if names else AUDIO if has_paths else NONE
-    if settings.input == AUDIO and not has_paths:
+    matrices = sorted({name for name, _ in catalogue.vectors()})
+    present = ([AUDIO] if has_paths else []) + matrices
+    if settings.input in (AUTO, NONE):
+        return tuple(present) if settings.input == AUTO else ()
+    chosen = tuple(dict.fromkeys(x.strip() for x in settings.input.split(",")))
+    if AUDIO in chosen and not has_paths:
         raise SettingsError(
             "[content] input is 'audio', but no track has a path; map one, or 'auto'"
         )
-    known = [*names, AUDIO, AUTO, NONE]
-    if settings.input not in known:
-        raise SettingsError(
-            f"[content] input {settings.input!r} is no feature matrix of the catalogue; "
-            f"{nearest_known(settings.input, known)}"
-        )
-    return settings.input
+    for name in chosen:
+        if name not in present:
+            raise SettingsError(
+                f"[content] input {name!r} is no feature matrix of the catalogue; "
+                f"{nearest_known(name, [*matrices, AUDIO, AUTO, NONE])}"
+            )
+    return chosen
 
 
 def new_encoder(catalogue: Catalogue, source: str, settings: ContentSettings) -> ContentModel:
-    """Make an untrained encoder of what ``choose_input`` returned, except "none"."""
+    """Make an untrained encoder of one source."""
     if source == AUDIO:
         return AudioEncoder(settings)
-    matrices = (x for (name, _), x in catalogue.features.items() if name == source)
+    matrices = (x for (name, _), x in catalogue.vectors().items() if name == source)
     return VectorEncoder(source, next(matrices).vectors.shape[1], settings)
 
 
@@ -133,8 +130,7 @@ def _read_audio(
     track = _rows(catalogue.ids("track"), mels.ids)
     artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]
     if trains is not None and len(rows := np.flatnonzero(trains[artist])):
-        some = np.linspace(0, len(rows) - 1, min(len(rows), WHITENED)).astype(np.int64)
-        rows = rows[some]
+        rows = _some(rows)
         model.whiten(_summaries(model, mels, rows), torch.from_numpy(artist[rows]).to(device))
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
@@ -166,8 +162,10 @@ def _read_vectors(
     artist_of = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))
     artist = np.concatenate([artist_of[track], own])
     values = torch.from_numpy(np.concatenate([of_tracks, of_artists])).to(device)
-    if trains is not None and trains[artist].any():
-        model.standardise(values[torch.from_numpy(trains[artist]).to(device)])
+    if trains is not None and len(rows := np.flatnonzero(trains[artist])):
+        rows = _some(rows)
+        of_artist = torch.from_numpy(artist[rows]).to(device)
+        model.whiten(values[torch.from_numpy(rows).to(device)], of_artist)
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         return values[torch.from_numpy(rows).to(device)]
@@ -177,6 +175,11 @@ def _read_vectors(
         return torch.cat([model(values[block]) for block in blocks]).cpu().numpy()
 
     return Clips(np.concatenate([track, np.full(len(own), -1)]), artist, draw, embed, repeats=False)
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows at even distances, as many as an encoder is whitened by at most."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), WHITENED)).astype(np.int64)]
 
 
 @torch.no_grad()
@@ -203,7 +206,7 @@ def _features(
     catalogue: Catalogue, model: VectorEncoder, kind: Kind
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows of the items of one kind that have features, and those, (n,) and (n, columns)."""
-    matrix = catalogue.features.get((model.source, kind))
+    matrix = catalogue.vectors().get((model.source, kind))
     if matrix is None:
         return np.empty(0, dtype=np.int64), np.empty((0, len(model.mean)), dtype=np.float32)
     values, missing = matrix.align(catalogue.ids(kind))

@@ -1,10 +1,12 @@
 """Content-based representation model, CbRM: what a track sounds like -> E_C (section 2.1).
 
-Two encoders end in the same unit vectors: one reads log-mel chunks, one reads feature vectors
-that other software has computed. Equation 1 makes artists of tracks.
+Each source has an encoder that ends in unit vectors: one reads log-mel chunks, the others read
+feature vectors that other software has computed. Side by side they are E_C. Equation 1 makes
+artists of tracks.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,12 +21,12 @@ from undersong import settings as settings_file
 from undersong.audio.logmel import BANDS, FRAMES
 from undersong.embeddings import unit
 from undersong.errors import ArtifactError
+from undersong.features import AUDIO, sources_in
 from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import MultiSimilarity
 from undersong.training import Schedule
 
 FORMAT = 1
-AUDIO = "audio"  # the source of an encoder that reads no feature matrix
 
 # Seven blocks as in Won et al. (2020), of which the first makes the picture smaller by its stride,
 # so that the others cost a fifth: channels, then kernel, stride and pooling in (bands, frames).
@@ -51,9 +53,9 @@ class ContentSettings:
 
     Parameters
     ----------
-    input : "auto", "audio", "none" or the name of a feature matrix
-        "auto" takes the only feature matrix, else the audio files, else nothing.
-    width : of E_C
+    input : "auto", "none", or names of feature matrices and "audio", with commas between
+        "auto" takes all that there are, side by side.
+    width : of E_C, of each source
     top : K of equation 1, the most popular tracks that make an artist
     artists, tracks : artists in a batch at most, and tracks of each
         0 artists stand for 24 with audio and 128 with feature vectors.
@@ -112,6 +114,7 @@ class AudioEncoder(nn.Module):
     hundred tracks are too few to learn them from nothing.
     """
 
+    source = AUDIO
     usual_artists = 24  # in a batch: 96 chunks are some 0.3 s of work on one core
     usual: Tensor
     whitening: Tensor
@@ -149,25 +152,11 @@ class AudioEncoder(nn.Module):
         ----------
         summaries : (n, 96), one a training track, the mean over its chunks
         artist : (n,) int, row of each track's artist
-
-        Source
-        ------
-        Within-class covariance normalisation: Hatch, Kajarekar, Stolcke (2006). The covariance is
-        drawn towards a sphere as by ``SPHERE`` more tracks; without two tracks of one artist it
-        is one.
         """
-        count = torch.bincount(artist)
         scale = summaries.std(dim=0, correction=0).clamp(min=1e-6)
-        usual = ((summaries - summaries.mean(dim=0)) / scale).double()
-        total = usual.new_zeros(len(count), SUMMARY).index_add_(0, artist, usual)
-        apart = usual - (total / count.clamp(min=1)[:, None])[artist]
-        freedom = len(summaries) - int(count.count_nonzero())
-        spread = apart.square().sum() / max(freedom, 1) / SUMMARY if freedom else usual.new_ones(())
-        sphere = SPHERE * spread.clamp(min=1e-6) * torch.eye(SUMMARY, device=usual.device)
-        values, axes = torch.linalg.eigh((apart.T @ apart + sphere) / (freedom + SPHERE))
-        matrix = axes * values.rsqrt() @ axes.T / SUMMARY**0.5  # vectors are about 1 long
+        usual = (summaries - summaries.mean(dim=0)) / scale
         self.usual.copy_(summaries.mean(dim=0))
-        self.whitening.copy_(matrix.float() / scale[:, None])
+        self.whitening.copy_(within_class_whitening(usual, artist) / scale[:, None])
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
@@ -184,11 +173,16 @@ class AudioEncoder(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """Feature vectors -> E_C: standardised, then a linear map plus a small network."""
+    """Feature vectors -> E_C: standardised and whitened, a linear map and a small network.
+
+    As in ``AudioEncoder`` differences between tracks of one artist count for little, and the
+    network ends in zeros, so that the model begins as the whitened features.
+    """
 
     usual_artists = 128  # in a batch
     mean: Tensor
     scale: Tensor
+    whitening: Tensor
 
     def __init__(self, source: str, width: int, settings: ContentSettings):
         """``source`` names the feature matrix, ``width`` counts its columns."""
@@ -196,28 +190,46 @@ class VectorEncoder(nn.Module):
         self.source, self.settings = source, settings
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.linear = nn.Linear(width, settings.width)
+        self.register_buffer("whitening", torch.eye(width))
+        self.plain = nn.Linear(width, settings.width, bias=False)
+        # Angles stay as they are, if the width allows, and vectors are about 1 long.
+        nn.init.orthogonal_(self.plain.weight, gain=width**-0.5)
+        last = nn.Linear(HIDDEN, settings.width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.network = nn.Sequential(
             nn.Linear(width, HIDDEN),
             nn.PReLU(),
             nn.Linear(HIDDEN, HIDDEN),
             nn.PReLU(),
             nn.Dropout(settings.dropout),
-            nn.Linear(HIDDEN, settings.width),
+            last,
         )
 
-    def begin_plain(self) -> None:
-        """Keep the angles of the standardised features, as far as the width allows."""
-        last = self.network[-1]
-        nn.init.orthogonal_(self.linear.weight)
-        for parameter in (self.linear.bias, *last.parameters()):
-            nn.init.zeros_(parameter)
+    def whiten(self, features: Tensor, artist: Tensor) -> None:
+        """Learn which values are usual, and how much they differ between tracks of one artist.
 
-    def standardise(self, features: Tensor) -> None:
-        """Learn mean and spread of each column from the training items, (n, width)."""
+        Where there are more columns than E_C has, those directions stay in which the whitened
+        features differ most.
+
+        Parameters
+        ----------
+        features : (n, columns), of the training items
+        artist : (n,) int, row of each item's artist
+        """
         self.mean.copy_(features.mean(dim=0))
         spread = features.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 0, spread, 1))
+        usual = self._usual(features)
+        self.whitening.copy_(within_class_whitening(usual, artist) * len(self.mean) ** 0.5)
+        if len(self.mean) > self.settings.width:
+            axes = torch.linalg.svd((usual @ self.whitening).double(), full_matrices=False).Vh
+            nn.init.zeros_(self.plain.weight)
+            few = axes[: self.settings.width].float() / len(self.mean) ** 0.5
+            self.plain.weight.data[: len(few)] = few
+
+    def _usual(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed vectors, (n, columns) -> (n, width), length 1."""
@@ -225,13 +237,42 @@ class VectorEncoder(nn.Module):
 
     def unscaled(self, features: Tensor) -> Tensor:
         """Embed vectors as ``forward`` does, not yet brought to length 1, float32."""
-        usual = ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)
+        usual = self._usual(features) @ self.whitening
         if self.training:
             usual = usual + self.settings.noise * torch.randn_like(usual)
-        return (self.linear(usual) + self.network(usual)).float()  # type: ignore[no-any-return]
+        return (self.plain(usual) + self.network(usual)).float()  # type: ignore[no-any-return]
 
 
 ContentModel = AudioEncoder | VectorEncoder
+
+
+def within_class_whitening(usual: Tensor, artist: Tensor) -> Tensor:
+    """Return the matrix by which items of one artist differ alike in every direction.
+
+    Parameters
+    ----------
+    usual : (n, columns), standardised
+    artist : (n,) int, row of each item's artist
+
+    Returns
+    -------
+    (columns, columns) float32; vectors become about 1 long
+
+    Source
+    ------
+    Within-class covariance normalisation: Hatch, Kajarekar, Stolcke (2006). The covariance is
+    drawn towards a sphere as by ``SPHERE`` more items; without two items of one artist it is one.
+    """
+    columns, count = usual.shape[1], torch.bincount(artist)
+    usual = usual.double()
+    total = usual.new_zeros(len(count), columns).index_add_(0, artist, usual)
+    apart = usual - (total / count.clamp(min=1)[:, None])[artist]
+    freedom = len(usual) - int(count.count_nonzero())
+    spread = apart.square().sum() / max(freedom, 1) / columns if freedom else usual.new_ones(())
+    sphere = SPHERE * spread.clamp(min=1e-6) * torch.eye(columns, device=usual.device)
+    values, axes = torch.linalg.eigh((apart.T @ apart + sphere) / (freedom + SPHERE))
+    matrix: Tensor = axes * values.rsqrt() @ axes.T / columns**0.5
+    return matrix.float()
 
 
 def cosines() -> Tensor:
@@ -281,21 +322,27 @@ def artist_embedding(
     return unit((total / np.maximum(count, 1)[:, None]).astype(np.float32)), count == 0
 
 
-def save_content(model: ContentModel, path: Path) -> None:
-    """Write the weights of an encoder, its settings and its source, as safetensors."""
-    source, columns = (
-        (model.source, len(model.mean)) if isinstance(model, VectorEncoder) else (AUDIO, 0)
-    )
+def save_content(models: Sequence[ContentModel], path: Path) -> None:
+    """Write the weights of the encoders, their settings and sources, as safetensors."""
     about = {
-        "source": source,
-        "columns": str(columns),
-        "settings": json.dumps(asdict(model.settings)),
+        "sources": json.dumps([(x.source, columns_of(x)) for x in models]),
+        "settings": json.dumps(asdict(models[0].settings)),
     }
-    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
+    tensors = {
+        f"{number}.{name}": value
+        for number, model in enumerate(models)
+        for name, value in model.state_dict().items()
+    }
+    write_tensors(path, tensors, version=FORMAT, about=about)
 
 
-def load_content(path: Path) -> ContentModel:
-    """Read what ``save_content`` wrote, on the CPU and ready to embed.
+def columns_of(model: ContentModel) -> int:
+    """Columns of the feature matrix that an encoder reads; 0 for audio."""
+    return 0 if isinstance(model, AudioEncoder) else len(model.mean)
+
+
+def load_content(path: Path) -> tuple[ContentModel, ...]:
+    """Read what ``save_content`` wrote, on the CPU and ready to embed; one encoder a source.
 
     Raises
     ------
@@ -305,15 +352,32 @@ def load_content(path: Path) -> ContentModel:
     about, tensors = read_tensors(path, version=FORMAT, framework="pt")
     table = json.loads(about["settings"])
     settings = cast(ContentSettings, settings_file.build(ContentSettings, table, f"{path}:"))
-    model: ContentModel = (
-        AudioEncoder(settings)
-        if about["source"] == AUDIO
-        else VectorEncoder(about["source"], int(about["columns"]), settings)
-    )
-    if set(tensors) != set(model.state_dict()):
-        raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
-    model.load_state_dict(tensors)
-    return model.eval()
+    if "source" in about:  # written before there could be several
+        tensors = _as_first(tensors)
+    models = []
+    for number, (source, columns) in enumerate(sources_in(about)):
+        model: ContentModel = (
+            AudioEncoder(settings) if source == AUDIO else VectorEncoder(source, columns, settings)
+        )
+        start = f"{number}."
+        own = {x.removeprefix(start): y for x, y in tensors.items() if x.startswith(start)}
+        if set(own) != set(model.state_dict()):
+            raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
+        model.load_state_dict(own)
+        models.append(model.eval())
+    return tuple(models)
+
+
+def _as_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of the only encoder as those of the first of several.
+
+    One of features had no whitening, and its linear map a bias.
+    """
+    if "linear.weight" in tensors:
+        tensors["whitening"] = torch.eye(len(tensors["mean"]))
+        tensors["plain.weight"] = tensors.pop("linear.weight")
+        tensors["network.5.bias"] = tensors["network.5.bias"] + tensors.pop("linear.bias")
+    return {f"0.{name}": value for name, value in tensors.items()}
 
 
 def _block(

@@ -6,7 +6,7 @@ Flow:
     clips -> E_C of tracks -> E_C of artists (equation 1)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,15 +19,14 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from undersong import relations
-from undersong.catalogue import Catalogue
-from undersong.embeddings import Embeddings, unit
+from undersong.catalogue import Catalogue, rows_of
+from undersong.embeddings import Embeddings, beside, unit
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
-from undersong.models.content.inputs import NONE, Clips, choose_input, new_encoder, read_clips
+from undersong.models.content.inputs import Clips, choose_sources, new_encoder, read_clips
 from undersong.models.content.network import (
     ContentModel,
     ContentSettings,
-    VectorEncoder,
     artist_embedding,
 )
 from undersong.models.content.tag_heads import Tagger, TagTargets, read_tags, tag_loss
@@ -49,20 +48,22 @@ CANDIDATES = 1000  # clips that a validation compares at most, whole artists
 
 @dataclass(frozen=True)
 class Content:
-    """E_C of tracks and of artists, the model that made them, and the history of training.
+    """E_C of tracks and of artists, the model of each source, and the history of its training.
 
     ``failed`` lists the audio files that gave no sound: track, file, reason, remedy.
     """
 
     tracks: Embeddings
     artists: Embeddings
-    model: ContentModel
-    outcome: History
+    models: tuple[ContentModel, ...]
+    outcomes: dict[str, History]
     failed: pl.DataFrame
 
 
 def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) -> Content | None:
     """Train CbRM on R_C of the training artists and embed everything with sound or features.
+
+    Each source has an encoder of its own, which learns for itself; side by side they are E_C.
 
     Parameters
     ----------
@@ -73,36 +74,40 @@ def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) ->
     -------
     Content, or None if the catalogue has neither features nor audio files
         An artist has the mean of equation 1 over its tracks, or the encoding of its own feature
-        vector. With both it has their sum, brought to length 1: its own vector, mostly a mean over
-        all its work, weighs as much as its tracks together (docs/choices.md). With neither it has
+        vectors. With both it has their sum, brought to length 1: its own, mostly means over all
+        its work, weigh as much as its tracks together (docs/choices.md). With neither it has
         no row. Where no two clips of training artists are related nothing is learned: E_C is
         the standardised features, and the history has no step.
 
     Raises
     ------
     SettingsError
-        If ``input`` names no feature matrix, or "auto" would have to choose between several.
+        If ``input`` names no feature matrix, or audio where no track has a file.
     DataError
         If no audio file can be decoded.
     """
     catalogue = task.catalogue
-    source = choose_input(catalogue, settings)
-    if source == NONE:
+    models, heard, outcomes = [], [], {}
+    for source in choose_sources(catalogue, settings):
+        torch.manual_seed(compute.seed)
+        model = new_encoder(catalogue, source, settings).to(compute.device)
+        clips = read_clips(
+            catalogue,
+            model,
+            trains=task.within("train"),
+            work=compute.work,
+            progress=compute.progress,
+        )
+        outcomes[source] = _train(model, clips, task, compute)
+        with torch.no_grad():
+            vectors = clips.embed(model, np.arange(len(clips.artist)))
+        models.append(model)
+        heard.append((clips, vectors))
+    if not models:
         return None
-    torch.manual_seed(compute.seed)
-    model = new_encoder(catalogue, source, settings).to(compute.device)
-    clips = read_clips(
-        catalogue,
-        model,
-        trains=task.within("train"),
-        work=compute.work,
-        progress=compute.progress,
-    )
-    history = _train(model, clips, task, compute)
-    with torch.no_grad():
-        vectors = clips.embed(model, np.arange(len(clips.artist)))
-    tracks, artists = of_items(catalogue, clips, vectors, top=settings.top)
-    return Content(tracks, artists, model, history, clips.failed)
+    tracks, artists = of_items(catalogue, heard, top=settings.top)
+    failed = pl.concat([clips.failed for clips, _ in heard])
+    return Content(tracks, artists, tuple(models), outcomes, failed)
 
 
 def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> History:
@@ -114,8 +119,6 @@ def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> H
     trains = task.within("train") & (np.bincount(clips.artist, minlength=len(task.splits)) > 0)
     similar = relations.known(task.catalogue, "artist", trains)
     if not _anything_related(clips, trains, similar):
-        if isinstance(model, VectorEncoder):
-            model.begin_plain()
         model.eval()
         return History()
     tags = read_tags(task.catalogue, clips, trains) if settings.tags else None
@@ -130,9 +133,9 @@ def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> H
         validate=validate,
         schedule=settings.training,
         seed=compute.seed,
-        checkpoint=compute.work / "content.safetensors",
+        checkpoint=compute.work / f"content.{model.source}.safetensors",
         lr_multipliers=LR_MULTIPLIERS,
-        stage="CbRM",
+        stage=f"CbRM, {model.source}",
         progress=compute.progress,
     )
     if untrained > history.best_score:  # too little to learn from: the start is better
@@ -246,25 +249,37 @@ def _validation(clips: Clips, task: Task, *, seed: int) -> Callable[[nn.Module],
 
 
 def of_items(
-    catalogue: Catalogue, clips: Clips, vectors: NDArray[np.float32], *, top: int
+    catalogue: Catalogue, heard: Sequence[tuple[Clips, NDArray[np.float32]]], *, top: int
 ) -> tuple[Embeddings, Embeddings]:
-    """Return E_C of tracks and of artists (equation 1) from those of all clips, (n, width)."""
-    is_track = clips.track >= 0
-    track, of_tracks = clips.track[is_track], vectors[is_track]
+    """Return E_C of tracks and of artists (equation 1) from those of all clips of each source.
+
+    Parameters
+    ----------
+    heard : clips of each source, and the unit vector of each, (n, width)
+    """
+    n = len(catalogue.tracks)
+    known = np.zeros(n + len(catalogue.artists), dtype=bool)  # an artist's own behind the tracks
+    parts = []
+    for clips, vectors in heard:
+        place = np.where(clips.track < 0, n + clips.artist, clips.track)
+        part = np.zeros((len(known), vectors.shape[1]), dtype=np.float32)
+        part[place], known[place] = vectors, True
+        parts.append(part)
+    vectors = beside(parts)
+    track, own = np.flatnonzero(known[:n]), np.flatnonzero(known[n:])
     popularity = catalogue.tracks["popularity"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     of_artists, missing = artist_embedding(
-        of_tracks,
-        clips.artist[is_track],
+        vectors[track],
+        rows_of(catalogue.tracks["artist"], catalogue.artists["id"])[track],
         popularity=popularity[track],
         top=top,
         artists=len(catalogue.artists),
     )
-    own = clips.artist[~is_track]
-    of_artists[own] += vectors[~is_track]
+    of_artists[own] += vectors[n + own]
     missing[own] = False
     track_ids, artist_ids = catalogue.ids("track"), catalogue.ids("artist")
     return (
-        Embeddings(tuple(track_ids[row] for row in track), of_tracks),
+        Embeddings(tuple(track_ids[row] for row in track), vectors[track]),
         Embeddings(
             tuple(artist_ids[row] for row in np.flatnonzero(~missing)), unit(of_artists[~missing])
         ),

@@ -1,0 +1,225 @@
+"""Servers that speak the API of Subsonic: Navidrome, gonic, LMS, Ampache, Supysonic and others."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from undersong.errors import DataError
+from undersong.io.plain import one_line
+from undersong.servers.connection import Connection, Form, Login, Refused, Value
+from undersong.servers.library import Artist, Song
+
+PAGE = 500  # songs or albums of one reply, the most that the API allows
+VERSION = "1.16.1"
+MISSING, NO_TOKENS, NOT_FOUND = 10, 41, 70
+WRONG = (40, 42, 43, 44, 50)
+SONGS, ALBUMS = ("searchResult3", "song"), ("albumList2", "album")
+
+
+class Subsonic:
+    """A server and who asks it.
+
+    Parameters
+    ----------
+    connection : to it
+    login : name and password, or an API key where the server has these
+
+    Raises
+    ------
+    DataError
+        If it is no such server, or refuses the login.
+    """
+
+    kind = "subsonic"
+
+    def __init__(self, connection: Connection, login: Login) -> None:
+        self._connection = connection
+        self.place, self._login, self._salted = connection.place, login, True
+        try:
+            self.ask("ping")
+        except Refused as error:
+            # Servers that keep no password that can be hashed say so; older ones miss the other.
+            if error.code not in (NO_TOKENS, MISSING) or not login.user:
+                raise
+            self._salted = False
+            self.ask("ping")
+        self._user = login.user or str(_object(self.ask("tokenInfo"), "tokenInfo").get("username"))
+        self.users = {self._user: self._user}
+
+    def ask(self, endpoint: str, /, **parameters: Value) -> dict[str, Any]:
+        """Return the reply of an endpoint.
+
+        Raises
+        ------
+        Refused
+            With the code of Subsonic's error.
+        DataError
+            If that is no reply of Subsonic's.
+        """
+        form = {**self._common(), **parameters}
+        reply = self._connection.ask("POST", f"rest/{endpoint}.view", form=form)
+        content = reply.get("subsonic-response") if isinstance(reply, dict) else None
+        if not isinstance(content, dict):
+            raise DataError(f"{self.place} is no Subsonic server; is the address whole?")
+        if content.get("status") != "ok":
+            raise self._refused(content.get("error"), endpoint)
+        return content
+
+    def close(self) -> None:
+        """Close what is open to the server."""
+        self._connection.close()
+
+    def songs(self, user: str) -> Iterator[list[Song]]:
+        """Read all songs, page by page.
+
+        Raises
+        ------
+        DataError
+            If the server gives the same page again and again.
+        """
+        seen: set[str] = set()
+        none: dict[str, Value] = {"query": "", "artistCount": 0, "albumCount": 0, "songCount": PAGE}
+        while page := _rows(self.ask("search3", **none, songOffset=len(seen)), SONGS):
+            before = len(seen)
+            seen.update(str(x.get("id")) for x in page)
+            if len(seen) == before:
+                raise DataError(f"{self.place} gives the same songs on every page; update it")
+            yield [_song(x) for x in page if x.get("id") and not x.get("isVideo")]
+        if not seen:  # the search of Subsonic itself finds nothing without a word
+            yield from self._songs_of_albums()
+
+    def artists(self, user: str) -> Iterator[list[Artist]]:
+        """Read all artists."""
+        for index in _rows(self.ask("getArtists"), ("artists", "index")):
+            yield [
+                Artist(str(x.get("id")), str(x.get("musicBrainzId") or ""), bool(x.get("starred")))
+                for x in _dicts(index.get("artist"))
+            ]
+
+    def fetch_sound(self, song: str, file: BinaryIO, *, largest: int) -> None:
+        """Write the sound of a song into a file, as it lies on the server.
+
+        Raises
+        ------
+        DataError
+            If the server sends none, or more than ``largest`` bytes.
+        """
+        form = {**self._common(), "id": song}
+        kind = self._connection.fetch(
+            "POST", "rest/download.view", file, form=form, largest=largest
+        )
+        if "json" in kind or "xml" in kind:  # the error that stands in place of the sound
+            raise DataError(
+                f"{self.place} sends no sound of song {song!r}; may this user download?"
+            )
+
+    def known(self, songs: Sequence[str]) -> list[str]:
+        """Return those songs that the server has, in their order."""
+        return [x for x in songs if self._has(x)]
+
+    def playlists(self) -> dict[str, str]:
+        """Read the user's playlists: name by id."""
+        rows = _rows(self.ask("getPlaylists"), ("playlists", "playlist"))
+        own = (x for x in rows if x.get("owner", self._user) == self._user)
+        return {str(x["id"]): str(x.get("name")) for x in own if x.get("id")}
+
+    def playlist_songs(self, playlist: str) -> list[str]:
+        """Read the songs of a playlist."""
+        rows = _rows(self.ask("getPlaylist", id=playlist), ("playlist", "entry"))
+        return [str(x.get("id")) for x in rows]
+
+    def create_playlist(self, name: str, songs: Sequence[str]) -> None:
+        """Make a playlist."""
+        self.ask("createPlaylist", name=name, songId=list(songs))
+
+    def replace_songs(self, playlist: str, songs: Sequence[str]) -> None:
+        """Give a playlist other songs, in one request."""
+        self.ask("createPlaylist", playlistId=playlist, songId=list(songs))
+
+    def add_songs(self, playlist: str, songs: Sequence[str]) -> None:
+        """Append songs to a playlist."""
+        self.ask("updatePlaylist", playlistId=playlist, songIdToAdd=list(songs))
+
+    def _has(self, song: str) -> bool:
+        try:
+            return bool(self.ask("getSong", id=song))
+        except Refused as error:
+            if error.code in WRONG:
+                raise
+            return False  # 70, or what a server makes of an id of another kind
+
+    def _common(self) -> Form:
+        own: dict[str, str] = {"v": VERSION, "c": "undersong", "f": "json"}
+        user, secret = self._login.user, self._login.secret
+        if not user:
+            return own | {"apiKey": secret}
+        if not self._salted:
+            return own | {"u": user, "p": f"enc:{secret.encode().hex()}"}
+        salt = secrets.token_hex(8)
+        token = hashlib.md5(f"{secret}{salt}".encode(), usedforsecurity=False).hexdigest()
+        return own | {"u": user, "s": salt, "t": token}
+
+    def _refused(self, error: object, name: str) -> Refused:
+        about: Mapping[str, Any] = error if isinstance(error, dict) else {}
+        code = about.get("code")
+        number = code if isinstance(code, int) else -1
+        message = one_line(str(about.get("message", ""))[:200]).rstrip(".")
+        if number in WRONG:
+            who = self._login.user or "the API key"
+            text = f"{self.place} refuses {who!r} ({message}); see that name and password are right"
+        else:
+            text = f"{self.place} answers {name} with error {number} ({message})"
+        return Refused(text, number)
+
+    def _songs_of_albums(self) -> Iterator[list[Song]]:
+        seen: set[str] = set()
+        page: dict[str, Value] = {"type": "alphabeticalByName", "size": PAGE}
+        while albums := _rows(self.ask("getAlbumList2", **page, offset=len(seen)), ALBUMS):
+            new = {str(x.get("id")) for x in albums} - seen
+            if not new:
+                raise DataError(f"{self.place} gives the same albums on every page; update it")
+            for album in sorted(new):
+                songs = _rows(self.ask("getAlbum", id=album), ("album", "song"))
+                yield [_song(x) for x in songs if x.get("id")]
+            seen |= new
+
+
+def _rows(reply: Mapping[str, Any], names: tuple[str, str]) -> list[dict[str, Any]]:
+    """Return a list in a reply; one that is empty may not be there at all."""
+    outer, inner = names
+    return _dicts(_object(reply, outer).get(inner)) if reply.get(outer) else []
+
+
+def _object(reply: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = reply.get(name)
+    if not isinstance(value, dict):
+        raise DataError(f"the server sends no {name!r} where there must be one; update it")
+    return value
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    rows = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+    return [x for x in rows if isinstance(x, dict)]
+
+
+def _song(row: Mapping[str, Any]) -> Song:
+    many = [x for x in row.get("artists") or () if isinstance(x, dict) and x.get("name")]
+    artists = [(str(x["name"]), str(x.get("id") or "")) for x in many]
+    if not artists and row.get("artist"):
+        artists = [(str(row["artist"]), str(row.get("artistId") or ""))]
+    genres = [x.get("name") for x in row.get("genres") or () if isinstance(x, dict)]
+    plays, seconds = row.get("playCount"), row.get("duration")
+    return Song(
+        id=str(row["id"]),
+        path=str(row.get("path") or ""),
+        title=str(row.get("title") or ""),
+        album=str(row["album"]) if row.get("album") else None,
+        artists=tuple(artists),
+        recording=str(row.get("musicBrainzId") or "") or None,
+        genres=tuple(str(x) for x in genres if x) or (str(row.get("genre") or ""),),
+        year=row.get("year"),
+        seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
+        plays=plays if isinstance(plays, int) and plays > 0 else 0,
+        starred=bool(row.get("starred")),
+    )

@@ -16,8 +16,11 @@ def test_the_walk_goes_from_audio_files_to_answers_and_is_short_the_second_time(
     settings = read_settings(tmp_path / "quick.toml")
     first = walk(tmp_path / "demo", settings)
     assert "This demo is generated: 24 artists who do not exist" in first
-    assert "Protocol cold" in first
-    assert first.count("undersong similar") == 3  # a known artist, a long-tail artist, and yours
+    assert "are too few to judge" in first  # of 24 artists few are hidden
+    assert first.count("undersong similar") == 2  # a known artist and a long-tail artist
+    assert "\\x" not in first
+    assert f"undersong serve {tmp_path / 'demo' / 'shelf'}" in first
+    assert runs.read(tmp_path / "demo" / "shelf").items("artist").height == 24
     assert "no relation is known" in first
     run = runs.read(tmp_path / "demo" / "run")
     assert len(run.embeddings("track", "content").ids) > 60

@@ -6,6 +6,7 @@ import pytest
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.report import layout, report_files, terminal
+from undersong.report.markdown import markdown
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
 ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")
@@ -119,11 +120,27 @@ def test_the_terminal_says_what_confidence_means_and_how_often_it_was_right():
     assert "unlinked candidates" not in earlier
 
 
-def test_the_lead_result_alone_is_the_first_protocol(report):
-    text = terminal.render_lead(report)
-    assert f"Protocol {report.protocols[0].name}" in text
-    assert text.count("Protocol ") == 1
-    assert text.splitlines()[:3] == terminal.render(report).splitlines()[:3]
+def test_a_report_begins_with_who_is_found_and_who_is_not(report):
+    whole = Slice("all", 71, 71, numbers(("recall@10", "nobody finds@50"), METHODS[:3], 0.4))
+    tail = Slice("long tail", 0, 0, {})
+    found = replace(report.protocols[0], name="found", slices=(whole, tail))
+    both = replace(report, protocols=(*report.protocols, found))
+    lines = layout.summary(both)
+    assert len(lines) == 3
+    assert "All links of 611 validation artists were hidden from the model." in lines[0]
+    assert "For 196 of them the first 10 answers contain" in lines[0]  # hit@10 .32, by chance .22
+    assert "by chance, for 134." in lines[0]
+    assert "find 50% of the hidden artists that belong to them among 10" in lines[1]
+    assert "51% of the hidden artists are among the first 50 answers of nobody" in lines[2]
+    assert markdown(both).splitlines()[2:5] == list(lines)
+    assert terminal.render(both).startswith(lines[0][:80])
+
+
+def test_of_few_queries_there_is_no_verdict(report):
+    cold = protocol("cold", 8365, answerable=29)
+    lines = layout.summary(replace(report, protocols=(cold,)))
+    assert "29 are too few to judge: below 30, differences are luck." in lines
+    assert not any("too few" in x for x in layout.summary(report))
 
 
 def test_the_counts_and_meanings_are_said(report):

@@ -208,11 +208,13 @@ def _lines(x: KindDescription) -> Iterator[str]:
         yield _count("  users", x.users)
         yield _count("  plays", round(x.plays))
     if x.pairs:
-        yield f"\n  How many {x.kind}s have so many relations"
+        yield ""
+        yield f"  How many {x.kind}s have so many relations"
     for interval, items in x.intervals if x.pairs else ():
         yield _count(f"    {interval:>5}", items, items / x.items, bar=26)
     if x.coverage:
-        yield f"\n  {'What the sources cover':<47}all   long tail"
+        yield ""
+        yield f"  {'What the sources cover':<47}all   long tail"
     for y in x.coverage:
         name = f"    {y.source}" + (f" ({y.note})" if y.note else "")
         tail = "-" if y.long_tail_share is None else _percent(y.long_tail_share)

@@ -12,21 +12,27 @@ from undersong.errors import needs
 @click.argument("folder", default="demo", type=FOLDER)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--artists", default=300, show_default=True, type=click.IntRange(20))
-def demo(folder: Path, seed: int, artists: int) -> None:
-    """Try everything on a generated world of artists: audio files, listeners, known relations.
+@click.option("--serve", "serving", is_flag=True, help="Then serve its page until Ctrl-C.")
+@click.pass_context
+def demo(context: click.Context, folder: Path, seed: int, artists: int, serving: bool) -> None:
+    """Try everything on generated artists with audio files, listeners and known relations.
 
-    Goes through each step that your own data would take, from files on disk, and says what it
-    does. Takes a few minutes; run again, it is quick.
+    Takes each step that your own data would take, from files on disk to a page, and shows the
+    command of each. Takes some two minutes; run again, it is quick.
 
     \b
     Example:
         undersong demo my-demo
+        undersong demo my-demo --serve
     """
     from undersong.cli.progress_line import ProgressDisplay
-    from undersong.lab.synthetic.tour import tour
+    from undersong.cli.serving import serve
+    from undersong.lab.synthetic.tour import shelf_of, tour
 
     with ProgressDisplay() as progress:
         tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
+    if serving:
+        context.invoke(serve, folder=shelf_of(folder), quiet=True)
 
 
 @click.command()

@@ -68,7 +68,8 @@ def page(run: Run, report: Evaluation, *, contents: Contents) -> str:
         contents=contents,
         k=LIST_LENGTH,
         answers=ANSWERS,
-        default_method=_default_method(report),
+        default_method=layout.default_method(report),
+        summary=layout.summary(report),
         tiles=list(_tiles(report)),
         long_tail=plots.long_tail(contents.relations),
         coverage=plots.bars(_coverage(run, contents)),
@@ -104,17 +105,12 @@ def _tiles(report: Evaluation) -> Iterator[tuple[str, str, str]]:
     """Yield the leading metrics of the default answers: name, value, value of random answers."""
     metrics = layout.lead(report.protocols[0], report), f"hit@{report.k}", EXPOSURE
     numbers = report.protocols[0].slices[0].numbers
-    values = numbers.get(_default_method(report), {})
+    values = numbers.get(layout.default_method(report), {})
     chance = numbers.get("random", {})
     for name in (*metrics, "nobody's neighbour"):
         if name in values:
             random = digits(chance[name].mean.value) if name in chance else "unknown"
             yield name, digits(values[name].mean.value), random
-
-
-def _default_method(report: Evaluation) -> str:
-    """Return what answers by default: the learned order, or else the reference."""
-    return RANKED if any(name == RANKED for name, _ in report.methods) else report.reference
 
 
 def _coverage(run: Run, contents: Contents) -> list[tuple[str, float, float | None]]:

@@ -23,6 +23,7 @@ CONFIDENCE = (
     "calibrated apart for candidates that have relations and for those that have none, on "
     "validation items: their relations are known and were hidden."
 )
+FEW = 30  # queries, below which a difference of methods is luck
 FAR = 0.8  # of the agreement of the cosine; below it listeners will notice
 LEAD = {
     "cold": "ndcg@200",
@@ -87,6 +88,54 @@ def unjudged(report: Evaluation) -> str:
         f"No relation of any {report.part} {report.kind} is known, so answers cannot be judged by "
         "relations: only how well metadata agree, and who is shown."
     )
+
+
+def summary(report: Evaluation) -> tuple[str, ...]:
+    """Return plain sentences on who is found, who is not, and whether there are enough to judge."""
+    if reason := unjudged(report):
+        return (reason,)
+    cold, found = (_protocol(report, x) for x in ("cold", "found"))
+    lines = []
+    if cold and (share := _share(cold, report, f"hit@{report.k}")):
+        asking = cold.slices[0].answerable
+        ours, chance = (f"{round(x * asking):,}" for x in share)
+        lines.append(
+            f"All links of {asking:,} {report.part} {report.kind}s were hidden from the model. "
+            f"For {ours} of them the first {report.k} answers contain one of these links; by "
+            f"chance, for {chance}."
+        )
+        if asking < FEW:
+            lines.append(f"{asking:,} are too few to judge: below {FEW}, differences are luck.")
+    if found and (share := _share(found, report, f"recall@{report.k}")):
+        lines.append(
+            f"The other way round, {report.kind}s with known links find {share[0]:.0%} of the "
+            f"hidden {report.kind}s that belong to them among {report.k} answers; by chance, "
+            f"{share[1]:.0%}."
+        )
+    name = next((x for x in metric_names(found.slices[0], ("nobody finds",))), "") if found else ""
+    if found and name and (share := _share(found, report, name)):
+        depth = name.partition("@")[2]
+        lines.append(
+            f"{share[0]:.0%} of the hidden {report.kind}s are among the first {depth} answers of "
+            "nobody who should find them."
+        )
+    return tuple(lines)
+
+
+def default_method(report: Evaluation) -> str:
+    """Return what answers by default: the learned order, or else the reference."""
+    return RANKED if any(name == RANKED for name, _ in report.methods) else report.reference
+
+
+def _protocol(report: Evaluation, name: str) -> Protocol | None:
+    return next((x for x in report.protocols if x.name.split(",")[0] == name), None)
+
+
+def _share(protocol: Protocol, report: Evaluation, name: str) -> tuple[float, float] | None:
+    """Return a metric of the default answers and of random ones, if both have it."""
+    numbers = protocol.slices[0].numbers
+    ours, chance = (numbers.get(x, {}).get(name) for x in (default_method(report), "random"))
+    return (ours.mean.value, chance.mean.value) if ours and chance else None
 
 
 def tables(protocol: Protocol, report: Evaluation, *, slices: bool = True) -> list[Table]:

@@ -8,10 +8,9 @@ from undersong.report.layout import Table
 def markdown(report: Evaluation) -> str:
     """Return a report as Markdown, every metric with the bounds of its interval."""
     lines = [f"# How good the answers are: {report.part} {report.kind}s", ""]
+    lines += [*layout.summary(report), ""]
     lines += [f"- {name}: {note}" for name, note in report.methods if note]
     lines += ["", *(f"- {line}" for line in layout.notes(report)), ""]
-    if unjudged := layout.unjudged(report):
-        lines += [unjudged, ""]
     for protocol in report.protocols:
         lines += [f"## Protocol {protocol.name}", ""]
         lines += [f"{protocol.meaning} {layout.count_line(protocol, report)}", ""]

@@ -25,9 +25,10 @@ def render(report: Evaluation) -> str:
     is shown. ``report_files.write`` writes every number.
     """
     console = _console()
-    if unjudged := layout.unjudged(report):
-        console.print(Text(f"{unjudged}\n"))
-    for protocol in () if unjudged else report.protocols:
+    for sentence in layout.summary(report):
+        console.print(Text(sentence))
+    console.print()
+    for protocol in () if layout.unjudged(report) else report.protocols:
         _print_heading(console, protocol, report)
         _print_accuracy(console, protocol, report)
     for protocol in report.protocols:
@@ -38,14 +39,6 @@ def render(report: Evaluation) -> str:
             _print(console, layout.beyond_accuracy(protocol, report, layout.plus_minus))
     for line in layout.notes(report):
         console.print(Text(line))
-    return _text(console)
-
-
-def render_lead(report: Evaluation) -> str:
-    """Return the lead result alone: accuracy of every method in the first protocol, ``cold``."""
-    console = _console()
-    _print_heading(console, report.protocols[0], report)
-    _print_accuracy(console, report.protocols[0], report, slices=False)
     return _text(console)
 
 
@@ -87,9 +80,7 @@ def _print_heading(console: Console, protocol: Protocol, report: Evaluation) -> 
     console.print(Padding(Text(layout.count_line(protocol, report)), (0, 2)))
 
 
-def _print_accuracy(
-    console: Console, protocol: Protocol, report: Evaluation, *, slices: bool = True
-) -> None:
+def _print_accuracy(console: Console, protocol: Protocol, report: Evaluation) -> None:
     names = layout.metric_names(protocol.slices[0], layout.ACCURACY)
     if not names:
         console.print(Padding(Text("Nobody has a relevant candidate: no accuracy."), (1, 2)))
@@ -107,7 +98,7 @@ def _print_accuracy(
     rows = tuple((*row, differences.get(row[0], "reference")) for row in main.rows)
     header = (*main.header, f"{lead} - {report.reference}")
     _print(console, Table("", header, rows))
-    if slices and any(x.answerable for x in protocol.slices[2:]):
+    if any(x.answerable for x in protocol.slices[2:]):
         for table in layout.by_slice(protocol, report, lead, layout.plus_minus):
             _print(console, table)
 

@@ -1,21 +1,28 @@
-"""The walk a new user takes: every step from files on disk to answers, each by its own command."""
+"""The walk a new user takes: each step from files on disk to a page, each by its own command."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 
 from undersong.catalogue import describe_catalogue, description_text, write_catalogue
 from undersong.evaluation.compare import compare
 from undersong.importers.tables.conversion import import_tables
 from undersong.lab.synthetic.world import make_demo
 from undersong.model import load
+from undersong.pipeline.publish import publish
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.progress import Progress
-from undersong.report import report_files, terminal
+from undersong.report import layout, report_files
 from undersong.runs import Run
 
 NEIGHBOURS = 8
+
+
+def shelf_of(folder: Path) -> Path:
+    """Return where a demo's published run lies."""
+    return folder / "shelf"
 
 
 def tour(
@@ -27,13 +34,14 @@ def tour(
     progress: Progress,
     settings: Settings | None = None,
 ) -> None:
-    """Generate a world, import it, train, evaluate, and ask about two artists.
+    """Generate a world, import it, train, evaluate, ask about two artists, and publish.
 
     Each step is skipped where its result is there already. ``say`` shows a line to the user.
     Training takes the defaults unless ``settings`` says otherwise.
     """
     started = time.monotonic()
     data, catalogue_folder, run_folder = folder / "data", folder / "catalogue", folder / "run"
+    shelf = shelf_of(folder)
     say(
         f"This demo is generated: {artists} artists who do not exist, their audio, their listeners "
         f"and relations,\nall made on this machine with seed {seed}. With your own files the same "
@@ -56,22 +64,25 @@ def tour(
     say(f"5. undersong evaluate {run_folder}\n")
     report = compare(run, split="test", progress=progress)
     report_files.write(report, run_folder)
-    say(terminal.render_lead(report))
-    say(f"   The two other protocols and all other numbers are in {run_folder / 'report.md'}.\n")
+    for sentence in layout.summary(report):
+        say("\n".join(wrap(sentence, 78, initial_indent="   ", subsequent_indent="   ")))
+    say(f"   Every number, beside nine baselines: {run_folder / 'report.md'}\n")
     known, tail = _examples(run)
     for number, (who, item) in enumerate((("a known", known), ("a long-tail", tail)), start=6):
         say(
             f'{number}. undersong similar {run_folder} "{item}" -k {NEIGHBOURS}    ({who} artist)\n'
         )
         say(_answer(run, item) + "\n")
-    say(f"All of it took {time.monotonic() - started:.0f} s. Now with your own data:\n")
-    say("   undersong import tables YOUR-MAPPING.toml my/catalogue   # docs/catalogue.md says how")
+    say(f"8. undersong publish {run_folder} {shelf}")
+    publish(run_folder, shelf, progress=progress)
     say(
-        "   undersong check YOUR-MAPPING.toml                        # what is wrong with it, if so"
+        f"\nAll of it took {time.monotonic() - started:.0f} s. Open its page, a map and a card for "
+        f"every artist:\n\n   undersong serve {shelf}\n\nWith your own music:\n"
     )
+    say("   undersong import folder ~/Music my/catalogue      # or tables, listenbrainz, ...")
     say("   undersong train my/catalogue my/run")
-    say("   undersong evaluate my/run")
-    say('   undersong similar my/run "Some Artist"')
+    say("   undersong publish my/run my/shelf")
+    say("   undersong serve my/shelf")
 
 
 def _examples(run: Run) -> tuple[str, str]:

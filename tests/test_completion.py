@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def asked(command, *words, **environment):
 
 
 def completed(command, *words):
-    """What bash offers for the last of the words, after the script was sourced as README says."""
+    """What bash offers for the last of the words, after the script was sourced as the page says."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("bash is not installed: completion cannot be tried in it")
-    said = re.search(r"eval .*_UNDERSONG_COMPLETE=bash_source.*", README)[0]
+    said = re.search(r"eval .*_UNDERSONG_COMPLETE=bash_source.*", PAGE)[0]
     script = f'{said}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1))\n_undersong_completion "$1"\n'
     script += 'printf "%s\\n" "${COMPREPLY[@]}"\n'
     # compopt tells readline how to go on, and refuses outside of it.
@@ -60,11 +60,11 @@ def test_the_script_of_a_shell_is_printed(command, shell, registers):
     printed = asked(command, "undersong", _UNDERSONG_COMPLETE=f"{shell}_source")
     assert registers in printed
     assert f"_UNDERSONG_COMPLETE={shell}_complete" in printed
-    assert f"{shell}_source" in README
+    assert f"{shell}_source" in PAGE
 
 
-def test_bash_keeps_what_readme_says_as_its_completion(command):
-    said = re.search(r"eval .*_UNDERSONG_COMPLETE=bash_source.*", README)[0]
+def test_bash_keeps_what_the_page_says_as_its_completion(command):
+    said = re.search(r"eval .*_UNDERSONG_COMPLETE=bash_source.*", PAGE)[0]
     kept = asked(command, "bash", "-c", f"{said}\ncomplete -p undersong")
     assert kept == "complete -o nosort -F _undersong_completion undersong\n"
 

@@ -105,7 +105,7 @@ class Group(click.Group):
                 formatter.write_dl(commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args:
+        if not args and not ctx.resilient_parsing:  # that of completion
             echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)

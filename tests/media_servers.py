@@ -55,7 +55,7 @@ def supysonic(home, music, users=(f"ann:{PASSWORD}",)):
 
 @contextmanager
 def answering(answer):
-    """Serve ``answer(method, path, query, body, headers)``, which returns status, headers, bytes."""
+    """Serve what ``answer`` makes of method, path, query, body, headers; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -114,8 +114,8 @@ class Jellyfin:
 
     def __call__(self, method, path, query, body, headers):
         self.asked.append((method, path, query))
-        content = json.loads(body or b"{}")
-        if path == "/System/Info/Public":
+        content = {x.lower(): y for x, y in json.loads(body or b"{}").items()}
+        if path.lower() == "/system/info/public":
             product = {} if self.emby else {"ProductName": "Jellyfin Server"}
             return as_json({"Id": "5e7", "ServerName": "home", "Version": "10.10.3", **product})
         if path == "/Users/AuthenticateByName":
@@ -124,7 +124,7 @@ class Jellyfin:
         token = headers.get("x-emby-token") if self.emby else shown
         if token not in self.tokens:
             return 401, {}, b""
-        owner = self.tokens[token] or query.get("userid") or content.get("UserId")
+        owner = self.tokens[token] or query.get("userid") or content.get("userid")
         head, *rest = path.strip("/").split("/")
         if head == "Users" and rest:  # the older form of the same
             owner, (head, *rest) = rest[0], rest[1:] or ["Me"]
@@ -137,8 +137,8 @@ class Jellyfin:
         return self.listed(self.artists if head == "Artists" else self.items(owner, query), query)
 
     def enter(self, content):
-        name = content.get("Username")
-        if self.users.get(name) != content.get("Pw"):
+        name = content.get("username")
+        if self.users.get(name) != content.get("pw"):
             return 401, {}, b"Error processing request."
         self.tokens[f"token-of-{name}"] = self.ids[name]
         user = {"Id": self.ids[name], "Name": name}
@@ -166,10 +166,10 @@ class Jellyfin:
         )
 
     def playlist(self, method, rest, query, content, owner):
-        ids = content.get("Ids") or [x for x in query.get("ids", "").split(",") if x]
+        ids = content.get("ids") or [x for x in query.get("ids", "").split(",") if x]
         if method == "POST" and not rest:
             made = f"{len(self.names) + 900:032x}"
-            self.names[made] = content.get("Name") or query["name"]
+            self.names[made] = content.get("name") or query["name"]
             self.playlists[made] = (owner, [])
             self.add(made, ids)
             return as_json({"Id": made})

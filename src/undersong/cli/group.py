@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from undersong.errors import UndersongError, nearest_known, needs
+from undersong.errors import DataError, UndersongError, nearest_known, needs
 from undersong.io.plain import harmless
 
 if TYPE_CHECKING:
     from undersong.catalogue import Kind
+    from undersong.servers.connection import Login
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -30,6 +31,11 @@ LONG_TAIL = click.option(
 )
 REPLACING = click.option(
     "--replace", is_flag=True, help="Also a catalogue that something else made, or a newer version."
+)
+LOGIN = click.option(
+    "--login",
+    type=FILE,
+    help="A file with a line NAME:PASSWORD, or an API key. Else the variable UNDERSONG_LOGIN.",
 )
 TRACKS = click.option("--tracks", is_flag=True, help="Tracks instead of artists.")
 
@@ -147,6 +153,30 @@ def _discard_output() -> None:
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print a text; what is in it from files commands no terminal."""
     click.echo(harmless(str(text)), err=err, nl=nl)
+
+
+def logins(path: Path | None) -> "tuple[Login, ...]":
+    """Return who asks a media server: of a file, of the variable, or of who sits at the terminal.
+
+    Raises
+    ------
+    DataError
+        If nothing of these says who.
+    """
+    with needs("servers", "a media server"):
+        from undersong.servers.connection import LOGIN as VARIABLE
+        from undersong.servers.connection import Login, read_logins
+
+    if known := read_logins(path):
+        return known
+    if not sys.stdin.isatty():
+        raise DataError(
+            "nothing says who asks the server; give --login FILE, with a line NAME:PASSWORD, or "
+            f"set {VARIABLE}"
+        )
+    user = click.prompt("User (none: an API key)", default="", show_default=False, err=True)
+    secret = click.prompt("Password" if user else "API key", hide_input=True, err=True)
+    return (Login(user, secret),)
 
 
 def kind_of(tracks: bool) -> "Kind":

@@ -1,13 +1,14 @@
 """Commands that make a catalogue from what services and collections keep of listening."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, REPLACING, echo
+from undersong.cli.group import FILE, FOLDER, LOGIN, REPLACING, echo, logins
 from undersong.errors import needs
 
 if TYPE_CHECKING:
@@ -197,7 +198,78 @@ def mlhd() -> "Read":
     return listens
 
 
+def server_import(kind: str, example: str, product: str) -> click.Command:
+    """Make the command that imports from servers of one kind."""
+
+    @click.command(kind)
+    @click.argument("url")
+    @click.argument("catalogue", type=FOLDER)
+    @LOGIN
+    @click.option(
+        "--music",
+        metavar="[PREFIX=]FOLDER",
+        help="Where files lie here, and how the server's paths begin that do.",
+    )
+    @click.option("--forget", is_flag=True, help="Songs that the server lacks now are gone.")
+    @REPLACING
+    def run(
+        url: str,
+        catalogue: Path,
+        *,
+        login: Path | None,
+        music: str | None,
+        forget: bool,
+        replace: bool,
+    ) -> None:
+        with needs("servers", "this import"):
+            from undersong.importers.players.server import Music, read
+            from undersong.importers.result import import_source, text
+            from undersong.servers import open_server
+        from undersong.cli.progress_line import ProgressDisplay
+
+        prefix, _, folder = (music or "").rpartition("=")
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(closing(open_server(url, x, kind=kind))) for x in logins(login)
+            ]
+            reader = partial(
+                read,
+                folder=catalogue,
+                music=Music(Path(folder), prefix) if folder else None,
+                forget=forget,
+                progress=stack.enter_context(ProgressDisplay()),
+            )
+            imported, failures = import_source(
+                lambda _, failures: reader(servers, failures),
+                servers[0].place,
+                catalogue,
+                source=kind,
+                replace=replace,
+            )
+        echo(f"{text(imported)}\ncatalogue written to {catalogue}")
+        if failures.count:
+            listed = catalogue / "failures.csv"
+            echo(f"{failures.count:,} were left out: {listed} says why", err=True)
+
+    run.help = f"""Make CATALOGUE from the library of {product}, or bring it up to date.
+
+    URL is the server's address. Read are its songs, artists and MusicBrainz ids, and what those who
+    log in have played and starred. Items keep the server's ids, so players can ask by them. The
+    server is only read.
+
+    \b
+    Example:
+        undersong import {kind} {example} my/catalogue --login login.txt
+    """
+    return run
+
+
+subsonic = server_import(
+    "subsonic", "https://music.example", "Navidrome, gonic, LMS, Ampache or another Subsonic server"
+)
+jellyfin = server_import("jellyfin", "https://jellyfin.example", "a Jellyfin or Emby server")
+
 COMMANDS = (
-    *(listenbrainz, lastfm, spotify, navidrome, beets, musicbrainz),
+    *(listenbrainz, lastfm, spotify, navidrome, subsonic, jellyfin, beets, musicbrainz),
     *(hetrec, olga, deezer, mlhd),
 )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -80,11 +81,11 @@ class Imported:
 
 
 Listens = Callable[[Path], Imported]
-Read = Callable[[Path, Failures], Imported | Listens]
+Read = Callable[[Any, Failures], Imported | Listens]
 
 
 def import_source(
-    read: Read, path: Path, folder: Path, *, source: str = SERVICE, replace: bool = False
+    read: Read, path: Path | str, folder: Path, *, source: str = SERVICE, replace: bool = False
 ) -> tuple[Imported, Failures]:
     """Make a catalogue of a source, and write it.
 
@@ -96,6 +97,7 @@ def import_source(
     read : reads the source at ``path``, and adds what it leaves out to the failures
         A source of listens returns a function instead, which writes them to a folder on its way
         (``history.gather``). A reader raises DataError if nothing can be read.
+    path : file, folder or address of the source
     folder : of the catalogue; another writer there is waited for
     source : name of the import
     replace : also a catalogue of another kind (``manifest.importing``)

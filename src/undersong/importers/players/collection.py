@@ -92,6 +92,28 @@ def make_catalogue(
     if not named_rows:
         raise DataError(f"{path} has no file in it that names an artist and a title")
     files = pl.DataFrame(named_rows, schema=COLLECTION, orient="row")
+    catalogue, identities = catalogue_of(files, totals, origin=origin)
+    # Of a track that is no file on this machine the audio is not known.
+    listing = Listing(music or Path())
+    paths = [None if x is None else listing.find(x) for x in catalogue.tracks["path"]]
+    tracks = catalogue.tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
+    lacking = len(tracks) - tracks["path"].count()
+    catalogue = replace(catalogue, tracks=tracks, audio_root=music.resolve() if music else None)
+    where = f"below {music}" if music else "here (--music says where files lie)"
+    notes = [f"{lacking:,} tracks are no file {where}"]
+    return Imported(catalogue, identities, tuple(notes[: bool(lacking)]))
+
+
+def catalogue_of(
+    files: pl.DataFrame, totals: pl.DataFrame, *, origin: Origin
+) -> tuple[Catalogue, pl.DataFrame]:
+    """Make a catalogue of files and of how often each was played; and the ids of the program.
+
+    Parameters
+    ----------
+    files : columns ``COLLECTION``; a path is of one file alone
+    totals : columns ``TOTALS``
+    """
     artists = pl.col("artists")
     things = files.select(
         item=pl.int_range(pl.len(), dtype=pl.UInt64),
@@ -122,24 +144,11 @@ def make_catalogue(
     ]
     source = pl.lit(origin.name.lower()).alias("source")
     identities = ids.select(pl.lit("track").alias("kind"), "id", source, "source_id")
-    # Of a track that is no file on this machine the audio is not known.
-    listing = _Listing(music or Path())
-    paths = [None if x is None else listing.find(x) for x in catalogue.tracks["path"]]
-    tracks = catalogue.tracks.with_columns(pl.Series("path", paths, dtype=pl.String))
-    lacking = len(tracks) - tracks["path"].count()
-    catalogue = replace(
-        catalogue,
-        tracks=tracks,
-        plays=pl.concat(counts).lazy(),
-        audio_root=music.resolve() if music else None,
-        origins=(origin,),
-    )
-    where = f"below {music}" if music else "here (--music says where files lie)"
-    notes = [f"{lacking:,} tracks are no file {where}"]
-    return Imported(catalogue, identities.sort(list(IDENTITIES)), tuple(notes[: bool(lacking)]))
+    catalogue = replace(catalogue, plays=pl.concat(counts).lazy(), origins=(origin,))
+    return catalogue, identities.sort(list(IDENTITIES))
 
 
-class _Listing:
+class Listing:
     """Files below a folder, found also where accents are written in another form (NFC, NFD)."""
 
     def __init__(self, root: Path):

@@ -1,0 +1,361 @@
+"""The library of a media server: Supysonic itself, and Jellyfin as it is published."""
+
+import os
+from dataclasses import replace
+
+import libsonic
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from click.testing import CliRunner
+from jellyfin_apiclient_python import JellyfinClient
+from mutagen.flac import FLAC
+
+from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic
+from undersong import embeddings
+from undersong.catalogue import check_catalogue, fingerprint, read_catalogue, write_catalogue
+from undersong.cli.main import cli
+
+ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
+ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
+SONGS = {"Zoë": 3, "Los Böröcz": 4, "Zoë; Guest": 1}
+OTHER = "pass%41word of bob"
+
+
+def write_song(path, artist, number, *, genre="dream pop"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.sin(np.arange(24000) * (number + 5) / 90), 8000)
+    tags = FLAC(path)
+    about = {"artist": artist, "title": f"Song {number}", "album": f"Of {artist}", "genre": genre}
+    tags.update(about | {"date": "1994", "tracknumber": str(number)})
+    tags.save()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("subsonic")
+    number = 0
+    for artist, count in SONGS.items():
+        for _ in range(count):
+            number += 1
+            name = artist.replace(";", "")
+            write_song(home / "music" / name / f"{number}.flac", artist, number)
+    return home
+
+
+@pytest.fixture(scope="module")
+def url(home):
+    users = (f"ann:{PASSWORD}", f"bob:{OTHER}")
+    with supysonic(home / "server", home / "music", users) as url:
+        port = int(url.rpartition(":")[2])
+        for user, password, starred in (("ann", PASSWORD, 2), ("bob", OTHER, 5)):
+            other = libsonic.Connection(
+                "http://127.0.0.1", user, password, port=port, legacyAuth=True
+            )
+            songs = other.search3("Song")["searchResult3"]["song"]
+            other.star([x["id"] for x in songs if x["title"] in ("Song 2", f"Song {starred}")])
+        artists = other.search3("Zoë")["searchResult3"]["artist"]
+        other.star(artistIds=[x["id"] for x in artists if x["name"] == "Zoë"])
+        yield url
+
+
+@pytest.fixture
+def login(tmp_path):
+    path = tmp_path / "login.txt"
+    path.write_text(f"ann:{PASSWORD}\nbob:{OTHER}\n")
+    path.chmod(0o600)
+    return path
+
+
+def run(*arguments, code=0, env=None):
+    result = CliRunner().invoke(cli, ["import", *map(str, arguments)], env=env)
+    assert result.exit_code == code, result.output + result.stderr
+    assert PASSWORD not in result.output
+    assert OTHER not in result.output
+    return result
+
+
+def test_a_real_server_gives_its_library_with_its_ids_and_stars(url, home, login, tmp_path):
+    folder = tmp_path / "catalogue"
+    output = run("subsonic", url, folder, "--login", login, "--music", home / "music").output
+    assert "2 artists, 8 tracks" in output
+    made = read_catalogue(folder)
+    assert not check_catalogue(folder)
+    other = libsonic.Connection(
+        "http://127.0.0.1", "ann", PASSWORD, port=int(url.rpartition(":")[2]), legacyAuth=True
+    )
+    theirs = other.search3("")["searchResult3"]
+    assert set(made.ids("track")) == {x["id"] for x in theirs["song"]}
+    assert set(made.ids("artist")) < {x["id"] for x in theirs["artist"]}
+    assert sorted(made.names("artist")) == ["Los Böröcz", "Zoë"]
+    song = made.tracks.filter(pl.col("title") == "Song 2")
+    assert song["path"].item() == "Zoë/2.flac"
+    assert song["year"].item() == 1994
+    assert song["genre"].to_list() == [["dream pop"]]
+    assert made.audio_root == home / "music"
+    guest = made.tracks.filter(pl.col("title") == "Song 8")
+    assert guest["credited"].to_list() == [["Zoë", "Guest"]]
+    title = dict(made.tracks.select("id", "title").iter_rows())
+    plays = {
+        (user, title[x]): n
+        for user, x, n in made.played("track").collect().sort("user").iter_rows()
+    }
+    assert plays == {("ann", "Song 2"): 1, ("bob", "Song 2"): 1, ("bob", "Song 5"): 1}
+    assert len(made.played("artist").collect()) == 3
+
+
+def test_what_was_joined_to_a_library_stays_and_what_left_the_server_goes(
+    url, home, login, tmp_path
+):
+    folder = tmp_path / "catalogue"
+    run("subsonic", url, folder, "--login", login)
+    made = read_catalogue(folder)
+    before = fingerprint(folder)
+    assert "8 still there" in run("subsonic", url, folder, "--login", login).output
+    again = read_catalogue(folder)
+    assert again.tracks.equals(made.tracks)
+    assert fingerprint(folder) == before
+    gone = made.tracks[:1].with_columns(pl.lit("gone").alias("id"))
+    ids = (*made.ids("track"), "gone")
+    mood = embeddings.Embeddings(ids, np.eye(len(ids), 3, dtype=np.float32))
+    more = replace(again, tracks=pl.concat([made.tracks, gone]), features={("mood", "track"): mood})
+    write_catalogue(more, folder, source="subsonic")
+    run("subsonic", url, folder, "--login", login)
+    again = read_catalogue(folder)
+    assert again.ids("track") == made.ids("track")
+    assert again.features["mood", "track"].ids == made.ids("track")
+    assert not check_catalogue(folder)
+
+
+def item(number, artist, title, **others):
+    names = {"art1": "Ann", "art2": "Bob"}
+    return {
+        "Id": f"{number:032x}",
+        "Type": "Audio",
+        "Name": title,
+        "Album": "First",
+        "Artists": [names[artist]],
+        "ArtistItems": [{"Name": names[artist], "Id": artist}],
+        "Genres": ["Dream Pop", "Shoegaze"],
+        "ProductionYear": 1991,
+        "RunTimeTicks": (100 + number) * 10_000_000,
+        "Path": f"/media/{title}.flac",
+        "ProviderIds": {},
+    } | others
+
+
+@pytest.fixture
+def kept():
+    songs = [
+        item(21, "art1", "One", ProviderIds={"MusicBrainzTrack": ONE}),
+        item(22, "art1", "Two", ProviderIds={"MusicBrainzTrack": ONE, "MusicBrainzRecording": TWO}),
+        item(23, "art2", "Three"),
+        item(24, "art1", "Two", ProviderIds={"MusicBrainzRecording": TWO}, Album="Best of"),
+        item(25, "art2", "Four", Genres=[], ProductionYear=None),
+    ]
+    played = {
+        ("ann", songs[0]["Id"]): {"PlayCount": 7, "IsFavorite": True},
+        ("ann", songs[3]["Id"]): {"PlayCount": 2, "IsFavorite": False},
+        ("bob", songs[1]["Id"]): {"PlayCount": 3, "IsFavorite": False},
+        ("bob", songs[4]["Id"]): {"PlayCount": 0, "IsFavorite": True},
+    }
+    artists = [
+        {"Id": "art1", "Name": "Ann", "ProviderIds": {"MusicBrainzArtist": ANN.upper()}},
+        {"Id": "art2", "Name": "Bob", "UserData": {"IsFavorite": True}},
+    ]
+    return Jellyfin(songs, {"ann": PASSWORD, "bob": OTHER}, played=played, artists=artists, page=2)
+
+
+def test_jellyfin_gives_all_that_the_api_names_of_every_user_of_a_key(kept, tmp_path):
+    folder = tmp_path / "catalogue"
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env={"UNDERSONG_LOGIN": Jellyfin.KEY})
+    made = read_catalogue(folder)
+    songs = kept.songs
+    assert made.artists.select("id", "name", "mbid").rows() == [
+        ("art1", "Ann", ANN),
+        ("art2", "Bob", None),
+    ]
+    rows = made.tracks.select("id", "artist", "title", "mbid", "seconds").rows()
+    assert rows == [
+        (songs[0]["Id"], "art1", "One", ONE, 121),
+        (songs[1]["Id"], "art1", "Two", TWO, 122),
+        (songs[2]["Id"], "art2", "Three", None, 123),
+        (songs[4]["Id"], "art2", "Four", None, 125),
+    ]
+    assert made.played("track").collect().sort("user", "item").rows() == [
+        ("ann", songs[0]["Id"], 7),
+        ("ann", songs[1]["Id"], 2),  # of the copy
+        ("bob", songs[1]["Id"], 3),
+        ("bob", songs[4]["Id"], 1),  # of the star
+    ]
+    assert made.played("artist").collect().sort("user", "item").rows() == [
+        ("ann", "art1", 9),
+        ("ann", "art2", 1),
+        ("bob", "art1", 3),
+        ("bob", "art2", 1),
+    ]
+    known = pl.read_parquet(folder / "identities.parquet")
+    assert ("track", songs[1]["Id"], "jellyfin", songs[3]["Id"]) in known.rows()
+    assert not check_catalogue(folder)
+
+
+def test_the_server_of_the_tests_answers_its_own_client_as_jellyfin_does(kept):
+    with answering(kept) as url:
+        client = JellyfinClient()
+        client.config.app("undersong", "1", "tests", "tests")
+        client.config.data["auth.ssl"] = False
+        client.auth.connect_to_address(url)
+        client.auth.login(url, "ann", PASSWORD)
+        client.config.data.update({"auth.server": url})
+        client.http.start_session()
+        try:
+            listed = client.jellyfin.user_items(
+                params={"IncludeItemTypes": "Audio", "Recursive": True, "Fields": "Path"}
+            )
+            assert listed["TotalRecordCount"] == 5
+            assert [x["Name"] for x in listed["Items"]] == ["One", "Two"]
+            assert listed["Items"][0]["UserData"] == {"PlayCount": 7, "IsFavorite": True}
+            made = client.jellyfin.new_playlist("Mix", [kept.songs[2]["Id"]], "Audio")
+            client.jellyfin.update_playlist(made["Id"], item_ids=[kept.songs[4]["Id"]])
+            there = client.jellyfin.get_playlist_items(made["Id"])
+            assert [x["Id"] for x in there["Items"]] == [kept.songs[4]["Id"]]
+            assert there["Items"][0]["PlaylistItemId"]
+        finally:
+            client.http.stop_session()
+
+
+def test_an_api_that_lies_about_its_total_changes_nothing(kept, tmp_path):
+    folder = tmp_path / "catalogue"
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env={"UNDERSONG_LOGIN": f"ann:{PASSWORD}"})
+        before = (folder / "catalogue.json").read_bytes()
+        kept.overstated = 3
+        result = run("jellyfin", url, folder, code=1, env={"UNDERSONG_LOGIN": Jellyfin.KEY})
+    assert "says that it has 5 Artists, and gives 2; nothing was written" in result.stderr
+    assert (folder / "catalogue.json").read_bytes() == before
+
+
+def test_a_server_that_lost_its_music_or_its_ids_is_told_of(kept, tmp_path):
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env=env)
+        whole, kept.songs = kept.songs, kept.songs[:2]
+        result = run("jellyfin", url, folder, code=1, env=env)
+        assert "has 2 songs, of 5 last time; is its music there?" in result.stderr
+        assert len(read_catalogue(folder).tracks) == 4
+        run("jellyfin", url, folder, "--forget", env=env)
+        assert len(read_catalogue(folder).tracks) == 2
+        kept.songs = [x | {"Id": "f" + x["Id"][1:]} for x in whole]
+        assert "most ids are new" in run("jellyfin", url, folder, env=env).output
+
+
+def test_a_server_that_goes_away_in_the_middle_leaves_what_is_known(kept, tmp_path):
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env=env)
+    before = (folder / "catalogue.json").read_bytes()
+
+    def failing(method, path, query, body, headers):
+        late = path == "/Items" and int(query.get("startindex", 0)) > 2
+        return (503, {}, b"") if late else kept(method, path, query, body, headers)
+
+    with answering(failing) as url:
+        result = run("jellyfin", url, folder, code=1, env=env)
+    assert "answers Items with 503 Service Unavailable; look into its log" in result.stderr
+    assert (folder / "catalogue.json").read_bytes() == before
+    gone = run("jellyfin", url, folder, code=1, env=env)
+    assert "cannot be reached (" in gone.stderr
+    assert len(gone.stderr.strip().splitlines()) == 1
+
+
+HTML = (200, {"content-type": "text/html"}, b"<html>hello</html>")
+ELSEWHERE = (302, {"location": "https://evil.example/rest"}, b"")
+HUGE = (200, {"content-type": "application/json"}, b" " * ((64 << 20) + 1))
+TOKENS = as_json(
+    {"subsonic-response": {"status": "failed", "error": {"code": 40, "message": "Wrong\x1b[2J."}}}
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "fault"),
+    [
+        ("subsonic", HTML, "answers rest/ping.view with text/html, no JSON; is it this kind"),
+        ("jellyfin", HTML, "answers System/Info/Public with text/html, no JSON"),
+        ("subsonic", as_json({"a": 1}), "is no Subsonic server; is the address whole?"),
+        ("jellyfin", as_json(["a"]), "is no Jellyfin or Emby server"),
+        ("subsonic", ELSEWHERE, "sends on to 'https://evil.example/rest'; give that address"),
+        ("subsonic", (404, {}, b""), "answers rest/ping.view with 404 Not Found"),
+        ("subsonic", HUGE, "sends more than 64 MB"),
+        ("subsonic", TOKENS, r"refuses 'ann' (Wrong\x1b[2J); see that name and password are right"),
+    ],
+)
+def test_another_kind_of_server_is_one_line(kind, reply, fault, tmp_path):
+    with answering(lambda *_: reply) as url:
+        env = {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+        result = run(kind, url, tmp_path / "catalogue", code=1, env=env)
+    assert fault in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "catalogue").exists()
+
+
+def test_a_wrong_password_is_one_line_that_does_not_show_it(url, kept, tmp_path):
+    env = {"UNDERSONG_LOGIN": "ann:another-secret"}
+    result = run("subsonic", url, tmp_path / "catalogue", code=1, env=env)
+    assert "refuses 'ann' (" in result.stderr
+    assert "another-secret" not in result.stderr
+    with answering(kept) as other:
+        result = run("jellyfin", other, tmp_path / "catalogue", code=1, env=env)
+    assert "refuses 'ann'; see" in result.stderr
+    assert "another-secret" not in result.stderr
+    assert all("another-secret" not in str(x) for x in kept.asked)
+
+
+def test_who_asks_comes_from_no_command_line(url, login, tmp_path):
+    folder = tmp_path / "catalogue"
+    named = url.replace("//", f"//ann:{PASSWORD[:7]}@")
+    result = run("subsonic", named, folder, code=1, env={"UNDERSONG_LOGIN": "ann:x"})
+    assert "has a name or password in it" in result.stderr
+    assert PASSWORD[:7] not in result.stderr
+    login.chmod(0o640)
+    result = run("subsonic", url, folder, "--login", login, code=1)
+    assert f"others can read the passwords in {login}; run: chmod 600" in result.stderr
+    result = run("subsonic", url, folder, code=1, env={"UNDERSONG_LOGIN": ""})
+    assert "nothing says who asks the server; give --login FILE" in result.stderr
+    assert "UNDERSONG_LOGIN" not in os.environ
+
+
+def test_a_server_that_gives_one_page_for_ever_is_left(tmp_path):
+    page = {"searchResult3": {"song": [{"id": "7", "title": "One", "artist": "Ann"}]}}
+    reply = as_json({"subsonic-response": {"status": "ok", **page}})
+    with answering(lambda *_: reply) as url:
+        env = {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+        result = run("subsonic", url, tmp_path / "catalogue", code=1, env=env)
+    assert "gives the same songs on every page" in result.stderr
+
+
+def test_subsonic_whose_search_finds_nothing_without_a_word_is_read_by_albums(tmp_path):
+    albums = [{"id": "a1", "name": "First"}, {"id": "a2", "name": "Second"}]
+    songs = {
+        "a1": [{"id": "s1", "title": "One", "artist": "Ann", "artistId": "p1", "playCount": 3}],
+        "a2": [{"id": "s2", "title": "Two", "artist": "Bob", "artistId": "p2"}],
+    }
+
+    def answer(method, path, query, body, headers):
+        form = dict(x.split("=") for x in body.decode().split("&"))
+        name = path.rpartition("/")[2].removesuffix(".view")
+        assert form["t"]
+        assert "p" not in form
+        content = {
+            "getAlbumList2": {"albumList2": {"album": albums[int(form.get("offset", 0)) :]}},
+            "getAlbum": {"album": {"song": songs.get(form.get("id"), [])}},
+        }.get(name, {})
+        return as_json({"subsonic-response": {"status": "ok", **content}})
+
+    with answering(answer) as url:
+        env = {"UNDERSONG_LOGIN": "ann:secret"}
+        run("subsonic", url, tmp_path / "catalogue", env=env)
+    made = read_catalogue(tmp_path / "catalogue")
+    assert made.tracks.select("id", "artist").rows() == [("s1", "p1"), ("s2", "p2")]
+    assert made.played("track").collect().rows() == [("ann", "s1", 3)]

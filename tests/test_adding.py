@@ -447,7 +447,7 @@ def test_the_command_adds_lists_and_removes(beside):
     assert "artist  new-band  New Band\n" in call("--list").stdout
     asked = CliRunner().invoke(cli, ["similar", str(beside.run.folder), "new band", "-k", "3"])
     assert asked.exit_code == 0
-    assert "New Band (new-band): g1, x; no relation is known" in asked.stdout
+    assert "New Band (new-band): g1, x; no known link" in asked.stdout
     assert "1 items removed" in call("--remove", "new-band").stdout
     assert "nothing was added to generation 1 of" in call("--list").stdout
     strange = call("--artist", "New Band", "--genre", "G2")

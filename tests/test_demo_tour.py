@@ -21,7 +21,7 @@ def test_the_walk_goes_from_audio_files_to_answers_and_is_short_the_second_time(
     assert "\\x" not in first
     assert f"undersong serve {tmp_path / 'demo' / 'shelf'}" in first
     assert runs.read(tmp_path / "demo" / "shelf").items("artist").height == 24
-    assert "no relation is known" in first
+    assert "no known link" in first
     run = runs.read(tmp_path / "demo" / "run")
     assert len(run.embeddings("track", "content").ids) > 60
     assert len(run.embeddings("artist", "general").ids) == 24

@@ -123,7 +123,7 @@ def test_everything_linked_has_no_long_tail_to_cover(catalogue):
 def test_the_text_fits_a_terminal_and_says_the_shares(catalogue):
     told = description_text(describe_catalogue(catalogue))
     assert max(len(line) for line in told.splitlines()) <= 80
-    assert "  long tail: no relation is known             4   50.0 %" in told
+    assert "  long tail: no known link                    4   50.0 %" in told
     assert "      1-2                                     3   37.5 %  █████████▊" in told
     assert "Tracks" in told
 

@@ -187,41 +187,42 @@ def test_sentences_on_what_is_not_known_are_true(opened, every_reason):
     said = {}
     for _, _, why in every_reason:
         for one in (why.asked, why.answered):
-            mine = [x for x in why.unknown if x.startswith(f"{one.name}: ")]
+            mine = [x for x in why.unknown if x.startswith(f"Not known about {one.name}: ")]
             said.setdefault(one.item, set()).add(mine[0] if mine else "")
     assert len(said) == 84
     for item, (sentence,) in ((x, tuple(y)) for x, y in said.items()):
-        assert ("no relation is known" in sentence) == (item not in linked)
-        assert ("nobody in the data has played it" in sentence) == (item not in played)
-        lacking = re.search(r"nothing tells its ([^;]*)", sentence)
-        words = set(re.split(r", | or ", lacking[1].split(", no")[0])) if lacking else set()
-        named = {"genre": "genres and tags", "country": "region", "fame": "popularity"}
-        assert words == {named[x] for x in named if facts[item][x] is None}
+        lacking, _, rest = sentence.partition(": ")[2].partition(".")
+        words = set(re.split(", | and ", lacking.replace("genres and", "genres &")))
+        assert ("links" in words) == (item not in linked)
+        assert ("listeners" in words) == (item not in played)
+        named = {"genre": "genres & tags", "country": "region", "fame": "popularity"}
+        assert {x for x in named.values() if x in words} == {
+            named[x] for x in named if facts[item][x] is None
+        }
         if sentence:
-            assert ("1 tag" in sentence) == (facts[item]["genre"] is not None)
-            assert ("audio" in sentence.split(";")[1]) is True
+            assert ("1 tag" in rest) == (facts[item]["genre"] is not None)
+            assert "audio" in rest
     assert sum(1 for x in said.values() if x == {""}) > 5
-    assert sum("nobody" in next(iter(x)) for x in said.values()) >= 4
+    assert sum("listeners" in next(iter(x)) for x in said.values()) >= 4
 
 
 def test_words_say_what_the_data_says():
     item = KnownOfItem("x", "Ann", ("audio", "genres and tags"), tags=2, relations=0, listeners=0)
     groups = ("audio", "listeners", "genres and tags", "first_decade")
     assert wording.unknown(item, groups) == (
-        "Ann: no relation is known, nobody in the data has played it, nothing tells its first "
-        "decade; what is said of it rests on audio and 2 tags."
+        "Not known about Ann: links, listeners and first decade. Answers rest on audio and 2 tags."
     )
     heard = replace(item, listeners=1, relations=1, sources=("genres and tags",), tags=1)
     assert wording.unknown(heard, ("listeners", "genres and tags")) == (
-        "Ann: too few have played it to learn from; what is said of it rests on 1 tag and 1 known "
-        "relation."
+        "Not known about Ann: enough listeners to learn from. Answers rest on 1 tag and 1 known "
+        "link."
     )
     whole = replace(item, sources=groups, relations=4, listeners=3)
     assert wording.unknown(whole, groups) is None
     assert wording.unknown(replace(whole, listeners=None), ("audio",)) is None
     alone = replace(item, sources=(), relations=3, tags=0, listeners=None)
     assert wording.unknown(alone, ("audio",)) == (
-        "Ann: nothing tells its audio; what is said of it rests on 3 known relations."
+        "Not known about Ann: audio. Answers rest on 3 known links."
     )
 
 
@@ -469,13 +470,19 @@ def call(*words, code=0):
 
 def test_the_command_shows_the_reasons(home, opened):
     shown = call("explain", home / "run", "artist 03", "ANDERUNG").stdout
-    assert shown.startswith("Artist 03 (a03) and Änderung (a83): score ")
+    assert shown.startswith("Artist 03 (a03) and Änderung (a83): cosine ")
     found = json.loads(call("explain", home / "run", "a03", "a83", "--json").stdout)
     why = Model(opened[0]).explain("a03", "a83")
     assert found == json.loads(json.dumps(asdict(why)))
     assert f"{why}\n" == shown
+    parts = [float(x) for x in re.findall(r"^   (?:for|against) +(\d+)%", shown, re.M)]
+    assert 95 <= sum(parts) <= 105
+    assert call("explain", home / "run", "a03", "a83", "--details").stdout == (
+        f"{why}\n\n{why.details()}\n"
+    )
+    assert f"{why.start:+8.3f}              starting point" in why.details()
     assert why.frame()["share"].sum() == pytest.approx(why.score - why.start)
-    assert why._repr_html_().startswith("<div><p>Artist 03 (a03) and Änderung (a83): score ")
+    assert why._repr_html_().startswith("<div><p>Artist 03 (a03) and Änderung (a83): cosine ")
     assert call("explain", home / "run", "a03", "a83", "--paper").stdout == shown
 
 

@@ -61,7 +61,7 @@ def test_similar_names_its_answers(tmp_path):
         (2, "5", "QUEEN", "about 5", 0.0, None, 0),
     ]
     assert str(neighbours).splitlines() == [
-        "Sigur Rós (1): about 1; 4 known relations",
+        "Sigur Rós (1): about 1; 4 known links",
         "   1   0.800  Beyoncé (2)  about 2",
         "   2   0.000  QUEEN (5)    about 5  long tail",
     ]

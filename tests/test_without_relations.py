@@ -107,7 +107,7 @@ def test_groups_that_only_sound_alike_are_found(home):
 
 def test_answers_state_no_confidence_and_offer_no_dial(home):
     said = say("similar", home / "run", "Composer 03", "-k", 3)
-    assert said.splitlines()[0].endswith("no relation is known")
+    assert said.splitlines()[0].endswith("no known link")
     assert "confidence" not in said
     assert "long tail" not in said, "all are, so it would say nothing"
     (home / "plays.txt").write_text("Composer 03\n")
@@ -139,7 +139,7 @@ def test_lists_reasons_pages_and_a_service_come_of_it(home, tmp_path):
     run = home / "run"
     say("neighbours", run, "-k", 4, "--out", tmp_path / "lists.parquet")
     assert pl.read_parquet(tmp_path / "lists.parquet").height == 4 * COMPOSERS
-    assert "rests on audio" in say("explain", run, "Composer 03", "Composer 07")
+    assert "rest on audio" in say("explain", run, "Composer 03", "Composer 07")
     say("publish", run, tmp_path / "shelf")
     say("report", run, tmp_path / "page.html")
     assert "No relation of any test artist is known" in (tmp_path / "page.html").read_text()

@@ -199,7 +199,7 @@ def description_text(description: Description) -> str:
 def _lines(x: KindDescription) -> Iterator[str]:
     without = x.without_source
     yield _count(f"{x.kind.capitalize()}s", x.items)
-    yield _count("  long tail: no relation is known", x.long_tail, x.long_tail / x.items)
+    yield _count("  long tail: no known link", x.long_tail, x.long_tail / x.items)
     yield _count("  no source that models may read", without, without / x.items)
     yield _count("  related pairs", x.pairs)
     for source, pairs in x.pairs_by_source:

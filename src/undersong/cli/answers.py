@@ -37,7 +37,7 @@ DIVERSITY = click.option(
     "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
 )
 ONLY_UNLINKED = click.option(
-    "--only-unlinked", is_flag=True, help="Only items of which no relation is known."
+    "--only-unlinked", is_flag=True, help="Only items without a known link."
 )
 
 
@@ -261,17 +261,26 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
 @click.argument("a")
 @click.argument("b")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--details", is_flag=True, help="Also the numbers that add up to the score.")
 @PAPER
 @LONG_TAIL
 @TRACKS
 def explain(
-    run: Path, a: str, b: str, as_json: bool, paper: bool, long_tail: float, tracks: bool
+    run: Path,
+    a: str,
+    b: str,
+    as_json: bool,
+    details: bool,
+    paper: bool,
+    long_tail: float,
+    tracks: bool,
 ) -> None:
-    """Explain why B is, or is not, an answer to A; both an id or a name.
+    """Explain why B is, or is not, similar to A; both an id or a name.
 
-    The shares of the sources and where every pair begins add up to the score. "Without it" is how
-    the score would change if both items were silent there; the source whose absence would change
-    it most stands first. Below, what the two have in common and what is not known.
+    Shows how much each source speaks for or against the pair, what the two have in common, and
+    what is not known. The source without which the score would change most stands first. With
+    --details the shares and the starting point add up to the score; "without it" is how the score
+    would change if nothing were known of either there.
 
     \b
     Example:
@@ -283,7 +292,10 @@ def explain(
     why = model.explain(a, b, kind=kind, long_tail=long_tail, paper=paper)
     for name in (a, b):
         _name_others(model, name, kind)
-    _echo_json(asdict(why)) if as_json else echo(str(why))
+    if as_json:
+        _echo_json(asdict(why))
+    else:
+        echo(f"{why}\n\n{why.details()}" if details else str(why))
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from undersong.explanation.data import AUDIO, LISTENERS, TAGS
+from undersong.explanation.data import LISTENERS, TAGS
 from undersong.io.display import html_table, to_pandas
 from undersong.io.plain import text_of
 
@@ -81,7 +81,7 @@ class Reasons:
     confidence : in [0, 1], the chance that a list of similar items names it; None for the cosine
     candidate : whether it is among those that are weighed at all; others have a score here, but
         are no answers
-    start : score of a pair of which nothing is known, and what no source can be credited with
+    start : score of a pair without any knowledge, and what no source can be credited with
     contributions : the source whose absence would change the score most first
     related_by : who says that the two are similar, such as "editors, fans"; None if nobody does
     tags : the rarest few in common; ``tags_shared`` counts them all
@@ -118,22 +118,32 @@ class Reasons:
         """Return ``frame`` as pandas; UndersongError where that is not installed."""
         return to_pandas(self.frame())
 
-    def __str__(self) -> str:
-        """Show the sources, what both have in common, and what is not known."""
-        lines = [f"{_pair(self)}: {_sure(self)}", ""]
-        lines += ["   share  without it  source", *map(_line, self.contributions)]
-        lines += [f"{self.start:+8.3f}              where a pair begins of which nothing is known"]
-        lines += [f"{self.score:+8.3f}              score", "", *shared(self), *self.unknown]
+    def details(self) -> str:
+        """Return the numbers: what each source adds to the score, and the score without it."""
+        lines = ["   share  without it  source", *map(_numbers, self.contributions)]
+        lines += [f"{self.start:+8.3f}              starting point"]
+        lines += [f"{self.score:+8.3f}              score"]
         return text_of(lines)
+
+    def __str__(self) -> str:
+        """Show how much each source speaks for the pair, what both share, and what is not known."""
+        below = ["", *shared(self), *self.unknown]
+        return text_of([f"{_pair(self)}{_sure(self)}", "", *_bars(self.contributions), *below])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         below = "\n".join((*shared(self), *self.unknown))
-        return html_table(self.frame(), above=f"{_pair(self)}: {_sure(self)}", below=below)
+        return html_table(self.frame(), above=f"{_pair(self)}{_sure(self)}", below=below)
 
 
-WHOSE = {"both": "", "asked": " (of the first alone)", "answered": " (of the second alone)"}
+BAR = 24  # columns of the longest bar
+WHOSE = {
+    "both": "",
+    "asked": " (known of the first alone)",
+    "answered": " (known of the second alone)",
+    "neither": " (known of neither)",
+}
 
 
 def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
@@ -143,20 +153,19 @@ def unknown(item: KnownOfItem, groups: Iterable[str]) -> str | None:
     ----------
     groups : of sources that the run has at all; nobody misses what was never gathered
     """
-    lacking = [] if item.relations else ["no relation is known"]
+    lacking = [] if item.relations else ["links"]
     if item.listeners == 0:
-        lacking.append("nobody in the data has played it")
+        lacking.append("listeners")
     elif LISTENERS in groups and LISTENERS not in item.sources:
-        lacking.append("too few have played it to learn from")
-    silent = [x for x in groups if x not in item.sources and x != LISTENERS]
-    if silent:
-        lacking.append(f"nothing tells its {listing(map(readable, silent), 'or')}")
+        lacking.append("enough listeners to learn from")
+    lacking += [readable(x) for x in groups if x not in item.sources and x != LISTENERS]
     if not lacking:
         return None
     amounts = [_amount(item, x) for x in item.sources]
     if item.relations:
-        amounts.append(count(item.relations, "known relation"))
-    return f"{item.name}: {', '.join(lacking)}; what is said of it rests on {listing(amounts)}."
+        amounts.append(count(item.relations, "known link"))
+    rest = f" Answers rest on {listing(amounts)}." if amounts else ""
+    return f"Not known about {item.name}: {listing(lacking)}.{rest}"
 
 
 def shared(why: Reasons) -> list[str]:
@@ -166,7 +175,7 @@ def shared(why: Reasons) -> list[str]:
         lines.append(f"They are known to be similar: {why.related_by}.")
     if why.relations_shared:
         named = [*why.through, *_others(why.relations_shared, why.through)]
-        lines.append(f"Known relations in common: {listing(named)}.")
+        lines.append(f"Both are linked to {listing(named)}.")
     if why.tags_shared:
         named = [f"{x.tag} (of {x.items})" for x in why.tags]
         lines.append(f"Tags in common: {listing([*named, *_others(why.tags_shared, named)])}.")
@@ -206,13 +215,25 @@ def _pair(why: Reasons) -> str:
 
 
 def _sure(why: Reasons) -> str:
-    sure = "" if why.confidence is None else f", confidence {why.confidence:.0%}"
-    return f"score {why.score:.3f}{sure}{'' if why.candidate else ', not among the candidates'}"
+    sure = f"cosine {why.score:.3f}" if why.confidence is None else f"{why.confidence:.0%} sure"
+    return f": {sure}{'' if why.candidate else ', not among the candidates'}"
 
 
-def _line(part: Contribution) -> str:
-    whose = " (none is known)" if part.known_of == "neither" else WHOSE[part.known_of]
-    return f"{part.share:+8.3f}    {-part.effect:+8.3f}  {readable(part.source)}{whose}"
+def _bars(contributions: Iterable[Contribution]) -> list[str]:
+    """Draw what each source adds as its part of all that is added, for or against."""
+    parts = [(x, abs(x.share)) for x in contributions]
+    total, longest = sum(y for _, y in parts), max((y for _, y in parts), default=0.0)
+    return [
+        f"   {'for' if x.share > 0 else 'against':<7} {part / total:>4.0%}  "
+        f"{'█' * round(BAR * part / longest):<{BAR}}  {readable(x.source)}{WHOSE[x.known_of]}"
+        for x, part in parts
+        if part > 0 and round(100 * part / total)
+    ]
+
+
+def _numbers(part: Contribution) -> str:
+    source = f"{readable(part.source)}{WHOSE[part.known_of]}"
+    return f"{part.share:+8.3f}    {-part.effect:+8.3f}  {source}"
 
 
 def _amount(item: KnownOfItem, source: str) -> str:
@@ -221,7 +242,7 @@ def _amount(item: KnownOfItem, source: str) -> str:
         return count(item.tags, "tag")
     if source == LISTENERS and item.listeners:
         return count(item.listeners, "listener")
-    return "audio" if source == AUDIO else f"its {readable(source)}"
+    return readable(source)
 
 
 def _others(total: int, named: Iterable[str]) -> list[str]:

@@ -204,7 +204,7 @@ class ItemPath:
 
 def heading(item: Item) -> str:
     """Return a line on an item: name, id, what is said about it, how many relations are known."""
-    known = f"{item.relations} known relations" if item.relations else "no relation is known"
+    known = f"{item.relations} known links" if item.relations else "no known link"
     return f"{item.name} ({item.id}): {f'{item.about}; ' if item.about else ''}{known}"
 
 

@@ -90,7 +90,7 @@ function head(item) {
     other ? element("p", { class: "about" }, item.album ? ["on ", named(item.album), " · "] : null,
       element("a", { href: addressOf(other) }, "its artist")) : null,
     element("p", { class: "known" }, fame(item)),
-    item.unknown ? element("p", { class: "unknown" }, `Not known of ${item.unknown}`) : null,
+    item.unknown ? element("p", { class: "unknown" }, item.unknown) : null,
     item.media ? element("audio", { controls: true, preload: "none", src: soundOf(item),
       "aria-label": `Listen to ${item.name}` }) : null,
   );

@@ -28,7 +28,7 @@ export function reasons(why) {
     { class: "reasons" },
     sums(why),
     element("ul", {}, why.sentences.map((text) => element("li", {}, text))),
-    why.unknown.map((text) => element("p", { class: "unknown" }, `Not known: ${text}`)),
+    why.unknown.map((text) => element("p", { class: "unknown" }, text)),
   );
 }
 

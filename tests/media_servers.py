@@ -131,7 +131,8 @@ class Jellyfin:
         if head == "Playlists":
             return self.playlist(method, rest, query, content, owner)
         if head == "Items" and rest[1:] == ["Download"]:
-            return (200, {"content-type": "audio/flac"}, self.sounds[rest[0]])
+            sound = self.sounds.get(rest[0])
+            return (404, {}, b"") if sound is None else (200, {}, sound)
         if head == "Users":
             return as_json([{"Id": y, "Name": x} for x, y in self.ids.items()])
         return self.listed(self.artists if head == "Artists" else self.items(owner, query), query)

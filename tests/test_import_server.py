@@ -14,8 +14,17 @@ from mutagen.flac import FLAC
 
 from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic
 from undersong import embeddings
-from undersong.catalogue import check_catalogue, fingerprint, read_catalogue, write_catalogue
+from undersong.audio.extract import extract
+from undersong.catalogue import (
+    Catalogue,
+    check_catalogue,
+    fingerprint,
+    read_catalogue,
+    write_catalogue,
+)
 from undersong.cli.main import cli
+from undersong.models.content.inputs import choose_sources
+from undersong.models.content.network import ContentSettings
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -359,3 +368,72 @@ def test_subsonic_whose_search_finds_nothing_without_a_word_is_read_by_albums(tm
     made = read_catalogue(tmp_path / "catalogue")
     assert made.tracks.select("id", "artist").rows() == [("s1", "p1"), ("s2", "p2")]
     assert made.played("track").collect().rows() == [("ann", "s1", 3)]
+
+
+def heard(catalogue, folder):
+    """What was heard of each track, by its title."""
+    mels = extract(catalogue, folder).done
+    titles = dict(zip(catalogue.ids("track"), catalogue.names("track"), strict=True))
+    return {titles[x]: mels.read(row) for row, x in enumerate(mels.ids)}
+
+
+def test_sound_that_is_no_file_here_is_fetched_once_and_heard_alike(
+    url, home, login, tmp_path, monkeypatch
+):
+    folder, near = tmp_path / "catalogue", tmp_path / "near"
+    run("subsonic", url, folder, "--login", login)
+    run("subsonic", url, near, "--login", login, "--music", f"={home / 'music'}")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    arguments = ["extract", str(folder), "--server", url, "--login", str(login), "--rate", "99"]
+    result = CliRunner().invoke(cli, arguments)
+    assert "8 of 8 audio files analysed (8 of them now)" in result.output, result.output
+    assert list(temporary.iterdir()) == []
+    theirs = heard(read_catalogue(folder), folder / "audio")
+    ours = heard(read_catalogue(near), near / "audio")
+    assert theirs.keys() == ours.keys()
+    assert all(np.array_equal(theirs[x], ours[x]) for x in ours)
+    assert choose_sources(read_catalogue(folder), ContentSettings()) == ("audio",)
+    result = CliRunner().invoke(cli, arguments)
+    assert "8 of 8 audio files analysed (0 of them now)" in result.output
+    strange = tmp_path / "strange"
+    tracks = pl.DataFrame({"id": ["t1", "t2"], "artist": ["a", "a"]})
+    write_catalogue(Catalogue(artists=pl.DataFrame({"id": ["a"]}), tracks=tracks), strange)
+    result = CliRunner().invoke(cli, ["extract", str(strange), *arguments[2:]])
+    assert result.exit_code == 1
+    assert "has none of the tracks, such as 't1'" in result.output
+
+
+def test_a_song_that_the_server_cannot_send_costs_that_song_alone(kept, tmp_path):
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    path = tmp_path / "song.flac"
+    write_song(path, "Ann", 3)
+    kept.sounds = {x["Id"]: path.read_bytes() for x in kept.songs[1:]}
+    arguments = ["extract", str(folder), "--rate", "99", "--server"]
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env=env)
+        result = CliRunner().invoke(cli, [*arguments, url], env=env)
+        assert result.exit_code == 1
+        assert "3 of 4 audio files analysed (3 of them now)" in result.output
+        listed = pl.read_csv(folder / "audio" / "failures.csv", infer_schema=False)
+        assert listed["track"].to_list() == [kept.songs[0]["Id"]]
+        assert "with 404 Not Found" in listed["reason"].item()
+        kept.sounds[kept.songs[0]["Id"]] = path.read_bytes()
+        result = CliRunner().invoke(cli, [*arguments, url], env=env)
+        assert "4 of 4 audio files analysed (1 of them now)" in result.output
+    result = CliRunner().invoke(cli, [*arguments, url], env=env)
+    assert result.exit_code == 1
+    assert "cannot be reached" in result.output
+
+
+def test_more_sound_than_a_song_can_have_is_not_read(kept, tmp_path, monkeypatch):
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    monkeypatch.setattr("undersong.importers.players.server.LARGEST_SOUND", 3 << 20)
+    kept.sounds = {x["Id"]: b"0" * (4 << 20) for x in kept.songs}
+    with answering(kept) as url:
+        run("jellyfin", url, folder, env=env)
+        arguments = ["extract", str(folder), "--rate", "99", "--server", url]
+        result = CliRunner().invoke(cli, arguments, env=env)
+    assert result.exit_code == 1
+    assert "sends more than 3 MB" in result.output

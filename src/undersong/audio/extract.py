@@ -5,15 +5,16 @@ The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, rea
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import polars as pl
 
 from undersong.audio import shards
-from undersong.audio.decode import Decoded, decode
+from undersong.audio.decode import Decoded, Decoder, decode
 from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, write_failures
@@ -24,6 +25,8 @@ from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
+FETCHED = "server:"  # and its id: the path of a track without a file, whose sound a server sent
+Fetch = Callable[[str], AbstractContextManager[Path]]
 DecodeFiles = Callable[[Iterable[Path]], Iterator[Decoded | Undecodable]]
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
@@ -54,6 +57,7 @@ def extract(
     *,
     workers: int | None = None,
     decode_files: DecodeFiles | None = None,
+    fetch: Fetch | None = None,
     progress: Progress = silent,
 ) -> Extraction:
     """Analyse every track that has a path, unless that was done before.
@@ -67,6 +71,8 @@ def extract(
     folder : made if absent; after a kill at any moment, the next call goes on
     workers : child processes that decode; by default one a processor
     decode_files : decodes files in their order in place of child processes, such as on a cluster
+    fetch : gets a file of the sound of a track without a path, one after the other, and deletes it
+        It raises ``Undecodable`` where there is none. Sounds that came so before count without it.
 
     Raises
     ------
@@ -76,9 +82,12 @@ def extract(
         If ``folder`` cannot be written, is of another format, or a shard in it is damaged.
     """
     root = catalogue.audio_root or Path()
-    files = _files(catalogue.tracks, root)
+    files = pl.concat([_files(catalogue.tracks, root), _without_files(catalogue, folder, fetch)])
     if not len(files):
-        raise DataError("no track of the catalogue has a path; map the column of audio files")
+        raise DataError(
+            "no track of the catalogue has a path; map the column of audio files, or fetch sound "
+            "from a media server with --server"
+        )
     with locked(folder):
         for remnant in folder.glob(".*.partial"):  # of an extraction that was killed
             remnant.unlink()
@@ -89,12 +98,15 @@ def extract(
         pending = files.join(tried, on=list(shards.FILE), how="anti").unique(
             "path", maintain_order=True
         )
+        remote = pl.col("path").str.starts_with(FETCHED)
+        here, there = pending.filter(~remote), pending.filter(remote)
+        decode_files = decode_files or partial(decode, workers=workers or usable_processors())
         new = _analyse(
-            pending,
+            pl.concat([here, there]),
             folder,
             run=run,
-            decoded=(decode_files or partial(decode, workers=workers or usable_processors()))(
-                root / x for x in pending["path"]
+            decoded=chain(
+                decode_files(root / x for x in here["path"]), _decode_fetched(there["track"], fetch)
             ),
             before=len(files) - len(pending),
             progress=progress,
@@ -146,6 +158,42 @@ def _files(tracks: pl.DataFrame, root: Path) -> pl.DataFrame:
     rows = [_size_and_time(root, x) for x in tracks["path"]]
     about = pl.DataFrame(rows, schema=["size", "modified"], orient="row")
     return tracks.select(pl.col("id").alias("track"), "path").hstack(about.cast(pl.Int64))
+
+
+def fetched(folder: Path | None) -> bool:
+    """Whether a media server has sent sound of tracks that have no path."""
+    return folder is not None and bool(
+        shards.index(folder)
+        .select((pl.col("path").str.starts_with(FETCHED) & (pl.col("chunks") > 0)).any())
+        .item()
+    )
+
+
+def _without_files(catalogue: Catalogue, folder: Path, fetch: Fetch | None) -> pl.DataFrame:
+    """Tracks without a path whose sound can be fetched, or was, as ``_files`` has them."""
+    track = pl.col("id").alias("track")
+    path = pl.format("{}{}", pl.lit(FETCHED), "id").alias("path")
+    size, modified = (pl.lit(0, pl.Int64).alias(x) for x in ("size", "modified"))
+    bare = catalogue.tracks.filter(pl.col("path").is_null()).select(track, path, size, modified)
+    if fetch is None:
+        known = shards.index(folder).filter(pl.col("chunks") > 0)["path"]
+        return bare.filter(pl.col("path").is_in(known.implode()))
+    return bare
+
+
+def _decode_fetched(tracks: Iterable[str], fetch: Fetch | None) -> Iterator[Decoded | Undecodable]:
+    if fetch is None:
+        return
+    decoder = Decoder()
+    try:
+        for track in tracks:
+            try:
+                with fetch(track) as path:
+                    yield decoder.decode(path)
+            except Undecodable as error:
+                yield error
+    finally:
+        decoder.stop()
 
 
 def _as_analysed(files: pl.DataFrame, index: pl.DataFrame) -> pl.DataFrame:

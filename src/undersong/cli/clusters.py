@@ -1,10 +1,19 @@
 """Commands that work on a whole catalogue, on a cluster if there is one."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, TRACKS, cluster, echo, kind_of
+from undersong.cli.group import FILE, FOLDER, LOGIN, TRACKS, cluster, echo, kind_of, logins
+from undersong.errors import DataError, needs
+
+if TYPE_CHECKING:
+    from undersong.audio.extract import Fetch
+
+SOME = 9  # tracks that a server is asked for before their sound is
 
 
 @click.command()
@@ -14,12 +23,33 @@ from undersong.cli.group import FILE, FOLDER, TRACKS, cluster, echo, kind_of
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that decode; else one a processor."
 )
-def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | None) -> None:
+@click.option("--server", metavar="URL", help="Fetch what is no file here from this media server.")
+@LOGIN
+@click.option(
+    "--rate",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, 100, min_open=True),
+    help="Songs a second that are fetched at most.",
+)
+def extract(
+    catalogue: Path,
+    *,
+    out: Path | None,
+    keep_going: bool,
+    workers: int | None,
+    server: str | None,
+    login: Path | None,
+    rate: float,
+) -> None:
     """Analyse the audio files of CATALOGUE once, for every training to come.
 
     Interrupt it when you like: the same command goes on. Later it analyses only what is new, has
     changed or had failed. failures.csv beside the features says what is wrong with each file that
     gave no sound, and what to do.
+
+    Tracks of a media server that are no files here are heard from it with --server, one after the
+    other; each is deleted once it was heard.
 
     \b
     Example:
@@ -30,20 +60,47 @@ def extract(catalogue: Path, out: Path | None, keep_going: bool, workers: int | 
     from undersong.cli.progress_line import ProgressDisplay
 
     folder = out or catalogue / EXTRACTED
-    with cluster() as clustered, ProgressDisplay() as progress:
+    with cluster() as clustered, ProgressDisplay() as progress, ExitStack() as stack:
+        known = read_catalogue(catalogue)
+        fetch = None
+        if server:
+            some = known.ids("track")[:SOME]
+            fetch = stack.enter_context(_sounds(server, login, rate=rate, some=some))
         decode_files: extraction.DecodeFiles | None = None
         if clustered:
             from undersong.cluster.streaming import decode_there as decode_files
         extracted = extraction.extract(
-            read_catalogue(catalogue),
+            known,
             folder,
             workers=workers,
             decode_files=decode_files,
+            fetch=fetch,
             progress=progress,
         )
     echo(extraction.text(extracted, folder))
     if len(extracted.failed) and not keep_going:
         raise SystemExit(1)
+
+
+@contextmanager
+def _sounds(url: str, login: Path | None, *, rate: float, some: Sequence[str]) -> "Iterator[Fetch]":
+    """Open a media server for the sound of its songs.
+
+    Raises
+    ------
+    DataError
+        If it has none of ``some`` tracks.
+    """
+    with needs("servers", "a media server"):
+        from undersong.importers.players.server import Sounds
+        from undersong.servers import open_server
+    with closing(open_server(url, logins(login)[0])) as server:
+        if not server.known(some):
+            raise DataError(
+                f"{server.place} has none of the tracks, such as {some[0]!r}; import its library, "
+                "whose ids they must have"
+            )
+        yield Sounds(server, rate=rate)
 
 
 @click.command()

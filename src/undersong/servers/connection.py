@@ -208,9 +208,10 @@ class Connection:
             size += len(block)
             # A server that sends a byte at a time never falls silent.
             if size > largest or time.monotonic() - started > 10 * SECONDS:
-                raise DataError(
+                raise Refused(
                     f"{self.place} sends more than {largest >> 20} MB, or for longer than "
-                    f"{10 * SECONDS:.0f} s; is it this kind of server?"
+                    f"{10 * SECONDS:.0f} s; is it this kind of server?",
+                    413,
                 )
             yield block
 

@@ -110,9 +110,7 @@ class Subsonic:
             "POST", "rest/download.view", file, form=form, largest=largest
         )
         if "json" in kind or "xml" in kind:  # the error that stands in place of the sound
-            raise DataError(
-                f"{self.place} sends no sound of song {song!r}; may this user download?"
-            )
+            raise Refused(f"{self.place} sends no sound of {song!r}; may this user download?", -1)
 
     def known(self, songs: Sequence[str]) -> list[str]:
         """Return those songs that the server has, in their order."""

@@ -6,12 +6,17 @@ on the server is seen. A star counts as a play where there is none. Files of one
 track, as in a music folder, and so are spellings of one artist; ``identities`` lists all ids.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
 
 import polars as pl
 
+from undersong.audio.logmel import Undecodable
 from undersong.catalogue import (
     PLAYS,
     Catalogue,
@@ -37,12 +42,16 @@ from undersong.importers.result import Failures, Imported
 from undersong.io.parquet import read_table
 from undersong.progress import Progress, silent
 from undersong.servers import Server
+from undersong.servers.connection import Refused
 from undersong.servers.library import Song
 
 MBIDS = tuple(Field("mbid", kind, "category", withheld=True) for kind in ("artist", "track"))
 ROWS = COLLECTION | {"place": pl.String(), "main": pl.String()}
 STAR = 1.0  # plays that a star counts as, at least
 REMEDY = "tag it, and let the server scan again"
+
+
+LARGEST_SOUND = 256 << 20  # bytes of one song
 
 
 @dataclass(frozen=True)
@@ -294,3 +303,37 @@ def _kept(made: Catalogue, old: Catalogue) -> Catalogue:
 def _of(features: Embeddings, ids: Collection[str]) -> Embeddings:
     rows = [row for row, item in enumerate(features.ids) if item in ids]
     return Embeddings(tuple(features.ids[x] for x in rows), features.vectors[rows])
+
+
+class Sounds:
+    """Gets the sound of songs from a server: one at a time, and not too many a second.
+
+    Parameters
+    ----------
+    server : whose ids the tracks have
+    rate : most songs a second
+    """
+
+    def __init__(self, server: Server, *, rate: float) -> None:
+        self._server, self._pause, self._next = server, 1 / rate, time.monotonic()
+
+    @contextmanager
+    def __call__(self, song: str) -> Iterator[Path]:
+        """Yield a file with the sound of a song, which is deleted at the end of the block.
+
+        Raises
+        ------
+        Undecodable
+            If the server sends none of this song.
+        DataError
+            If the server cannot be reached.
+        """
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = time.monotonic() + self._pause
+        with NamedTemporaryFile(prefix="undersong-") as file:
+            try:
+                self._server.fetch_sound(song, cast(BinaryIO, file), largest=LARGEST_SOUND)
+            except Refused as error:
+                raise Undecodable(str(error), "see that the server has its file") from error
+            file.flush()
+            yield Path(file.name)

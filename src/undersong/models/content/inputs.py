@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from undersong.audio.augment import augment
-from undersong.audio.extract import FAILURES, extract
+from undersong.audio.extract import FAILURES, extract, fetched
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import SettingsError, nearest_known
@@ -40,7 +40,7 @@ def choose_sources(catalogue: Catalogue, settings: ContentSettings) -> tuple[str
     SettingsError
         If ``input`` names no feature matrix, or audio where no track has a file.
     """
-    has_paths = catalogue.tracks["path"].count() > 0
+    has_paths = catalogue.tracks["path"].count() > 0 or fetched(catalogue.extracted)
     matrices = sorted({name for name, _ in catalogue.vectors()})
     present = ([AUDIO] if has_paths else []) + matrices
     if settings.input in (AUTO, NONE):

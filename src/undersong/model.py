@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -29,21 +30,27 @@ from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
     ItemPath,
+    Library,
     Neighbour,
     Neighbours,
     PathStep,
     Precomputed,
     Query,
+    Rules,
+    Songs,
     attributes_of,
+    fill,
     fuse,
     graph,
     has_learned_order,
     has_lists,
+    nearer,
     open_embeddings,
     open_index,
     open_lists,
     read_map,
     read_regions,
+    read_songs,
     search,
     shortest_path,
 )
@@ -52,6 +59,8 @@ from undersong.runs import Run
 if TYPE_CHECKING:
     from undersong.foldin.add import Result
     from undersong.retrieval.recommend import Seeds
+
+FROM_CATALOGUE = ("path", "seconds", "duration", "tempo", "bpm", "mood", "moods")
 
 
 class QueryOptions(TypedDict, total=False):
@@ -180,6 +189,7 @@ class Model:
         items: str | Item | Sequence[str | Item],
         *,
         kind: Kind | None = None,
+        unlike: str | Item | Sequence[str | Item] = (),
         agree: Sequence[Model] = (),
         query: Query | None = None,
         **options: Unpack[QueryOptions],
@@ -188,6 +198,7 @@ class Model:
 
         Parameters
         ----------
+        unlike : no answer is nearer to one of these than to any item that is asked about
         agree : models of the same catalogue whose answers are fused with these
         query, options : how many answers and which (``Query``), as one object or by its fields
 
@@ -200,6 +211,9 @@ class Model:
         """
         query = make_query(query, **options)
         index, queries = self._items(items, kind)
+        if unlike:
+            _, others = self._items(unlike, index.kind)
+            query = index.away_from([x.id for x in others], [x.id for x in queries], query)
         if len(queries) == 1 and not agree:
             return index.similar(queries[0], query)
         return index.agreed(queries, query, [x.of(index.kind) for x in agree])
@@ -304,6 +318,142 @@ class Model:
         )
         turns = zip(neighbours, answers.tastes.tolist(), strict=True)
         return replace(neighbours, neighbours=tuple(replace(x, taste=t + 1) for x, t in turns))
+
+    def playlist(
+        self,
+        like: str | Item | Sequence[str | Item] = (),
+        *,
+        unlike: str | Item | Sequence[str | Item] = (),
+        plays: Mapping[str, float] | None = None,
+        path: tuple[str | Item, str | Item] | None = None,
+        after: Sequence[str | Item] = (),
+        never: Sequence[str | Item] = (),
+        kind: Kind | None = None,
+        tastes: int = 1,
+        rules: Rules | None = None,
+        query: Query | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> Neighbours:
+        """Return k songs in the order to hear them (``undersong.retrieval.playlists``).
+
+        It begins with ``like`` or ``after`` or both, with ``plays``, or with ``path``. Artists and
+        tracks may stand for each other: an artist for its five best-known tracks, a track for its
+        artist.
+
+        Parameters
+        ----------
+        like : what the songs are like; items of ``kind`` among these are no part of it. Of more
+            than 500, so many count, evenly chosen; of ``after`` likewise
+        unlike : no song is nearer to one of these than to any that is liked or played
+        plays : how often somebody plays each item, as of ``recommend``
+        path : the first and the last song; on the way each is near a step of ``Model.path``
+        after : a playlist that this one goes on: rules count its songs, and none comes again
+        never : artists and tracks that do not come; what is unknown of these, of ``plays`` and of
+            ``after`` is left out and noted
+        kind : of the songs; by default tracks, if more than their names is known
+        tastes : as of ``recommend``, for ``plays``
+        rules : on the order (``undersong.retrieval.playlists.Rules``)
+        query, options : how many (k) and whose; ``per_artist`` and ``per_album`` of all of them
+
+        Raises
+        ------
+        UnknownItem
+            If no item fits a name.
+        DataError
+            If nothing but its name is known of one; for no beginning or several; if minutes are
+            asked for and no length is known; or as ``similar``.
+        """
+        library, query = self._library(kind), make_query(query, **options)
+        index, rules = self._index(library.kind), rules or Rules()
+        begin = library.begin(
+            like=_several(like),
+            unlike=_several(unlike),
+            plays=plays or {},
+            path=path or (),
+            after=after,
+            never=never,
+        )
+        query = replace(query, exclude=query.exclude | begin.gone)
+        if begin.away:
+            query = index.away_from(begin.away, list(begin.named), query)
+        ends, parts = [index.names.get(x) for x in begin.ends], [begin.weights]
+        if path:
+            if len(ends) != 2 or query.k < 3:
+                raise DataError("a path leads from one song to another; ask for 3 or more in all")
+            way = index.path(ends[0], ends[1])
+            if not way:
+                return Neighbours(tuple(ends), (), way.note, index.names.linked)
+            parts = [dict.fromkeys(x, 1.0) for x in pairwise(way.ids)]
+            query = replace(query, k=query.k - 2)
+
+        def answers(wide: Query) -> list[Neighbours]:
+            if plays:
+                from undersong.retrieval.recommend import seeds_of
+
+                listened = seeds_of(begin.plays)
+                return [self.recommend(listened, kind=index.kind, tastes=tastes, query=wide)]
+            share = replace(wide, k=-(-wide.k // len(parts)))
+            return [
+                begin.in_turns(
+                    index.agreed([index.names.get(y) for y in x], share, weights=x, seeds_too=True)
+                )
+                for x in parts
+            ]
+
+        songs, lacking = fill(
+            answers,
+            lambda ids: self._songs(index, ids),
+            query=query,
+            rules=rules,
+            before=[*begin.before, *begin.ends[:1]],
+            most=len(index.ids),
+        )
+        first, last = ([Neighbour(0, x, 1.0) for x in some] for some in (ends[:1], ends[1:]))
+        queries = tuple(dict.fromkeys(begin.named.values()))
+        numbered = tuple(
+            replace(
+                x, rank=rank, seeds=begin.owners(x.seeds) if len(queries) > 1 and not path else ()
+            )
+            for rank, x in enumerate([*first, *songs, *last], start=1)
+        )
+        note = "; ".join(filter(None, (begin.note, lacking)))
+        return Neighbours(queries, numbered, note, index.names.linked)
+
+    def _library(self, kind: Kind | None) -> Library:
+        """Return what songs of a playlist are named by; by default of tracks, if they are known."""
+        tracks = self._index("track")
+        if kind is None and tracks.ids:
+            kind = "track"
+        index = self.of(kind)
+        names = {x: self._index(x).names for x in self.kinds}
+        return Library(index.kind, names, tracks.by_artist, index.row)
+
+    def attributes(self, ids: Sequence[str], *, kind: Kind | None = None) -> pl.DataFrame:
+        """Return what is known of some items, a row each in their order.
+
+        Columns are those of ``undersong.catalogue.attributes`` and, where the run's catalogue is
+        there and has them, path, seconds, tempo and mood (``FROM_CATALOGUE``).
+        """
+        index = self.of(kind)
+        table = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String})
+        known = [index.attributes.table] if index.attributes is not None else []
+        if self.catalogue is not None:
+            items = self.catalogue.items(index.kind)
+            known.append(items.select("id", *(x for x in FROM_CATALOGUE if x in items.columns)))
+        for more in known:
+            table = table.join(more, on="id", how="left", maintain_order="left")
+        absent = [x for x in ("artist", "album", "mbid", "path") if x not in table.columns]
+        return table.with_columns(pl.lit(None, pl.String).alias(x) for x in absent)
+
+    def _songs(self, index: ItemIndex, ids: Sequence[str]) -> Songs:
+        """Read what rules of playlists need to know of some items."""
+        artists = self._index("artist").names
+        linked, key = (artists, "artist") if artists.linked else (index.names, "id")
+        relations = linked.table.select(pl.col("id").alias(key), pl.col("relations"))
+        table = self.attributes(ids, kind=index.kind)
+        table = table.join(relations, on=key, how="left", maintain_order="left")
+        table = table.with_columns(unlinked=pl.col("relations").fill_null(0) == 0)
+        return read_songs(table, index.cosine_index.embeddings.align(tuple(ids))[0])
 
     @cached_property
     def catalogue(self) -> Catalogue | None:
@@ -487,6 +637,15 @@ class ItemIndex:
             return self.attributes
         return attributes_of(self.run, self.kind, self.cosine_index.embeddings.ids)
 
+    @cached_property
+    def by_artist(self) -> dict[str, tuple[str, ...]]:
+        """Ids of what each artist has, of which more than the name is known, best known first."""
+        if self.attributes is None:
+            return {}
+        table = self.attributes.table.select("id", "artist", fame=self.names.fame[self.name_rows])
+        own = table.drop_nulls().sort("fame").group_by("artist").agg("id")
+        return {artist: tuple(ids) for artist, ids in own.iter_rows()}
+
     @property
     def _shares_vectors(self) -> bool:
         return "index" in vars(self) and self.index.embeddings is self.cosine_index.embeddings
@@ -582,8 +741,19 @@ class ItemIndex:
         scores, confidence = block.scores[0].tolist(), block.confidence[0].tolist()
         return self.neighbours((item,), ids, scores, confidence, note=block.note)
 
+    def away_from(self, away: Sequence[str], seeds: Sequence[str], query: Query) -> Query:
+        """Return a query that leaves out what is nearer to one of some ids than to any seed."""
+        near = nearer(self.cosine_index.embeddings, seeds, away)
+        return replace(query, exclude=query.exclude | near)
+
     def agreed(
-        self, items: Sequence[Item], query: Query, others: Sequence[ItemIndex] = ()
+        self,
+        items: Sequence[Item],
+        query: Query,
+        others: Sequence[ItemIndex] = (),
+        *,
+        weights: Mapping[str, float] | None = None,
+        seeds_too: bool = False,
     ) -> Neighbours:
         """Return what several items, or several runs, agree on (``undersong.retrieval.fusion``)."""
         self._rows(items, query)
@@ -593,6 +763,8 @@ class ItemIndex:
             [x.id for x in items],
             query=searched[0][2],
             attributes=[attributes for _, attributes, _ in searched],
+            weights=weights,
+            seeds_too=seeds_too,
         )
         return self.neighbours(
             tuple(dict.fromkeys(items)),
@@ -681,6 +853,10 @@ class ItemIndex:
                 raise DataError(f"{why}; add some to the catalogue and train again")
         index = self.cosine_index if query.paper else self.index
         return [index.embeddings.index[x.id] for x in items]
+
+
+def _several(items: str | Item | Sequence[str | Item]) -> Sequence[str | Item]:
+    return (items,) if isinstance(items, str | Item) else items
 
 
 def _no_path(start: str, end: str, steps: int | None, *, longer: int) -> str:

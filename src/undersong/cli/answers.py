@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from undersong.catalogue import Kind
     from undersong.embeddings import Embeddings
     from undersong.model import Model
-    from undersong.retrieval import Query
+    from undersong.retrieval import Neighbours, Query
 
 SHARE = click.FloatRange(0, 1)
 FILTERS = (
@@ -79,6 +79,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 @click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @click.option("-k", default=10, show_default=True, help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--not", "unlike", multiple=True, help="Nothing nearer to this than to any QUERY.")
 @click.option(
     "--agree", multiple=True, type=FOLDER, help="Another run, to list what both agree on."
 )
@@ -93,6 +94,7 @@ def similar(
     queries: tuple[str, ...],
     k: int,
     as_json: bool,
+    unlike: tuple[str, ...],
     agree: tuple[Path, ...],
     tracks: bool,
     **options: Any,
@@ -117,9 +119,14 @@ def similar(
 
     kind, query = kind_of(tracks), query_of(k, options)
     model, *others = [load(folder) for folder in (run, *agree)]
-    neighbours = model.similar(queries, kind=kind, agree=others, query=query)
+    neighbours = model.similar(queries, kind=kind, unlike=unlike, agree=others, query=query)
     for name in queries:
         _name_others(model, name, kind)
+    echo_neighbours(neighbours, as_json=as_json)
+
+
+def echo_neighbours(neighbours: "Neighbours", *, as_json: bool) -> None:
+    """Print answers as a table, or one JSON object a line with the note on stderr."""
     if not as_json:
         echo(str(neighbours))
         return

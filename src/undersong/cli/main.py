@@ -15,6 +15,7 @@ from undersong.cli import (
     imports,
     lab,
     models,
+    playlists,
     serving,
 )
 from undersong.cli.group import CLUSTER, Group, check_cluster
@@ -37,6 +38,7 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
         answers.explain: "Explain why two items are similar, or are not.",
         answers.path: "List a chain of similar items from one to another.",
         answers.recommend: "List what a listener may like and does not play yet.",
+        playlists.playlist: "Make a playlist, as a file or on a media server.",
         answers.neighbours: "Write the nearest neighbours of many items as one table.",
     },
     "Serve": {

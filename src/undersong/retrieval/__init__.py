@@ -1,10 +1,12 @@
 """Retrieval: who may be an answer, in which order, how far apart, and found how fast."""
 
+from undersong.retrieval.filters import nearer
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
 from undersong.retrieval.neighbour_types import ItemPath, Neighbour, Neighbours, PathStep
 from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.paths import graph, shortest_path
+from undersong.retrieval.playlists import Rules, Songs, fill, read_songs
 from undersong.retrieval.projection import read_map, read_regions
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import (
@@ -15,28 +17,35 @@ from undersong.retrieval.run_index import (
     open_index,
     open_lists,
 )
+from undersong.retrieval.seeds import Library
 
 __all__ = [
     "BLOCK",
     "Index",
     "ItemPath",
+    "Library",
     "Neighbour",
     "Neighbours",
     "PathStep",
     "Precomputed",
     "Query",
+    "Rules",
+    "Songs",
     "TopK",
     "attributes_of",
+    "fill",
     "fuse",
     "graph",
     "has_learned_order",
     "has_lists",
+    "nearer",
     "nothing",
     "open_embeddings",
     "open_index",
     "open_lists",
     "read_map",
     "read_regions",
+    "read_songs",
     "search",
     "shortest_path",
     "write_neighbours",

@@ -1,12 +1,13 @@
 """Who may be an answer: typed filters on facts, and in words which of them left nothing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Attributes
+from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, nearest_known
 from undersong.retrieval.query import Query
 
@@ -40,6 +41,19 @@ def passing(request: Query, facts: Attributes) -> NDArray[np.bool_]:
     if not filters:
         return np.ones(len(facts.table), dtype=bool)
     return facts.table.select(pl.all_horizontal(filters)).to_series().to_numpy().astype(bool)
+
+
+def nearer(embeddings: Embeddings, one: Sequence[str], other: Sequence[str]) -> frozenset[str]:
+    """Return the ids of items nearer to one of ``other`` than to any of ``one``, and ``other``.
+
+    By the cosine of E_G; both name items by their ids.
+    """
+    vectors, index = embeddings.vectors, embeddings.index
+    first, second = (
+        (vectors @ vectors[[index[x] for x in ids]].T).max(axis=1) for ids in (one, other)
+    )
+    rows = np.flatnonzero(second > first).tolist()
+    return frozenset(other).union(embeddings.ids[x] for x in rows)
 
 
 def why_nothing(request: Query, facts: Attributes) -> str:

@@ -4,7 +4,7 @@ A mean of unlike vectors may lie where nobody lives, and vectors of two training
 So each item of each run answers for itself, and who is named by several comes first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,8 @@ def fuse(
     *,
     query: Query,
     attributes: Sequence[Attributes | None] | None = None,
+    weights: Mapping[str, float] | None = None,
+    seeds_too: bool = False,
 ) -> Fused:
     """List what is similar to several items, given by their ids, as one or several runs find it.
 
@@ -61,6 +63,8 @@ def fuse(
     ----------
     indexes : of runs of one kind of item; the first one's items may be answers
     attributes : of each run, or None without filters; caps and diversity go by those of the first
+    weights : above 0, by which what a seed's list gives is multiplied; 1 where there is none
+    seeds_too : whether one of several seeds may be an answer to the others
 
     Raises
     ------
@@ -76,7 +80,8 @@ def fuse(
     distinct = tuple(dict.fromkeys(seeds))
     known = attributes if attributes is not None else [None] * len(indexes)
     filters.check(query, known[0])
-    others = frozenset(distinct) if len(distinct) > 1 else frozenset()
+    others = frozenset(distinct) if len(distinct) > 1 and not seeds_too else frozenset()
+    worth = np.array([(weights or {}).get(x, 1.0) for x in distinct])
     alone = replace(
         query, exclude=query.exclude | others, per_artist=None, per_album=None, diversity=0.0
     )
@@ -85,7 +90,8 @@ def fuse(
         max(len(x.embeddings.ids) for x in indexes),
     )
     while True:
-        lists = list(_lists(indexes, distinct, query=replace(alone, k=depth), attributes=known))
+        deep = replace(alone, k=depth)
+        lists = list(_lists(indexes, distinct, query=deep, attributes=known, weights=worth))
         fused = _fused([table for table, _ in lists])
         spread = _spread(fused, indexes[0], query=query, attributes=known[0])
         if len(spread) >= query.k or not query.caps or depth >= deepest:
@@ -107,6 +113,7 @@ def _lists(
     *,
     query: Query,
     attributes: Sequence[Attributes | None],
+    weights: NDArray[np.float64],
 ) -> Iterator[tuple[pl.DataFrame, str]]:
     """What each run's seeds list, seed by seed: item (a row of the first run), seed, worth, chance.
 
@@ -125,7 +132,7 @@ def _lists(
                 {
                     "item": _in_first(indexes[0], index, block.neighbours[listed, rank]),
                     "seed": before + listed,
-                    "worth": 1 / (OFFSET + 1.0 + rank),
+                    "worth": weights[before + listed] / (OFFSET + 1.0 + rank),
                     "chance": block.confidence[listed, rank].astype(np.float64),
                 }
             )

@@ -47,15 +47,26 @@ def read_seeds(path: Path, names: Names) -> Seeds:
     Raises
     ------
     DataError
-        If the file cannot be read, has no such column, or plays are no numbers.
+        As ``read_plays``.
     UnknownItem
         If nothing in it is known.
+    """
+    return seeds_of_plays(read_plays(path), names, where=f"{path}: ")
+
+
+def read_plays(path: Path) -> dict[str, float]:
+    """Read how often somebody plays what, by the words of the file (``read_seeds``).
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has no such column, or plays are no numbers.
     """
     fault, hint = "cannot be read as a table of plays", "write it with the columns id and plays"
     with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
         table = _table(path)
     words = table.group_by("word", maintain_order=True).agg(pl.sum("plays"))
-    return seeds_of_plays(dict(words.rows()), names, where=f"{path}: ")
+    return dict(words.rows())
 
 
 def seeds_of_plays(plays: Mapping[str, float], names: Names, *, where: str = "") -> Seeds:
@@ -83,7 +94,7 @@ def seeds_of_plays(plays: Mapping[str, float], names: Names, *, where: str = "")
             f"{where}none of {len(plays)} words is an id or a name here, first "
             f"{next(iter(unknown), '')!r}"
         )
-    return _seeds(played, unknown)
+    return seeds_of(played, unknown)
 
 
 def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
@@ -111,7 +122,7 @@ def seeds_of_user(catalogue: Catalogue | None, kind: Kind, user: str) -> Seeds:
         users = catalogue.played(kind).select(pl.col("user").unique().sort()).collect()
         near = nearest_known(user, users["user"])
         raise DataError(f"no user {user!r} plays {kind}s in this catalogue; {near}")
-    return _seeds(dict(own.select("item", "plays").rows()), ())
+    return seeds_of(dict(own.select("item", "plays").rows()))
 
 
 def _names_a_file(word: str) -> bool:
@@ -150,11 +161,13 @@ def _table(path: Path) -> pl.DataFrame:
     return read.select("word", pl.col("plays").fill_null(1.0)).filter(pl.col("plays") > 0)
 
 
-def _seeds(played: dict[str, float], unknown: Sequence[str]) -> Seeds:
+def seeds_of(played: Mapping[str, float], unknown: Sequence[str] = ()) -> Seeds:
+    """Return what somebody plays, by ids, most played first."""
     order = sorted(played, key=lambda x: (-played[x], x))
     return Seeds(tuple(order), tuple(played[x] for x in order), tuple(unknown))
 
 
+SEEDS = 1000  # of more, the most played
 REACH = 100  # neighbours of each seed by E_G that can be answers; k where that is more
 EVEN = 10.0  # added to ranks: the higher, the more several seeds are worth over one near one
 NEARNESS = 3.0  # of E_G beside listeners in common; chosen on validation users (docs/recommend.md)
@@ -204,6 +217,7 @@ def recommend(
 
     Parameters
     ----------
+    seeds : of more than 1,000 the most played count
     query : how many, and from whom; its diversity and dial play no part
     heard : who plays the items of the index (``listeners_of``); None where that is not known
     tastes : most groups of seeds that take turns; 1 for all seeds together
@@ -224,7 +238,7 @@ def recommend(
     if tastes < 1:
         raise DataError(f"tastes is {tastes}; allow 1 or more")
     known = [(index.embeddings.index[x], n) for x, n in zip(seeds.ids, seeds.plays, strict=True)
-             if x in index.embeddings.index]  # fmt: skip
+             if x in index.embeddings.index][:SEEDS]  # fmt: skip
     if not known:
         raise DataError(
             f"nothing is known of the {len(seeds.ids)} seeds but their names; name others"

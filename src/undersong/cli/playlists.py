@@ -1,0 +1,154 @@
+"""The command that makes playlists, as files and on media servers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from undersong.cli.answers import echo_neighbours, query_of, with_filters
+from undersong.cli.group import FILE, FOLDER, LONG_TAIL, echo
+from undersong.errors import DataError, needs
+
+if TYPE_CHECKING:
+    from undersong.export.playlists import Song
+    from undersong.model import Model
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--like", multiple=True, help="An artist or track by id or name; repeatable.")
+@click.option("--not", "unlike", multiple=True, help="Nothing nearer to this than to any --like.")
+@click.option("--user", help="A file of what somebody plays, or a user's id, as of `recommend`.")
+@click.option("--tastes", default=1, type=click.IntRange(1), help="Of --user: groups in turns.")
+@click.option("--path", nargs=2, metavar="A B", help="From one song to another.")
+@click.option("--extend", type=FILE, help="Go on with a playlist: an M3U8 file.")
+@click.option("-n", "k", default=50, show_default=True, help="How many songs.")
+@click.option("--minutes", type=float, help="How long it lasts, instead of how many songs.")
+@click.option("--apart", default=5, show_default=True, help="No artist twice in so many.")
+@click.option("--smooth", default=0.5, show_default=True, help="Weight of the song before.")
+@click.option("--unlinked", default=0.0, help="At least this share by artists nobody has linked.")
+@click.option("--never", type=FILE, help="These never: ids or names a line, or an M3U8 file.")
+@click.option("--seed", type=int, help="Number of another playlist; the same each time.")
+@click.option("--artists", is_flag=True, help="A list of artists instead of tracks.")
+@click.option("--title", default="undersong", show_default=True, help="Its name.")
+@click.option("--out", type=FILE, help="The .m3u8, .jspf or .xspf file to write.")
+@click.option("--to", "server", metavar="URL", help="A media server to write it to.")
+@click.option("--login", type=FILE, help="Of --to: NAME:PASSWORD; else UNDERSONG_LOGIN is read.")
+@click.option("--append", is_flag=True, help="Of --to: leave what is in the playlist there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@with_filters
+@LONG_TAIL
+def playlist(
+    run: Path,
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
+    user: str | None,
+    tastes: int,
+    path: tuple[str, str] | None,
+    extend: Path | None,
+    k: int,
+    never: Path | None,
+    artists: bool,
+    title: str,
+    out: Path | None,
+    server: str | None,
+    login: Path | None,
+    append: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a playlist of what is like artists or tracks, or of what somebody plays.
+
+    It begins with --like, --extend or both, with --user, or with --path. Each song is near what is
+    asked for and near the one before, by tempo and mood, too, where the catalogue has them. An
+    artist stands for its five best-known tracks. The same command makes the same playlist; --out
+    and --to put it in the place of the one before.
+
+    \b
+    Example:
+        undersong playlist my/run --like "Clara Schumann" --like "Amy Beach" -n 50 --out songs.m3u8
+        undersong playlist my/run --user plays.csv --minutes 60 --unlinked 0.3 --seed 7
+    """
+    from undersong.export.playlists import check_form, read_m3u8, songs_of, with_ids, write_playlist
+    from undersong.model import load
+    from undersong.retrieval import Rules
+
+    if out is not None:
+        check_form(out)
+    names = ("minutes", "apart", "smooth", "unlinked")
+    rules = Rules(shuffle=options.pop("seed"), **{x: options.pop(x) for x in names})
+    model = load(run)
+    earlier = with_ids(read_m3u8(extend), model) if extend else []
+    neighbours = model.playlist(
+        like,
+        unlike=unlike,
+        plays=_plays(model, user) if user else None,
+        path=path or None,
+        after=[x.id or x.label for x in earlier],
+        never=_never(model, never) if never else (),
+        kind="artist" if artists else None,
+        tastes=tastes,
+        rules=rules,
+        query=query_of(k, options),
+    )
+    if out is None and server is None:
+        echo_neighbours(neighbours, as_json=as_json)
+        return
+    if not neighbours:
+        raise DataError(f"there is no song for {out or server}: {neighbours.note}")
+    songs = [*earlier, *songs_of(model, [x.item for x in neighbours])]
+    if out is not None:
+        lost = write_playlist(out, songs, title=title)
+        echo(f"{out}: {len(songs) - len(lost)} songs, {len(neighbours)} of them new")
+        if lost:
+            echo(f"{len(lost)} left out, whose files are not known: {lost[0].label}", err=True)
+    if server is not None:
+        echo(_written(server, login, title, songs, append=append))
+    if neighbours.note:
+        echo(neighbours.note, err=True)
+
+
+def _plays(model: "Model", user: str) -> dict[str, float]:
+    """Read how often somebody plays what: of a file, or of a user of the run's catalogue."""
+    from undersong.retrieval.recommend import read_plays, seeds_of_user
+
+    if Path(user).is_file():
+        return read_plays(Path(user))
+    try:
+        seeds = seeds_of_user(model.catalogue, "track", user)
+    except DataError:
+        seeds = seeds_of_user(model.catalogue, "artist", user)
+    return dict(zip(seeds.ids, seeds.plays, strict=True))
+
+
+def _never(model: "Model", path: Path) -> list[str]:
+    """Read what is never to come: the songs of a playlist, or ids and names a line."""
+    from undersong.catalogue import read_ids
+    from undersong.export.playlists import FORMS, read_m3u8, with_ids
+
+    if path.suffix.lower() not in FORMS:
+        return read_ids(path)
+    return [x.id or x.label for x in with_ids(read_m3u8(path), model)]
+
+
+def _written(
+    url: str, login: Path | None, title: str, songs: Sequence["Song"], *, append: bool
+) -> str:
+    """Write a playlist to a media server; say what became of it."""
+    with needs("servers", "writing to a server"):
+        from undersong.servers import open_server, playlists
+        from undersong.servers.connection import read_logins
+
+    logins = read_logins(login)
+    if not logins:
+        raise DataError("nobody is logged in; give --login FILE, or set UNDERSONG_LOGIN")
+    server = open_server(url, logins[0])
+    try:
+        mode: playlists.Mode = "append" if append else "replace"
+        written = playlists.write_playlist(server, title, [x.id for x in songs if x.id], mode=mode)
+    finally:
+        server.close()
+    made = "made" if written.made else "changed"
+    unknown = f"; it lacks {len(written.unknown)}" if written.unknown else ""
+    return f"{url}: {title!r} {made}, {written.songs} songs, {written.new} of them new{unknown}"

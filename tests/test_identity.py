@@ -478,3 +478,13 @@ def test_ids_that_musicbrainz_has_merged_are_one_artist(tmp_path):
     assert "merged ids" not in call("import", "musicbrainz", str(dump), str(tmp_path / "known"))
     call("merge", str(tmp_path / "plays"), str(tmp_path / "known"), str(tmp_path / "all"))
     assert tables.read_catalogue(tmp_path / "all").ids("artist") == (new,)
+
+
+def test_an_item_of_a_media_server_keeps_its_id_there_and_former_ids_lead_to_it():
+    listens = catalogue([(MBIDS[1], "Zoë", ["pop"]), ("solo", "Solo Act")])
+    server = catalogue([("s-21", "Zoë", ["pop"], None, None, MBIDS[1]), ("s-22", "Band of Two")])
+    first = merge({"listens": listens})
+    made = merge({"listens": listens, "home": server}, before=first.identities, servers={"home"})
+    assert made.catalogue.ids("artist") == ("listens:solo", "s-21", "s-22")
+    former = made.identities.filter(pl.col("source") == "former")
+    assert former.select("source_id", "id").rows() == [(MBIDS[1], "s-21")]

@@ -13,6 +13,7 @@ from undersong.catalogue import (
     importing,
     name_key,
     read_catalogue,
+    recorded_source,
     write_catalogue,
 )
 from undersong.errors import DataError, UnknownItem
@@ -39,6 +40,7 @@ from undersong.linkage.records import (
     write_records,
 )
 
+SERVERS = ("subsonic", "jellyfin")  # imports whose ids players ask by
 REASONS = {
     "contradiction": "one name, but what is known of them contradicts",
     "ids": "one name, two MusicBrainz ids",
@@ -112,6 +114,7 @@ def merge_folders(
             conflicts=conflicts,
             same_users=same_users,
             redirects=redirects_of(services.values()),
+            servers={x for x, folder in named.items() if recorded_source(folder) in SERVERS},
         )
         if same_users:
             merged = once(merged, named)

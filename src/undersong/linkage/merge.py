@@ -4,7 +4,7 @@ Nothing is lost and nothing counts twice: plays of merged items add up, relation
 items, and every item of every source is in ``identities``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -52,6 +52,7 @@ def merge(
     conflicts: int = 2,
     same_users: bool = False,
     redirects: Mapping[str, str] = MappingProxyType({}),
+    servers: Collection[str] = (),
 ) -> Merged:
     """Make one catalogue of several.
 
@@ -64,6 +65,7 @@ def merge(
     same_users : whether a user's id means the same person in every source
         Otherwise users are "source:user", for most numbers of users mean nobody elsewhere.
     redirects : ids of MusicBrainz that were merged into others, with those
+    servers : sources whose ids an item keeps, since players ask by them
 
     Raises
     ------
@@ -89,7 +91,7 @@ def merge(
             conflicts=conflicts,
         )
         earlier = known.get(kind, ({}, {}))
-        new_ids = name_clusters(matching.clusters, earlier[0])
+        new_ids = name_clusters(matching.clusters, earlier[0], servers=servers)
         pairs = zip(new_ids, matching.clusters, strict=True)
         ids[kind] = {x.key: item for item, cluster in pairs for x in cluster}
         homes = homes or ids[kind]
@@ -199,18 +201,28 @@ def _combine(
     ), len(related) - len(apart)
 
 
-def name_clusters(clusters: Sequence[Sequence[LinkedItem]], before: Mapping[Key, str]) -> list[str]:
+def name_clusters(
+    clusters: Sequence[Sequence[LinkedItem]],
+    before: Mapping[Key, str],
+    *,
+    servers: Collection[str] = (),
+) -> list[str]:
     """Choose the id of each cluster, no two the same.
 
-    A cluster keeps the id that its items had (``before``): of several the one that most of them
-    had, then the first. Where a cluster was split, the largest part keeps it. A new one has its
-    MusicBrainz id, if it has one, or else is named after the first of its items, "lastfm:17355";
-    neither depends on the other clusters nor on the order of the sources.
+    A cluster with items of ``servers`` has the first id of those. Others keep the id that their
+    items had (``before``): of several the one that most of them had, then the first. Where a
+    cluster was split, the largest part keeps it. A new one has its MusicBrainz id, if it has one,
+    or else is named after the first of its items, "lastfm:17355"; neither depends on the other
+    clusters nor on the order of the sources.
     """
-    claims = sorted(_claims(clusters, before))
     ids: dict[int, str] = {}
     taken: set[str] = set()
-    for _, item, number in claims:
+    for number, items in enumerate(clusters):
+        theirs = [item for source, item in (x.key for x in items) if source in servers]
+        if theirs and min(theirs) not in taken:
+            ids[number] = min(theirs)
+            taken.add(ids[number])
+    for _, item, number in sorted(_claims(clusters, before)):
         if number not in ids and item not in taken:
             ids[number] = item
             taken.add(item)

@@ -1,10 +1,12 @@
 """Small exports of every source, ways to damage them, and what comes of the import."""
 
+import io
 import json
 import shutil
 import sqlite3
 import tarfile
 
+import polars as pl
 from click.testing import CliRunner
 
 import test_import_lastfm as lastfm
@@ -56,6 +58,13 @@ def originals(folder):
         opened.commit()
         opened.close()
         made.append(packed(command, path))
+    table = io.BytesIO()
+    rows = [{"id": f"{x}", "name": f"Näme {x}", "year": 1900 + x} for x in range(7)]
+    pl.DataFrame(rows).write_csv(table)
+    made.append(("tables", "artists.csv", table.getvalue()))
+    table = io.BytesIO()
+    pl.DataFrame(rows).write_parquet(table)
+    made.append(("tables", "artists.parquet", table.getvalue()))
     return made
 
 
@@ -94,10 +103,13 @@ def outcome(command, name, data, folder):
     folder.mkdir()
     path, home = folder / name, folder / "home"
     path.write_bytes(data)
+    if command == "tables":
+        path = folder / "mapping.toml"
+        path.write_text(f'[artists]\nfile = "{name}"\nid = "id"\nname = "name"\n')
     result = CliRunner().invoke(cli, ["import", command, str(path), str(home)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    strange = {x.name for x in folder.iterdir()} - {name, "home"}
+    strange = {x.name for x in folder.iterdir()} - {name, path.name, "home"}
     assert strange == set(), f"{command} wrote {strange}"
     if result.exit_code == 0:
         faults = check_catalogue(home)

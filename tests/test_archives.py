@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import time
 import zipfile
 
 import numpy as np
@@ -237,3 +238,67 @@ def test_blocks_hold_all_lines_and_cut_those_that_are_too_long(monkeypatch, newl
         b"y" * 41,
         b"z" * 23 + newline,
     ]
+
+
+def sparse(name, size):
+    """A tar of one sparse file: 2 kB that say that they are ``size`` bytes."""
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {
+        "GNU.sparse.map": f"{size - 1},1",
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.size": str(size),
+        "GNU.sparse.name": name,
+    }
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_sparse_file_ends_at_the_limit_of_its_archive(tmp_path, pack, monkeypatch):
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1 << 23)
+    path = tmp_path / "dump.tar"
+    path.write_bytes(pack(sparse("listens/1.listens", 1 << 50)))
+    result = run(path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "unpacks to more than 8 MiB" in result.output
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_name_of_megabytes_is_never_read(tmp_path, kind):
+    info, content = file("listens/1.listens", bytes((1 << 20) + 5))
+    info.type = kind
+    path = tmp_path / "dump.tar.gz"
+    path.write_bytes(gzip.compress(tar((info, content))))
+    result = run(path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "a name of 1,048,581 bytes" in result.output
+
+
+def test_broken_entries_take_linear_time(tmp_path):
+    path = tmp_path / "Streaming_History_Audio_1.json"
+    path.write_text("[" + "\n".join(["{x},"] * 60_000) + "{}]")
+    failures, start = Failures(), time.process_time()
+    for member in members(path, r"\.json$"):
+        assert list(archives.entries(member, failures)) == [(60_001, {})]
+    assert (failures.count, len(failures.kinds)) == (60_000, 1)
+    assert time.process_time() - start < 4
+
+
+def test_a_table_in_another_encoding_is_refused_with_the_remedy(tmp_path):
+    data = "a,b\nCafé,1\n".encode("latin-1")
+    member = Member("artists.csv", io.BytesIO(data))
+    with pytest.raises(DataError, match=r"artists.csv line 2 is not UTF-8 near .*iconv -f latin1"):
+        list(archives.separated(member, Failures(), mark=",", width=2))
+    lines = archives.separated(
+        Member("tags.dat", io.BytesIO(data)), Failures(), mark=",", width=2, encoding="latin-1"
+    )
+    assert [x for _, x in lines] == [["a", "b"], ["Café", "1"]]
+    failures = Failures()
+    mixed = Member("artists.csv", io.BytesIO("Né,1\n".encode() + data))
+    lines = archives.separated(mixed, failures, mark=",", width=2)
+    assert [x for _, x in lines] == [["Né", "1"], ["a", "b"]]
+    assert failures.rows[0][1] == 3

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue
 from undersong.cli.main import cli
+from undersong.importers.players import collection
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -290,3 +291,89 @@ def test_a_database_whose_damage_is_no_text_is_refused(beets, tmp_path):
     result = run("beets", beets, tmp_path / "home")
     assert result.exit_code == 1
     assert "cannot be read" in result.output
+
+
+def without(path, table, *statements):
+    """Take a table out of a database, and put something else in its place."""
+    opened = sqlite3.connect(path)
+    opened.execute("PRAGMA journal_mode=DELETE")
+    opened.execute(f"ALTER TABLE {table} RENAME TO real")
+    for statement in statements:
+        opened.execute(statement)
+    opened.commit()
+    opened.close()
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS id,"
+HUGE = "SELECT id, hex(zeroblob(300000000)) AS title,"
+
+
+@pytest.mark.parametrize("query", [f"{ENDLESS} 'a' AS path FROM n", f"{HUGE} path FROM real"])
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        ("beets", "items"),
+        ("beets", "item_attributes"),
+        ("navidrome", "media_file"),
+        ("navidrome", "media_file_artists"),
+        ("navidrome", "annotation"),
+        ("navidrome", "user"),
+    ],
+)
+def test_a_view_is_no_table(query, command, table, beets, navidrome, tmp_path):
+    navidrome[1].close()
+    path = {"beets": beets, "navidrome": navidrome[0]}[command]
+    without(path, table, f"CREATE VIEW {table} AS {query}")
+    result = run(command, path, tmp_path / "home")
+    needed = table in ("items", "media_file", "annotation")
+    assert result.exit_code == needed, result.output
+    assert not needed or f"has no table {table}; give the database of" in result.output
+
+
+def test_a_join_that_multiplies_rows_ends(navidrome, tmp_path, monkeypatch):
+    path, opened = navidrome
+    opened.executescript("DROP TABLE artist; CREATE TABLE artist (id, name, mbz_artist_id);")
+    opened.executemany(
+        "INSERT INTO artist VALUES ('Ann', ?, '')", [(x,) for x in "abcdefghij" * 90]
+    )
+    link = "INSERT INTO media_file_artists VALUES ('f1', 'Ann', 'artist', '')"
+    opened.executemany(link, [()] * 700)
+    opened.commit()
+    monkeypatch.setattr(collection, "STEPS", 100_000)
+    result = run("navidrome", path, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "takes far longer to read than one of its size" in result.output
+
+
+def test_a_value_that_is_too_long_is_refused(beets, tmp_path, monkeypatch):
+    monkeypatch.setattr(collection, "LONGEST_VALUE", 3_000)
+    opened = sqlite3.connect(beets)
+    insert(opened, "items", id=4, path=b"/m/4.flac", title="x" * 3_100, artist="Ann")
+    opened.commit()
+    opened.close()
+    result = run("beets", beets, tmp_path / "home")
+    assert result.exit_code == 1
+    assert "string or blob too big" in result.output
+
+
+def test_text_in_another_encoding_is_listed_and_never_replaced(beets, tmp_path):
+    opened = sqlite3.connect(beets)
+    text = "CAST(x'43616de9' AS TEXT)"  # Camé in Latin-1
+    opened.execute(f"UPDATE items SET album = {text} WHERE id = 1")
+    opened.execute(f"UPDATE items SET title = {text} WHERE id = 2")
+    opened.commit()
+    opened.close()
+    catalogue = imported("beets", beets, tmp_path / "home")
+    assert list(catalogue.ids("track")) == [ONE]
+    failures = pl.read_csv(tmp_path / "home" / "failures.csv")
+    reasons = failures["reason"].to_list()
+    assert reasons.count("a value is not UTF-8: 'Camé'") == 2
+    assert "/m/2.flac" in failures["file"].to_list()
+
+
+def test_a_path_that_is_longer_than_any_is_no_file_here(beets, tmp_path):
+    opened = sqlite3.connect(beets)
+    insert(opened, "items", id=4, path=b"/" + b"m" * 9_000, title="Long", artist="Ann")
+    opened.commit()
+    opened.close()
+    assert len(imported("beets", beets, tmp_path / "home").tracks) == 3

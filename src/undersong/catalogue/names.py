@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -36,6 +37,7 @@ WRITTEN = str.maketrans(
 )
 PARTING = re.compile(r"(?<=\w)[-_,;:](?=\s*\w)|/")
 
+PIECE = 1_000  # characters that are normalised as one
 COMPARED = 3_000  # names, the best known of about the right length, that a mistyped one may mean
 
 
@@ -255,13 +257,19 @@ def fold(text: str) -> str:
 
 def _without_accents(text: str) -> str:
     base, kept = "", []
-    for c in unicodedata.normalize("NFKD", text):
+    for c in _normal("NFKD", text):
         if not _is_mark(c):
             base = c
         elif not _is_letter_mark(base, c):
             continue
         kept.append(c)
-    return unicodedata.normalize("NFC", "".join(kept))
+    return _normal("NFC", "".join(kept))
+
+
+def _normal(form: Literal["NFC", "NFKD"], text: str) -> str:
+    """Normalise a text, a long one in pieces: of a run of marks the time grows with the square."""
+    pieces = (text[x : x + PIECE] for x in range(0, len(text), PIECE))
+    return "".join(unicodedata.normalize(form, x) for x in pieces)
 
 
 def _is_mark(c: str) -> bool:
@@ -281,9 +289,9 @@ def name_key(text: str) -> str:
     No letter, accent or sign is lost, so other names have other keys. Alike are only ways to write
     a quote or dash, and a hyphen, comma, colon or slash between words and a space.
     """
-    plain = unicodedata.normalize("NFC", text).casefold().translate(WRITTEN)
+    plain = _normal("NFC", text).casefold().translate(WRITTEN)
     key = " ".join(PARTING.sub(" ", plain).split())
-    return unicodedata.normalize("NFC", key) or text.casefold().strip()
+    return _normal("NFC", key) or text.casefold().strip()
 
 
 @dataclass(frozen=True)

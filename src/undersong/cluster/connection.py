@@ -19,7 +19,7 @@ from undersong.sandbox import PACKAGES
 
 SECONDS = 10.0  # to wait for an answer of the address
 AHEAD = 2  # tasks a processor that run or wait: more would only fill the memory with results
-RAISED = re.compile(r"[\w.]+(Error|Exception): ")  # last line of a traceback
+RAISED = re.compile(r"\A[\w.]+(Error|Exception): ")  # last line of a traceback
 ADDED = "\nFailed to apply UDF"  # how advice begins that Ray Data adds to what a task said
 T = TypeVar("T")
 R = TypeVar("R")

@@ -32,6 +32,7 @@ LARGEST_RATIO = 300  # of unpacked to packed bytes; listens pack to about a tent
 ALWAYS_ALLOWED = 1 << 28  # bytes unpacked, whatever the ratio
 LARGEST_WHOLE = 1 << 29  # bytes of a file that has to be read at once
 LONGEST_LINE = 1 << 20  # bytes
+LONGEST_NAME = 4_096  # characters, of a file with its folders
 MOST_MEMBERS = 250_000  # tarfile keeps a header of each
 CHUNK = 1 << 17  # bytes read at a time: more falls out of a core's cache between two copies
 NEWLINE = 10
@@ -39,6 +40,10 @@ ZIP_ENCRYPTED = 1  # bit of the flags of a member
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, zstandard.ZstdError),
     *(EOFError, OSError, NotImplementedError, UnicodeDecodeError),
+)
+LONG_NAMES = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 ARCHIVE = re.compile(r"\.(zip|tar(\.\w+)?|t[bgx]z)$", re.I)
 
@@ -61,8 +66,10 @@ class Member:
             elif not line.isspace():
                 yield number, line
 
-    def texts(self, failures: Failures) -> Iterator[tuple[int, str]]:
-        """Read each line as ``lines`` does, as text; one that is not UTF-8 is left out.
+    def texts(
+        self, failures: Failures, *, before: int = 0, encoding: str = "utf-8"
+    ) -> Iterator[tuple[int, str]]:
+        """Read each line as ``lines`` does, as text; one in another encoding is left out.
 
         Raises
         ------
@@ -71,9 +78,9 @@ class Member:
             beyond ASCII that are.
         """
         proven = False
-        for number, line in self.lines(failures):
+        for number, line in self.lines(failures, before=before):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = line.decode(encoding).removeprefix("\ufeff" if number == 1 else "")
             except UnicodeDecodeError as error:
                 if not proven:
                     raise _other_encoding(self.name, line, error, f"line {number}") from error
@@ -207,7 +214,7 @@ def _members(path: Path, wanted: str, *, alone: bool = True) -> Iterator[Member]
             name = file.relative_to(path).as_posix()
             if file.is_file() and ARCHIVE.search(name):
                 yield from (Member(f"{name}/{x.name}", x.stream) for x in _members(file, wanted))
-            elif file.is_file() and pattern.search(name):
+            elif file.is_file() and _matches(pattern, name):
                 yield from (Member(name, x.stream) for x in _members(file, wanted))
         return
     try:
@@ -224,7 +231,7 @@ def _zipped(path: Path, pattern: re.Pattern[str]) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for number, info in enumerate(archive.infolist()):
             _few(path, number)
-            if info.filename.endswith("/") or not pattern.search(info.filename):
+            if info.filename.endswith("/") or not _matches(pattern, info.filename):
                 continue
             if info.flag_bits & ZIP_ENCRYPTED:
                 raise DataError(f"{path} is encrypted; unpack it with its password and import that")
@@ -236,15 +243,33 @@ def _streamed(path: Path, pattern: re.Pattern[str], *, alone: bool) -> Iterator[
     """Read what is in a tar, packed or not, or else the file itself."""
     with path.open("rb") as packed, _unpacked(packed, _allowance(path)) as stream:
         if not _is_tar(stream.peek(512)[:512]):
-            if alone or pattern.search(path.name):
+            if alone or _matches(pattern, path.name):
                 yield Member(path.name, stream)
             return
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header) as archive:
+            allowance = _allowance(path)  # of all: a sparse file may say that it is of any size
             for number, info in enumerate(archive):
                 _few(path, number)
-                if info.isreg() and pattern.search(info.name):
-                    file = _Guarded(archive.extractfile(info), _Allowance(sys.maxsize, str(path)))
+                if info.isreg() and _matches(pattern, info.name):
+                    file = _Guarded(archive.extractfile(info), allowance)
                     yield Member(info.name, io.BufferedReader(file, CHUNK))
+
+
+class _Header(tarfile.TarInfo):
+    """A header; one that stands for long names has a limit, for tarfile reads all of it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        """Read a header."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in LONG_NAMES and header.size > LONGEST_LINE:
+            raise tarfile.ReadError(f"a name of {header.size:,} bytes")
+        return header
+
+
+def _matches(pattern: re.Pattern[str], name: str) -> bool:
+    """Return whether a name is wanted, and one that a file may have."""
+    return len(name) <= LONGEST_NAME and pattern.search(name) is not None
 
 
 def _few(path: Path, number: int) -> None:
@@ -335,10 +360,24 @@ def _damaged(name: str, error: Exception) -> DataError:
     return DataError(f"{shown(name)} cannot be read ({shown(message)}); get the file again")
 
 
-START = re.compile(r'\s*(?:\{.*?"scrobbles"\s*:\s*)?\[', re.S)
+START = re.compile(r'\A\s*(?:\{.*?"scrobbles"\s*:\s*)?\[', re.S)
 BETWEEN = re.compile(r"[\s,]*")
 NEXT = re.compile(r"\}\s*,\s*(?=\{)")  # where to go on after an entry that is no JSON
 REMEDY = "nothing is lost but this entry"
+
+
+class _Text(str):
+    """Text whose lines nobody counts: for each error json counts those from the start."""
+
+    __slots__ = ()
+
+    def count(self, *args: object) -> int:
+        """Return 0, that an error is in the first line."""
+        return 0
+
+    def rfind(self, *args: object) -> int:
+        """Return 0, that the line of an error begins where the text does."""
+        return 0
 
 
 def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -347,7 +386,8 @@ def entries(member: Member, failures: Failures) -> Iterator[tuple[int, dict[str,
         if isinstance(entry, dict):
             yield number, entry
         else:
-            failures.add(member.name, number, f"entry {number} is no object", remedy=REMEDY)
+            reason = f"an entry is no object: number {number}"
+            failures.add(member.name, number, reason, remedy=REMEDY)
 
 
 def elements(member: Member, failures: Failures) -> Iterator[tuple[int, object]]:
@@ -355,7 +395,7 @@ def elements(member: Member, failures: Failures) -> Iterator[tuple[int, object]]
 
     The array is the whole file, or under the key ``scrobbles``.
     """
-    text = member.whole_text()
+    text = _Text(member.whole_text())
     start = START.match(text)
     if start is None:
         remedy = "ask the service for the export again"
@@ -368,7 +408,8 @@ def elements(member: Member, failures: Failures) -> Iterator[tuple[int, object]]
         try:
             entry, place = decode(text, place)
         except (ValueError, RecursionError) as error:
-            failures.add(member.name, number, f"entry {number} is no JSON: {error}", remedy=REMEDY)
+            reason = f"an entry is no JSON: number {number}, {getattr(error, 'msg', error)}"
+            failures.add(member.name, number, reason, remedy=REMEDY)
             again = NEXT.search(text, place)
             if again is None:
                 return
@@ -403,9 +444,8 @@ def separated(
     width : values a line; another line is left out
     before : lines that were read already
     """
-    for number, line in member.lines(failures, before=before):
-        text = line.decode(encoding, "replace").rstrip("\r\n")
-        text = text.removeprefix("\ufeff") if number == 1 else text
+    for number, line in member.texts(failures, before=before, encoding=encoding):
+        text = line.rstrip("\r\n")
         try:
             values = next(csv.reader([text])) if mark == "," else text.split(mark)
         except csv.Error as error:

@@ -36,7 +36,7 @@ REMEDIES = {
     errno.EIO: "look after the disk, or choose another place",
     errno.ESTALE: "mount it again",
 }
-SHORT = re.compile(r"\d+ requested and \d+ written")  # what NumPy says of a disk that is full
+SHORT = re.compile(r"\d requested and \d+ written")  # what NumPy says of a disk that is full
 NUMBER = re.compile(r"\bos error (\d+)\b")  # what Rust says behind each of the system's errors
 
 

@@ -23,10 +23,10 @@ from undersong.catalogue import Catalogue, Kind, Role, fold
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 YEARS_APART = 20.0  # first decades differ between good sources by one; by two they are two people
 
-FEATURING = re.compile(r"\s+[\[(]?(?:feat\.?|ft\.?|featuring)\s+", re.I)
-TOGETHER = re.compile(r"\s*[,+/;]\s+|\s+(?:&|\+|/|and|x|with|vs\.?|und|et|y|e)\s+", re.I)
-AND = re.compile(r"\s*[&+]\s*")
-BEHIND = re.compile(r"^(.+),\s*(the|[^,&+]+)$", re.I)
+# One space each, and the parts are stripped: runs of spaces would take quadratic time.
+FEATURING = re.compile(r"\s[\[(]?(?:feat\.?|ft\.?|featuring)\s", re.I)
+TOGETHER = re.compile(r"[,+/;]\s|\s(?:&|\+|/|and|x|with|vs\.?|und|et|y|e)\s", re.I)
+AND = re.compile(r"[&+]")
 
 Key = tuple[str, str]
 
@@ -208,10 +208,11 @@ def spell(name: str) -> Spelling:
 
     A name of signs alone, such as "!!!", keeps them.
     """
-    behind = BEHIND.match(name)
-    article = behind is not None and behind[2].casefold() == "the"
-    plain = _plain(behind[1] if behind is not None and article else name)
-    turned = "" if behind is None or article else _key(_plain(f"{behind[2]} {behind[1]}"))
+    front, _, behind = (x.strip() for x in name.rpartition(","))
+    article = bool(front) and behind.casefold() == "the"
+    plain = _plain(front if article else name)
+    parted = front and behind and not article and not AND.search(behind)
+    turned = _key(_plain(f"{behind} {front}")) if parted else ""
     return Spelling(name, fold(name), plain, _key(plain), turned)
 
 

@@ -69,7 +69,7 @@ def _tags(rows: Rows) -> pl.DataFrame:
 def _plays(rows: Rows, known: set[str], failures: Failures) -> pl.DataFrame:
     counts = []
     for number, (user, artist, plays) in rows["user_artists"]:
-        if artist in known and plays.isdecimal() and int(plays) > 0:
+        if artist in known and (plays.isdecimal() and 0 < float(plays) < 2**53):
             counts.append(("artist", user, artist, float(plays)))
         else:
             reason = f"plays {plays!r} of artist {artist!r}: no number, or no artist"

@@ -21,7 +21,7 @@ ORIGIN = Origin("OLGA", "no licence stated; similarities of AllMusic", "artists,
 WANTED = r"(^|/)(artists|relations)\.csv$"
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 SOURCES = {"allmusic_id": "allmusic", "mbid": "musicbrainz", "musicbrainz_id": "musicbrainz"}
-VOTES = re.compile(r"(.+?)(?::(\d+))?")
+VOTES = re.compile(r"(.+?)(?::(\d{1,15}))?")
 Rows = list[tuple[int, dict[str, str]]]
 
 

@@ -14,8 +14,9 @@ from undersong.importers import nobody
 from undersong.importers.music.tags import Tags, something
 from undersong.importers.nobody import is_nobody
 
-CERTAIN = re.compile(r"\s*[;•]\s*|\s+/\s+|\s+[\[(]?(?:feat\.?|ft\.?|featuring)\s+", re.I)
-POSSIBLE = re.compile(r"\s*[,+]\s+|\s+(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s+", re.I)
+# One space each, and the parts are stripped: runs of spaces would take quadratic time.
+CERTAIN = re.compile(r"[;•]|\s/\s|\s[\[(]?(?:feat\.?|ft\.?|featuring)\s", re.I)
+POSSIBLE = re.compile(r"[,+]\s|\s(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s", re.I)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def _names(tags: Tags, ids: int) -> list[str]:
 
 
 def _part(mark: re.Pattern[str], text: str) -> list[str]:
-    return [x.rstrip(")] ") if "(" not in x and "[" not in x else x for x in mark.split(text)]
+    parts = (x.strip() for x in mark.split(text))
+    return [x if "(" in x or "[" in x else x.rstrip(")] ") for x in parts]
 
 
 def _somebodies(names: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     ----------
     music : where the files lie, if their paths do not begin with a slash
     """
-    with collection.reading(path, program="beets", tables=("items",)) as opened:
+    with collection.reading(path, failures, program="beets", tables=("items",)) as opened:
         rows = [(_path(x), _row(x)) for x in records(opened, "items", NAMES)]
         totals = _totals(opened)
     return collection.make_catalogue(
@@ -77,7 +77,7 @@ def _credits(item: dict[str, Any]) -> tuple[Credit, ...]:
 
 def _path(item: dict[str, Any]) -> str:
     path = item["path"] or b""
-    return path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
+    return path.decode("utf-8", "backslashreplace") if isinstance(path, bytes) else str(path)
 
 
 def _totals(opened: sqlite3.Connection) -> pl.DataFrame:

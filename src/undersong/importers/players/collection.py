@@ -17,6 +17,7 @@ import polars as pl
 
 from undersong.catalogue import Catalogue, Origin
 from undersong.errors import DataError
+from undersong.importers.archives import TO_UTF_8
 from undersong.importers.listens.entities import resolve
 from undersong.importers.music.credits import Credit
 from undersong.importers.music.library import FILES, library
@@ -157,8 +158,11 @@ class Listing:
 
     def find(self, path: str) -> str | None:
         """Return a path as the disk has it; None where there is no such file."""
-        if (self._root / path).is_file():
-            return path
+        try:
+            if (self._root / path).is_file():
+                return path
+        except OSError:  # it is longer than any path
+            return None
         place = Path()
         for part in Path(path).parts:
             name = self._composed(self._root / place).get(unicodedata.normalize("NFC", part), part)
@@ -186,12 +190,20 @@ def _tracks_of(named: pl.DataFrame, resolved: pl.DataFrame, catalogue: Catalogue
     return pl.concat([own, copies.join(first, on=["artist", "title"]).select(own.columns)])
 
 
+# Of SQLite's machine: a row of 50 bytes or more takes a few for each column that is read.
+STEPS, STEPS_A_BYTE, BLOCK = 10_000_000, 10, 100_000
+LONGEST_VALUE = 1 << 24  # bytes, also of a row
 WAL = b"\x02"  # of the byte that says how a file is written to
 
 
 @contextmanager
-def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sqlite3.Connection]:
+def reading(
+    path: Path, failures: Failures, *, program: str, tables: tuple[str, ...]
+) -> Iterator[sqlite3.Connection]:
     """Open a database for reading alone.
+
+    Only tables are read: a view, a trigger or a function in it could compute without an end. A
+    text that is not UTF-8 is null, and a failure.
 
     Where changes wait in a write-ahead log, they are read too. Where there is no log nobody
     writes, and the file is opened so that none is made beside it.
@@ -204,30 +216,56 @@ def reading(path: Path, *, program: str, tables: tuple[str, ...]) -> Iterator[sq
     Raises
     ------
     DataError
-        If it is no SQLite file, is damaged or locked, or lacks a table.
+        If it is no SQLite file, is damaged or locked, lacks a table, or takes more steps to read
+        than ``STEPS`` and ``STEPS_A_BYTE``.
     """
+
+    def text(data: bytes) -> str | None:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            near = data[:40].decode("latin1")
+            failures.add(path.name, None, f"a value is not UTF-8: {near!r}", remedy=TO_UTF_8)
+            return None
+
     remedy = f"give the database of {program}, with the files -wal and -shm beside it"
     # SQLite's own message may quote damaged bytes.
     with files.reading(path, sqlite3.Error, UnicodeDecodeError, hint=remedy, error=DataError):
         with path.open("rb") as file:
             head = file.read(20)
-        waiting = path.with_name(f"{path.name}-wal").exists()
+        log = path.with_name(f"{path.name}-wal")
+        waiting = log.exists()
         alone = head[18:19] == WAL and not waiting
         name = path.resolve().as_uri() + ("?mode=ro&immutable=1" if alone else "?mode=ro")
         connection = sqlite3.connect(name, uri=True)
-        connection.text_factory = lambda x: x.decode("utf-8", "replace")
+        connection.text_factory = text
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        size = path.stat().st_size + (log.stat().st_size if waiting else 0)
+        blocks = iter(range((STEPS + STEPS_A_BYTE * size) // BLOCK))
+        connection.set_progress_handler(lambda: next(blocks, -1) < 0, BLOCK)
         try:
             lacking = [x for x in tables if not columns(connection, x)]
             if lacking:
                 raise DataError(f"{path} has no table {lacking[0]}; {remedy}")
             yield connection
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise DataError(
+                f"{path} takes far longer to read than one of its size; {remedy}"
+            ) from error
         finally:
             connection.close()
 
 
 def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
-    """Name the columns of a table; none where there is no such table."""
-    rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    """Name the columns of a table; none where there is no such table, or it is a view."""
+    rows = connection.execute(
+        "SELECT c.name FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
+        "WHERE t.type = 'table' AND t.rootpage > 0 AND t.name = ?",
+        (table,),
+    )
     return frozenset(x for (x,) in rows)
 
 

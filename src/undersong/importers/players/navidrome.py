@@ -38,7 +38,7 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
     music : where the files lie, if not where the server sees them
     """
     with collection.reading(
-        path, program="Navidrome", tables=("media_file", "artist", "annotation")
+        path, failures, program="Navidrome", tables=("media_file", "artist", "annotation")
     ) as opened:
         credits = _credits(opened)
         files = _files(opened, music)
@@ -53,7 +53,7 @@ def _files(opened: sqlite3.Connection, music: Path | None) -> Iterator[dict[str,
     """Read the files that are there; paths begin at the root unless there is a ``music`` folder."""
     libraries = {} if music else _pairs(opened, "library", "id", "path")
     for file in records(opened, "media_file", NAMES):
-        file["path"] = os.path.join(libraries.get(file["library_id"]) or "", file["path"])
+        file["path"] = os.path.join(libraries.get(file["library_id"]) or "", file["path"] or "")
         if not file["missing"]:
             yield file
 
@@ -95,7 +95,7 @@ def _row(file: dict[str, Any], credits: tuple[Credit, ...]) -> dict[str, object]
     if not credits and is_somebody(artist):
         ids = UUID.findall(file["mbz_artist_id"] or "")
         credits = credits_of(Tags(artist=(artist,), artist_ids=tuple(x.lower() for x in ids)))
-    if not credits or not file["title"]:
+    if not credits or not file["title"] or file["id"] is None:
         return None
     return file_row(
         source_id=file["id"],

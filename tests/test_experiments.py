@@ -324,7 +324,11 @@ def test_olga_has_a_table_by_visible_degree(home):
 
 def test_claims_are_judged_where_their_models_are(home):
     found = {x.text: x for x in claims.claims_of(home[1][0])}
-    assert len(found) == 10
+    assert len(found) == 18
+    tail = found["GRM gains over CbRM on the long tail"]
+    assert [(x.metric, x.of) for x in tail.comparisons] == [("consistent@10", "long tail")]
+    harmed = found["the GNN harms the long tail of UiRM"].comparisons[0]
+    assert (harmed.above, harmed.below) == ("UiRM", "UiRM_G")
     order = found["GRM > CbRM > UiRM > RdRM"]
     assert [(x.above, x.below) for x in order.comparisons] == [
         ("GRM", "CbRM"),
@@ -333,7 +337,7 @@ def test_claims_are_judged_where_their_models_are(home):
     ]
     assert "the GNN does not help GRM" in found
     edges = [x.text for x in claims.claims_of(home[1][1])]
-    assert edges == ["the GNN helps RdRM"]
+    assert edges == ["the GNN helps RdRM", "the GNN harms the long tail of RdRM"]
 
 
 @pytest.mark.parametrize(

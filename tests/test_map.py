@@ -124,3 +124,20 @@ def test_a_run_has_one_map_of_artists_tracks_and_genres(tmp_path):
     artists = places.filter(pl.col("kind") == "artist").select("x", "y").to_numpy()
     for group, (x, y) in enumerate(regions.select("x", "y").iter_rows()):
         assert label[np.linalg.norm(artists - (x, y), axis=1).argmin()] == group
+
+
+def test_a_part_is_named_by_the_word_that_stands_out_there():
+    rng = np.random.default_rng(5)
+    places = rng.uniform(-1, 1, (900, 2)).astype(np.float32)
+    corner = (places > 1 / 3).all(axis=1)
+    words = [["rock", "pop", *(["Shoegaze"] if x else [])] for x in corner]
+    items = pl.DataFrame({"x": places[:, 0], "y": places[:, 1], "words": words})
+    found = projection.subregions(items, known=["Rock"])
+    assert "rock" not in found["text"].to_list()
+    far = found.filter(pl.col("zoom") == projection.ZOOMS[0])
+    named = far.filter(pl.col("text") == "Shoegaze")
+    assert len(named) > 0
+    assert (named.select("x", "y").to_numpy() > 1 / 3).all()
+    assert len(far) <= (2 * projection.ZOOMS[0]) ** 2
+    nothing = items.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("words"))
+    assert projection.subregions(nothing, known=[]).is_empty()

@@ -87,6 +87,7 @@ QUESTIONS = [
     ("/api/items/artist/a03/similar?k=4&reasons=true", schemas.Similar),
     ("/api/items/track/a03-0/similar?paper=true", schemas.Similar),
     ("/api/items/artist/a03/similar?also=a08&also=a41&k=4", schemas.Similar),
+    ("/api/items?kind=artist&genre=g3&k=4", schemas.Listed),
     ("/api/explain?kind=artist&a=a03&b=a08", schemas.Explanation),
     ("/api/path?kind=artist&a=a03&b=a41", schemas.Chain),
     ("/api/map?kind=track", schemas.MapShape),
@@ -359,6 +360,42 @@ def test_the_map_has_a_place_for_every_item_and_is_sent_once(whole):
         "/api/map", params={"kind": "artist"}, headers={"If-None-Match": found.headers["etag"]}
     )
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_list_holds_what_has_something_in_common_the_best_known_first(whole):
+    every = ask(whole, "/api/items", kind="artist", k=200)
+    assert every["total"] == len(every["items"]) == 84
+    drawn = ask(whole, "/api/map", kind="artist")
+    assert [x["item"]["id"] for x in every["items"]] == drawn["ids"]
+    genre = ask(whole, "/api/items", kind="artist", genre="g3", k=5)
+    assert len(genre["items"]) == 5 < genre["total"] < 84
+    for listed in genre["items"]:
+        details = ask(whole, f"/api/items/artist/{listed['item']['id']}")["item"]
+        assert "g3" in details["genres"]
+        assert listed["media"] == details["media"]
+    nobody = ask(whole, "/api/items", kind="artist", only_unlinked=True, k=200)
+    assert 0 < nobody["total"] == sum(x["item"]["long_tail"] for x in every["items"])
+    assert "did you mean 'g3'" in refused(whole, "/api/items", 400, kind="artist", genre="g33")
+
+
+def test_a_tag_leads_to_those_who_have_it(whole):
+    details = ask(whole, "/api/items/artist/a07")["item"]
+    assert details["tags"]
+    assert {*details["sources"]}.isdisjoint(details["silent"])
+    listed = ask(whole, "/api/items", kind="artist", tag=details["tags"][0], k=200)
+    ids = [x["item"]["id"] for x in listed["items"]]
+    assert "a07" in ids
+    assert len(ids) == listed["total"] < 84
+    for item in ids[:3]:
+        tags = ask(whole, f"/api/items/artist/{item}")["item"]["tags"]
+        assert details["tags"][0] in tags
+    assert "no artist has the tag" in refused(whole, "/api/items", 400, kind="artist", tag="polka")
+
+
+def test_an_answer_says_whether_it_can_be_played(whole):
+    for x in ask(whole, "/api/items/track/a03-0/similar", k=7)["answers"]:
+        status = whole.get(f"/media/track/{x['item']['id']}").status_code
+        assert x["media"] is (status == 200)
 
 
 def test_the_report_is_sent_with_its_generation(home, monkeypatch):

@@ -19,6 +19,7 @@ CONFIG = Path(__file__).parent.parent / "benchmarks" / "fuzz_service.toml"
 PATHS = [
     "/api/items/{kind}/{id}/similar",
     "/api/items/{kind}/{id}",
+    "/api/items",
     "/api/search",
     "/api/explain",
     "/api/path",

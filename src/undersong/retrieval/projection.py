@@ -7,6 +7,7 @@ Beyond the paper. The layout is t-SNE (van der Maaten and Hinton 2008) of the co
 by openTSNE. Distances between far places mean nothing; near places are similar items.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -33,6 +34,8 @@ BLOCK = 512  # rows of similarities held at once
 RADIUS = 0.05  # of the neighbourhood whose density is compared
 MOST_REGIONS = 40
 FEWEST_IN_REGION = 5
+ZOOMS = (3, 6, 12)  # at which parts of regions are named: squares so many times smaller
+SUBREGIONS = {"text": pl.String, "x": pl.Float32, "y": pl.Float32, "zoom": pl.Float64}
 
 
 def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) -> None:
@@ -160,6 +163,51 @@ def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFra
     return common.select(
         "genre", pl.Series("x", peaks[:, 0]), pl.Series("y", peaks[:, 1]), "items"
     ).cast({"x": pl.Float32, "y": pl.Float32})
+
+
+def subregions(items: pl.DataFrame, *, known: Sequence[str]) -> pl.DataFrame:
+    """Name parts of the map by the word that stands out there, for a reader who comes nearer.
+
+    The map is cut into squares, smaller at every zoom. The word of a square is the one whose count
+    there is the most surprising, given how common the word is on the whole map.
+
+    Parameters
+    ----------
+    items : x, y, words, a row an item
+    known : names of regions, which name no part
+
+    Returns
+    -------
+    text, x, y, zoom (times the whole map, from which the name helps)
+    """
+    names = [x.lower() for x in known]
+    words = items.explode("words").drop_nulls()
+    words = words.filter(~pl.col("words").str.to_lowercase().is_in(names))
+    total = words.group_by("words").agg(pl.len().alias("all"))
+    parts = [pl.DataFrame(schema=SUBREGIONS)]
+    for zoom in ZOOMS:
+        squares = [
+            ((pl.col(x) + 1) * zoom).floor().cast(pl.Int32).alias(f"{x} square") for x in "xy"
+        ]
+        place = ["x square", "y square"]
+        sizes = items.select(squares).group_by(place).agg(pl.len().alias("size"))
+        counted = (
+            words.with_columns(squares)
+            .group_by(*place, "words")
+            .agg(pl.len().alias("count"), pl.col("x", "y").median())
+            .filter(pl.col("count") >= FEWEST_IN_REGION)
+            .join(total, on="words")
+            .join(sizes, on=place)
+        )
+        expected = pl.col("all") * pl.col("size") / max(len(items), 1)
+        surprise = pl.col("count") * (pl.col("count") / expected).log()
+        standing = counted.with_columns(surprise.alias("surprise")).filter(pl.col("surprise") > 0)
+        best = standing.sort("surprise", "words", descending=[True, False])
+        first = best.unique(place, keep="first", maintain_order=True)
+        parts.append(
+            first.select(pl.col("words").alias("text"), "x", "y", zoom=pl.lit(float(zoom)))
+        )
+    return pl.concat(parts, how="vertical_relaxed")
 
 
 def _peak(places: NDArray[np.float32]) -> NDArray[np.float32]:

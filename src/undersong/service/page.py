@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import mimetypes
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,26 +18,41 @@ from starlette.routing import Route
 from undersong.catalogue import Kind
 from undersong.errors import UnknownItem
 from undersong.model import ItemIndex
+from undersong.retrieval.projection import subregions
 from undersong.service.middleware import address
-from undersong.service.snapshot import Snapshot
+from undersong.service.snapshot import Snapshot, best_known
 
 INDEX = "index.html"
+STALE = re.compile(r"[0-9a-f]{16}/")
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+FOREVER = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of the page."""
+    """One file of the page, plain and compressed by gzip; ``tag`` is the hash of its content."""
 
     body: bytes
+    compressed: bytes
     type: str
     tag: str
 
 
 def read_page() -> dict[str, File]:
-    """Read the files of the page by their path; none where the package has no page."""
-    page: dict[str, File] = {}
-    _gather(files("undersong") / "web", "", page)
+    """Read the files of the page by their path; none where the package has no page.
+
+    Each has a second path that begins with the hash of all of them. The index names those, so a
+    browser asks for a file once in a version of the page.
+    """
+    bodies: dict[str, bytes] = {}
+    _gather(files("undersong") / "web", "", bodies)
+    index = bodies.pop(INDEX, None)
+    digest = hashlib.sha256(b"".join(bodies[x] for x in sorted(bodies))).hexdigest()[:16]
+    page = {path: _file(path, body) for path, body in bodies.items()}
+    page |= {f"{digest}/{path}": file for path, file in page.items()}
+    if index is not None:
+        links = re.compile(rb'(href|src)="(?=[\w-]+\.(?:js|css|svg)")')
+        page[INDEX] = _file(INDEX, links.sub(rb'\1="' + digest.encode() + b"/", index))
     return page
 
 
@@ -46,31 +62,41 @@ def route(page: dict[str, File]) -> Route:
     async def show(request: Request) -> Response:
         path: str = request.path_params["path"]
         wanted = page.get(path or INDEX)
+        if wanted is None and STALE.match(path):  # of a page that is open since the last version
+            wanted = page.get(path.partition("/")[2])
         browsing = "text/html" in request.headers.get("accept", "")
         if wanted is None and browsing and not path.startswith(("api/", "media/")):
             wanted = page.get(INDEX)
         if wanted is None:
             raise HTTPException(404, f"there is nothing at /{path[:80]}; see /openapi.json")
-        headers = {"ETag": wanted.tag, "Cache-Control": "no-cache"}
+        lasting = "/" in path and page.get(path) is wanted
+        headers = {"ETag": wanted.tag, "Cache-Control": FOREVER if lasting else "no-cache"}
+        headers["Vary"] = "Accept-Encoding"
         if request.headers.get("if-none-match") == wanted.tag:
             return Response(status_code=304, headers=headers)
-        return Response(wanted.body, headers=headers, media_type=wanted.type)
+        body = wanted.body
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"], body = "gzip", wanted.compressed
+        return Response(body, headers=headers, media_type=wanted.type)
 
     return address("/{path:path}", show, guarded=False)
 
 
-def _gather(folder: Traversable, prefix: str, page: dict[str, File]) -> None:
+def _gather(folder: Traversable, prefix: str, bodies: dict[str, bytes]) -> None:
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
         if entry.is_dir():
-            _gather(entry, f"{prefix}{entry.name}/", page)
+            _gather(entry, f"{prefix}{entry.name}/", bodies)
         elif not entry.name.endswith((".py", ".pyc")):
-            body = entry.read_bytes()
-            ending = entry.name[entry.name.rfind(".") :]
-            kind = TYPES.get(ending) or mimetypes.guess_type(entry.name)[0]
-            tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            page[prefix + entry.name] = File(body, kind or "application/octet-stream", tag)
+            bodies[prefix + entry.name] = entry.read_bytes()
+
+
+def _file(path: str, body: bytes) -> File:
+    kind = TYPES.get(path[path.rfind(".") :]) or mimetypes.guess_type(path)[0]
+    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    compressed = gzip.compress(body, 9, mtime=0)
+    return File(body, compressed, kind or "application/octet-stream", tag)
 
 
 DIGITS = 4  # of a place in [-1, 1]: finer than a pixel of any screen
@@ -95,17 +121,20 @@ def map_reply(snapshot: Snapshot, kind: Kind) -> tuple[bytes, bytes]:
 def _content(index: ItemIndex) -> dict[str, object]:
     if index.places is None or index.regions is None:
         raise UnknownItem("no map was drawn of this run; serve a shelf made by `undersong publish`")
-    main: list[str | None] = [None] * len(index.names.table)
+    genres_of: list[list[str]] = [[] for _ in index.names.table["id"]]
     if index.attributes is not None:
-        first = index.attributes.table["genres"].list.first().to_list()
-        for row, genre in zip(index.name_rows.tolist(), first, strict=True):
-            main[row] = genre
-    table = index.names.table.with_columns(genre=pl.Series(main, dtype=pl.String))
-    shown = index.places.join(table, on="id", how="inner", maintain_order="left")
+        known = index.attributes.table["genres"].to_list()
+        for row, words in zip(index.name_rows.tolist(), known, strict=True):
+            genres_of[row] = words
+    table = index.names.table.with_columns(
+        genres=pl.Series(genres_of, dtype=pl.List(pl.String)),
+    ).with_columns(genre=pl.col("genres").list.first())
+    shown = best_known(index.places.join(table, on="id", how="inner", maintain_order="left"))
     genres = sorted(shown["genre"].drop_nulls().unique())
     number = {genre: at for at, genre in enumerate(genres)}
-    labels = index.regions.select(
-        pl.col("genre").alias("text"), pl.col("x").round(DIGITS), pl.col("y").round(DIGITS)
+    labels = index.regions.select(pl.col("genre").alias("text"), "x", "y", zoom=pl.lit(1.0))
+    labels = pl.concat(
+        [labels, subregions(_worded(index, shown), known=genres)], how="vertical_relaxed"
     )
     return {
         "count": len(shown),
@@ -118,3 +147,11 @@ def _content(index: ItemIndex) -> dict[str, object]:
         "genres": genres,
         "labels": labels.with_columns(pl.col("x", "y").cast(pl.Float64).round(DIGITS)).to_dicts(),
     }
+
+
+def _worded(index: ItemIndex, shown: pl.DataFrame) -> pl.DataFrame:
+    """Return x, y and words of each item: its tags, or its genres where no tag is known."""
+    if index.background is None:
+        return shown.select("x", "y", words="genres")
+    tags = index.background.table.select("id", words="tags")
+    return shown.select("id", "x", "y").join(tags, on="id", how="left").drop("id")

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from undersong.catalogue import Item, suggest
 from undersong.errors import DataError
 from undersong.explanation import Reasons, shared
+from undersong.model import make_query
 from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
@@ -39,6 +40,8 @@ from undersong.service.schemas import (
     Explanation,
     Genres,
     Health,
+    Listed,
+    ListQuery,
     MapShape,
     OfKind,
     OneItem,
@@ -72,6 +75,10 @@ class Service:
     def snapshot(self) -> Snapshot:
         """The version in use."""
         return self.reader.current
+
+    def plays(self, item: Item) -> bool:
+        """Whether an audio file of an item may be played."""
+        return self.media is not None and self.media.has(item.kind, item.id)
 
 
 @dataclass(frozen=True)
@@ -137,11 +144,12 @@ async def _similar(service: Service, request: Request, query: SimilarQuery) -> R
     if not query.reasons and not query.also:
         listed = snapshot.look_up(query.kind, query.id, wanted)
         if listed is not None:
-            return _neighbours(snapshot, listed.queries[0], listed)
-    return await run_in_threadpool(_searched, snapshot, query, wanted)
+            return _neighbours(service, listed.queries[0], listed)
+    return await run_in_threadpool(_searched, service, query, wanted)
 
 
-def _searched(snapshot: Snapshot, query: SimilarQuery, wanted: Query) -> Response:
+def _searched(service: Service, query: SimilarQuery, wanted: Query) -> Response:
+    snapshot = service.snapshot
     if wanted.asks_facts and snapshot.of(query.kind).attributes is None:
         raise DataError(NO_FACTS)
     if query.also and query.reasons:
@@ -152,17 +160,17 @@ def _searched(snapshot: Snapshot, query: SimilarQuery, wanted: Query) -> Respons
     if query.also:
         neighbours = snapshot.agreed(query.kind, (query.id, *query.also), wanted)
         item, *also = neighbours.queries
-        return _neighbours(snapshot, item, neighbours, also=also)
+        return _neighbours(service, item, neighbours, also=also)
     neighbours = snapshot.similar(query.kind, query.id, wanted)
     (item,) = neighbours.queries
     if not query.reasons:
-        return _neighbours(snapshot, item, neighbours)
+        return _neighbours(service, item, neighbours)
     reasons, lacking = snapshot.reasons(query.kind, neighbours, wanted)
-    return _neighbours(snapshot, item, neighbours, reasons=reasons, note=lacking)
+    return _neighbours(service, item, neighbours, reasons=reasons, note=lacking)
 
 
 def _neighbours(
-    snapshot: Snapshot,
+    service: Service,
     item: Item | None,
     neighbours: Neighbours,
     *,
@@ -172,9 +180,12 @@ def _neighbours(
 ) -> Response:
     why = reasons or [None] * len(neighbours)
     content: dict[str, object] = {
-        "generation": snapshot.generation,
+        "generation": service.snapshot.generation,
         "item": item,
-        "answers": [_neighbour(x, y) for x, y in zip(neighbours, why, strict=True)],
+        "answers": [
+            _neighbour(x, y, media=service.plays(x.item))
+            for x, y in zip(neighbours, why, strict=True)
+        ],
     }
     if also is not None:
         content["also"] = also
@@ -182,12 +193,13 @@ def _neighbours(
     return json({**content, "note": note} if note else content)
 
 
-def _neighbour(neighbour: Neighbour, reasons: Reasons | None) -> dict[str, object]:
+def _neighbour(neighbour: Neighbour, reasons: Reasons | None, *, media: bool) -> dict[str, object]:
     content: dict[str, object] = {
         "rank": neighbour.rank,
         "item": neighbour.item,
         "score": neighbour.score,
         "confidence": neighbour.confidence,
+        "media": media,
     }
     if neighbour.seeds:
         content["seeds"] = neighbour.seeds
@@ -209,10 +221,28 @@ def _reasons(reasons: Reasons) -> dict[str, object]:
 def _item(service: Service, request: Request, query: OneQuery) -> Response:
     snapshot = service.snapshot
     details = asdict(snapshot.details(query.kind, query.id))
-    media = service.media is not None and service.media.has(query.kind, query.id)
+    media = service.plays(snapshot.item(query.kind, query.id))
     item = {**details.pop("item"), **details, "media": media}
-    learned = snapshot.of(query.kind).learned
-    return json({"generation": snapshot.generation, "item": item, "learned": learned})
+    index = snapshot.of(query.kind)
+    facts = index.attributes.table["percentile"] if index.attributes else None
+    ranked = facts is not None and facts.null_count() < len(facts)
+    able = {"learned": index.learned, "ranked": ranked}
+    return json({"generation": snapshot.generation, "item": item, **able})
+
+
+def _listed(service: Service, request: Request, query: ListQuery) -> Response:
+    snapshot = service.snapshot
+    wanted = make_query(
+        k=query.k,
+        genres=query.genre,
+        regions=query.region,
+        decade_from=query.decade_from,
+        decade_to=query.decade_to,
+        only_unlinked=query.only_unlinked,
+    )
+    total, items = snapshot.listed(query.kind, wanted, tag=query.tag)
+    shown = [{"item": x, "media": service.plays(x)} for x in items]
+    return json({"generation": snapshot.generation, "total": total, "items": shown})
 
 
 def _suggest(service: Service, request: Request, query: SuggestQuery) -> Response:
@@ -304,7 +334,7 @@ def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
             neighbours = snapshot.model.sounds_like(path, kind=query.kind, k=query.k)
     except Undecodable as error:
         raise HTTPException(415, f"{error.reason}; {error.remedy}") from error
-    return _neighbours(snapshot, None, neighbours)
+    return _neighbours(service, None, neighbours)
 
 
 async def _without_file(request: Request) -> Response:
@@ -344,6 +374,14 @@ OPERATIONS = (
         OneItem,
         _item,
         "Return all that is known of an item.",
+    ),
+    Operation(
+        "/api/items",
+        ListQuery,
+        Listed,
+        _listed,
+        "List items that have a genre, a tag, a region or a decade in common, or that nobody has "
+        "linked, the best known first.",
     ),
     Operation(
         "/api/search",

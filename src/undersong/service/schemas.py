@@ -37,6 +37,10 @@ class DetailsShape(ItemShape):
     x: float | None
     y: float | None
     unknown: str | None
+    tags: list[str]
+    sources: list[str]
+    silent: list[str]
+    listeners: int | None
     media: bool
 
 
@@ -64,13 +68,15 @@ class ReasonsShape(BaseModel):
 class AnswerShape(BaseModel):
     """One answer; ``reasons`` if they were asked for.
 
-    ``seeds``: of several that were asked about, the ids of those that led to it.
+    ``seeds``: of several that were asked about, the ids of those that led to it. ``media``:
+    whether the service can play it.
     """
 
     rank: int
     item: ItemShape
     score: float
     confidence: float | None
+    media: bool
     reasons: ReasonsShape | None = None
     seeds: list[str] | None = None
 
@@ -91,11 +97,26 @@ class OneItem(Reply):
     """One item.
 
     ``learned``: whether its kind has a learned order, which ``long_tail`` and ``only_unlinked``
-    need.
+    need. ``ranked``: whether the popularity of any is known, which ``max_popularity`` needs.
     """
 
     item: DetailsShape
     learned: bool
+    ranked: bool
+
+
+class ListedShape(BaseModel):
+    """An item of a list; ``media``: whether the service can play it."""
+
+    item: ItemShape
+    media: bool
+
+
+class Listed(Reply):
+    """The first of some items, and how many there are."""
+
+    total: int
+    items: list[ListedShape]
 
 
 class Similar(Reply):
@@ -133,15 +154,16 @@ class Chain(Reply):
 
 
 class LabelShape(BaseModel):
-    """The name of a region of the map."""
+    """The name of a region of the map, and how near one looks (times the whole) when it helps."""
 
     text: str
     x: float
     y: float
+    zoom: float
 
 
 class MapShape(Reply):
-    """A place for every item; ``genre`` counts in ``genres``, -1 for none.
+    """A place for every item, the best known first; ``genre`` counts in ``genres``, -1 for none.
 
     ``hears``: whether /api/sounds-like can answer.
     """
@@ -279,6 +301,18 @@ class SimilarQuery(OneQuery):
         values = vars(self)
         options: Any = {name: values[name] for name in QUERY_FIELDS}
         return make_query(genres=self.genre, regions=self.region, **options)
+
+
+class ListQuery(OfKind):
+    """What the items of a list have in common."""
+
+    k: int = Field(50, ge=1, le=MOST)
+    tag: Text | None = None
+    genre: list[Text] = Field([], max_length=WORDS)
+    region: list[Text] = Field([], max_length=WORDS)
+    decade_from: Year | None = None
+    decade_to: Year | None = None
+    only_unlinked: bool = False
 
 
 QUERY_FIELDS = tuple(

@@ -3,18 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import orjson
+import polars as pl
 
-from undersong.catalogue import Item, Kind
-from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explanation import Reasons, known, unknown
+from undersong.catalogue import Attributes, Item, Kind
+from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
+from undersong.explanation import Background, Reasons, known, unknown
 from undersong.model import ItemIndex, Model
 from undersong.report import layout, report_files
 from undersong.retrieval import ItemPath, Neighbours, Query
+from undersong.retrieval.filters import check, passing
 from undersong.runs import Run
 
 LARGEST_LINKED = 20_000  # items whose paths are found without lists made by `undersong publish`
+SHARED = 3  # items that have a tag, for it to tell something of one of them
+TELLING = 8  # tags that are told of an item
 ATTRIBUTES = ("region", "decade", "artist", "album", "mbid", "percentile")
 
 
@@ -29,6 +35,9 @@ class Details:
     percentile : in (0, 1), share of the items of known popularity that are less popular
     x, y : in [-1, 1], its place on the map
     unknown : a sentence on what is not known of it; None if nothing is lacking, or no reasons are
+    tags : the most telling of it, the rarest first
+    sources, silent : groups of sources that tell something of it, and those that do not
+    listeners : how many users played it; None where the run knows of no plays
     """
 
     item: Item
@@ -42,6 +51,10 @@ class Details:
     x: float | None = None
     y: float | None = None
     unknown: str | None = None
+    tags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    listeners: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,15 +206,69 @@ class Snapshot:
         row, background = index.row.get(item_id), index.background
         if row is None:
             return Details(item, x=x, y=y, unknown=f"nothing is known of {item.name} but its name")
-        lacking = None
+        facts: dict[str, Any] = {"x": x, "y": y}
         if background is not None and item_id in background.index:
-            counts = known(background, background.index[item_id])
-            lacking = unknown(counts, background.groups)
-        if index.attributes is None:
-            return Details(item, x=x, y=y, unknown=lacking)
-        values = index.attributes.table.row(row, named=True)
-        plain = {name: values[name] for name in ATTRIBUTES}
-        return Details(item, tuple(values["genres"] or ()), **plain, x=x, y=y, unknown=lacking)
+            place = background.index[item_id]
+            counts = known(background, place)
+            facts |= {
+                "unknown": unknown(counts, background.groups),
+                "tags": _telling(background, place),
+                "sources": counts.sources,
+                "silent": tuple(x for x in background.groups if x not in counts.sources),
+                "listeners": counts.listeners,
+            }
+        if index.attributes is not None:
+            values = index.attributes.table.row(row, named=True)
+            facts |= {name: values[name] for name in ATTRIBUTES}
+            facts["genres"] = tuple(values["genres"] or ())
+        return Details(item, **facts)
+
+    def listed(self, kind: Kind, query: Query, *, tag: str | None = None) -> tuple[int, list[Item]]:
+        """Return how many items pass a query and have a tag, and the ``query.k`` best known.
+
+        Raises
+        ------
+        UnknownItem
+            If the run has none of this kind.
+        DataError, ArtifactError
+            For a genre, region or tag that no item has, or if the run holds no facts of items.
+        """
+        index = self.of(kind)
+        passes = np.ones(len(index.ids), dtype=bool)
+        if index.attributes is not None or query.asks_facts:
+            check(query, index.attributes)
+            passes = passing(query, index.attributes or Attributes.bare(index.ids))
+        table = index.names.table.with_row_index("row")[index.name_rows[passes]]
+        if tag is not None:
+            table = table.filter(pl.col("id").is_in(self._tagged(index, tag)))
+        if query.only_unlinked:
+            table = table.filter(pl.col("relations") == 0)
+        return len(table), [index.names.item(x) for x in best_known(table)["row"].head(query.k)]
+
+    def _tagged(self, index: ItemIndex, tag: str) -> list[str]:
+        background = index.background
+        words = background.words if background else ()
+        if background is None or tag not in words:
+            raise DataError(f"no {index.kind} has the tag {tag!r}; {nearest_known(tag, words)}")
+        has = pl.col("tags").list.contains(tag)
+        return background.table.filter(has)["id"].to_list()
+
+
+def best_known(table: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of names, the best known first: by popularity and by relations alike.
+
+    Either alone puts an artist of one popular track, or of one keen editor, in front of all.
+    """
+    popular, linked = pl.col("popularity").rank().fill_null(0), pl.col("relations").rank()
+    return table.sort(popular + linked, "id", descending=[True, False])
+
+
+def _telling(background: Background, row: int) -> tuple[str, ...]:
+    codes = background.tags.of(row)
+    having = background.having[codes]
+    shared = codes[having >= SHARED]
+    rarest = shared[np.argsort(background.having[shared], kind="stable")]
+    return tuple(background.words[x] for x in rarest[:TELLING])
 
 
 def open_answers(run: Run) -> Snapshot:

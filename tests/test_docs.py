@@ -13,7 +13,10 @@ import click
 import pytest
 
 from test_architecture import modules
+from undersong.audio.logmel import BANDS
 from undersong.cli.main import cli
+from undersong.models.general import GeneralSettings
+from undersong.models.interaction.network import InteractionSettings
 from undersong.pipeline.run_settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +148,19 @@ def test_every_file_in_the_figure_exists():
     files = re.findall(r"[\w/]+\.py", figure)
     assert len(files) > 9
     assert [x for x in files if not (PACKAGE / x).exists()] == []
+
+
+def test_figure_3_has_the_sizes_of_the_network():
+    figure = (ROOT / "docs/figure-3.svg").read_text()
+    settings = GeneralSettings()
+    size = settings.width // settings.fields
+    pairs = settings.fields * (settings.fields - 1) // 2
+    linear = f"linear {(settings.fields + pairs) * size} to {2 * settings.width}, PReLU"
+    for text in (f"s x {settings.width}", f"{settings.fields} x {size}", f"{pairs} x {size}"):
+        assert f">{text}<" in figure
+    assert f"{linear}, linear {2 * settings.width} to {settings.out}" in figure
+    assert f"{InteractionSettings().width} singular vectors" in figure
+    assert f"log-mel, {BANDS} bands" in figure
 
 
 def test_the_reference_has_every_command_and_every_module():

@@ -16,7 +16,7 @@ from undersong.pipeline.train import train_run
 
 RATE = 22_050
 HEARD = QUICK_SETTINGS.replace(
-    "[content]\nwidth = 10\n", '[content]\nwidth = 10\ninput = "audio"\nartists = 6\ntracks = 1\n'
+    "[content]\nwidth = 10\n", '[content]\nwidth = 10\ninput = "auto"\nartists = 6\ntracks = 1\n'
 )
 
 
@@ -47,7 +47,7 @@ def hearing_run(folder, *, reads=False):
     tracks = tracks.with_columns(pl.Series("path", names))
     features = world.features if reads else {}
     world = dataclasses.replace(world, tracks=tracks, features=features, audio_root=music)
-    return train(folder, world, HEARD.replace('"audio"', '"auto"') if reads else HEARD)
+    return train(folder, world, HEARD)
 
 
 def write_sound(path, *, seed, seconds=4.6):

@@ -177,7 +177,7 @@ def test_the_help_of_a_command_has_an_example_that_parses(name):
     examples = (command.help or "").partition("Example:\n")[2].splitlines()
     examples = [x.strip() for x in examples if x.strip()]
     assert examples, "no example"
-    assert all(x.startswith(f"{name} ") for x in examples)
+    assert all(f"{x} ".startswith(f"{name} ") for x in examples)
     assert {x: fault_of_command(x, whole=True) for x in examples} == dict.fromkeys(examples)
 
 

@@ -117,10 +117,10 @@ def test_what_was_analysed_is_not_analysed_again(tmp_path, small_shards, monkeyp
     asked = []
     real = extraction.decode
 
-    def spy(paths, *, workers):
+    def spy(paths, **options):
         paths = list(paths)
         asked.extend(path.name for path in paths)
-        return real(paths, workers=workers)
+        return real(paths, **options)
 
     monkeypatch.setattr(extraction, "decode", spy)
     again = contents(extract(tracks, tmp_path / "mel"))
@@ -233,7 +233,7 @@ def test_training_extracts_beside_the_catalogue_so_that_a_retrain_finds_it(tmp_p
     tables.write_catalogue(catalogue(tmp_path, ["a.wav"]), tmp_path / "catalogue")
     asked = []
 
-    def stop(catalogue, folder, *, workers, progress):
+    def stop(catalogue, folder, **options):
         asked.append(folder)
         raise DataError("stop here")
 

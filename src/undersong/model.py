@@ -25,7 +25,7 @@ from undersong.explanation import (
     open_background,
     read_background,
 )
-from undersong.foldin import Encoders, audio_unavailable, open_encoders
+from undersong.foldin import Encoders, audio_unavailable, ears_of, open_encoders
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
@@ -514,7 +514,7 @@ class Model:
         # Imported when first needed: it would double the time that the service takes to start.
         from undersong.foldin.embed import embed_file
 
-        cosines = index.content.vectors @ embed_file(Path(file), self.encoders)
+        cosines = index.content.vectors @ embed_file(Path(file), self.encoders, ears_of(self.run))
         best = np.argsort(-cosines, kind="stable")[:k]
         ids = [index.content.ids[x] for x in best]
         return index.neighbours((), ids, cosines[best].tolist())

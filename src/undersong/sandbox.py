@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from undersong.confinement import hide_memory
+from undersong.io.onnx_files import SILENCE
 
 PACKAGES = str(Path(__file__).parents[1])
 GONE = (EOFError, BrokenPipeError, ValueError)  # ValueError: a pipe that ``end`` closed
@@ -79,7 +80,7 @@ def environment() -> dict[str, str]:
     for name in SEARCHED:
         folders = [x for x in os.environ.get(name, "").split(os.pathsep) if os.path.isabs(x)]
         passed |= {name: os.pathsep.join(folders)} if folders else {}
-    return passed | {"OMP_NUM_THREADS": "1"}
+    return passed | {"OMP_NUM_THREADS": "1"} | SILENCE
 
 
 def send(process: "subprocess.Popen[bytes]", request: Any) -> None:

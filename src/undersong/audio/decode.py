@@ -1,7 +1,8 @@
 """Decoding in child processes, so that a hostile or broken file costs that file alone.
 
 A child reads one path a line from its standard input. It answers on its standard output with one
-line of JSON, then the log-mel chunks; nothing that it sends is run or unpickled. Its memory and
+line of JSON, then the log-mel chunks and what pretrained ears hear in the same sound; nothing that
+it sends is run or unpickled. Its memory and
 processor time are limited, and it can do nothing but read (``confinement``), where the system can
 forbid that. A timer in the parent ends it when a file takes too long.
 """
@@ -12,19 +13,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from undersong.audio.ears import Contract, Ears, Hear, open_ears, read_ears
 from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
 from undersong.confinement import allow_processor, confine
-from undersong.errors import install
+from undersong.errors import ArtifactError, UndersongError, install
 from undersong.sandbox import GONE, Child, answers, close_standard_streams, receive, send
 
 SECONDS = 60.0  # of wall time for one file
@@ -43,21 +45,33 @@ class Decoded:
     log_mel : (n, 128, 172) float16, 1 <= n <= CHUNKS
     seconds : length of the whole file
     damage : what could not be heard, in words; empty for a whole file
+    ears : what each of the ears heard, (numbers,) float32; not finite where it heard nothing
     """
 
     log_mel: NDArray[np.float16]
     seconds: float
     damage: str = ""
+    ears: tuple[NDArray[np.float32], ...] = ()
 
 
 def decode(
-    paths: Iterable[Path], *, workers: int, seconds: float = SECONDS, memory: int = MEMORY
+    paths: Iterable[Path],
+    *,
+    workers: int,
+    ears: Sequence[Ears] = (),
+    seconds: float = SECONDS,
+    memory: int = MEMORY,
 ) -> Iterator[Decoded | Undecodable]:
     """Decode files in their order, ``workers`` at a time; of a failed one yield the reason.
 
     Memory does not grow with the number of paths: at most ``AHEAD`` decoded files a worker wait.
+
+    Raises
+    ------
+    ArtifactError
+        If ears cannot be opened.
     """
-    decoders = [Decoder(memory=memory, seconds=seconds) for _ in range(workers)]
+    decoders = [Decoder(ears=ears, memory=memory, seconds=seconds) for _ in range(workers)]
     free = deque(decoders)
 
     def decode_one(path: Path) -> Decoded | Undecodable:
@@ -88,12 +102,18 @@ def decode(
 class Decoder:
     """One child process, and a timer that ends it when a file takes too long.
 
-    It begins with its first file, and ends by ``stop`` or with this process.
+    It begins with its first file, and ends by ``stop`` or with this process. For ears it gets
+    four times the size of their networks more memory.
     """
 
-    def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS):
-        self._seconds = seconds
-        self._child = Child(CHILD, str(memory), str(seconds))
+    def __init__(
+        self, *, ears: Sequence[Ears] = (), memory: int = MEMORY, seconds: float = SECONDS
+    ):
+        self._seconds, self._ears = seconds, ears
+        memory += sum(4 * x.network.stat().st_size for x in ears)
+        self._child = Child(
+            CHILD, str(memory), str(seconds), *(str(x.path.resolve()) for x in ears)
+        )
         self.stop = self._child.end
 
     def decode(self, path: Path) -> Decoded | Undecodable:
@@ -102,7 +122,7 @@ class Decoder:
         late = threading.Event()
         timer = _timer(process, self._seconds, late)
         try:
-            answer: Decoded | None = _ask(process, path)
+            answer: Decoded | None = _ask(process, path, self._ears)
         except Undecodable as error:
             return error
         except GONE:
@@ -122,9 +142,13 @@ class Decoder:
     def _begin(self) -> "subprocess.Popen[bytes]":
         process = self._child.begin()
         timer = _timer(process, START, threading.Event())
-        with suppress(ValueError):  # it was stopped meanwhile
-            answers(process).readline()  # it is ready; or dead, as the first file will show
+        about = {}
+        with suppress(*GONE):  # stopped meanwhile; or dead, as the first file will show
+            about = receive(process)
         timer.cancel()
+        if "refused" in about:
+            self.stop()
+            raise ArtifactError(str(about["refused"]))
         return process
 
 
@@ -142,7 +166,7 @@ def _timer(
     return timer
 
 
-def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
+def _ask(process: "subprocess.Popen[bytes]", path: Path, ears: Sequence[Ears]) -> Decoded:
     """Send one path to a child and read its answer.
 
     Raises
@@ -157,13 +181,16 @@ def _ask(process: "subprocess.Popen[bytes]", path: Path) -> Decoded:
     if "reason" in about:
         raise Undecodable(about["reason"], about["remedy"])
     chunks = np.empty((min(int(about["chunks"]), CHUNKS), BANDS, FRAMES), dtype=np.float16)
-    room = memoryview(chunks.data).cast("B")
-    while room:
-        count = answers(process).readinto(room)
-        if not count:
-            raise EOFError
-        room = room[count:]
-    return Decoded(chunks, float(about["seconds"]), str(about["damage"]))
+    heard = tuple(np.empty(x.contract.numbers, dtype=np.float32) for x in ears)
+    arrays: list[NDArray[Any]] = [chunks, *heard]
+    for array in arrays:
+        room = memoryview(array.data).cast("B")
+        while room:
+            count = answers(process).readinto(room)
+            if not count:
+                raise EOFError
+            room = room[count:]
+    return Decoded(chunks, float(about["seconds"]), str(about["damage"]), heard)
 
 
 def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecodable:
@@ -176,16 +203,30 @@ def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecod
 
 def run_child() -> None:
     """Be the child: answer each requested path until the parent closes the pipe."""
-    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    memory, seconds, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
     inbound, outbound = close_standard_streams()
     read = _reader()
+    if paths:
+        with suppress(ImportError):  # before the process is confined; ``open_ears`` names it
+            import onnxruntime  # noqa: F401
     confine(memory=memory)
     with os.fdopen(inbound, "rb") as requests, os.fdopen(outbound, "wb") as answers:
-        _serve(read, requests, answers, seconds)
+        allow_processor(START)
+        try:
+            ears = [read_ears(Path(x)) for x in paths]
+            hears = {x.contract: open_ears(x) for x in ears}
+        except UndersongError as error:
+            answers.write(_header({"refused": str(error)}))
+            return
+        _serve(read, hears, requests, answers, seconds)
 
 
 def _serve(
-    read: Callable[[Path], Sound], requests: BinaryIO, answers: BinaryIO, seconds: float
+    read: Callable[[Path], Sound],
+    hears: Mapping[Contract, Hear],
+    requests: BinaryIO,
+    answers: BinaryIO,
+    seconds: float,
 ) -> None:
     answers.write(_header({"ready": 1}))
     answers.flush()
@@ -196,9 +237,17 @@ def _serve(
         except Undecodable as error:
             answers.write(_header({"reason": error.reason, "remedy": error.remedy}))
         else:
-            chunks, seconds, damage = len(sound.chunks), sound.seconds, sound.damage
-            answers.write(_header({"chunks": chunks, "seconds": seconds, "damage": damage}))
+            faults, heard = [sound.damage] if sound.damage else [], list[bytes]()
+            for contract, hear in hears.items():
+                try:
+                    heard.append(hear(sound.chunks).tobytes())
+                except ArtifactError as error:
+                    faults.append(f"{contract.name} {error}")
+                    heard.append(np.full(contract.numbers, np.nan, dtype=np.float32).tobytes())
+            chunks, damage = len(sound.chunks), "; ".join(faults)
+            answers.write(_header({"chunks": chunks, "seconds": sound.seconds, "damage": damage}))
             answers.write(log_mel(sound.chunks).astype(np.float16).tobytes())
+            answers.write(b"".join(heard))
         answers.flush()
 
 

@@ -1,23 +1,27 @@
 """Audio files -> log-mel chunks on disk, resumable, with every failed file listed (section 2.1).
 
-The shards of ``undersong.audio.shards``, and ``failures.csv``: track, file, reason, remedy.
+The shards of ``undersong.audio.shards``, ``failures.csv``: track, file, reason, remedy, and what
+pretrained ears heard of each track (``undersong.catalogue.heard``).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from undersong.audio import shards
 from undersong.audio.decode import Decoded, Decoder, decode
+from undersong.audio.ears import Contract, Ears
 from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
-from undersong.catalogue import Catalogue, write_failures
+from undersong.catalogue import Catalogue, Heard, write_failures, write_heard
+from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.io.lock import locked
 from undersong.processors import usable_processors
@@ -27,7 +31,7 @@ SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs
 STAGE = "extract"
 FETCHED = "server:"  # and its id: the path of a track without a file, whose sound a server sent
 Fetch = Callable[[str], AbstractContextManager[Path]]
-DecodeFiles = Callable[[Iterable[Path]], Iterator[Decoded | Undecodable]]
+DecodeFiles = Callable[[Iterable[Path], Sequence[Ears]], Iterator[Decoded | Undecodable]]
 FAILURES: dict[str, pl.DataType] = dict.fromkeys(("track", "file", "reason", "remedy"), pl.String())
 
 
@@ -56,6 +60,8 @@ def extract(
     folder: Path,
     *,
     workers: int | None = None,
+    ears: Sequence[Ears] | None = None,
+    retry: bool = True,
     decode_files: DecodeFiles | None = None,
     fetch: Fetch | None = None,
     progress: Progress = silent,
@@ -63,13 +69,15 @@ def extract(
     """Analyse every track that has a path, unless that was done before.
 
     A file counts as analysed while its path in the catalogue, its size and its time of change are
-    the same. Failed files are tried again by each run, but not by one that goes on after it was
-    killed. Memory is bounded by one shard of 64 files.
+    the same, and all ears have heard it. Failed files are tried again by each run, but not by one
+    that goes on after it was killed. Memory is bounded by one shard of 64 files.
 
     Parameters
     ----------
     folder : made if absent; after a kill at any moment, the next call goes on
     workers : child processes that decode; by default one a processor
+    ears : that hear beside the log-mel chunks; None leaves alone what was heard before
+    retry : try files again that failed in the last run
     decode_files : decodes files in their order in place of child processes, such as on a cluster
     fetch : gets a file of the sound of a track without a path, one after the other, and deletes it
         It raises ``Undecodable`` where there is none. Sounds that came so before count without it.
@@ -79,7 +87,8 @@ def extract(
     DataError
         If no track has a file, or not one file could be analysed.
     ArtifactError
-        If ``folder`` cannot be written, is of another format, or a shard in it is damaged.
+        If ``folder`` cannot be written, is of another format, or a shard in it is damaged; if
+        ears cannot be opened.
     """
     root = catalogue.audio_root or Path()
     files = pl.concat([_files(catalogue.tracks, root), _without_files(catalogue, folder, fetch)])
@@ -91,24 +100,30 @@ def extract(
     with locked(folder):
         for remnant in folder.glob(".*.partial"):  # of an extraction that was killed
             remnant.unlink()
-        run = shards.current_run(folder)
+        run = shards.current_run(folder, retry=retry)
         index = shards.index(folder)
         files = _as_analysed(files, index)
-        tried = index.filter((pl.col("chunks") > 0) | (pl.col("run") == run))
+        hear = [x.contract for x in ears or ()]
+        heard = pl.col("chunks") > 0
+        for key in (shards.EARS + x.key for x in hear):
+            heard &= pl.col(key).is_not_null() if key in index.columns else pl.lit(False)
+        tried = index.filter(heard | (pl.col("chunks") == 0) & (pl.col("run") == run))
         pending = files.join(tried, on=list(shards.FILE), how="anti").unique(
             "path", maintain_order=True
         )
         remote = pl.col("path").str.starts_with(FETCHED)
-        here, there = pending.filter(~remote), pending.filter(remote)
-        decode_files = decode_files or partial(decode, workers=workers or usable_processors())
+        here, there = pending.filter(~remote), pending.filter(remote & (fetch is not None))
+        decode_files = decode_files or partial(_decode, workers=workers or usable_processors())
         new = _analyse(
             pl.concat([here, there]),
             folder,
             run=run,
+            hear=hear,
             decoded=chain(
-                decode_files(root / x for x in here["path"]), _decode_fetched(there["track"], fetch)
+                decode_files((root / x for x in here["path"]), ears or ()),
+                _decode_fetched(there["track"], fetch, ears=ears or ()),
             ),
-            before=len(files) - len(pending),
+            before=len(files) - len(here) - len(there),
             progress=progress,
         )
         files = files.join(
@@ -120,6 +135,9 @@ def extract(
             for heard in (False, True)
         )
         write_failures(folder / "failures.csv", reasons.select(list(FAILURES)))
+        if ears is not None:
+            write_heard(folder, [_heard(files, x) for x in hear])
+            shards.remove_superseded(folder)
         shards.finish(folder, run)
     done = files.filter(pl.col("chunks") > 0)
     if not len(done):
@@ -136,6 +154,24 @@ def extract(
         new,
         float(done["seconds"].sum()),
     )
+
+
+def _decode(
+    paths: Iterable[Path], ears: Sequence[Ears], *, workers: int
+) -> Iterator[Decoded | Undecodable]:
+    return decode(paths, workers=workers, ears=ears)
+
+
+def _heard(files: pl.DataFrame, contract: Contract) -> Heard:
+    """Return the vectors of all tracks that ears have heard."""
+    key = shards.EARS + contract.key
+    rows = files.filter(pl.col(key).is_not_null()) if key in files.columns else files.head(0)
+    lists = rows[key].to_list() if len(rows) else []
+    values = np.array(lists, dtype=np.float32).reshape(len(lists), contract.numbers)
+    there = np.isfinite(values).all(axis=1)
+    ids = tuple(rows["track"].filter(pl.Series(there, dtype=pl.Boolean)))
+    vectors = Embeddings(ids, np.ascontiguousarray(values[there, : contract.width]))
+    return Heard(contract.name, contract.sha256, contract.licence, contract.training, vectors)
 
 
 def text(extraction: Extraction, folder: Path) -> str:
@@ -181,10 +217,12 @@ def _without_files(catalogue: Catalogue, folder: Path, fetch: Fetch | None) -> p
     return bare
 
 
-def _decode_fetched(tracks: Iterable[str], fetch: Fetch | None) -> Iterator[Decoded | Undecodable]:
+def _decode_fetched(
+    tracks: Iterable[str], fetch: Fetch | None, *, ears: Sequence[Ears]
+) -> Iterator[Decoded | Undecodable]:
     if fetch is None:
         return
-    decoder = Decoder()
+    decoder = Decoder(ears=ears)
     try:
         for track in tracks:
             try:
@@ -221,6 +259,7 @@ def _analyse(
     folder: Path,
     *,
     run: int,
+    hear: Sequence[Contract],
     decoded: Iterator[Decoded | Undecodable],
     before: int,
     progress: Progress,
@@ -241,6 +280,7 @@ def _analyse(
             note = f"{done / elapsed:.1f} files/s, {seconds / elapsed:.0f} x real time"
             progress(STAGE, before + done, total, f"{note}, {failed} failed" if failed else note)
         batch = pending[start : start + SHARD].drop("track")
-        shards.write_shard(folder / f"{number:05d}", batch, sounds, run=run)
+        keys = [x.key for x in hear]
+        shards.write_shard(folder / f"{number:05d}", batch, sounds, run=run, ears=keys)
         number += 1
     return len(pending) - failed

@@ -32,6 +32,19 @@ _BREAK_MEL = _BREAK_HERTZ / _LINEAR_HERTZ  # 15
 _LOG_STEP = np.log(6.4) / 27  # a mel
 
 
+@dataclass(frozen=True)
+class Mel:
+    """How a log-mel picture is made: at which rate (Hz), of how many samples, how many bands."""
+
+    rate: int
+    window: int
+    hop: int
+    bands: int
+
+
+MEL = Mel(RATE, WINDOW, HOP, BANDS)
+
+
 class Undecodable(Exception):
     """A file gives no sound: ``reason`` says why and ``remedy`` what to do."""
 
@@ -100,36 +113,36 @@ def log_mel(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log1p(COMPRESSION * mel_power(waveforms)), dtype=np.float32)
 
 
-def mel_power(waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Measure the power in 128 mel bands, (n, samples) -> (n, 128, t) float32, as librosa does."""
-    samples = waveforms.shape[1]
-    bank = sparse.csr_array(mel_bank())  # of 65,664 numbers 1,008 are not 0: nine times as fast
-    power = np.empty((len(waveforms), BANDS, 1 + samples // HOP), dtype=np.float32)
-    centred = np.zeros(samples + WINDOW, dtype=np.float32)
+def mel_power(waveforms: NDArray[np.float32], mel: Mel = MEL) -> NDArray[np.float32]:
+    """Measure the power in mel bands, (n, samples) -> (n, bands, t) float32, as librosa does."""
+    samples, half = waveforms.shape[1], mel.window // 2
+    bank = sparse.csr_array(mel_bank(mel))  # of 65,664 numbers 1,008 are not 0: nine times as fast
+    power = np.empty((len(waveforms), mel.bands, 1 + samples // mel.hop), dtype=np.float32)
+    centred = np.zeros(samples + mel.window, dtype=np.float32)
     for row, waveform in enumerate(waveforms):  # one at a time stays in the cache
-        centred[WINDOW // 2 : WINDOW // 2 + samples] = waveform
-        cut = np.lib.stride_tricks.sliding_window_view(centred, WINDOW)[::HOP]  # (t, samples)
-        spectrum = fft.rfft(cut * _hann(), axis=1, overwrite_x=True)  # (t, bins)
+        centred[half : half + samples] = waveform
+        cut = np.lib.stride_tricks.sliding_window_view(centred, mel.window)[:: mel.hop]
+        spectrum = fft.rfft(cut * _hann(mel.window), axis=1, overwrite_x=True)  # (t, bins)
         power[row] = bank @ np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T)
     return power
 
 
 @cache
-def _hann() -> NDArray[np.float32]:
-    turn = 2 * np.pi * np.arange(WINDOW) / WINDOW
+def _hann(window: int) -> NDArray[np.float32]:
+    turn = 2 * np.pi * np.arange(window) / window
     return np.asarray((1 - np.cos(turn)) / 2, dtype=np.float32)
 
 
 @cache
-def mel_bank() -> NDArray[np.float32]:
+def mel_bank(mel: Mel = MEL) -> NDArray[np.float32]:
     """Return triangular bands of one unit of area (per Hz), (128, 513), up to half the rate.
 
     Source
     ------
     Slaney, Auditory Toolbox (1998).
     """
-    bins = np.arange(WINDOW // 2 + 1) * RATE / WINDOW
-    edges = _hertz(np.linspace(0, _mel(RATE / 2), BANDS + 2))
+    bins = np.arange(mel.window // 2 + 1) * mel.rate / mel.window
+    edges = _hertz(np.linspace(0, _mel(mel.rate / 2), mel.bands + 2))
     width = np.diff(edges)[:, None]
     distance = edges[:, None] - bins[None, :]
     rising = -distance[:-2] / width[:-1]

@@ -4,7 +4,8 @@
     00000.npy        (chunks, 128, 172) float16, log-mel of up to 64 files
     00000.parquet    path, size, modified, run, first, chunks, seconds, reason, remedy: one row a
                      file; no chunks and a reason where it failed, a reason where it is damaged;
-                     its metadata holds the sums
+                     its metadata holds the sums. A column ``ears NAME SHA256`` holds what those
+                     ears heard, lists of numbers
     00001.npy ...
 
 A shard counts once its Parquet file is there, which is written last. A later row of a path replaces
@@ -37,6 +38,8 @@ from undersong.io.parquet import (
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
 ROWS_SUM, SOUND_SUM = "undersong.rows", "undersong.sound"  # sha256s; earlier versions wrote none
+HEARD = pl.List(pl.Float32)
+EARS = "ears "  # how the columns of pretrained ears begin
 OPEN = 128  # shards of which the memory maps are kept open, 8,000 tracks
 FILE: dict[str, pl.DataType] = {"path": pl.String(), "size": pl.Int64(), "modified": pl.Int64()}
 INDEX: dict[str, pl.DataType] = FILE | {
@@ -97,8 +100,10 @@ class LogMels:
         return lru_cache(OPEN)(open_shard)
 
 
-def current_run(folder: Path) -> int:
+def current_run(folder: Path, *, retry: bool = True) -> int:
     """Return the run that goes on in a folder, or begin the next where the last has finished.
+
+    Without ``retry`` the last goes on, so that files which it found to fail are not tried again.
 
     Raises
     ------
@@ -110,7 +115,7 @@ def current_run(folder: Path) -> int:
     if path.exists():
         about = read_json(path, version=FORMAT, hint=f"delete {folder} to analyse all files again")
         run = int(about["run"])
-        if not about["finished"]:
+        if not (about["finished"] and retry):
             return run
         run += 1
     write_json(path, {"format": FORMAT, "run": run, "finished": False})
@@ -135,7 +140,17 @@ def index(folder: Path) -> pl.DataFrame:
         for path in sorted(folder.glob("*.parquet"))
     ]
     empty = pl.DataFrame(schema=INDEX | {"shard": pl.Int64()})
-    return pl.concat([empty, *tables]).unique("path", keep="last", maintain_order=True)
+    every = pl.concat([empty, *tables], how="diagonal")
+    return every.unique("path", keep="last", maintain_order=True)
+
+
+def remove_superseded(folder: Path) -> None:
+    """Remove the shards of which every file was analysed again since."""
+    current = set(index(folder)["shard"])
+    for path in folder.glob("*.parquet"):
+        if int(path.stem) not in current:
+            path.unlink()
+            path.with_suffix(".npy").unlink(missing_ok=True)
 
 
 def next_shard(folder: Path) -> int:
@@ -144,9 +159,17 @@ def next_shard(folder: Path) -> int:
 
 
 def write_shard(
-    path: Path, files: pl.DataFrame, decoded: Sequence[Decoded | Undecodable], *, run: int
+    path: Path,
+    files: pl.DataFrame,
+    decoded: Sequence[Decoded | Undecodable],
+    *,
+    run: int,
+    ears: Sequence[str] = (),
 ) -> None:
-    """Write the chunks of files as ``path.npy``, and what became of each as ``path.parquet``."""
+    """Write the chunks of files as ``path.npy``, and what became of each as ``path.parquet``.
+
+    ``ears`` are the keys of those that heard the files, in the order of ``Decoded.ears``.
+    """
     log_mels = [x.log_mel for x in decoded if isinstance(x, Decoded)]
     if log_mels:
         write_array(path.with_suffix(".npy"), np.concatenate(log_mels))
@@ -160,8 +183,16 @@ def write_shard(
     table = files.hstack(pl.DataFrame(rows, schema={x: INDEX[x] for x in nothing})).with_columns(
         run=pl.lit(run, dtype=pl.Int64), first=pl.col("chunks").cum_sum() - pl.col("chunks")
     )
+    heard = [
+        pl.Series(
+            EARS + key,
+            [x.ears[place].tolist() if isinstance(x, Decoded) else None for x in decoded],
+            dtype=HEARD,
+        )
+        for place, key in enumerate(ears)
+    ]
     columns = [*files.columns, *(x for x in INDEX if x not in FILE)]
-    table = table.select(columns)
+    table = table.select(columns).hstack(heard)
     sums = {ROWS_SUM: content_sum(table)}
     if log_mels:
         sums[SOUND_SUM] = sha256(path.with_suffix(".npy"))
@@ -183,7 +214,8 @@ def _read_index(path: Path) -> pl.DataFrame:
     recorded = read_metadata(path, hint=hint).get(ROWS_SUM)
     with reading(path, PolarsError, hint=hint):
         table = read_table(path, hint=hint)
-        table = table.select(pl.col(x).cast(kind) for x, kind in INDEX.items())
+        kinds = INDEX | {x: HEARD for x in table.columns if x.startswith(EARS)}
+        table = table.select(pl.col(x).cast(kind) for x, kind in kinds.items())
     if recorded is not None and recorded != content_sum(table):
         raise ArtifactError(f"{path} was changed since it was written; {hint}")
     return table

@@ -44,6 +44,11 @@ class Heard:
     vectors: Embeddings
 
     @property
+    def key(self) -> str:
+        """Name and weights: what is heard by equal keys can be compared."""
+        return f"{self.name} {self.sha256}"
+
+    @property
     def about(self) -> dict[str, str]:
         """All but the vectors, for a manifest."""
         return {x: getattr(self, x) for x in ("name", "sha256", "licence", "training")}

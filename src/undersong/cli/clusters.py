@@ -23,6 +23,12 @@ SOME = 9  # tracks that a server is asked for before their sound is
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes that decode; else one a processor."
 )
+@click.option(
+    "--ears",
+    default="auto",
+    show_default=True,
+    help="Pretrained ears that hear too: auto for all that are installed, none, or names.",
+)
 @click.option("--server", metavar="URL", help="Fetch what is no file here from this media server.")
 @LOGIN
 @click.option(
@@ -38,15 +44,17 @@ def extract(
     out: Path | None,
     keep_going: bool,
     workers: int | None,
+    ears: str,
     server: str | None,
     login: Path | None,
     rate: float,
 ) -> None:
     """Analyse the audio files of CATALOGUE once, for every training to come.
 
-    Interrupt it when you like: the same command goes on. Later it analyses only what is new, has
-    changed or had failed. failures.csv beside the features says what is wrong with each file that
-    gave no sound, and what to do.
+    Pretrained ears (`undersong ears`) hear them in the same pass. Interrupt it when you like: the
+    same command goes on. Later it analyses only what is new, has changed or had failed.
+    failures.csv beside the features says what is wrong with each file that gave no sound, and what
+    to do.
 
     Tracks of a media server that are no files here are heard from it with --server, one after the
     other; each is deleted once it was heard.
@@ -56,6 +64,7 @@ def extract(
         undersong extract my/catalogue
     """
     from undersong.audio import extract as extraction
+    from undersong.audio.ears import choose_ears
     from undersong.catalogue import EXTRACTED, read_catalogue
     from undersong.cli.progress_line import ProgressDisplay
 
@@ -73,6 +82,7 @@ def extract(
             known,
             folder,
             workers=workers,
+            ears=choose_ears(ears),
             decode_files=decode_files,
             fetch=fetch,
             progress=progress,

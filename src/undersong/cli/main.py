@@ -10,6 +10,7 @@ from undersong.cli import (
     answers,
     catalogues,
     clusters,
+    ears,
     exports,
     foldin,
     imports,
@@ -29,6 +30,7 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
     },
     "Learn": {
         clusters.extract: "Analyse the audio files of a catalogue, once.",
+        ears.ears: "Install pretrained ears, which hear your music better.",
         models.train: "Learn an embedding for every artist and track.",
         models.evaluate: "Measure how good the answers are, beside baselines.",
         serving.report: "Write figures, examples and a model card as one page.",

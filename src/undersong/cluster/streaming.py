@@ -14,6 +14,7 @@ import ray
 from numpy.typing import NDArray
 
 from undersong.audio.decode import Decoded, Decoder
+from undersong.audio.ears import Ears
 from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.cluster.connection import failures, processors
 from undersong.errors import UndersongError
@@ -83,34 +84,43 @@ def _numbered(function: Callable[[Sequence[Any]], list[Row]], table: Any) -> Ite
         )
 
 
-def decode_there(paths: Iterable[Path]) -> Iterator[Decoded | Undecodable]:
-    """Decode files on the cluster, in the order given, as ``audio.decode.decode`` does here."""
-    for row in stream(_decode, [str(x) for x in paths], a_task=FILES):
+def decode_there(
+    paths: Iterable[Path], ears: Sequence[Ears] = ()
+) -> Iterator[Decoded | Undecodable]:
+    """Decode files on the cluster, in the order given, as ``audio.decode.decode`` does here.
+
+    Ears must lie at the same place on every node.
+    """
+    numbers = [x.contract.numbers for x in ears]
+    for row in stream(partial(_decode, tuple(ears)), [str(x) for x in paths], a_task=FILES):
         if row["remedy"]:
             yield Undecodable(row["reason"], row["remedy"])
         else:
-            sound = np.frombuffer(row["log_mel"], dtype=np.float16)
-            yield Decoded(sound.reshape(-1, BANDS, FRAMES), row["seconds"], row["reason"])
+            sound = np.frombuffer(row["log_mel"], dtype=np.float16).reshape(-1, BANDS, FRAMES)
+            heard = np.split(np.frombuffer(row["ears"], dtype=np.float32), np.cumsum(numbers))
+            yield Decoded(sound, row["seconds"], row["reason"], tuple(heard[: len(ears)]))
 
 
-def _decode(paths: Sequence[str]) -> list[Row]:
-    return [_row_of(_decoder().decode(Path(x))) for x in paths]
+def _decode(ears: tuple[Ears, ...], paths: Sequence[str]) -> list[Row]:
+    return [_row_of(_decoder(ears).decode(Path(x))) for x in paths]
 
 
 @cache
-def _decoder() -> Decoder:
+def _decoder(ears: tuple[Ears, ...]) -> Decoder:
     """The child of this worker: it loads the audio libraries once for all tasks, and ends with it.
 
     So a worker that Ray kills leaves none.
     """
-    return Decoder()
+    return Decoder(ears=ears)
 
 
 def _row_of(result: Decoded | Undecodable) -> Row:
     if isinstance(result, Undecodable):
-        return {"log_mel": b"", "seconds": 0.0, "reason": result.reason, "remedy": result.remedy}
-    log_mel, damage = result.log_mel.tobytes(), result.damage
-    return {"log_mel": log_mel, "seconds": result.seconds, "reason": damage, "remedy": ""}
+        about: Row = {"seconds": 0.0, "reason": result.reason, "remedy": result.remedy}
+        return about | {"log_mel": b"", "ears": b""}
+    about = {"seconds": result.seconds, "reason": result.damage, "remedy": ""}
+    ears = b"".join(x.tobytes() for x in result.ears)
+    return about | {"log_mel": result.log_mel.tobytes(), "ears": ears}
 
 
 def vectors_there(

@@ -24,7 +24,15 @@ from undersong.features import AUDIO
 from undersong.foldin import new_items
 from undersong.foldin.added import vectors
 from undersong.foldin.drift import warnings
-from undersong.foldin.embed import DERIVED, FoldIn, Row, embed_pieces, pieces_of, refresh
+from undersong.foldin.embed import (
+    DERIVED,
+    FoldIn,
+    Row,
+    embed_pieces,
+    heard_pieces,
+    pieces_of,
+    refresh,
+)
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
 from undersong.runs import Run, additions
@@ -197,9 +205,10 @@ def _embed_content(
 ) -> Iterator[Row | Failure]:
     """Make a row of each item, with E_C where it has sound or a vector."""
     encoders = fold_in.encoders
-    hears = AUDIO in encoders.sources
+    hears = AUDIO in encoders.sources or bool(encoders.ears)
     paths = [x.path for x in items if x.path and hears]
-    sounds = decode(paths, workers=max(1, min(workers, len(paths))))
+    ears = fold_in.ears if paths else ()
+    sounds = decode(paths, workers=max(1, min(workers, len(paths))), ears=ears)
     for item in items:
         row, pieces = _row(item), dict[str, NDArray[np.floating]]()
         if item.path and hears:
@@ -207,7 +216,7 @@ def _embed_content(
             if isinstance(sound, Undecodable):
                 yield Failure(str(item.path), sound.reason, sound.remedy)
                 continue
-            pieces[AUDIO] = sound.log_mel
+            pieces = heard_pieces(sound, ears)
         if item.vector:
             try:
                 pieces |= pieces_of(item.vector, encoders)

@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong import features
-from undersong.audio.decode import decode
+from undersong.audio.decode import Decoded, decode
+from undersong.audio.ears import Ears
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind, words_about
 from undersong.embeddings import Embeddings, beside, unit
@@ -20,7 +21,7 @@ from undersong.errors import DataError
 from undersong.features import AUDIO, CONTENT, read_items
 from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
 from undersong.foldin.drift import nearest_cosine
-from undersong.foldin.encoders import Encoders, open_encoders
+from undersong.foldin.encoders import Encoders, ears_of, open_encoders
 from undersong.foldin.new_items import merge
 from undersong.foldin.reference import Reference, read_reference
 from undersong.runs import Run
@@ -37,6 +38,11 @@ class FoldIn:
     """What new items are embedded with, each part read when it is first needed."""
 
     run: Run
+
+    @cached_property
+    def ears(self) -> tuple[Ears, ...]:
+        """The pretrained ears that heard the trained items; Unavailable if they are not here."""
+        return ears_of(self.run)
 
     @cached_property
     def known(self) -> Reference:
@@ -94,15 +100,24 @@ def embed_pieces(pieces: Mapping[str, NDArray[np.floating]], encoders: Encoders)
     return _floats(beside(parts))
 
 
-def embed_file(path: Path, encoders: Encoders) -> NDArray[np.float32]:
+def heard_pieces(sound: Decoded, ears: Sequence[Ears]) -> dict[str, NDArray[np.floating]]:
+    """Return what a sound is to each source of CbRM that hears: log-mel chunks, and vectors."""
+    pieces: dict[str, NDArray[np.floating]] = {AUDIO: sound.log_mel}
+    for listener, numbers in zip(ears, sound.ears, strict=True):
+        if np.isfinite(numbers).all():
+            pieces[listener.contract.name] = numbers[None, : listener.contract.width]
+    return pieces
+
+
+def embed_file(path: Path, encoders: Encoders, ears: Sequence[Ears]) -> NDArray[np.float32]:
     """E_C of an audio file, which is decoded in a child process; Undecodable if it gives no sound.
 
     The child may write nothing, has no network, and is limited in memory and time.
     """
-    (sound,) = decode([path], workers=1)
+    (sound,) = decode([path], workers=1, ears=ears)
     if isinstance(sound, Undecodable):
         raise sound
-    return np.array(embed_pieces({AUDIO: sound.log_mel}, encoders), dtype=np.float32)
+    return np.array(embed_pieces(heard_pieces(sound, ears), encoders), dtype=np.float32)
 
 
 def pieces_of(vector: Sequence[float], encoders: Encoders) -> dict[str, NDArray[np.float32]]:
@@ -113,7 +128,8 @@ def pieces_of(vector: Sequence[float], encoders: Encoders) -> dict[str, NDArray[
     DataError
         If its length is another, or there is no such matrix, or several.
     """
-    matrices = {name: columns for name, columns in encoders.sources.items() if name != AUDIO}
+    heard = (AUDIO, *encoders.ears)
+    matrices = {name: columns for name, columns in encoders.sources.items() if name not in heard}
     if len(matrices) != 1:
         reads = "several feature matrices" if matrices else "no feature matrix"
         raise DataError(f"it has a vector, but the run reads {reads}; leave the vector out")

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.errors import ArtifactError, UndersongError, install
+from undersong.audio.ears import Ears, installed
+from undersong.errors import ArtifactError, Unavailable, UndersongError, install
 from undersong.features import AUDIO, sources_in
 from undersong.io.files import read_json, sha256
+from undersong.io.onnx_files import Network
 from undersong.io.tensors import read_about
 from undersong.runs import Run
 
@@ -35,6 +37,7 @@ class Encoders:
     ----------
     engine : "ONNX" or "PyTorch"
     sources : what CbRM reads, in order, "audio" or a feature matrix -> its columns, 0 for audio
+    ears : of these, names of pretrained ears
     width : of the E_C of one source
     top : K of equation 1, the tracks that make an artist
     content : source, and log-mel chunks (n, 128, 172) or feature vectors (n, columns) -> (n, width)
@@ -44,6 +47,7 @@ class Encoders:
 
     engine: str
     sources: Mapping[str, int]
+    ears: tuple[str, ...]
     width: int
     top: int
     content: Callable[[str, Floats], Floats]
@@ -70,6 +74,7 @@ def open_encoders(run: Run) -> Encoders:
     return Encoders(
         engine=engine,
         sources=dict(sources_in(about)),
+        ears=tuple(x["name"] for x in run.manifest.get("ears", ())),
         width=int(settings.get("width", 0)),
         top=int(settings.get("top", 0)),
         content=lambda source, pieces: models[content_model(about, source)]([pieces]),
@@ -84,6 +89,26 @@ def engine_of(run: Run) -> str | None:
     if exported and find_spec("onnxruntime") is not None:
         return "ONNX"
     return "PyTorch" if _present("torch") else None
+
+
+def ears_of(run: Run) -> tuple[Ears, ...]:
+    """Return the installed ears that a run heard its tracks with.
+
+    Raises
+    ------
+    Unavailable
+        If one is not installed, or has other weights.
+    """
+    there = {x.contract.key: x for x in installed()}
+    wanted = {f"{x['name']} {x['sha256']}": x for x in run.manifest.get("ears", ())}
+    for key, about in wanted.items():
+        if key not in there or find_spec("onnxruntime") is None:
+            raise Unavailable(
+                f"{run.folder} heard its tracks with the ears {about['name']!r} (sha256 "
+                f"{about['sha256'][:16]}), and they are not installed here; run `undersong ears "
+                f"install {about['name']}` and {install('onnx')}, or train again"
+            )
+    return tuple(there[x] for x in wanted)
 
 
 def content_model(about: Mapping[str, str], source: str) -> str:
@@ -119,14 +144,11 @@ def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floa
 
 
 def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [x.name for x in session.get_inputs()]
+    network = Network(path)
 
     def embed(inputs: Sequence[NDArray[Any]]) -> Floats:
-        named = dict(zip(names, inputs, strict=True))
-        return np.asarray(session.run(None, named)[0], dtype=np.float32)
+        outputs = network.run(dict(zip(network.inputs, inputs, strict=True)))
+        return np.asarray(outputs[0], dtype=np.float32)
 
     return embed
 
@@ -172,8 +194,12 @@ def audio_unavailable(run: Run) -> str | None:
     sources = dict(sources_in(_about_content(run)))
     if not sources or not run.has_embeddings(run.manifest["kind"], "content"):
         return f"this run knows the sound of no {run.manifest['kind']}; ask with an id"
-    if AUDIO not in sources:
+    if AUDIO not in sources and not run.manifest.get("ears"):
         return "this run learned from feature vectors, not from sound; ask by id"
+    try:
+        ears_of(run)
+    except UndersongError as error:
+        return str(error)
     if find_spec("soundfile") is None:
         return f"nothing here decodes audio; install it with: {install('audio')}"
     if engine_of(run) is None:

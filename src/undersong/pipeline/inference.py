@@ -58,6 +58,7 @@ def embed_catalogue(
         for name in KNOWN_OF_EACH
         if run.has_embeddings(of, name)
     }
+    _check_ears(run, catalogue)
     if run.has(f"weights/{CONTENT}.safetensors"):
         known |= _content_embeddings(run, catalogue, work=work, each=each, progress=progress)
     sources = read_sources(catalogue, kind, read_encoders(run), known)
@@ -72,6 +73,18 @@ def embed_catalogue(
     vectors = _joined(embed, len(rows), each=each, stage="E_G", progress=progress)
     ids = catalogue.ids(kind)
     return Embeddings(tuple(ids[row] for row in rows), vectors)
+
+
+def _check_ears(run: Run, catalogue: Catalogue) -> None:
+    """Refuse a catalogue that other pretrained ears have heard than those that the run reads."""
+    there = {x.key for x in catalogue.heard}
+    for ears in run.manifest.get("ears", ()):
+        if f"{ears['name']} {ears['sha256']}" not in there:
+            raise DataError(
+                f"{run.folder} heard its tracks with the ears {ears['name']!r} (sha256 "
+                f"{ears['sha256'][:16]}), and nothing of this catalogue was heard by these; run "
+                "`undersong extract` on it with them"
+            )
 
 
 def _content_embeddings(

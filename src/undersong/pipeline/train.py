@@ -12,10 +12,14 @@ from typing import Any
 import polars as pl
 
 from undersong import runs
-from undersong.catalogue import Catalogue, fingerprint, read_catalogue
+from undersong.audio.ears import Ears, choose_ears
+from undersong.audio.extract import extract
+from undersong.catalogue import EXTRACTED, Catalogue, fingerprint, read_catalogue
 from undersong.errors import ArtifactError, DataError
 from undersong.io.lock import locked
 from undersong.io.refusals import writing
+from undersong.models.content.inputs import AUTO, NONE
+from undersong.models.content.network import ContentSettings
 from undersong.pipeline import write
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
@@ -46,20 +50,59 @@ def train_run(
     UndersongError
         For a catalogue that cannot be trained on; whatever was published before stays.
     """
-    named = fingerprint(catalogue_folder)
-    catalogue = read_catalogue(catalogue_folder)
+    catalogue, about = _read(catalogue_folder, settings)
     _check_not_one_listener(catalogue)
-    if fingerprint(catalogue_folder) != named:
+    with locked(folder) if rank() == 0 else nullcontext():
+        ears = _ears(settings.content)
+        keys = {x.contract.key for x in ears or ()}
+        known = ears is None or keys == {x.key for x in catalogue.heard}
+        if rank() == 0 and (fresh or not known or not _published(folder, about)):
+            _listen(catalogue, catalogue_folder, settings.content, ears=ears, progress=progress)
+        broadcast(0)  # until all is heard
+        catalogue, about = _read(catalogue_folder, settings)
+        return _train(catalogue, folder, about, settings=settings, fresh=fresh, progress=progress)
+
+
+def _read(folder: Path, settings: Settings) -> tuple[Catalogue, dict[str, Any]]:
+    """Read a catalogue, and what a run says of that and its settings."""
+    named, catalogue = fingerprint(folder), read_catalogue(folder)
+    if fingerprint(folder) != named:
         raise ArtifactError(
-            f"{catalogue_folder} was imported again while it was read; give the same command again"
+            f"{folder} was imported again while it was read; give the same command again"
         )
-    about: dict[str, Any] = {
+    return catalogue, {
         "settings": asdict(settings),
         "catalogue": named,
-        "catalogue_folder": str(catalogue_folder.resolve()),
+        "catalogue_folder": str(folder.resolve()),
     }
-    with locked(folder) if rank() == 0 else nullcontext():
-        return _train(catalogue, folder, about, settings=settings, fresh=fresh, progress=progress)
+
+
+def _ears(settings: ContentSettings) -> tuple[Ears, ...] | None:
+    """Return the ears whose vectors CbRM is to read; None leaves alone what was heard before."""
+    ears = choose_ears(settings.ears)
+    if ears is None or settings.input == AUTO:
+        return ears
+    return tuple(x for x in ears if x.contract.name in _inputs(settings)) or None
+
+
+def _inputs(settings: ContentSettings) -> set[str]:
+    return {x.strip() for x in settings.input.split(",")} - {NONE}
+
+
+def _listen(
+    catalogue: Catalogue,
+    folder: Path,
+    settings: ContentSettings,
+    *,
+    ears: tuple[Ears, ...] | None,
+    progress: Progress,
+) -> None:
+    """Extract the sound of a catalogue, also by pretrained ears, if CbRM is to read any."""
+    matrices = {name for name, _ in catalogue.features}
+    if _inputs(settings) <= matrices or not catalogue.tracks["path"].count():
+        return
+    workers = settings.workers or None
+    extract(catalogue, folder / EXTRACTED, workers=workers, ears=ears, progress=progress)
 
 
 def _train(

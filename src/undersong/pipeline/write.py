@@ -53,12 +53,19 @@ def about(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[s
     return {
         "kind": learned.task.kind,
         "sources": dict(learned.coverage),
+        "ears": _ears(learned),
         "failed_files": len(learned.content.failed) if learned.content else 0,
         "training": {name: asdict(x) for name, x in learned.outcomes.items() if x.steps},
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
         "held_out": _held_out(learned, studied),
     }
+
+
+def _ears(learned: Learned) -> list[dict[str, str]]:
+    """Return which pretrained ears E_C reads: a new song must be heard by the same."""
+    sources = [x.source for x in learned.content.models] if learned.content else []
+    return [x.about for x in learned.task.catalogue.heard if x.name in sources]
 
 
 def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.bool_]]) -> None:

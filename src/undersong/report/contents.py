@@ -95,8 +95,20 @@ def collect(
         long_tail=tail[queries],
         samples=_samples(model, tail, generator),
         map=_map(items, generator),
-        origins=catalogue.origins if catalogue else (),
+        origins=(*(catalogue.origins if catalogue else ()), *_ears(run)),
         described=describe_catalogue(catalogue).kinds if catalogue else (),
+    )
+
+
+def _ears(run: Run) -> tuple[Origin, ...]:
+    """Return the pretrained ears that a run hears with, as origins of its data."""
+    return tuple(
+        Origin(
+            f"{x['name']}, pretrained (sha256 {x['sha256'][:16]}), on {x['training']}",
+            licence=x["licence"],
+            gives="vectors of what tracks sound like",
+        )
+        for x in run.manifest.get("ears", ())
     )
 
 

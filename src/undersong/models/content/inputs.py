@@ -125,7 +125,9 @@ def _read_audio(
 ) -> Clips:
     settings, device = model.settings, model.usual.device
     folder = catalogue.extracted or work / "log-mel"
-    extraction = extract(catalogue, folder, workers=settings.workers or None, progress=progress)
+    extraction = extract(
+        catalogue, folder, workers=settings.workers or None, retry=False, progress=progress
+    )
     mels = extraction.done
     track = _rows(catalogue.ids("track"), mels.ids)
     artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]

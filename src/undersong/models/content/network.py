@@ -55,6 +55,8 @@ class ContentSettings:
     ----------
     input : "auto", "none", or names of feature matrices and "audio", with commas between
         "auto" takes all that there are, side by side.
+    ears : "auto", "none", or names of pretrained ears with commas between
+        "auto" takes all that are installed; what they hear are sources like feature matrices.
     width : of E_C, of each source
     top : K of equation 1, the most popular tracks that make an artist
     artists, tracks : artists in a batch at most, and tracks of each
@@ -71,6 +73,7 @@ class ContentSettings:
     """
 
     input: str = "auto"
+    ears: str = "auto"
     width: int = 128
     top: int = 5
     artists: int = 0

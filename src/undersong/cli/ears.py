@@ -1,0 +1,71 @@
+"""Commands for pretrained ears: install, list, remove."""
+
+from pathlib import Path
+
+import click
+
+from undersong.cli.group import FILE, Group, echo
+
+
+@click.group(cls=Group)
+def ears() -> None:
+    """Install, list or remove pretrained ears, which hear more than the sound alone teaches.
+
+    They lie in the user's cache, or where UNDERSONG_EARS says, and `undersong extract` and `train`
+    use all that are installed. docs/ears.md
+    """
+
+
+@ears.command()
+@click.argument("what", metavar="musicnn|CONTRACT")
+@click.option("--wheel", type=FILE, help="The wheel of musicnn 0.1.0, fetched elsewhere.")
+def install(what: str, wheel: Path | None) -> None:
+    """Install MusiCNN, whose published wheel pip fetches, or ears of your own by a TOML file.
+
+    The wheel's sha256 is checked, its weights are read without TensorFlow, and it is deleted. A
+    CONTRACT says what the ONNX file beside it reads and answers.
+
+    \b
+    Example:
+        undersong ears install musicnn
+        undersong ears install my-ears.toml
+    """
+    from undersong.audio.installation import install_ears, install_musicnn
+    from undersong.errors import DataError
+
+    if what != "musicnn" and not what.endswith(".toml"):
+        raise DataError(f"{what!r} is neither musicnn nor the TOML file of a contract")
+    installed = install_musicnn(wheel) if what == "musicnn" else install_ears(Path(what))
+    about = installed.contract
+    echo(f"{about.name} is installed: {installed.path}\n{about.licence}; {about.training}")
+
+
+@ears.command(name="list")
+def list_() -> None:
+    """List the ears that are installed, with sha256 of the weights, licence and training.
+
+    \b
+    Example:
+        undersong ears list
+    """
+    from undersong.audio.ears import ears_folder, installed
+
+    for each in (x.contract for x in installed()):
+        echo(f"{each.name}  {each.sha256[:16]}  {each.licence}; {each.training}")
+    if not installed():
+        echo(f"none in {ears_folder()}; `undersong ears install musicnn` adds some", err=True)
+
+
+@ears.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove the ears NAME; runs that hear with them then refuse new songs.
+
+    \b
+    Example:
+        undersong ears remove musicnn
+    """
+    from undersong.audio.installation import remove_ears
+
+    remove_ears(name)
+    echo(f"{name} is removed")

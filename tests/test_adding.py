@@ -336,6 +336,14 @@ def test_a_damaged_file_of_added_items_is_refused(beside):
         beside.run.items("artist")
 
 
+def test_a_table_of_new_items_may_be_as_a_spreadsheet_saves_it(beside, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("\ufeffsep=;\nname;genre;fame\n\u200bNova;g1;7\nLava;;\n", encoding="utf-8")
+    nova, lava = new_items.of_table(path, "artist", beside.known)
+    assert (nova.name, nova.fields) == ("Nova", {"genre": "g1", "fame": 7.0})
+    assert (lava.name, lava.fields) == ("Lava", {})
+
+
 @pytest.mark.parametrize("end", ["csv", "parquet", "toml", "CSV", "PARQUET", "TOML"])
 def test_tables_of_each_kind_say_the_same(beside, tmp_path, end):
     path = tmp_path / f"new.{end}"

@@ -226,6 +226,16 @@ def written_mp3_without_its_first_frame(path):
     path.write_bytes(data[data.find(data[:2], place) :])
 
 
+def written_mp3_behind_mp3(path):
+    """The frame that counts the others is of the first alone."""
+    parts = (rising(31, RATE)[: 7 * RATE], rising(31, RATE)[7 * RATE :])
+    data = b""
+    for part in parts:
+        soundfile.write(path, part, RATE, format="MP3", bitrate_mode="VARIABLE")
+        data += path.read_bytes()
+    path.write_bytes(data)
+
+
 def written_ogg_behind_ogg(path):
     parts = (rising(31, RATE)[: 15 * RATE], rising(31, RATE)[15 * RATE :])
     data = b""
@@ -241,6 +251,7 @@ def written_ogg_behind_ogg(path):
         written_flac_of_unknown_length,
         written_wav_of_a_pipe,
         written_mp3_without_its_first_frame,
+        written_mp3_behind_mp3,
         written_ogg_behind_ogg,
     ],
 )

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
+import mutagen
 import numpy as np
 import polars as pl
 import pytest
@@ -152,6 +153,20 @@ def test_pairs_name_paths_whichever_way_accents_are_written(music, home, tmp_pat
     assert tables.read_catalogue(home).relations.rows() == related
 
 
+def test_a_damaged_catalogue_is_made_again_as_the_message_says(music, home):
+    tagged.write(music / "a.flac", title="One", artist="Ann")
+    import_folder(music, home)
+    path = home / "tables-1" / "artists.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 8
+    path.write_bytes(data)
+    done = command(music, home)
+    assert done.exit_code == 1
+    assert "make the catalogue again with `undersong import` and --replace" in done.output
+    assert command(music, home, "--replace").exit_code == 0
+    assert check_catalogue(home) == ()
+
+
 def test_what_is_proven_goes_before_what_is_guessed(music, home):
     tagged.write(music / "a.flac", seconds=4, title="One", artist="Ann", recording_id=ONE)
     tagged.write(music / "b.flac", seconds=4, title="One", artist="Ann", recording_id=TWO)
@@ -190,6 +205,20 @@ def test_of_several_titles_the_one_in_the_file_name_counts(music, home):
     tagged.write(music / "Ann/05.ogg", title=titles, artist="Ann")
     import_folder(music, home)
     assert tracks_of(home, "title") == [("Living Caves",), ("hr3-caves",), ("Graveyard",)]
+
+
+def test_songs_that_share_a_title_are_told_apart_by_the_names_of_their_files(music, home):
+    for name in ("Feelings", "Metal (live)", "07 Freedom"):
+        tagged.write(music / f"Ann/{name}.ogg", title="song", artist="Ann", seconds=2)
+    for name in ("One", "One (1)", "One - copy", "01"):
+        tagged.write(music / f"Bob/{name}.ogg", title="Two", artist="Bob", seconds=3)
+    import_folder(music, home)
+    assert tracks_of(home, "id", "title") == [
+        ("ann/freedom", "Freedom"),
+        ("ann/feelings", "Feelings"),
+        ("ann/metal-(live)", "Metal (live)"),
+        ("bob/two", "Two"),
+    ]
 
 
 def test_a_compilation_is_by_the_artists_of_its_tracks(music, home):
@@ -464,6 +493,40 @@ def test_a_disk_that_is_not_mounted_is_not_gone(music, home):
         subprocess.run(["umount", str(disk)], check=True)
     assert import_folder(music, home).reasons == {"disk": "an empty folder"}
     assert tracks_of(home, "title") == [("Near",), ("Far",)]
+
+
+def test_a_disk_whose_folder_goes_with_it_is_not_gone(music, home):
+    disk = music / "media" / "stick"
+    disk.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this system lets nobody mount: {mounted.stderr.decode().strip()}")
+    try:
+        for number in range(3):
+            tagged.write(disk / f"Ann/{number}.flac", title=f"Far {number}", artist="Ann")
+        tagged.write(music / "media/near.flac", title="Near", artist="Ann")
+        import_folder(music, home)
+        (disk / "Ann/2.flac").unlink()  # what is deleted while the disk is there is gone
+        assert counts(import_folder(music, home)) == (0, 0, 1, 3)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    disk.rmdir()
+    assert import_folder(music, home).reasons == {"media/stick": "a disk that is not mounted"}
+    assert len(tracks_of(home, "id")) == 3
+    import_folder(music, home, forget=True)
+    assert tracks_of(home, "title") == [("Near",)]
+
+
+def test_an_album_in_one_file_with_a_cue_sheet_is_told_of(music, home):
+    tagged.write(music / "Ann/Whole.flac", title="Whole", artist="Ann", seconds=7)
+    (music / "Ann/Whole.cue").write_text('FILE "Whole.flac" WAVE\n')
+    inside = tagged.write(music / "Bob/Inside.flac", title="Inside", artist="Bob", seconds=5)
+    file = mutagen.File(inside)
+    file["CUESHEET"] = "TRACK 01 AUDIO\nTRACK 02 AUDIO\n"
+    file.save()
+    tagged.write(music / "Cy/1.flac", title="One", artist="Cy")
+    (music / "Cy/Album.cue").write_text('FILE "1.flac" WAVE\n')
+    assert "2 files with a cue sheet are albums in one file" in text(import_folder(music, home))
 
 
 def test_a_file_that_cannot_be_opened_keeps_what_was_known_of_it(music, home, monkeypatch):

@@ -22,6 +22,16 @@ VARIOUS = "89ad4ac3-39f7-470e-963a-56509c546377"
             {"artist": ("Ann meets Bob",), "artists": ("Ann", "Bob"), "artist_ids": (A, B)},
             [("Ann", A), ("Bob", B)],
         ),
+        *(
+            ({"artist": (f"Ann{x}Bob",), "artist_ids": (A, B)}, [("Ann", A), ("Bob", B)])
+            for x in "/／、"
+        ),
+        (
+            {"artist": ("Ann/Bob & Cy",), "artist_ids": (A, B)},
+            [("Ann/Bob", A), ("Cy", B)],
+        ),
+        ({"artist": ("AC/DC",), "artist_ids": (A,)}, [("AC/DC", A)]),
+        ({"artist": ("N/A",), "album_artist": "[none]"}, []),
         ({"artist": ("Earth, Wind & Fire",)}, [("Earth, Wind & Fire", "")]),
         ({"artist": ("Earth, Wind & Fire",), "artist_ids": (A,)}, [("Earth, Wind & Fire", A)]),
         ({"artist": ("Ann & Bob",), "artist_ids": (A, B)}, [("Ann", A), ("Bob", B)]),

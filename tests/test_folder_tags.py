@@ -9,6 +9,7 @@ import soundfile
 import tagged
 from undersong.importers.music import tag_readers as tag_reading
 from undersong.importers.music import tags
+from undersong.importers.music.credits import credits_of
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Unreadable
 
@@ -54,6 +55,7 @@ def test_every_format_tells_the_same(tmp_path, kind):
         "country": "IS",
         "release_country": "GB",
         "compilation": True,
+        "cue": False,
         "seconds": 0,
     }
 
@@ -282,6 +284,8 @@ def test_words_that_tell_nothing_are_no_words(tmp_path):
     )
     read = tags.read(path)
     assert (read.title, read.album, read.genres) == ("None", None, ("folk",))
+    tagged.write_tags(path, title="N/A", artist="(none)")
+    assert (tags.read(path).title, credits_of(tags.read(path))) == (None, ())
 
 
 def test_a_length_that_an_mp3_only_suggests_is_not_known(tmp_path):
@@ -291,4 +295,25 @@ def test_a_length_that_an_mp3_only_suggests_is_not_known(tmp_path):
     data = path.read_bytes()
     assert tags.read(path).seconds == pytest.approx(150_000 / 44_100, abs=0.1)
     path.write_bytes(data[data.find(data[:2], max(data.find(b"Xing"), data.find(b"Info"))) :])
+    assert tags.read(path).seconds is None
+    path.write_bytes(data * 3)  # the count of frames at its beginning is of a third
+    assert tags.read(path).seconds is None
+    path.write_bytes(data[: len(data) // 2])
+    assert tags.read(path).seconds is None
+
+
+def test_the_length_of_the_first_of_two_ogg_streams_is_not_that_of_the_file(tmp_path):
+    path = tagged.write(tmp_path / "a.ogg", seconds=2)
+    one = path.read_bytes()
+    other = tagged.write(tmp_path / "b.ogg", seconds=3)
+    path.write_bytes(one + other.read_bytes())
+    assert (tags.read(path).seconds, tags.read(other).seconds) == (None, pytest.approx(3))
+
+
+def test_a_wav_file_that_promises_more_than_it_holds_tells_no_length(tmp_path):
+    path = tagged.write(tmp_path / "a.wav", seconds=2)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = b"\xff" * 4  # as a program writes into a pipe
+    path.write_bytes(data)
     assert tags.read(path).seconds is None

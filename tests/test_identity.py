@@ -422,7 +422,7 @@ def test_who_is_unknown_and_corrections_that_say_nothing_are_refused(home):
     path = out / "corrections.csv"
     path.write_text("kind,verdict,a,b\nartist,equal,library:low,listens:17\n")
     assert "line 2: verdict 'equal'" in call("merge", home / "library", out, code=1)
-    path.write_text("kind,verdict,a,b\nartist,same,low,listens:17\n")
+    path.write_text("sep=;\nkind;verdict;a;b\nartist;same;low;listens:17\n")
     assert "line 2: 'low' is no item" in call("merge", home / "library", out, code=1)
     (out / "identities.parquet").write_bytes(b"PAR1")
     path.unlink()

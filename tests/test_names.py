@@ -83,7 +83,9 @@ def test_ids_are_read_from_text_csv_and_parquet(tmp_path):
     pl.DataFrame({"id": ["007", "b c"]}).write_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.parquet"):
         (tmp_path / name.upper()).write_bytes((tmp_path / name).read_bytes())
-    for name in ("a.txt", "a.csv", "a.parquet", "A.CSV", "A.PARQUET"):
+    (tmp_path / "b.csv").write_text("\ufeffsep=;\nName;ID\nx;007\u200b\ny;b\u00a0c\n")
+    (tmp_path / "a.tsv").write_text("Id\tname\n007\tx\nb c\ty\n")
+    for name in ("a.txt", "a.csv", "a.parquet", "A.CSV", "A.PARQUET", "b.csv", "a.tsv"):
         assert names.read_ids(tmp_path / name) == ["007", "b c"]
 
 

@@ -6,6 +6,7 @@ the sound ends before it, or a decoder fails, FFmpeg decodes all of it and passe
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ LOUDEST = 1e9  # of a sample; whole numbers of 24 bits written as floats are 8e6
 RATES = (4_000, 768_000)  # Hz, that a header may claim
 UNKNOWN = 1 << 62  # frames, which libsndfile answers of a FLAC file from a pipe
 OGG_PAGE = 65_307  # bytes at most
+# The first frame of an MP3 file may count those behind it: flags, frames and bytes; or bytes.
+COUNTED = re.compile(rb"(?:Xing|Info)...([\0-\xff])(....)(....)|VBRI.{6}(....)", re.DOTALL)
 BLOCK = 1 << 22  # samples of all channels read at a time, 16 MB: soundfile seeks after each read
 
 CONVERT = "convert it to FLAC, OGG, MP3 or WAV"
@@ -163,14 +166,24 @@ def _tells_its_length(sound: soundfile.SoundFile, file: BinaryIO) -> bool:
     """
     number = file.fileno()
     if sound.format == "MP3":
-        head = os.pread(number, 2048, _after_tags(number))
-        return any(x in head for x in (b"Xing", b"Info", b"VBRI"))
+        return _tells_its_bytes(number, _after_tags(number))
     if sound.format == "OGG":  # of streams one behind another it knows the first alone
         first = os.pread(number, 18, 0)[14:]
         tail = os.pread(number, OGG_PAGE, max(os.fstat(number).st_size - OGG_PAGE, 0))
         last = tail.rfind(b"OggS")
         return last < 0 or tail[last + 14 : last + 18] == first
     return bool(0 < sound.frames < UNKNOWN)
+
+
+def _tells_its_bytes(number: int, start: int) -> bool:
+    """Whether an MP3 file counts its frames, and has not been joined to another since."""
+    counted = COUNTED.search(os.pread(number, 2048, start))
+    if counted is None:
+        return False
+    flags = counted[1][0] & 3 if counted[1] else 3
+    stated = {2: counted[2], 3: counted[4] or counted[3]}.get(flags)
+    there = os.fstat(number).st_size - start
+    return stated is None or int.from_bytes(stated, "big") > there / 2
 
 
 def _after_tags(number: int) -> int:

@@ -335,7 +335,7 @@ def read_ids(path: Path) -> list[str]:
     """
     fault, hint = "cannot be read as a list of ids", "write one a line"
     with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
-        if path.suffix.lower() in (".parquet", ".csv"):
+        if path.suffix.lower() in (".parquet", ".csv", ".tsv"):
             ids = _column(path, read_user_table(path))
         else:
             ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -346,6 +346,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _column(path: Path, table: pl.DataFrame) -> list[str]:
-    if "id" not in table.columns:
+    own = next((x for x in table.columns if x.casefold() == "id"), None)
+    if own is None:
         raise DataError(f"{path} has no column 'id'; it has {', '.join(table.columns)}")
-    return table["id"].cast(pl.String).drop_nulls().to_list()
+    return table[own].cast(pl.String).drop_nulls().to_list()

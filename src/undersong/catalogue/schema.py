@@ -6,7 +6,7 @@ from typing import Literal
 import polars as pl
 
 FORMAT = 1
-REMEDY = "make the catalogue again with `undersong import`"
+REMEDY = "make the catalogue again with `undersong import` and --replace"
 
 Kind = Literal["artist", "track"]
 FieldType = Literal["category", "tags", "number"]

@@ -2,6 +2,7 @@
 
 One list for every importer. MusicBrainz calls its seven "special purpose artists". A name without
 brackets is on the list only if hardly any artist is called so: "[data]" is nobody, "Data" is not.
+What programs write for no value at all ("N/A", "(none)", "???") is nobody, too.
 """
 
 import re
@@ -16,7 +17,8 @@ NAMES = (
     r"|vários artistas|artista desconhecido|artisti vari|artista sconosciuto|diverse artiesten"
     r"|diverse artister|różni wykonawcy|разные исполнители|сборник|неизвестный исполнитель"
     r"|ヴァリアス・アーティスト|群星)[>\])]?"
-    r"|<unknown>|<untagged>|\[(?:unknown|anonymous|data|dialogue|traditional|no artist)\]"
+    r"|<unknown>|<untagged>|n/a|[<\[(](?:none|n/a)[>\])]|\?{3,}"
+    r"|\[(?:unknown|anonymous|data|dialogue|traditional|no artist)\]"
 )
 IDS = frozenset(
     (

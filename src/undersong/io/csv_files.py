@@ -1,5 +1,9 @@
-"""CSV for spreadsheets: no cell is a formula, and nothing commands a terminal that shows it."""
+"""CSV for spreadsheets: no cell is a formula, and nothing commands a terminal that shows it.
 
+And as spreadsheets write it: parted by comma, semicolon or tab, with a line ``sep=;`` above.
+"""
+
+import re
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +15,22 @@ from undersong.io.plain import COMMANDS, harmless
 # away gives back the text.
 FORMULA = r"^'*(?:\s*[=+\-@＝＋－＠]|[\t\r\n])"
 ESCAPES = {x: harmless(x) for x in map(chr, range(0x2070)) if COMMANDS.match(x) and x != "\r"}
+
+DELIMITERS = ",;\t"
+SEPARATOR = re.compile(r"(?:\ufeff)?sep=(.)\s*$", re.I)  # what Excel writes above a table
+UNSEEN = "[\u00ad\u200b\u2060\ufeff]"  # they come along when text is copied from a page
+SPACES = "[\u00a0\u2007\u202f]"  # that do not break a line
+
+
+def delimiter_of(first_line: str) -> str:
+    """Return what parts the values of a table that begins with a line."""
+    named = SEPARATOR.match(first_line)
+    return named[1] if named else max(DELIMITERS, key=first_line.count)
+
+
+def seen(text: pl.Expr) -> pl.Expr:
+    """Return text without what cannot be seen, and with plain spaces."""
+    return text.str.replace_all(UNSEEN, "").str.replace_all(SPACES, " ").str.strip_chars()
 
 
 def write_csv(table: pl.LazyFrame, path: Path) -> None:

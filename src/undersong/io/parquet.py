@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from undersong.errors import ArtifactError, UndersongError
+from undersong.io.csv_files import SEPARATOR, delimiter_of, seen
 from undersong.io.files import check_format, reading, replacing
 
 PolarsError = pl.exceptions.PolarsError
@@ -107,8 +108,18 @@ def content_sum(table: pl.DataFrame) -> str:
 def read_user_table(path: Path) -> pl.DataFrame:
     """Read a table of the user's own: Parquet, or else CSV with every value as text.
 
-    Raises what polars raises; the caller says what the table was to be (``reading``).
+    CSV may be as spreadsheets write it (``csv_files``). Raises what polars raises, and
+    UnicodeDecodeError; the caller says what the table was to be (``reading``).
     """
     if path.suffix.lower() == ".parquet":
         return pl.read_parquet(path)
-    return pl.read_csv(path, infer_schema=False)
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    table = pl.read_csv(
+        path,
+        infer_schema=False,
+        separator=delimiter_of(first),
+        skip_lines=int(SEPARATOR.match(first) is not None),
+    )
+    table = table.rename(lambda x: x.strip().lstrip("\ufeff"))
+    return table.with_columns(pl.when(seen(pl.all()) != "").then(seen(pl.all())))

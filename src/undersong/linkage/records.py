@@ -67,7 +67,8 @@ def read_corrections(folder: Path) -> list[Correction]:
     path = folder / "corrections.csv"
     if not path.exists():
         return []
-    with reading(path, PolarsError, hint="see docs/identity.md", error=DataError):
+    causes = (UnicodeDecodeError, PolarsError)
+    with reading(path, *causes, hint="see docs/identity.md", error=DataError):
         table = read_user_table(path)
     if table.columns != list(CORRECTIONS):
         raise DataError(

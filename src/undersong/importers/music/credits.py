@@ -1,8 +1,9 @@
 """Who plays: the credit of a file -> its artists, each with the MusicBrainz id if known.
 
 Names are never split blindly. Tags that list them come first, then marks that no
-name has in it (``feat.``, ``;``, ``•``, a slash between spaces), then others (``&``, commas), but
-those only where the number of ids or the artist of the album proves that they part names.
+name has in it (``feat.``, ``;``, ``•``, a slash between spaces), then others (``&``, commas, any
+slash), but those only where the number of ids or the artist of the album proves that they part
+names.
 """
 
 import re
@@ -17,6 +18,8 @@ from undersong.importers.nobody import is_nobody
 # One space each, and the parts are stripped: runs of spaces would take quadratic time.
 CERTAIN = re.compile(r"[;•]|\s/\s|\s[\[(]?(?:feat\.?|ft\.?|featuring)\s", re.I)
 POSSIBLE = re.compile(r"[,+]\s|\s(?:&|\+|and|x|with|vs\.?|og|und|et|y|e)\s", re.I)
+# As ID3v2.3 and Japanese write lists; AC/DC is one.
+DENSE = re.compile(rf"{POSSIBLE.pattern}|[/／、，]", re.I)
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def _names(tags: Tags, ids: int) -> list[str]:
             return _somebodies(listed)
     whole = next(iter(tags.artist or tags.artists), "")
     names = _somebodies(_part(CERTAIN, whole))
-    if len(names) == 1:
-        possible = _somebodies(_part(POSSIBLE, names[0]))
+    for mark in (POSSIBLE, DENSE) if len(names) == 1 else ():
+        possible = _somebodies(_part(mark, names[0]))
         proven = len(possible) == ids or possible[:1] == [tags.album_artist]
         if len(possible) > 1 and proven:
             return possible

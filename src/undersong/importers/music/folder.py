@@ -6,7 +6,7 @@ import that is killed at any moment leaves the old catalogue, and loses half a m
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class FolderSummary:
     left_out : files and folders listed in failures.csv
     guessed : files whose artist or title was taken from their path
     duplicates : files that are the recording of another
+    albums : files that are an album each, as a cue sheet in or beside them says
     counts : of the catalogue, with what other imports brought, in words
     pairs : what became of the table of known pairs, if there is one
     """
@@ -74,6 +75,7 @@ class FolderSummary:
     left_out: int
     guessed: int
     duplicates: int
+    albums: int
     counts: str
     pairs: KnownPairs | None
 
@@ -176,6 +178,7 @@ def _import_folder(
         left_out=len(failures),
         guessed=int(files["guessed"].sum()),
         duplicates=len(same),
+        albums=int((files["cue"].fill_null(value=False) | _beside(files, scan.cues)).sum()),
         counts=made.counts_text(),
         pairs=pairs,
     )
@@ -193,6 +196,11 @@ def text(summary: FolderSummary) -> str:
             f"{s.duplicates:,} files are the recording of another; one of each is kept, and "
             "failures.csv lists the others"
         )
+    if s.albums:
+        lines.append(
+            f"{s.albums:,} files with a cue sheet are albums in one file, and one track each; "
+            "split them to find their songs: shnsplit -f album.cue album.flac"
+        )
     if s.guessed:
         lines.append(f"{s.guessed:,} files lack tags: artist or title is taken from the path")
     if s.unseen:
@@ -208,6 +216,12 @@ def text(summary: FolderSummary) -> str:
         named = ", ".join(map(repr, s.pairs.unknown[:5]))
         lines.append(f"{s.pairs.left_out:,} known pairs left out: this music lacks {named}, ...")
     return "\n".join(lines)
+
+
+def _beside(files: pl.DataFrame, cues: Collection[str]) -> pl.Series:
+    """Return for each file whether a cue sheet of its name lies beside it."""
+    stem = files["path"].str.replace(r"\.[^./]*$", "")
+    return stem.is_in(sorted(cues)) | files["path"].is_in(sorted(cues))
 
 
 def _few(texts: Sequence[str], *, most: int = 9) -> str:
@@ -290,6 +304,7 @@ def row_of(file: ScannedFile, tags: Tags | Unreadable) -> dict[str, object] | Fa
         "release_country": tags.release_country,
         "compilation": tags.compilation,
         "seconds": tags.seconds,
+        "cue": tags.cue,
         "guessed": not credits or tags.title is None,
     }
 

@@ -4,6 +4,7 @@ An id is MusicBrainz's where a file has it. Else it is made of the normalised na
 same on every machine and after every import.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -18,10 +19,11 @@ from undersong.catalogue import (
     Field,
     Kind,
     complete,
+    fold,
     name_key,
 )
 from undersong.embeddings import Embeddings
-from undersong.importers.music.credits import artist_ids
+from undersong.importers.music.credits import artist_ids, path_names
 
 FILES: dict[str, pl.DataType] = {
     "path": pl.String(),
@@ -29,6 +31,7 @@ FILES: dict[str, pl.DataType] = {
     "modified": pl.Int64(),
     "inode": pl.UInt64(),
     "folder": pl.UInt64(),
+    "mount": pl.String(),
     "artists": pl.List(pl.String()),
     "artist_ids": pl.List(pl.String()),
     "title": pl.String(),
@@ -41,6 +44,7 @@ FILES: dict[str, pl.DataType] = {
     "compilation": pl.Boolean(),
     "seconds": pl.Float64(),
     "guessed": pl.Boolean(),
+    "cue": pl.Boolean(),
 }
 FIELDS = (
     Field("genre", "artist", "tags", "genre"),
@@ -58,6 +62,7 @@ FIELDS = (
     Field("year", "track", "number", "year"),
     Field("credited", "track", "tags"),
 )
+COPY = re.compile(r"\s*(?:\(\d{1,2}\)|[-_ ]copy)$", re.I)  # behind the name of a second copy
 SAME_SECONDS = 2.0  # two files of one title that differ by no more are one recording
 
 
@@ -93,9 +98,31 @@ def _rows(files: pl.DataFrame, credits: pl.DataFrame) -> pl.DataFrame:
         pl.col("id").first().alias("artist"), pl.col("name").alias("credited")
     )
     main = main.with_columns(pl.when(pl.col("credited").list.len() > 1).then(pl.col("credited")))
-    return files.join(main, on="path", how="left", maintain_order="left").with_columns(
+    rows = files.join(main, on="path", how="left", maintain_order="left").with_columns(
         pl.format("{}0s", pl.col("year") // 10).alias("decade"), pl.col("genres").alias("genre")
     )
+    return rows.with_columns(title=pl.coalesce(_names(rows), "title"))
+
+
+def _names(rows: pl.DataFrame) -> pl.Series:
+    """Return titles of songs that their tags do not tell apart; null for all others.
+
+    Some programs tag all songs of an album "song". Where files of one folder have one title that
+    no name of a file holds, and names that differ, these are the titles.
+    """
+    folder = pl.col("path").str.replace(r"[^/]*$", "")
+    of = ["artist", "folder", "title"]
+    shared = rows.with_columns(folder=folder).filter(
+        pl.col("recording").is_null() & (pl.len().over(of) > 1)
+    )
+    titles: dict[str, str] = {}
+    for *_, title, paths in shared.group_by(of).agg("path").rows():
+        names = {x: COPY.sub("", path_names(x).title) for x in paths}
+        words = {fold(x) for x in names.values()}
+        telling = all(sum(map(str.isalpha, x)) > 1 and fold(title) not in x for x in words)
+        if telling and len(words) > 1:
+            titles |= names
+    return pl.Series([titles.get(x) for x in rows["path"]], dtype=pl.String)
 
 
 def slug(name: str) -> str:

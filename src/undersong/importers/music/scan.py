@@ -50,7 +50,8 @@ class Failure:
 class ScannedFile:
     """One audio file: path below the folder searched, and what tells that it is the same file.
 
-    ``modified`` is the time of change in nanoseconds, ``folder`` the inode of the folder it is in.
+    ``modified`` is the time of change in nanoseconds, ``folder`` the inode of the folder it is in,
+    ``mount`` the path at which its disk is mounted below the folder searched, or empty.
     """
 
     path: str
@@ -58,6 +59,7 @@ class ScannedFile:
     modified: int
     inode: int
     folder: int
+    mount: str = ""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Scan:
     unseen : path -> reason, of files and folders whose content cannot be seen now
     empty : path -> inode, of folders with nothing in them: emptied, or a disk that is away
     endings : how many files were passed over for the end of their names
+    cues : paths of cue sheets without their ending
+    mounts : paths at which other disks are mounted
     """
 
     files: list[ScannedFile] = field(default_factory=list)
@@ -78,6 +82,8 @@ class Scan:
     unseen: dict[str, str] = field(default_factory=dict)
     empty: dict[str, int] = field(default_factory=dict)
     endings: Counter[str] = field(default_factory=Counter)
+    cues: set[str] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
 
     def add(self, path: str, entry: "ScannedFile | Failure | _Unseen | str") -> None:
         """Note what one name in a folder is, apart from a folder."""
@@ -87,6 +93,8 @@ class Scan:
             self.failures.append(entry)
         elif isinstance(entry, str):
             self.endings[entry] += 1
+            if entry == ".cue":
+                self.cues.add(path[: -len(entry)])
         else:
             self.unseen[path] = entry.reason
             if entry.listed:
@@ -98,24 +106,30 @@ def scan_music(root: Path) -> Scan:
 
     Raises DataError if ``root`` is no folder that can be listed.
     """
-    _check(root)
     scan, seen = Scan(), set[tuple[int, int]]()
     folders, links = [""], list[str]()
+    disks = {"": (_check(root), "")}  # of each folder: its device, and where that is mounted
     while folders or links:
+        linked = not folders
         folder = folders.pop() if folders else links.pop(0)
         try:
-            inode, names = _list(root / folder, seen)
+            inode, names, device = _list(root / folder, seen)
         except OSError as error:
             scan.add(folder, _Unseen(_cannot("listed", error), "make the folder readable"))
             continue
         if names is None:
             reason = "a link to a folder that is searched already"
             scan.add(folder, Failure(folder, reason, "nothing is lost; remove it if you like"))
-        elif folder and all(x.startswith(".") for x in names):
+        around, mount = disks[folder.rpartition("/")[0]]
+        if device != around and not linked:
+            mount = folder
+            scan.mounts.add(folder)
+        disks[folder] = (device, mount)
+        if folder and names is not None and all(x.startswith(".") for x in names):
             scan.empty[folder] = inode
         for name in names or ():
             path = f"{folder}/{name}" if folder else name
-            entry = _look(root, path, folder=inode)
+            entry = _look(root, path, folder=inode, mount=mount)
             if isinstance(entry, _Folder):
                 (links if entry.linked else folders).append(path)
             else:
@@ -124,21 +138,23 @@ def scan_music(root: Path) -> Scan:
     return scan
 
 
-def _check(root: Path) -> None:
+def _check(root: Path) -> int:
+    """Return the device of a folder that can be listed."""
     try:
         os.listdir(root)
+        return root.stat().st_dev
     except OSError as error:
         raise DataError(f"{root} {_cannot('listed', error)}; name a folder of music") from error
 
 
-def _list(folder: Path, seen: set[tuple[int, int]]) -> tuple[int, list[str] | None]:
-    """List the names in a folder, behind its inode, and note it; None for one that was seen."""
+def _list(folder: Path, seen: set[tuple[int, int]]) -> tuple[int, list[str] | None, int]:
+    """Return inode, names, device of a folder, and note it; no names of one that was seen."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
-        return status.st_ino, None
+        return status.st_ino, None, status.st_dev
     names = sorted(os.listdir(folder))
     seen.add((status.st_dev, status.st_ino))
-    return status.st_ino, names
+    return status.st_ino, names, status.st_dev
 
 
 @dataclass(frozen=True)
@@ -153,7 +169,9 @@ class _Unseen:
     listed: bool = True
 
 
-def _look(root: Path, path: str, *, folder: int) -> ScannedFile | Failure | _Folder | _Unseen | str:
+def _look(
+    root: Path, path: str, *, folder: int, mount: str
+) -> ScannedFile | Failure | _Folder | _Unseen | str:
     """Return what one name in a folder is; its ending where it is neither audio nor a folder."""
     whole = os.path.join(root, path)
     name = os.path.basename(path)
@@ -180,7 +198,7 @@ def _look(root: Path, path: str, *, folder: int) -> ScannedFile | Failure | _Fol
         return _Folder(os.path.islink(whole))
     if not stat.S_ISREG(status.st_mode):
         return Failure(path, "not a file, in spite of its name", "remove it")
-    return ScannedFile(path, status.st_size, status.st_mtime_ns, status.st_ino, folder)
+    return ScannedFile(path, status.st_size, status.st_mtime_ns, status.st_ino, folder, mount)
 
 
 def _cannot(what: str, error: OSError) -> str:
@@ -223,9 +241,10 @@ def read_files(catalogue: Path, root: Path, *, moved: bool = False) -> pl.DataFr
             f"{catalogue} was made from {about.get('root')}, not from {root}; import into another "
             "catalogue, or, if the music has moved, add --moved"
         )
+    files = complete(files, FILES)
     if about.get("format") == FORMAT and not moved:
         return files
-    return complete(files, FILES).with_columns(modified=pl.lit(-1, dtype=pl.Int64))
+    return files.with_columns(modified=pl.lit(-1, dtype=pl.Int64))
 
 
 def write_files(catalogue: Path, root: Path, files: pl.DataFrame) -> None:
@@ -256,12 +275,15 @@ def compare(scan: Scan, before: pl.DataFrame) -> ScanComparison:
     """Separate what is known already from the files to read, and from those out of sight.
 
     Files in a folder that was emptied are gone; those in a folder that is another one now than
-    when it held them are not, nor those deeper below an empty one: a disk is not mounted.
+    when it held them are not, nor those deeper below an empty one, nor those of a disk whose
+    folder came and went with it: it is not mounted.
     """
     there = pl.DataFrame(
-        [vars(x) for x in scan.files], schema={x: FILES[x] for x in (*STAMP, "folder")}
+        [vars(x) for x in scan.files], schema={x: FILES[x] for x in (*STAMP, "folder", "mount")}
     )
-    same = before.drop("folder").join(there, on=STAMP, maintain_order="left").select(*FILES)
+    same = (
+        before.drop("folder", "mount").join(there, on=STAMP, maintain_order="left").select(*FILES)
+    )
     known = set(same["path"])
     pending = tuple(x for x in scan.files if x.path not in known)
     rest = before.join(there, on="path", how="anti", maintain_order="left")
@@ -278,4 +300,8 @@ def compare(scan: Scan, before: pl.DataFrame) -> ScanComparison:
         if not rest.filter(hidden).is_empty():
             reasons[path] = reason
             out_of_sight |= hidden
+    away = pl.col("mount").ne_missing("") & ~pl.col("mount").is_in(sorted(scan.mounts))
+    for mount in rest.filter(away & ~out_of_sight)["mount"].unique().sort():
+        reasons[mount] = "a disk that is not mounted"
+    out_of_sight |= away.fill_null(value=False)
     return ScanComparison(same, rest.filter(out_of_sight), pending, reasons)

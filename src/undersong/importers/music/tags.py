@@ -71,6 +71,7 @@ ELSEWHERE = (b"\x1a\x45\xdf\xa3", b"caff", b".snd", b"riff")
 INFO = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"ICRD": "date", b"IGNR": "genre"}
 RIFF_CHUNKS = 1_000  # looked at, and bytes of a list: more is damage
 RIFF_LIST = 1 << 20
+OGG_PAGE, OGG_SERIAL = 65_307, slice(14, 18)  # bytes at most, and which stream a page is of
 APE_TAIL = 192  # bytes at the end that hold the footer of APE tags, also before ID3v1
 LOOSE = (MP3, AAC)  # they look for a beginning anywhere, and may find one in what is damaged
 # Meaning -> keys, the best first; those of the MusicBrainz programs, and plain ones.
@@ -111,6 +112,7 @@ KEYS = {
         "musicbrainz/album release country",
     ),
     "compilation": ("compilation", "tcmp", "cpil", "wm/iscompilation"),
+    "cue": ("cuesheet", "txxx:cuesheet"),
 }
 _WANTED = frozenset(key for keys in KEYS.values() for key in keys)
 
@@ -153,6 +155,7 @@ class Tags:
     country : of the artist, as written
     release_country : of the release, as written
     compilation : bool
+    cue : whether it has a cue sheet, and so is an album in one file
     seconds : above 0 and below two days, or None
     """
 
@@ -169,6 +172,7 @@ class Tags:
     country: str | None = None
     release_country: str | None = None
     compilation: bool = False
+    cue: bool = False
     seconds: float | None = None
 
 
@@ -205,7 +209,7 @@ def read(path: Path) -> Tags:
                     raise
                 return _by_ffmpeg(opened)
             others = _other_containers(opened, head, file)
-            return _tags([_texts_by_key(x) for x in (file.tags, *others)], _length(file))
+            return _tags([_texts_by_key(x) for x in (file.tags, *others)], _length(opened, file))
     except DAMAGED as error:
         message = str(error).splitlines() or [type(error).__name__]
         reason = f"damaged, or no audio ({message[0][:100]})"
@@ -308,12 +312,32 @@ def _text_of(value: bytes) -> str:
         return value.decode("cp1252", "replace")
 
 
-def _length(file: Any) -> float | None:
-    """Return the seconds that a header tells; of an MP3 of unknown bit rate they are a guess."""
-    if getattr(file.info, "bitrate_mode", None) == BitrateMode.UNKNOWN:
+def _length(opened: BinaryIO, file: Any) -> float | None:
+    """Return the seconds that a header tells, if the size of the file bears it out.
+
+    Of an MP3 of unknown bit rate they are a guess; of Ogg streams one after another, as radio is
+    saved, those of the first alone.
+    """
+    if getattr(file.info, "bitrate_mode", None) == BitrateMode.UNKNOWN or _chained(opened):
         return None
-    length: float | None = getattr(file.info, "length", None)
-    return length
+    length = float(getattr(file.info, "length", 0) or 0)
+    promised = length * (getattr(file.info, "bitrate", 0) or 0) / 8
+    there = opened.seek(0, os.SEEK_END) - int(getattr(file.tags, "size", 0))
+    # The frame that counts those of an MP3 stays as it was when a program cuts or joins files.
+    longer = isinstance(file, MP3) and promised < there / 2
+    shorter = isinstance(file, MP3 | WAVE | AIFF) and promised > 1.1 * there + APE_TAIL
+    return None if longer or shorter else length
+
+
+def _chained(opened: BinaryIO) -> bool:
+    """Return whether an Ogg file ends with a page of another stream than it begins with."""
+    opened.seek(0)
+    head = opened.read(OGG_SERIAL.stop)
+    if head[:4] != b"OggS":
+        return False
+    opened.seek(max(opened.seek(0, os.SEEK_END) - OGG_PAGE, 0))
+    last = opened.read().rpartition(b"OggS")[2]
+    return len(last) > OGG_SERIAL.stop and last[10:14] != head[OGG_SERIAL]
 
 
 def _texts_by_key(tags: Any) -> dict[str, list[str]]:
@@ -362,7 +386,8 @@ def _tags(containers: Sequence[dict[str, list[str]]], length: float | None) -> T
     recording = UUID.search(" ".join(all_of("recording")))
     dates = (x for texts in containers for key in KEYS["date"] for x in texts.get(key, ()))
     year = YEAR.search(" ".join(dates))
-    titles = all_of("title")
+    # A song may well be called "None"; "(none)" and "N/A" are what a program writes.
+    titles = [x for x in all_of("title") if something(x) or x.replace(" ", "").isalpha()]
     return Tags(
         artist=tuple(all_of("artist")),
         artists=tuple(all_of("artists")),
@@ -377,6 +402,7 @@ def _tags(containers: Sequence[dict[str, list[str]]], length: float | None) -> T
         country=something(first_of("country")),
         release_country=something(first_of("release_country")),
         compilation=first_of("compilation") in ("1", "True"),
+        cue=bool(all_of("cue")),
         seconds=float(length) if length and 0 < length < TWO_DAYS else None,
     )
 

@@ -8,7 +8,6 @@ an id such as 007 stays as it is; numbers are made from it later.
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,12 +17,9 @@ import polars as pl
 
 from undersong.catalogue import LISTED, ROW, Fault, Issues, Sheet, empty_table, whole
 from undersong.errors import nearest_known
+from undersong.io.csv_files import SEPARATOR, SPACES, UNSEEN, delimiter_of
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
-DELIMITERS = ",;\t"
-SEPARATOR = re.compile(r"(?:\ufeff)?sep=(.)\s*$", re.I)  # what Excel writes above a table
-UNSEEN = "[\u00ad\u200b\u2060\ufeff]"  # they come along when text is copied from a page
-SPACES = "[\u00a0\u2007\u202f]"  # that do not break a line
 
 
 def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], list[Issues]]:
@@ -214,9 +210,7 @@ def _undecodable(path: Path, file: str) -> list[Issues]:
 
 
 def _delimiter(path: Path) -> str:
-    if named := _separator(path):
-        return named
-    return max(DELIMITERS, key=_first_line(path).count)
+    return delimiter_of(_first_line(path))
 
 
 def _separator(path: Path) -> str:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import tarfile
 
+import numpy as np
 import polars as pl
 from click.testing import CliRunner
 
@@ -17,6 +18,7 @@ import test_import_sets as sets
 import test_import_spotify as spotify
 from undersong.catalogue.check import check_catalogue
 from undersong.cli.main import cli
+from undersong.io.tensors import write_tensors
 
 
 def originals(folder):
@@ -65,6 +67,11 @@ def originals(folder):
     table = io.BytesIO()
     pl.DataFrame(rows).write_parquet(table)
     made.append(("tables", "artists.parquet", table.getvalue()))
+    for name, write in (("x.npy", np.save), ("x.npz", np.savez_compressed)):
+        write(folder / name, np.arange(21, dtype=np.float32).reshape(7, 3))
+        made.append(packed("tables", folder / name))
+    write_tensors(folder / "x.safetensors", {"x": np.ones((7, 3), np.float32)}, version=1, about={})
+    made.append(packed("tables", folder / "x.safetensors"))
     return made
 
 
@@ -104,12 +111,16 @@ def outcome(command, name, data, folder):
     path, home = folder / name, folder / "home"
     path.write_bytes(data)
     if command == "tables":
-        path = folder / "mapping.toml"
-        path.write_text(f'[artists]\nfile = "{name}"\nid = "id"\nname = "name"\n')
+        path, sheet = folder / "mapping.toml", folder / "sheet.csv"
+        sheet.write_text("id,name\n" + "".join(f"{x},N\n" for x in range(7)))
+        artists = name if name.startswith("artists") else sheet.name
+        features = f'[[features]]\nname = "x"\nfile = "{name}"\nids = "{sheet.name}"\n'
+        text = f'[artists]\nfile = "{artists}"\nid = "id"\nname = "name"\n'
+        path.write_text(text + features * (artists != name))
     result = CliRunner().invoke(cli, ["import", command, str(path), str(home)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    strange = {x.name for x in folder.iterdir()} - {name, path.name, "home"}
+    strange = {x.name for x in folder.iterdir()} - {name, path.name, "home", "sheet.csv"}
     assert strange == set(), f"{command} wrote {strange}"
     if result.exit_code == 0:
         faults = check_catalogue(home)

@@ -4,7 +4,7 @@ import numpy as np
 
 from fuzzed import damage, originals, outcome
 
-EXPORTS = 54
+EXPORTS = 75
 
 
 def test_whatever_is_left_of_an_export_gives_a_catalogue_or_one_clear_error(tmp_path):

@@ -23,8 +23,9 @@ from undersong.audio import shards
 from undersong.audio.decode import Decoded
 from undersong.audio.logmel import BANDS, FRAMES
 from undersong.catalogue import tables
-from undersong.errors import ArtifactError
-from undersong.io.files import sha256, write_json
+from undersong.errors import ArtifactError, DataError
+from undersong.export import rows
+from undersong.io.files import replacing, sha256, write_json
 from undersong.io.lock import NAME, locked
 from undersong.pipeline.publish import publish
 from undersong.runs import additions
@@ -442,8 +443,6 @@ def test_files_have_the_mode_of_the_umask_and_equal_tensors_equal_bytes(tmp_path
 
 
 def test_temporary_names_of_two_processes_with_one_number_differ(tmp_path, monkeypatch):
-    from undersong.io.files import replacing
-
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with replacing(tmp_path / "x") as one, replacing(tmp_path / "x") as two:
         assert one != two
@@ -607,3 +606,50 @@ def test_no_flipped_bit_of_an_audio_shard_is_silent(tmp_path):
             noticed += 1
         path.write_bytes(before)
     assert noticed > 80
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from undersong.io.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as temporary:\n    os.kill(os.getpid(), 9)"
+    )
+    for name in ("x[1].csv", "x1.csv"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == 2
+    with replacing(tmp_path / "x[1].csv") as temporary:
+        with replacing(tmp_path / "x[1].csv") as other:  # a writer that lives loses nothing
+            other.write_text("1")
+        temporary.write_text("2")
+    names = sorted(x.name for x in tmp_path.iterdir())
+    assert names == [next(x.name for x in left if x.name.startswith(".x1")), "x[1].csv"]
+
+
+def test_an_export_that_was_killed_between_two_files_may_go_on(tmp_path, monkeypatch):
+    out = tmp_path / "x.csv"
+
+    def write(text):
+        with rows.placing(out, {}, force=False) as (temporary,):
+            temporary.write_text(text)
+
+    class Killed(BaseException):
+        pass
+
+    write("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "replacing", lambda path: killing(path, Killed))
+        with pytest.raises(Killed):
+            write("2")
+    assert out.read_text() == "1"
+    write("3")
+    assert out.read_text() == "3"
+    out.write_text("4")
+    with pytest.raises(DataError, match="is not what `undersong export` left there"):
+        write("5")
+
+
+@contextmanager
+def killing(path, error):
+    """Do as ``replacing`` does, up to the moment at which the file would take its place."""
+    yield path.with_name("temporary")
+    raise error

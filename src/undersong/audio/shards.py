@@ -29,7 +29,7 @@ from undersong.errors import ArtifactError
 from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, reading, sha256, write_json
 from undersong.io.parquet import (
-    PolarsError,
+    DAMAGE,
     content_sum,
     read_metadata,
     read_table,
@@ -118,13 +118,13 @@ def current_run(folder: Path, *, retry: bool = True) -> int:
         if not (about["finished"] and retry):
             return run
         run += 1
-    write_json(path, {"format": FORMAT, "run": run, "finished": False})
+    write_json(path, {"format": FORMAT, "run": run, "finished": False}, summed=True)
     return run
 
 
 def finish(folder: Path, run: int) -> None:
     """Record that a run has gone over every file."""
-    write_json(folder / "audio.json", {"format": FORMAT, "run": run, "finished": True})
+    write_json(folder / "audio.json", {"format": FORMAT, "run": run, "finished": True}, summed=True)
 
 
 def index(folder: Path) -> pl.DataFrame:
@@ -212,7 +212,7 @@ def _plain(text: str) -> str:
 def _read_index(path: Path) -> pl.DataFrame:
     hint = "delete it to analyse its files again"
     recorded = read_metadata(path, hint=hint).get(ROWS_SUM)
-    with reading(path, PolarsError, hint=hint):
+    with reading(path, *DAMAGE, hint=hint):
         table = read_table(path, hint=hint)
         kinds = INDEX | {x: HEARD for x in table.columns if x.startswith(EARS)}
         table = table.select(pl.col(x).cast(kind) for x, kind in kinds.items())

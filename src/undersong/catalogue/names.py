@@ -17,7 +17,7 @@ from undersong.catalogue.schema import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading
-from undersong.io.parquet import PolarsError, read_user_table
+from undersong.io.parquet import DAMAGE, read_user_table
 
 # Letters that are no plain letter with an accent, and what people type in their place.
 PLAIN = str.maketrans(
@@ -334,7 +334,7 @@ def read_ids(path: Path) -> list[str]:
         If the file cannot be read, has no such column, or holds no id.
     """
     fault, hint = "cannot be read as a list of ids", "write one a line"
-    with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
+    with reading(path, UnicodeDecodeError, *DAMAGE, fault=fault, hint=hint, error=DataError):
         if path.suffix.lower() in (".parquet", ".csv", ".tsv"):
             ids = _column(path, read_user_table(path))
         else:

@@ -6,6 +6,7 @@ import click
 
 from undersong.cli.group import FILE, FOLDER, REPLACING, echo
 from undersong.errors import needs
+from undersong.io.lock import locked
 
 
 @click.command()
@@ -29,7 +30,7 @@ def demo(context: click.Context, folder: Path, seed: int, artists: int, serving:
     from undersong.cli.serving import serve
     from undersong.lab.synthetic.tour import shelf_of, tour
 
-    with ProgressDisplay() as progress:
+    with locked(folder), ProgressDisplay() as progress:
         tour(folder, seed=seed, artists=artists, say=click.echo, progress=progress)
     if serving:
         context.invoke(serve, folder=shelf_of(folder), quiet=True)
@@ -216,9 +217,9 @@ def reproduce(
     measure, make_page = reproduce_paper, reproduction_page
     if ablations:
         measure, make_page = ablate, ablations_page
-    with ProgressDisplay() as progress:
+    with locked(out), ProgressDisplay() as progress:
         results = measure(plan, chosen, progress=progress)
-    page = make_page(plan, results)
-    written = write(page)
+        page = make_page(plan, results)
+        written = write(page)
     echo(terminal(page))
     echo(f"written to {', '.join(str(x) for x in written)}", err=True)

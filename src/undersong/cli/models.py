@@ -102,6 +102,7 @@ def evaluate(
     from undersong import runs
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.evaluation.compare import compare, compare_truth
+    from undersong.io.lock import locked
     from undersong.report import report_files, terminal
 
     opened = runs.read(run)
@@ -114,7 +115,8 @@ def evaluate(
                 opened, truth=truth, catalogue_folder=catalogue, progress=progress
             )
             name = "truth"
-    report_files.write(report, run, name=name)
+    with locked(run):
+        report_files.write(report, run, name=name)
     written = [run / f"{name}.{ending}" for ending in ("md", "json")]
     echo(written[1].read_text() if as_json else terminal.render(report))
     if truth is None and not as_json:

@@ -28,7 +28,7 @@ from undersong.evaluation.results import Protocol
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge
 from undersong.evaluation.ties import make_ties
 from undersong.io.files import reading
-from undersong.io.parquet import PolarsError
+from undersong.io.parquet import DAMAGE
 from undersong.progress import Progress, silent
 
 COLUMNS = ("a", "b")
@@ -77,7 +77,7 @@ def read_truth(path: Path, ids: Sequence[str], visible: sparse.csr_matrix) -> Tr
         If the file cannot be read, lacks a column, or holds no pair that the run never saw.
     """
     fault, hint = "cannot be read as CSV", "give a file in UTF-8 with the columns a and b"
-    with reading(path, PolarsError, fault=fault, hint=hint, error=DataError):
+    with reading(path, *DAMAGE, fault=fault, hint=hint, error=DataError):
         table = pl.read_csv(path, infer_schema=False)
     lacking = [name for name in COLUMNS if name not in table.columns]
     if lacking:

@@ -119,8 +119,14 @@ def placing(
         temporaries = tuple(stack.enter_context(replacing(path)) for path in paths)
         yield temporaries
         pairs = zip(paths, temporaries, strict=True)
-        hashes = {path.name: {"sha256": sha256(temporary)} for path, temporary in pairs}
-    write_json(note(out), {**about, "format": FORMAT, "files": hashes})
+        hashes = {path.name: _hashes(path, temporary) for path, temporary in pairs}
+        # First, and with what was there: killed in between, the same command may go on.
+        write_json(note(out), {**about, "format": FORMAT, "files": hashes}, summed=True)
+
+
+def _hashes(path: Path, new: Path) -> dict[str, str]:
+    before = {"before": sha256(path)} if path.exists() else {}
+    return {"sha256": sha256(new)} | before
 
 
 def note(out: Path) -> Path:
@@ -142,7 +148,7 @@ def refuse_foreign(out: Path, *, beside: Sequence[str] = (), force: bool) -> Non
         return
     listed = _listed(note(out))
     for path in (out, *(_beside(out, suffix) for suffix in beside)):
-        if path.exists() and listed.get(path.name, {}).get("sha256") != sha256(path):
+        if path.exists() and sha256(path) not in listed.get(path.name, {}).values():
             raise DataError(
                 f"{path} exists and is not what `undersong export` left there; choose another "
                 "name, or replace it with --force"

@@ -23,7 +23,7 @@ from undersong.importers.music.scan import Failure, ScannedFile
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags
 from undersong.io.files import reading, sha256
-from undersong.io.parquet import PolarsError, read_user_table
+from undersong.io.parquet import DAMAGE, read_user_table
 
 Value = str | float | list[str]
 TABLES = (".csv", ".parquet", ".toml")
@@ -199,7 +199,7 @@ def of_row(row: Mapping[str, Any], kind: Kind, known: Reference, *, where: str) 
 
 
 def _rows(path: Path, kind: Kind) -> dict[Kind, list[dict[str, Any]]]:
-    causes = (UnicodeDecodeError, tomllib.TOMLDecodeError, PolarsError)
+    causes = (UnicodeDecodeError, tomllib.TOMLDecodeError, *DAMAGE)
     fault, hint = "cannot be read as a table of new items", "docs/add.md shows one"
     with reading(path, *causes, fault=fault, hint=hint, error=DataError):
         if path.suffix.lower() == ".toml":

@@ -4,6 +4,7 @@ Every file is written beside its place, flushed to the disk and renamed, so a cr
 moment leaves the old file or the new one.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from textwrap import shorten
 from typing import Any
 
 from undersong.errors import ArtifactError, UndersongError
+from undersong.io.lock import clear, holding
 from undersong.io.refusals import writing
 
 Stamp = tuple[int, int, int]
@@ -28,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write, which then takes the place of ``path`` at once.
 
     When the block raises, the temporary file goes away and ``path`` stays as it was. The file has
-    the mode that the umask gives, whatever wrote it.
+    the mode that the umask gives, whatever wrote it. What a writer of ``path`` left that was
+    killed goes away.
 
     Raises
     ------
@@ -38,16 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     with writing(path, beside=temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear(path.parent, f".{glob.escape(path.name)}.*.partial")
         try:
-            with temporary.open("xb") as file:  # its mode is what the umask lets it be
-                mode = os.fstat(file.fileno()).st_mode
-            yield temporary
-            flush(temporary)
-            if (
-                temporary.stat().st_mode != mode
-            ):  # safetensors makes a file of its own, for us alone
-                temporary.chmod(stat.S_IMODE(mode))
-            os.replace(temporary, path)
+            with holding(temporary) as mode:  # what the umask lets it be
+                yield temporary
+                flush(temporary)
+                if temporary.stat().st_mode != mode:  # safetensors makes a file for us alone
+                    temporary.chmod(stat.S_IMODE(mode))
+                os.replace(temporary, path)
             flush(path.parent)
         finally:
             with suppress(OSError):

@@ -23,6 +23,40 @@ _own = threading.local()  # folders that this thread has locked
 
 
 @contextmanager
+def holding(path: Path) -> Iterator[int]:
+    """Make a file that is no remnant (``clear``) while the block runs; yield its mode."""
+    with path.open("xb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if sys.platform == "win32":  # a file that is open cannot be renamed there
+            file.close()
+        else:
+            _try_lock(file.fileno())
+        if path.exists():
+            yield mode
+            return
+    with holding(path) as mode:  # another writer cleared it before it was locked
+        yield mode
+
+
+def clear(folder: Path, pattern: str) -> None:
+    """Remove files that no living process holds, where the system can tell."""
+    for path in folder.glob(pattern):
+        with suppress(OSError), path.open("rb") as file:
+            if sys.platform != "win32" and _try_lock(file.fileno()):
+                path.unlink()
+
+
+def _try_lock(handle: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another holds it, or nothing can be locked here
+        return False
+    return True
+
+
+@contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Make a folder, and keep all other writers out of it while the block runs.
 

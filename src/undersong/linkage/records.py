@@ -18,7 +18,7 @@ from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.csv_files import write_csv
 from undersong.io.files import reading, replacing
-from undersong.io.parquet import PolarsError, read_table, read_user_table, write_table
+from undersong.io.parquet import DAMAGE, read_table, read_user_table, write_table
 from undersong.linkage.items import UUID, Key
 
 FORMER = "former"
@@ -67,7 +67,7 @@ def read_corrections(folder: Path) -> list[Correction]:
     path = folder / "corrections.csv"
     if not path.exists():
         return []
-    causes = (UnicodeDecodeError, PolarsError)
+    causes = (UnicodeDecodeError, *DAMAGE)
     with reading(path, *causes, hint="see docs/identity.md", error=DataError):
         table = read_user_table(path)
     if table.columns != list(CORRECTIONS):
@@ -185,7 +185,7 @@ def _read(
     """Read a table of words; of any format where no ``metadata`` names it."""
     if not path.exists():
         return pl.DataFrame(schema=columns)
-    with reading(path, PolarsError, hint=hint):
+    with reading(path, *DAMAGE, hint=hint):
         return read_table(path, hint=hint, metadata=metadata, columns=list(columns)).cast(
             pl.String()
         )

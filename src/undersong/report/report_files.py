@@ -16,7 +16,7 @@ REMEDY = "make it again with `undersong evaluate`"
 
 def write(report: Evaluation, folder: Path, *, name: str = "report") -> None:
     """Write ``report.json`` and ``report.md``, or of another name, each whole or not at all."""
-    write_json(folder / f"{name}.json", {"format": FORMAT, **asdict(report)})
+    write_json(folder / f"{name}.json", {"format": FORMAT, **asdict(report)}, summed=True)
     with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
 

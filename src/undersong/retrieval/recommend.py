@@ -16,7 +16,7 @@ from undersong.catalogue import Attributes, Catalogue, Kind, Names, refuse
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.importers.tables.spreadsheets import header, read_sheet
 from undersong.io.files import reading
-from undersong.io.parquet import PolarsError
+from undersong.io.parquet import DAMAGE
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search
@@ -63,7 +63,7 @@ def read_plays(path: Path) -> dict[str, float]:
         If the file cannot be read, has no such column, or plays are no numbers.
     """
     fault, hint = "cannot be read as a table of plays", "write it with the columns id and plays"
-    with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
+    with reading(path, UnicodeDecodeError, *DAMAGE, fault=fault, hint=hint, error=DataError):
         table = _table(path)
     words = table.group_by("word", maintain_order=True).agg(pl.sum("plays"))
     return dict(words.rows())

@@ -289,7 +289,7 @@ def point(folder: Path, generation: str, *, before: str | None) -> None:
             f"{folder} shows generation {now}, no longer {before}: another command wrote there; "
             "give this one again when that has ended"
         )
-    write_json(folder / "current.json", {"format": FORMAT, "generation": generation})
+    write_json(folder / "current.json", {"format": FORMAT, "generation": generation}, summed=True)
 
 
 def numbers(folder: Path) -> tuple[str, ...]:

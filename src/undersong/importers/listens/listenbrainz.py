@@ -24,6 +24,7 @@ from undersong.importers.archives import NEWLINE, Member, elements, members
 from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block, gather
 from undersong.importers.music.tags import UUID
 from undersong.importers.result import Failures, Listens
+from undersong.io.parquet import DAMAGE
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
@@ -335,7 +336,7 @@ def _spark(member: Member, failures: Failures) -> Iterator[Block]:
             columns.get(name, pl.lit(None)).cast(dtype).alias(name)
             for name, dtype in LISTENS.items()
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (OSError, *DAMAGE) as error:
         remedy = "get the file again; it should be of the ListenBrainz Spark dump"
         failures.add(member.name, None, str(error), remedy=remedy)
         return

@@ -1,6 +1,8 @@
 """A user's own feature vectors: an array file, row by row beside a list of ids (section 2.1)."""
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,11 @@ from undersong.importers.tables import spreadsheets
 from undersong.importers.tables.columns import Reading, TableSummary
 from undersong.importers.tables.mapping import FeaturesMapping
 
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, NotImplementedError),
+    *(SyntaxError, TypeError, tokenize.TokenError),  # of the text that describes an array
+    *(zlib.error, zipfile.BadZipFile, SafetensorError),
+)
 FLOATS = ("F16", "F32", "F64")  # as safetensors calls what NumPy knows
 
 
@@ -73,8 +80,8 @@ def _array(path: Path, table: FeaturesMapping) -> tuple[NDArray[Any] | None, lis
         return None, missing
     try:
         names, array = _open(path, table.array)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
-        what = f"cannot be read ({str(error).splitlines()[0]})"
+    except UNREADABLE as error:
+        what = f"cannot be read ({str(error).partition(chr(10))[0]})"
         remedy = "write it again as plain numbers, without Python objects"
         return None, whole(table.file, what, sort="unreadable file", remedy=remedy)
     if array is None:

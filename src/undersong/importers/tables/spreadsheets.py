@@ -18,6 +18,7 @@ import polars as pl
 from undersong.catalogue import LISTED, ROW, Fault, Issues, Sheet, empty_table, whole
 from undersong.errors import nearest_known
 from undersong.io.csv_files import SEPARATOR, SPACES, UNSEEN, delimiter_of
+from undersong.io.parquet import DAMAGE
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 
@@ -42,13 +43,17 @@ def header(path: Path, *, file: str, delimiter: str = "") -> tuple[list[str], li
         names = next(_records(path, delimiter or _delimiter(path)), (1, []))[1]
         if path.suffix.lower() == ".gz":
             _count_lines(path)  # which reads all of it, for a download may have ended early
-    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
-        what = f"cannot be read ({str(error).splitlines()[0]})"
-        return [], whole(file, what, sort="unreadable file", remedy="get or write it again")
+    except (OSError, EOFError, zlib.error, *DAMAGE) as error:
+        return [], _unreadable(file, error)
     if names is None:
         return [], _places(path, [], delimiter or _delimiter(path), file)[1]
     findings = _undecodable(path, file) if "\ufffd" in "".join(names) else []
     return names, findings or ([] if names else empty_table(file))
+
+
+def _unreadable(file: str, error: BaseException) -> list[Issues]:
+    what = f"cannot be read ({str(error).partition(chr(10))[0]})"
+    return whole(file, what, sort="unreadable file", remedy="get or write it again")
 
 
 def read_sheet(
@@ -80,7 +85,7 @@ def read_sheet(
         return None, findings
     needed = list(dict.fromkeys(columns.values()))
     if path.suffix.lower() == ".parquet":
-        rows = pl.read_parquet(path, columns=needed).with_row_index(ROW, offset=1)
+        rows, findings = _read_parquet(path, needed, file)
     else:
         rows, findings = _read_text(path, needed, names, delimiter or _delimiter(path), file)
     if not findings and rows.is_empty():
@@ -107,6 +112,13 @@ def decimal_comma(path: Path, *, delimiter: str = "") -> bool:
     return path.suffix.lower() != ".parquet" and (delimiter or _delimiter(path)) == ";"
 
 
+def _read_parquet(path: Path, needed: list[str], file: str) -> tuple[pl.DataFrame, list[Issues]]:
+    try:
+        return pl.read_parquet(path, columns=needed).with_row_index(ROW, offset=1), []
+    except (OSError, *DAMAGE) as error:
+        return pl.DataFrame(), _unreadable(file, error)
+
+
 def _read_text(
     path: Path, needed: list[str], names: list[str], delimiter: str, file: str
 ) -> tuple[pl.DataFrame, list[Issues]]:
@@ -118,7 +130,7 @@ def _read_text(
         rows = pl.read_csv(
             path, columns=wanted, separator=delimiter, infer_schema=False, skip_lines=int(above)
         )
-    except pl.exceptions.PolarsError:
+    except DAMAGE:
         return _read_slowly(path, names, delimiter, file)
     if rows[names[-1]].null_count() == 0 and _count_lines(path) == rows.height + 1 + above:
         rows = rows.with_row_index(ROW, offset=2 + above)

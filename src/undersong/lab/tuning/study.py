@@ -255,6 +255,10 @@ def _opened(folder: Path, ranges: Mapping[str, Range]) -> Iterator[optuna.Study]
         )
         _queue(study, ranges)
         yield study
+    except optuna.exceptions.StorageInternalError as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        remedy = "make room there, see that you may write there, or choose another folder"
+        raise ArtifactError(f"{folder / FILE} cannot be written ({reason}); {remedy}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()

@@ -1,6 +1,7 @@
 import dataclasses
+import json
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import polars as pl
@@ -15,15 +16,18 @@ from undersong.audio.shards import FILE, LogMels, write_shard
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, SettingsError
+from undersong.io.tensors import write_tensors
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import (
     AudioEncoder,
     ContentSettings,
     VectorEncoder,
     artist_embedding,
+    cosines,
     load_content,
     of_track,
     save_content,
+    within_class_whitening,
 )
 from undersong.models.content.training import draw_clips, embed_content, related_clips
 from undersong.relations import known
@@ -175,7 +179,7 @@ def test_the_summary_of_a_chunk_is_the_mean_spread_peak_and_rise_of_its_lowest_c
     torch.manual_seed(0)
     chunk = torch.rand(2, 128, 70).double().float()
     found = AudioEncoder(SMALL).summary(chunk)
-    assert found.shape == (2, 96)
+    assert found.shape == (2, 237)
     for n, k in ((0, 0), (1, 5), (0, 23)):
         wave = [math.cos(math.pi * (band + 0.5) / 128 * k) for band in range(128)]
         length = math.sqrt(sum(x * x for x in wave))
@@ -191,11 +195,29 @@ def test_the_summary_of_a_chunk_is_the_mean_spread_peak_and_rise_of_its_lowest_c
             assert found[n, 24 * part + k].item() == pytest.approx(want, abs=1e-4)
 
 
+def test_a_summary_goes_on_with_finer_cosines_joint_movements_and_pulses():
+    torch.manual_seed(0)
+    time = torch.arange(172) * 512 / 22050
+    chunk = torch.rand(1, 128, 172) * 0.01
+    chunk[0, 16:32] += 1 + torch.sin(2 * math.pi * 5.94 * time)  # the sixth speed, second group
+    found = AudioEncoder(SMALL).summary(chunk)[0]
+    finer, together, pulses = found[96:120], found[120:165], found[165:].reshape(9, 8)
+    wave = torch.cos(math.pi * (torch.arange(128) + 0.5) / 128 * 30)
+    mean = chunk[0].mean(dim=1) @ (wave / wave.norm())
+    assert finer[6].item() == pytest.approx(mean.item(), abs=1e-4)
+    levels = cosines()[:, :10].T @ chunk[0]
+    places = list(combinations(range(10), 2))
+    want = np.corrcoef(levels.numpy())[tuple(np.array(places).T)]
+    np.testing.assert_allclose(together.numpy(), want, atol=0.05)
+    assert np.unravel_index(int(pulses[:8].argmax()), (8, 8)) == (1, 5)
+    assert pulses[1, 5] > pulses[1, 3] + 3
+
+
 def summaries_of_artists(artists, tracks):
     """Artists differ softly in 9 columns; something else moves 40 columns of a track together."""
     generator = torch.Generator().manual_seed(0)
     artist = torch.arange(artists).repeat_interleave(tracks)
-    values = torch.randn(artists * tracks, 96, generator=generator)
+    values = torch.randn(artists * tracks, 237, generator=generator)
     values[:, 3:12] += 1.5 * torch.randn(artists, 9, generator=generator)[artist]
     values[:, 40:80] += 6 * torch.randn(artists * tracks, 1, generator=generator)
     return 7 * values + 100, artist
@@ -209,14 +231,26 @@ def within(known, artist):
 
 
 def test_whitened_tracks_of_one_artist_differ_alike_in_every_direction():
+    values, artist = summaries_of_artists(61, 13)
+    usual = ((values - values.mean(dim=0)) / values.std(dim=0))[:, :96]
+    known = usual.double() @ within_class_whitening(usual, artist)
+    spread = torch.linalg.eigvalsh(within(known, artist)) * 96
+    assert spread.min() > 0.5
+    assert spread.max() < 1.1
+
+
+def test_the_start_of_the_sound_adds_products_of_the_whitened_levels_and_of_all():
     model = AudioEncoder(SMALL)
     values, artist = summaries_of_artists(61, 13)
     model.whiten(values, artist)
     known = (values - model.usual) @ model.whitening
-    spread = torch.linalg.eigvalsh(within(known, artist)) * 96
-    assert spread.min() > 0.5
-    assert spread.max() < 1.1
-    torch.testing.assert_close(known.mean(dim=0), torch.zeros(96), atol=1e-3, rtol=0)
+    usual = (values - values.mean(dim=0)) / values.std(dim=0, correction=0)
+    want = torch.zeros(61 * 13, 61 * 13)
+    for columns in (96, 237):
+        some = usual[:, :columns]
+        part = some @ within_class_whitening(some, artist).float()
+        want += part @ part.T
+    torch.testing.assert_close(known @ known.T, want, rtol=1e-3, atol=1e-3)
 
 
 def test_a_start_without_training_tells_artists_apart_that_it_never_saw():
@@ -527,6 +561,19 @@ def test_a_saved_model_embeds_as_before(tmp_path, heard):
     assert loaded.settings == SMALL
     assert loaded.source == model.source
     torch.testing.assert_close(loaded(inputs), model.eval()(inputs), rtol=0, atol=0)
+
+
+def test_an_encoder_that_an_earlier_version_wrote_embeds_as_it_did(tmp_path):
+    torch.manual_seed(0)
+    old, path = AudioEncoder(SMALL, 96).eval(), tmp_path / "content.safetensors"
+    old.whitening.copy_(torch.randn(96, 96))
+    about = {"source": "audio", "columns": "0", "settings": json.dumps(dataclasses.asdict(SMALL))}
+    write_tensors(path, old.state_dict(), version=1, about=about)
+    (loaded,) = load_content(path)
+    chunks = torch.rand(3, 128, 172)
+    levels = AudioEncoder(SMALL).summary(chunks)[:, :96]
+    want = old.plain(levels @ old.whitening)
+    torch.testing.assert_close(loaded.unscaled(chunks), want, rtol=1e-4, atol=1e-2)
 
 
 def test_an_audio_encoder_of_an_earlier_version_says_so(tmp_path):

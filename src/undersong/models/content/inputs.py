@@ -186,7 +186,7 @@ def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @torch.no_grad()
 def _summaries(model: AudioEncoder, mels: LogMels, rows: NDArray[np.int64]) -> Tensor:
-    """Plain summaries of tracks, the mean over the chunks of each, (m,) rows -> (m, 96)."""
+    """Plain summaries of tracks, the mean over the chunks of each, (m,) rows -> (m, 237)."""
     device = model.usual.device
     summaries = torch.empty(len(rows), SUMMARY, device=device)
     for place, row in enumerate(rows):

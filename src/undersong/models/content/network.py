@@ -6,6 +6,7 @@ artists of tracks.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from undersong import settings as settings_file
-from undersong.audio.logmel import BANDS, FRAMES
+from undersong.audio.logmel import BANDS, FRAMES, HOP, RATE
 from undersong.embeddings import unit
 from undersong.errors import ArtifactError
 from undersong.features import AUDIO, sources_in
@@ -41,7 +42,12 @@ BLOCKS = (
 )
 BANDS_LEFT = BANDS // 2**6  # after the stride and five poolings
 SHAPES = 24  # lowest cosines along the bands, in which a summary is kept, as with MFCCs
-SUMMARY = 4 * SHAPES
+LEVELS = 4 * SHAPES
+TOGETHER = 10  # lowest cosines whose movements are compared with each other
+GROUPS = 8  # of neighbouring bands, of which it is known how they pulse
+PULSES = 8  # speeds of pulsing, from SLOWEST to FASTEST hertz
+SLOWEST, FASTEST = 0.5, 16.0
+SUMMARY = LEVELS + SHAPES + TOGETHER * (TOGETHER - 1) // 2 + (GROUPS + 1) * PULSES
 SPHERE = 10.0  # tracks
 HIDDEN = 256  # width of the encoder of feature vectors
 EXTREME = 5.0  # standard deviations at which a feature is cut off
@@ -74,7 +80,7 @@ class ContentSettings:
 
     input: str = "auto"
     ears: str = "auto"
-    width: int = 128
+    width: int = 256
     top: int = 5
     artists: int = 0
     tracks: int = 4
@@ -123,13 +129,14 @@ class AudioEncoder(nn.Module):
     whitening: Tensor
     waves: Tensor
 
-    def __init__(self, settings: ContentSettings):
+    def __init__(self, settings: ContentSettings, columns: int = SUMMARY):
+        """``columns`` of the summary are read; earlier versions had the first 96."""
         super().__init__()
         self.settings = settings
         self.register_buffer("waves", cosines(), persistent=False)
-        self.register_buffer("usual", torch.zeros(SUMMARY))
-        self.register_buffer("whitening", torch.eye(SUMMARY))
-        self.plain = nn.Linear(SUMMARY, settings.width, bias=False)
+        self.register_buffer("usual", torch.zeros(columns))
+        self.register_buffer("whitening", torch.eye(columns))
+        self.plain = nn.Linear(columns, settings.width, bias=False)
         nn.init.orthogonal_(self.plain.weight)  # angles stay as they are, if the width allows
         self.level = nn.BatchNorm1d(BANDS, affine=False)  # each band at its usual loudness
         channels, blocks = 1, []
@@ -143,23 +150,45 @@ class AudioEncoder(nn.Module):
         self.head = nn.Sequential(nn.Dropout(settings.dropout), last)
 
     def summary(self, log_mel: Tensor) -> Tensor:
-        """Sum chunks up, (n, 128, t) -> (n, 96): mean, spread, peak and mean rise of each band."""
-        rise = log_mel.diff(dim=2).clamp(min=0)  # where notes begin
-        levels = [log_mel.mean(dim=2), log_mel.std(dim=2), log_mel.amax(dim=2), rise.mean(dim=2)]
-        return torch.cat([level @ self.waves for level in levels], dim=1)
+        """Sum chunks up, (n, 128, t) -> (n, 237).
+
+        Mean, spread, peak and mean rise of the bands, each in 24 cosines; the mean in 24 finer
+        ones; how the first 10 cosines move together, by correlation over time; how strongly 8
+        groups of bands, and the rises of all, pulse at 8 speeds.
+        """
+        mean, rise = log_mel.mean(dim=2), log_mel.diff(dim=2).clamp(min=0)  # where notes begin
+        levels = [mean, log_mel.std(dim=2), log_mel.amax(dim=2), rise.mean(dim=2)]
+        parts = [level @ self.waves[:, :SHAPES] for level in levels]
+        if len(self.usual) > LEVELS:
+            bands = log_mel.reshape(-1, GROUPS, BANDS // GROUPS, log_mel.shape[2]).mean(dim=2)
+            onsets = F.pad(rise.mean(dim=1, keepdim=True), (1, 0))
+            parts += [
+                mean @ self.waves[:, SHAPES:],
+                movement(self.waves[:, :TOGETHER].T @ log_mel),
+                pulses(torch.cat([bands, onsets], dim=1)).flatten(1),
+            ]
+        return torch.cat(parts, dim=1)
 
     def whiten(self, summaries: Tensor, artist: Tensor) -> None:
         """Learn which summaries are usual, and how much they differ between tracks of one artist.
 
+        The levels alone and all of the summary are whitened each; their products add.
+
         Parameters
         ----------
-        summaries : (n, 96), one a training track, the mean over its chunks
+        summaries : (n, 237), one a training track, the mean over its chunks
         artist : (n,) int, row of each track's artist
         """
         scale = summaries.std(dim=0, correction=0).clamp(min=1e-6)
         usual = (summaries - summaries.mean(dim=0)) / scale
+        whole = within_class_whitening(usual, artist)
+        products = whole @ whole
+        levels = within_class_whitening(usual[:, :LEVELS], artist)
+        products[:LEVELS, :LEVELS] += levels @ levels
+        values, axes = torch.linalg.eigh(products)
+        root = axes * values.clamp(min=0).sqrt() @ axes.T
         self.usual.copy_(summaries.mean(dim=0))
-        self.whitening.copy_(within_class_whitening(usual, artist) / scale[:, None])
+        self.whitening.copy_(root / scale[:, None])
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Embed chunks of any length from 64 frames, (n, 128, t) -> (n, width), length 1."""
@@ -259,7 +288,7 @@ def within_class_whitening(usual: Tensor, artist: Tensor) -> Tensor:
 
     Returns
     -------
-    (columns, columns) float32; vectors become about 1 long
+    (columns, columns) float64, symmetric; vectors become about 1 long
 
     Source
     ------
@@ -275,14 +304,33 @@ def within_class_whitening(usual: Tensor, artist: Tensor) -> Tensor:
     sphere = SPHERE * spread.clamp(min=1e-6) * torch.eye(columns, device=usual.device)
     values, axes = torch.linalg.eigh((apart.T @ apart + sphere) / (freedom + SPHERE))
     matrix: Tensor = axes * values.rsqrt() @ axes.T / columns**0.5
-    return matrix.float()
+    return matrix
 
 
 def cosines() -> Tensor:
-    """Return the first ``SHAPES`` cosines along the bands (DCT-II), each of length 1, (128, 24)."""
+    """Return the first 48 cosines along the bands (DCT-II), each of length 1, (128, 48)."""
     height = (torch.arange(BANDS, dtype=torch.float64) + 0.5) / BANDS
-    waves = torch.cos(torch.pi * height[:, None] * torch.arange(SHAPES))
+    waves = torch.cos(torch.pi * height[:, None] * torch.arange(2 * SHAPES))
     return F.normalize(waves, dim=0).float()
+
+
+def movement(levels: Tensor) -> Tensor:
+    """Return the correlation over time of every two of k levels, (n, k, t) -> (n, k (k-1) / 2)."""
+    apart = levels - levels.mean(dim=2, keepdim=True)
+    apart = apart / (apart.square().mean(dim=2, keepdim=True).sqrt() + 1e-3)
+    a, b = torch.triu_indices(levels.shape[1], levels.shape[1], offset=1)
+    return (apart[:, a] * apart[:, b]).mean(dim=2)
+
+
+def pulses(levels: Tensor) -> Tensor:
+    """Return how strongly levels pulse at each speed, (n, k, t) -> (n, k, 8): log of the power."""
+    frames = levels.shape[2]
+    window = torch.hann_window(frames, device=levels.device)
+    speeds = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), PULSES, device=levels.device)
+    seconds = torch.arange(frames, device=levels.device)[:, None] * (HOP / RATE)
+    turns = 2 * math.pi * seconds * speeds
+    apart = (levels - levels.mean(dim=2, keepdim=True)) * window
+    return torch.log1p((apart @ turns.cos()).square() + (apart @ turns.sin()).square())
 
 
 def of_track(chunks: Tensor) -> Tensor:
@@ -359,11 +407,13 @@ def load_content(path: Path) -> tuple[ContentModel, ...]:
         tensors = _as_first(tensors)
     models = []
     for number, (source, columns) in enumerate(sources_in(about)):
-        model: ContentModel = (
-            AudioEncoder(settings) if source == AUDIO else VectorEncoder(source, columns, settings)
-        )
         start = f"{number}."
         own = {x.removeprefix(start): y for x, y in tensors.items() if x.startswith(start)}
+        model: ContentModel = (
+            AudioEncoder(settings, len(own.get("usual", ())))
+            if source == AUDIO
+            else VectorEncoder(source, columns, settings)
+        )
         if set(own) != set(model.state_dict()):
             raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
         model.load_state_dict(own)

@@ -27,6 +27,7 @@ PATHS = [
     "/api/genres",
     "/api/regions",
     "/api/report",
+    "/api/status",
     "/media/{kind}/{id}",
     "/health",
     "/ready",

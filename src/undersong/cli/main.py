@@ -17,6 +17,7 @@ from undersong.cli import (
     lab,
     models,
     playlists,
+    refresh,
     serving,
 )
 from undersong.cli.group import CLUSTER, Group, check_cluster
@@ -46,6 +47,7 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
     "Serve": {
         serving.publish: "Publish a run for a service, checked and with a map.",
         serving.serve: "Serve the page and the HTTP API.",
+        refresh.refresh: "Every night: import, train if due, publish, playlists.",
         serving.rollback: "Go back to what was published before.",
         exports.export: "Write vectors and answers for other programs.",
     },

@@ -23,8 +23,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from undersong.catalogue import Item, suggest
-from undersong.errors import DataError
+from undersong.errors import ArtifactError, DataError
 from undersong.explanation import Reasons, shared
+from undersong.io.files import read_json
 from undersong.model import make_query
 from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
@@ -49,10 +50,12 @@ from undersong.service.schemas import (
     Parameters,
     PathQuery,
     Ready,
+    RefreshShape,
     Regions,
     Similar,
     SimilarQuery,
     SoundQuery,
+    Status,
     Suggestions,
     SuggestQuery,
     read,
@@ -60,6 +63,7 @@ from undersong.service.schemas import (
 from undersong.service.snapshot import Snapshot
 
 # A file is written once, where it is heard; until then so much of it is in memory.
+REFRESHED = "refresh.json"  # on a shelf that `undersong refresh` publishes to
 MultiPartParser.spool_max_size = UPLOAD + BODY
 
 
@@ -302,6 +306,15 @@ async def _report(service: Service, request: Request, query: None) -> Response:
     return Response(report, media_type="application/json")
 
 
+def _status(service: Service, request: Request, query: None) -> Response:
+    try:
+        about = read_json(service.reader.folder / REFRESHED, version=1, hint="refresh again")
+        refreshed: object = {name: about[name] for name in RefreshShape.model_fields}
+    except (ArtifactError, KeyError):  # nobody refreshes here, or another version does
+        refreshed = None
+    return json({"generation": service.snapshot.generation, "refreshed": refreshed})
+
+
 async def _sounds_like(service: Service, request: Request, query: SoundQuery) -> Response:
     # Before the file is received: it takes up room.
     if not service.uploads.acquire(blocking=False):
@@ -421,6 +434,13 @@ OPERATIONS = (
         "application/json",
         _report,
         "Return the report on how good this model is, report.json of the run.",
+    ),
+    Operation(
+        "/api/status",
+        None,
+        Status,
+        _status,
+        "Return what became of the last `undersong refresh`, and when the next is due.",
     ),
     Operation(
         SOUNDS_LIKE,

@@ -192,6 +192,23 @@ class Regions(Reply):
     regions: list[str]
 
 
+class RefreshShape(BaseModel):
+    """What became of a refresh; times are ISO 8601."""
+
+    started: str
+    finished: str
+    next: str
+    new: dict[str, int]
+    trained: str
+    failed: dict[str, str]
+
+
+class Status(Reply):
+    """The last refresh; null where nothing is refreshed."""
+
+    refreshed: RefreshShape | None
+
+
 class Health(BaseModel):
     """The process is up."""
 

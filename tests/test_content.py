@@ -164,6 +164,38 @@ def test_the_unit_of_a_feature_does_not_matter_and_a_constant_one_says_nothing()
     torch.testing.assert_close(model(other), want, rtol=1e-3, atol=1e-4)
 
 
+def test_a_feature_that_varies_by_rounding_alone_says_nothing():
+    torch.manual_seed(0)
+    features, artist = torch.randn(19, 7), torch.arange(19) // 2
+    features[:, 2] = 1e4
+    model = VectorEncoder("mood", 7, SMALL).eval()
+    model.whiten(features, artist)
+    want = model(features)
+    rounded = features.clone()
+    rounded[:, 2] += 1e-3 * torch.randn(19)
+    model.whiten(rounded, artist)
+    torch.testing.assert_close(model(rounded), want)
+
+
+def test_of_many_features_the_directions_that_differ_most_are_whitened():
+    torch.manual_seed(0)
+    features, artist = (
+        torch.randn(9, 23) * torch.arange(1, 24),
+        torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 3]),
+    )
+    settings = dataclasses.replace(SMALL, width=4)
+    model = VectorEncoder("mood", 23, settings).eval()
+    model.whiten(features, artist)
+    values = features.double().numpy()
+    usual = (values - values.mean(axis=0)) / values.std(axis=0)
+    _, _, axes = np.linalg.svd(usual, full_matrices=False)
+    few = usual @ axes[:4].T
+    whitened = few @ within_class_whitening(torch.from_numpy(few), artist).double().numpy()
+    want = whitened @ whitened.T / np.outer(*[np.linalg.norm(whitened, axis=1)] * 2)
+    found = model(features).double()
+    np.testing.assert_allclose((found @ found.T).detach().numpy(), want, atol=1e-4)
+
+
 def test_a_wild_feature_is_cut_off():
     torch.manual_seed(0)
     model = VectorEncoder("mood", 7, SMALL).eval()

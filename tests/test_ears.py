@@ -170,8 +170,10 @@ def test_ears_hear_in_the_pass_that_makes_log_mel_pictures(tmp_path, cache, monk
         "training": "nothing",
     }
     for row, name in enumerate(["a.wav", "b.wav", "c.wav"]):
-        chunks = file.read(tmp_path / name).chunks
+        sound = file.read(tmp_path / name)
+        chunks = sound.chunks / sound.gain
         assert len(chunks) == 3
+        assert np.abs(chunks).max() == pytest.approx(0.3, abs=0.001)  # as loud as in the file
         expected = cut_pieces(chunks[[0, 2]], ears.contract) @ matrix(WIDTH)
         vector = heard_.vectors.vectors[heard_.vectors.index[f"t{row}"]]
         np.testing.assert_allclose(vector, expected.mean(axis=0), rtol=1e-4, atol=1e-5)

@@ -240,7 +240,7 @@ def _serve(
             faults, heard = [sound.damage] if sound.damage else [], list[bytes]()
             for contract, hear in hears.items():
                 try:
-                    heard.append(hear(sound.chunks).tobytes())
+                    heard.append(hear(sound.chunks / sound.gain).tobytes())
                 except ArtifactError as error:
                     faults.append(f"{contract.name} {error}")
                     heard.append(np.full(contract.numbers, np.nan, dtype=np.float32).tobytes())

@@ -180,6 +180,8 @@ def read_ears(path: Path) -> Ears:
 def open_ears(ears: Ears) -> Hear:
     """Open a network: chunks of a track (n, CHUNK_SAMPLES) -> (numbers,), its mean over pieces.
 
+    Chunks are as loud as in the file, as what networks were trained on: the level tells something.
+
     Raises
     ------
     ArtifactError

@@ -100,10 +100,10 @@ def _sound(source: AudioFile) -> Sound:
     if not loud:
         raise Undecodable("silence in every part that was read", "remove the track")
     level = np.sqrt(np.mean([float(np.dot(x, x)) / CHUNK_SAMPLES for x in loud]))
-    chunks = np.stack(loud)
-    chunks *= LOUDNESS / level
+    chunks, gain = np.stack(loud), float(LOUDNESS / level)
+    chunks *= gain
     lost = source.lost / source.rate
-    return Sound(chunks, seconds, f"{lost:.1f} s cannot be decoded" if lost > LOST else "")
+    return Sound(chunks, gain, seconds, f"{lost:.1f} s cannot be decoded" if lost > LOST else "")
 
 
 def _peak(samples: NDArray[np.float32]) -> float:

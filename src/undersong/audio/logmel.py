@@ -84,11 +84,13 @@ class Sound:
     ----------
     chunks : (n, CHUNK_SAMPLES) float32, 1 <= n <= CHUNKS
         In the order of time, mono, ``RATE`` Hz, root mean square ``LOUDNESS`` over all of them.
+    gain : by which they were made louder for that
     seconds : length of the whole file, as far as it is sound
     damage : what could not be heard, in words; empty for a whole file
     """
 
     chunks: NDArray[np.float32]
+    gain: float
     seconds: float
     damage: str = ""
 

@@ -50,6 +50,7 @@ SLOWEST, FASTEST = 0.5, 16.0
 SUMMARY = LEVELS + SHAPES + TOGETHER * (TOGETHER - 1) // 2 + (GROUPS + 1) * PULSES
 SPHERE = 10.0  # tracks
 HIDDEN = 256  # width of the encoder of feature vectors
+ROUNDING = 1e-5  # of its mean: a feature that varies less is constant but for rounding
 EXTREME = 5.0  # standard deviations at which a feature is cut off
 
 
@@ -241,8 +242,9 @@ class VectorEncoder(nn.Module):
     def whiten(self, features: Tensor, artist: Tensor) -> None:
         """Learn which values are usual, and how much they differ between tracks of one artist.
 
-        Where there are more columns than E_C has, those directions stay in which the whitened
-        features differ most.
+        Where there are more columns than E_C has, those directions stay in which the features
+        differ most. They are chosen before: whitened, directions that hardly differ between the
+        few tracks of one artist would be the longest, which is chance where columns are many.
 
         Parameters
         ----------
@@ -250,15 +252,18 @@ class VectorEncoder(nn.Module):
         artist : (n,) int, row of each item's artist
         """
         self.mean.copy_(features.mean(dim=0))
-        spread = features.std(dim=0, correction=0)
-        self.scale.copy_(torch.where(spread > 0, spread, 1))
+        spread = features.double().std(dim=0, correction=0)
+        varies = spread > ROUNDING * self.mean.abs()
+        self.scale.copy_(torch.where(varies, spread, torch.inf))
         usual = self._usual(features)
-        self.whitening.copy_(within_class_whitening(usual, artist) * len(self.mean) ** 0.5)
+        axes = torch.eye(len(self.mean), device=usual.device)
         if len(self.mean) > self.settings.width:
-            axes = torch.linalg.svd((usual @ self.whitening).double(), full_matrices=False).Vh
+            axes = torch.linalg.svd(usual.double(), full_matrices=False).Vh.float()
+            axes = axes[: self.settings.width]
             nn.init.zeros_(self.plain.weight)
-            few = axes[: self.settings.width].float() / len(self.mean) ** 0.5
-            self.plain.weight.data[: len(few)] = few
+            self.plain.weight.data[: len(axes)] = axes / len(axes) ** 0.5
+        whitening = within_class_whitening(usual @ axes.T, artist).float() * len(axes) ** 0.5
+        self.whitening.copy_(axes.T @ whitening @ axes)
 
     def _usual(self, features: Tensor) -> Tensor:
         return ((features - self.mean) / self.scale).clamp(-EXTREME, EXTREME)

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+import soundfile
+from mutagen.flac import FLAC
+
 PASSWORD = "correct: horse/battery?&+"
 SUPYSONIC = """
 import sys, warnings
@@ -37,6 +41,15 @@ server = make_server("127.0.0.1", 0, application)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
+
+
+def write_song(path, artist, number, *, genre="dream pop"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.sin(np.arange(24000) * (number + 5) / 90), 8000)
+    tags = FLAC(path)
+    about = {"artist": artist, "title": f"Song {number}", "album": f"Of {artist}", "genre": genre}
+    tags.update(about | {"date": "1994", "tracknumber": str(number)})
+    tags.save()
 
 
 @contextmanager

@@ -7,12 +7,10 @@ import libsonic
 import numpy as np
 import polars as pl
 import pytest
-import soundfile
 from click.testing import CliRunner
 from jellyfin_apiclient_python import JellyfinClient
-from mutagen.flac import FLAC
 
-from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic
+from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic, write_song
 from undersong import embeddings
 from undersong.audio.extract import extract
 from undersong.catalogue import (
@@ -30,15 +28,6 @@ ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
 SONGS = {"Zoë": 3, "Los Böröcz": 4, "Zoë; Guest": 1}
 OTHER = "pass%41word of bob"
-
-
-def write_song(path, artist, number, *, genre="dream pop"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, 0.1 * np.sin(np.arange(24000) * (number + 5) / 90), 8000)
-    tags = FLAC(path)
-    about = {"artist": artist, "title": f"Song {number}", "album": f"Of {artist}", "genre": genre}
-    tags.update(about | {"date": "1994", "tracknumber": str(number)})
-    tags.save()
 
 
 @pytest.fixture(scope="module")

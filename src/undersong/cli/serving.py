@@ -113,9 +113,14 @@ if TYPE_CHECKING:
 @click.option(
     "--rate",
     type=click.FloatRange(0),
-    help="Requests a second of one address; 0: any number. Else 20, on loopback any number.",
+    help="Requests a second of one address; 0: any. Else 20, with --upstream 200, on loopback any.",
 )
 @click.option("--media", type=FOLDER, help="Catalogue whose audio files may be played.")
+@click.option(
+    "--upstream",
+    metavar="URL",
+    help="A Subsonic server that answers what undersong does not, for players pointed here.",
+)
 @click.option("--certificate", type=FILE, help="For TLS: certificates in a PEM file,")
 @click.option("--key", type=FILE, help="and the private key.")
 @click.option("--quiet", is_flag=True, help="No line of log for each request.")
@@ -128,6 +133,7 @@ def serve(
     token_file: Path | None,
     rate: float | None,
     media: Path | None,
+    upstream: str | None,
     certificate: Path | None,
     key: Path | None,
     quiet: bool,
@@ -153,12 +159,13 @@ def serve(
     with needs("serve", "the service"):
         reader = RunReader(folder, opening=_open, readying=_warm)
         from undersong.service import app, callers, middleware, server
-        from undersong.service.options import RATE, ServiceSettings
+        from undersong.service.options import PLAYER_RATE, RATE, ServiceSettings
     near = is_loopback(host)
     if token_file is None and not near:
         token_file = Path(click.get_app_dir("undersong")) / "token"
     token = middleware.read_token(token_file) if token_file else None
-    rate = (0.0 if near else RATE) if rate is None else rate
+    usual = PLAYER_RATE if upstream else RATE
+    rate = (0.0 if near else usual) if rate is None else rate
     made = app.make_app(
         reader,
         ServiceSettings(
@@ -168,6 +175,7 @@ def serve(
             quiet,
             hosts=callers.read_names([host, *names]),
             origins=callers.read_origins(origins),
+            upstream=upstream,
         ),
         log=write_line,
     )

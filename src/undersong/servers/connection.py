@@ -113,7 +113,7 @@ class Connection:
     """
 
     def __init__(self, url: str, *, longest: int = LARGEST_REPLY) -> None:
-        self.place = _place(url)
+        self.place = place_of(url)
         self.headers: dict[str, str] = {"User-Agent": AGENT}
         self._longest = longest
         # Neither proxies nor .netrc of the environment: passwords go where the user says.
@@ -236,8 +236,14 @@ class Connection:
         return f"{self.place} cannot be reached ({reason}); is it on, and the address right?"
 
 
-def _place(url: str) -> str:
-    """Return an address without a slash at its end, after looking at it."""
+def place_of(url: str) -> str:
+    """Return an address without a slash at its end, after looking at it.
+
+    Raises
+    ------
+    DataError
+        If it is none, or has a name or password in it.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port  # which is looked at only now

@@ -13,7 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError, UnknownItem
+from undersong.errors import (
+    ArtifactError,
+    DataError,
+    Unavailable,
+    UndersongError,
+    UnknownItem,
+    needs,
+)
 from undersong.runs import FOREIGN, RunReader
 from undersong.service.callers import Callers
 from undersong.service.dialects import (
@@ -77,6 +84,8 @@ def make_app(
         looking = asyncio.create_task(_follow(reader, metrics, log))
         yield
         looking.cancel()
+        if app.state.upstream:
+            await app.state.upstream.close()
 
     app = Starlette(
         routes=[
@@ -102,7 +111,12 @@ def make_app(
         exception_handlers=_errors(log),
         lifespan=following,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.upstream = settings, None
+    if settings.upstream:
+        with needs("servers", "a media server behind the service"):
+            from undersong.service.dialects.upstream import Upstream
+
+            app.state.upstream = Upstream(settings.upstream)
     return app
 
 

@@ -22,6 +22,7 @@ OF_ADDRESS = 100  # of these, those of one address; likewise
 HOSTS = 1000  # values of the header Host whose verdict is remembered
 ADDRESSES = 10_000  # whose rates are counted; of more, those not seen for longest are forgotten
 RATE = 20.0  # requests a second of one address, unless told otherwise
+PLAYER_RATE = 200.0  # the same where a player asks for covers and sound, too
 BURST = 5.0  # seconds' worth of requests that an address may ask for at once
 UPLOADS = 2  # files received and heard at a time
 
@@ -38,6 +39,7 @@ class ServiceSettings:
     quiet : whether to log events alone, and no line a request
     hosts : names and addresses that the service goes by, beside loopback; None: by any
     origins : whose pages in browsers may read replies, send files and play media
+    upstream : media server that answers requests of OpenSubsonic which undersong does not
     """
 
     token: str | None = None
@@ -46,3 +48,4 @@ class ServiceSettings:
     quiet: bool = False
     hosts: frozenset[str] | None = None
     origins: frozenset[str] = frozenset()
+    upstream: str | None = None

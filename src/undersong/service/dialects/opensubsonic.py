@@ -7,7 +7,8 @@ counts as present in the library, so ``includeNotPresent`` changes nothing.
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, SubElement
 
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +27,9 @@ from undersong.service.dialects.messages import Parameters, integer, read_parame
 from undersong.service.middleware import SHOWN, address, fits
 from undersong.service.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from undersong.service.dialects.upstream import Upstream
+
 VERSION = "1.16.1"  # of the Subsonic API
 NAMESPACE = "http://subsonic.org/restapi"
 MOST = 500  # songs or artists of one reply
@@ -34,6 +38,13 @@ SONIC = "sonicSimilarity"
 # In XML the values of these are elements of their own; all others are attributes.
 WITH_ELEMENTS = ("artistInfo", "artistInfo2")
 Content = dict[str, Any]
+# What is answered here where a media server is behind; it answers all else.
+OURS = frozenset(
+    (
+        *("getSimilarSongs", "getSimilarSongs2", "getArtistInfo", "getArtistInfo2"),
+        *("getSonicSimilarTracks", "findSonicPath", "getOpenSubsonicExtensions"),
+    )
+)
 
 
 class Refused(Exception):
@@ -50,6 +61,8 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
     async def answer(request: Request) -> Response:
         name: str = request.path_params["name"]
         parameters = await read_parameters(request)
+        if upstream := request.app.state.upstream:
+            return await _beside(upstream, reader.current, request, name, parameters)
         token, bearer = request.app.state.settings.token, request.scope.get(SHOWN)
         try:
             if token is not None and name != "getOpenSubsonicExtensions":
@@ -67,6 +80,25 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
 
     paths = ("/rest/{name}.view", "/rest/{name}")
     return [address(x, answer, methods=("GET", "POST"), guarded=False) for x in paths]
+
+
+async def _beside(
+    upstream: "Upstream",
+    snapshot: Snapshot,
+    request: Request,
+    name: str,
+    parameters: Parameters,
+) -> Response:
+    """Answer what only undersong knows, for whom the server lets in; it answers all else."""
+    if not name.isalnum():
+        return _failure(parameters, GENERIC, "there is no such request", status=404)
+    open_to_all = name == "getOpenSubsonicExtensions"
+    if name in OURS and (open_to_all or await upstream.admits(parameters)):
+        with suppress(Refused, DataError, UnknownItem):  # the server may know what we do not
+            content = await run_in_threadpool(_answer, snapshot, name, parameters)
+            if content is not None:
+                return _reply(parameters, await upstream.complete(content, parameters))
+    return await upstream.pass_on(request)
 
 
 def _check(token: str, parameters: Parameters, bearer: str | None) -> None:

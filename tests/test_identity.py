@@ -153,10 +153,29 @@ def test_names_of_other_letters_are_others_and_in_no_doubt(one, other):
     assert merged.ambiguous.is_empty()
 
 
-@pytest.mark.parametrize(("one", "other"), [("Zoé", "Zoe"), ("Кино", "Kino"), ("ガ", "カ\u3099")])
-def test_an_accent_less_or_latin_letters_may_be_the_same_name(one, other):
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Кино", "Kino"),
+        ("ガ", "カ\u3099"),
+        ("Ané & Bee", "ané AND bee"),
+        ("ANÉ, The", "ané"),
+    ],
+)
+def test_latin_letters_and_other_punctuation_may_be_the_same_name(one, other):
     merged = merge({"a": catalogue([("1", one)]), "b": catalogue([("2", other)])})
     assert parts(merged) == {frozenset({"a:1", "b:2"})}
+
+
+@pytest.mark.parametrize(("one", "other"), [("Zoé", "Zoe"), ("MØ", "Mo"), ("Łan, Ann", "Ann Lan")])
+def test_an_accent_less_is_the_same_name_only_if_facts_agree(one, other):
+    strangers = merge({"a": catalogue([("1", one)]), "b": catalogue([("2", other)])})
+    assert parts(strangers) == {frozenset({"a:1"}), frozenset({"b:2"})}
+    assert strangers.ambiguous["reason"].to_list() == ["accent"]
+    rows = ([(item, name, ["folk"], "NO")] for item, name in (("1", one), ("2", other)))
+    merged = merge(dict(zip("ab", map(catalogue, rows), strict=True)))
+    assert parts(merged) == {frozenset({"a:1", "b:2"})}
+    assert merged.ambiguous.is_empty()
 
 
 def test_a_guest_counts_for_the_main_artist_and_a_duo_is_asked_about():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, REPLACING, TRACKS, Group, echo, kind_of
+from undersong.cli.group import ALIASES, FILE, FOLDER, REPLACING, TRACKS, Group, echo, kind_of
 from undersong.errors import needs
 
 
@@ -42,6 +42,7 @@ def tables(mapping: Path, catalogue: Path, data: Path | None, replace: bool) -> 
 @click.argument("music", type=FOLDER)
 @click.argument("catalogue", type=FOLDER)
 @click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
+@ALIASES
 @click.option("--moved", is_flag=True, help="The catalogue's music lies in MUSIC now: read it all.")
 @click.option("--forget", is_flag=True, help="Files that cannot be seen now are gone.")
 @REPLACING
@@ -49,6 +50,7 @@ def folder(
     music: Path,
     catalogue: Path,
     relations: Path | None,
+    aliases: Path | None,
     *,
     moved: bool,
     forget: bool,
@@ -65,6 +67,7 @@ def folder(
         undersong import folder ~/Music my/catalogue
     """
     with needs("audio", "reading tags"):
+        from undersong.importers.aliases import read_aliases
         from undersong.importers.music.folder import import_folder, text
     from undersong.cli.progress_line import ProgressDisplay
 
@@ -73,6 +76,7 @@ def folder(
             music,
             catalogue,
             relations=relations,
+            aliases=read_aliases(aliases),
             moved=moved,
             forget=forget,
             replace=replace,
@@ -159,8 +163,15 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     help="So many contradicting facts keep two of one name apart; 5: the name alone decides.",
 )
 @click.option("--same-users", is_flag=True, help="A user's id means one person in all of them.")
+@ALIASES
 @REPLACING
-def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool, replace: bool) -> None:
+def merge(
+    folders: tuple[Path, ...],
+    conflicts: int,
+    same_users: bool,
+    aliases: Path | None,
+    replace: bool,
+) -> None:
     """Make one catalogue OUT of several; the same artist or track of two becomes one.
 
     By MusicBrainz id, ISRC, then by name, unless region, genre and year contradict. Run it again
@@ -178,10 +189,16 @@ def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool, replace: 
         )
     *sources, out = folders
     with needs("identity", "merging"):
+        from undersong.importers.aliases import read_aliases
         from undersong.linkage.identify import merge_folders, summary
 
     merged = merge_folders(
-        sources, out, conflicts=conflicts, same_users=same_users, replace=replace
+        sources,
+        out,
+        conflicts=conflicts,
+        same_users=same_users,
+        aliases=read_aliases(aliases),
+        replace=replace,
     )
     echo(f"{summary(merged)}\ncatalogue written to {out}")
 
@@ -191,26 +208,34 @@ def merge(folders: tuple[Path, ...], conflicts: int, same_users: bool, replace: 
 @click.argument("query", required=False)
 @click.option("--same", nargs=2, metavar="A B", help="They are one; at the next merge.")
 @click.option("--different", nargs=2, metavar="A B", help="They are two; at the next merge.")
+@click.option("--aliases", type=FILE, help="Write names that may be one artist's here, to edit.")
 @TRACKS
 def identify(
     catalogue: Path,
     query: str | None,
     same: tuple[str, str] | None,
     different: tuple[str, str] | None,
+    aliases: Path | None,
     tracks: bool,
 ) -> None:
     """Show who QUERY is in each source of a merged CATALOGUE, or who is in doubt; and correct it.
 
-    QUERY, A and B are ids of the catalogue, or source:id as listed; QUERY may be a name.
+    QUERY, A and B are ids of the catalogue, or source:id as listed; QUERY may be a name. --aliases
+    is for any catalogue: it proposes a table that imports and merge take as --aliases.
 
     \b
     Example:
         undersong identify my/merged "Nirvana"
         undersong identify my/merged --different library:nirvana listens:nirvana
+        undersong identify my/catalogue --aliases aliases.csv
     """
     with needs("identity", "merging"):
         from undersong.linkage import identify as folder
 
+    if aliases:
+        count = folder.write_proposals(catalogue, aliases)
+        echo(f"{count:,} names may be another artist's: {aliases}; take out what is wrong")
+        return
     kind = kind_of(tracks)
     for verdict, pair in (("same", same), ("different", different)):
         if pair:

@@ -37,6 +37,8 @@ LOGIN = click.option(
     type=FILE,
     help="A file with a line NAME:PASSWORD, or an API key. Else the variable UNDERSONG_LOGIN.",
 )
+ALIASES_HELP = "Names of one artist: a table with the columns alias, name, id. docs/identity.md"
+ALIASES = click.option("--aliases", type=FILE, help=ALIASES_HELP)
 TRACKS = click.option("--tracks", is_flag=True, help="Tracks instead of artists.")
 
 

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, LOGIN, REPLACING, echo, logins
+from undersong.cli import group
+from undersong.cli.group import ALIASES_HELP, FILE, FOLDER, LOGIN, REPLACING, echo, logins
 from undersong.errors import needs
 
 if TYPE_CHECKING:
+    from undersong.importers.aliases import Aliases
     from undersong.importers.result import Read
 
 Reader: TypeAlias = "Callable[..., Read]"
 USER = click.Option(["--user"], default="", help="Whose it is; else the file's name says so.")
 MUSIC = click.Option(["--music"], type=FOLDER, help="Where the files lie, if not where it says.")
 CORE = click.Option(["--core"], is_flag=True, help="Leave out tags and genres, which are not CC0.")
+ALIASES = click.Option(["--aliases"], type=FILE, help=ALIASES_HELP)
 PATH = click.Path(exists=True, path_type=Path)
 
 
@@ -37,8 +40,11 @@ def imports(
         def run(catalogue: Path, replace: bool, **values: Any) -> None:
             path = values.pop(what)
             with needs("sources", "this import"):
+                from undersong.importers.aliases import read_aliases
                 from undersong.importers.result import import_source, text
 
+                if "aliases" in values:
+                    values["aliases"] = read_aliases(values["aliases"])
                 read = reader(**values)
             imported, failures = import_source(
                 read, path, catalogue, source=reader.__name__, replace=replace
@@ -56,8 +62,8 @@ def imports(
     return make
 
 
-@imports("archive")
-def listenbrainz() -> "Read":
+@imports("archive", ALIASES)
+def listenbrainz(aliases: "Aliases") -> "Read":
     """Make CATALOGUE from a ListenBrainz dump or your own export.
 
     ARCHIVE is the .tar.zst (JSON or Spark), the .zip, or a folder either was unpacked to.
@@ -68,11 +74,11 @@ def listenbrainz() -> "Read":
     """
     from undersong.importers.listens.listenbrainz import listens
 
-    return listens
+    return partial(listens, aliases=aliases)
 
 
-@imports("history", USER)
-def lastfm(user: str) -> "Read":
+@imports("history", USER, ALIASES)
+def lastfm(user: str, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from a Last.fm history, as one of many programs saved it.
 
     HISTORY is a file, or a folder or archive of them, one a user: CSV of several shapes, JSON of
@@ -85,11 +91,11 @@ def lastfm(user: str) -> "Read":
     """
     from undersong.importers.listens.lastfm import listens
 
-    return partial(listens, user=user)
+    return partial(listens, user=user, aliases=aliases)
 
 
-@imports("export", USER)
-def spotify(user: str) -> "Read":
+@imports("export", USER, ALIASES)
+def spotify(user: str, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from Spotify's extended streaming history.
 
     EXPORT is the zip that Spotify sends, or the folder it was unpacked to. Skipped streams and
@@ -101,11 +107,11 @@ def spotify(user: str) -> "Read":
     """
     from undersong.importers.listens.spotify import listens
 
-    return partial(listens, user=user)
+    return partial(listens, user=user, aliases=aliases)
 
 
-@imports("database", MUSIC, type=FILE)
-def navidrome(music: Path | None) -> "Read":
+@imports("database", MUSIC, ALIASES, type=FILE)
+def navidrome(music: Path | None, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from the tracks and plays in Navidrome's DATABASE, which is only read.
 
     \b
@@ -114,11 +120,11 @@ def navidrome(music: Path | None) -> "Read":
     """
     from undersong.importers.players.navidrome import read
 
-    return partial(read, music=music)
+    return partial(read, music=music, aliases=aliases)
 
 
-@imports("database", MUSIC, type=FILE)
-def beets(music: Path | None) -> "Read":
+@imports("database", MUSIC, ALIASES, type=FILE)
+def beets(music: Path | None, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from the library DATABASE of beets, which is only read.
 
     \b
@@ -127,7 +133,7 @@ def beets(music: Path | None) -> "Read":
     """
     from undersong.importers.players.beets import read
 
-    return partial(read, music=music)
+    return partial(read, music=music, aliases=aliases)
 
 
 @imports("dump", CORE)
@@ -211,6 +217,7 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
         help="Where files lie here, and how the server's paths begin that do.",
     )
     @click.option("--forget", is_flag=True, help="Songs that the server lacks now are gone.")
+    @group.ALIASES
     @REPLACING
     def run(
         url: str,
@@ -219,9 +226,11 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
         login: Path | None,
         music: str | None,
         forget: bool,
+        aliases: Path | None,
         replace: bool,
     ) -> None:
         with needs("servers", "this import"):
+            from undersong.importers.aliases import read_aliases
             from undersong.importers.players.server import Music, read
             from undersong.importers.result import import_source, text
             from undersong.servers import open_server
@@ -237,6 +246,7 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
                 folder=catalogue,
                 music=Music(Path(folder), prefix) if folder else None,
                 forget=forget,
+                aliases=read_aliases(aliases),
                 progress=stack.enter_context(ProgressDisplay()),
             )
             imported, failures = import_source(

@@ -29,8 +29,9 @@ def delimiter_of(first_line: str) -> str:
 
 
 def seen(text: pl.Expr) -> pl.Expr:
-    """Return text without what cannot be seen, and with plain spaces."""
-    return text.str.replace_all(UNSEEN, "").str.replace_all(SPACES, " ").str.strip_chars()
+    """Return text without what cannot be seen or was put before a formula (``safe``)."""
+    plain = text.str.replace_all(UNSEEN, "").str.replace_all(SPACES, " ").str.strip_chars()
+    return plain.str.replace(rf"^'({FORMULA[1:]})", "${1}")
 
 
 def write_csv(table: pl.LazyFrame, path: Path) -> None:

@@ -17,6 +17,9 @@ from undersong.catalogue import (
     write_catalogue,
 )
 from undersong.errors import DataError, UnknownItem
+from undersong.importers.aliases import NONE, PROPOSED, Aliases, proposed
+from undersong.io.csv_files import write_csv
+from undersong.io.files import replacing
 from undersong.io.lock import locked
 from undersong.io.plain import text_of
 from undersong.linkage.items import Key
@@ -44,6 +47,7 @@ SERVERS = ("subsonic", "jellyfin")  # imports whose ids players ask by
 REASONS = {
     "contradiction": "one name, but what is known of them contradicts",
     "ids": "one name, two MusicBrainz ids",
+    "accent": "names that differ by an accent",
     "several": "one name, and more than one that it could be",
     "together": "may be a collaboration with",
 }
@@ -75,6 +79,7 @@ def merge_folders(
     *,
     conflicts: int = 2,
     same_users: bool = False,
+    aliases: Aliases = NONE,
     replace: bool = False,
 ) -> Merged:
     """Merge catalogues into a folder; each source has the name of its folder.
@@ -86,6 +91,7 @@ def merge_folders(
 
     Parameters
     ----------
+    aliases : of artists
     replace : also a catalogue that was not merged (``manifest.importing``)
 
     Raises
@@ -114,6 +120,7 @@ def merge_folders(
             conflicts=conflicts,
             same_users=same_users,
             redirects=redirects_of(services.values()),
+            aliases=aliases,
             servers={x for x, folder in named.items() if recorded_source(folder) in SERVERS},
         )
         if same_users:
@@ -212,6 +219,23 @@ def ambiguous_text(folder: Path, kind: Kind, *, most: int = 20) -> str:
         [f"and {len(ambiguous) - most:,} more in doubts.parquet"] if len(ambiguous) > most else []
     )
     return text_of([*lines, *more]) or f"no {kind} is in doubt"
+
+
+def write_proposals(folder: Path, path: Path) -> int:
+    """Write which names of a catalogue may be one artist's, to be edited; return how many.
+
+    Columns alias, name, why, as ``aliases.read_aliases`` reads them. In a merged catalogue names
+    that differ by an accent alone are among them.
+    """
+    rows = set(proposed(read_catalogue(folder).names("artist")))
+    if (folder / "doubts.parquet").exists():
+        pairs = read_ambiguous(folder).filter(pl.col("reason") == "accent", kind="artist")
+        for one, other in pairs.select("name", "other").iter_rows():
+            plain, accented = sorted((one, other))  # plain letters come first
+            rows.add((plain, accented, "an accent"))
+    with replacing(path) as temporary:
+        write_csv(pl.LazyFrame(sorted(rows), schema=PROPOSED, orient="row"), temporary)
+    return len(rows)
 
 
 def _identity(item: str, name: str, identities: pl.DataFrame, ambiguous: pl.DataFrame) -> Identity:

@@ -12,6 +12,7 @@ stay in a name: "Nirvana (UK)" says that it is another one.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ class Spelling:
     """Forms of one name, each less particular than the one before; see the module's docstring.
 
     ``turned`` is the key of "Bach, Johann Sebastian" the other way round; else it is empty.
+    ``letters`` are those of the name with their accents, whatever their order.
     """
 
     exact: str
@@ -43,6 +45,7 @@ class Spelling:
     plain: str
     key: str
     turned: str
+    letters: str
 
     @property
     def guest(self) -> bool:
@@ -56,6 +59,11 @@ class Spelling:
         must be spelt alike.
         """
         return self.plain == other.plain or self.plain.isascii() or other.plain.isascii()
+
+    def differs_by_accents(self, other: "Spelling") -> bool:
+        """Return whether two Latin names of one key are two by their letters: Mo and M\u00d8."""
+        latin = self.plain.isascii() and other.plain.isascii()
+        return latin and self.letters != other.letters
 
     def likeness(self, other: "Spelling") -> int:
         """How alike two names of one key are: 3 the same, 2 folded, 1 plain, 0 the key alone."""
@@ -213,7 +221,7 @@ def spell(name: str) -> Spelling:
     plain = _plain(front if article else name)
     parted = front and behind and not article and not AND.search(behind)
     turned = _key(_plain(f"{behind} {front}")) if parted else ""
-    return Spelling(name, fold(name), plain, _key(plain), turned)
+    return Spelling(name, fold(name), plain, _key(plain), turned, _letters(name))
 
 
 def main_artist(name: str) -> str:
@@ -226,6 +234,13 @@ def together(name: str) -> tuple[str, ...]:
     """Split a name at "&", commas and the like, which the name of one band may contain, too."""
     parts = tuple(x.strip() for x in TOGETHER.split(name) if x.strip())
     return parts if len(parts) > 1 else ()
+
+
+def _letters(name: str) -> str:
+    """Return the letters and digits of a name, with their accents, in the alphabet's order."""
+    plain = AND.sub(" and ", unicodedata.normalize("NFC", name).casefold())
+    words = ("".join(x for x in word if x.isalnum()) for word in plain.split())
+    return "".join(sorted("".join(x for x in words if x != "the")))
 
 
 def _plain(name: str) -> str:

@@ -92,8 +92,9 @@ class Ambiguity:
 
     Parameters
     ----------
-    reason : "contradiction" of their facts, two MusicBrainz "ids", "several" that it could be, or
-        "together": the name of ``a`` is made of several, and one of them is that of ``b``
+    reason : "contradiction" of their facts, two MusicBrainz "ids", an "accent" that only one
+        name has, "several" that it could be, or "together": the name of ``a`` is made of several,
+        and one of them is that of ``b``
     a, b : the first items of their clusters
     """
 
@@ -174,6 +175,27 @@ def _of_two_ids(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
     return bool(mine) and bool(theirs) and not mine & theirs
 
 
+def _reason_apart(
+    one: Sequence[LinkedItem],
+    other: Sequence[LinkedItem],
+    agreed: int,
+    opposed: int,
+    conflicts: int,
+) -> str:
+    """Return why two clusters of one name stay apart; empty if nothing keeps them."""
+    if _of_two_ids(one, other):
+        return "ids"
+    if opposed - agreed >= conflicts:
+        return "contradiction"
+    return "accent" if agreed <= opposed and _differ_by_accents(one, other) else ""
+
+
+def _differ_by_accents(one: Sequence[LinkedItem], other: Sequence[LinkedItem]) -> bool:
+    """Return whether no name of two artists is the same with its accents."""
+    pairs = ((a.spelling, b.spelling) for a in one for b in other)
+    return not one[0].home and all(a.differs_by_accents(b) for a, b in pairs)
+
+
 def _blocks(items: Sequence[LinkedItem]) -> dict[tuple[str, str], list[int]]:
     blocks: dict[tuple[str, str], list[int]] = {}
     for row, item in enumerate(items):
@@ -201,12 +223,9 @@ def _join_names(
             alike = any(a.spelling.may_be(b.spelling) for a in mine for b in theirs)
             if not alike or not clusters.may_join(one, other):
                 continue
-            if _of_two_ids(mine, theirs):
-                ambiguous.add(_ambiguity("ids", mine, theirs))
-                continue
             agreed, opposed = evidence(mine, theirs, shared)
-            if opposed - agreed >= conflicts:
-                ambiguous.add(_ambiguity("contradiction", mine, theirs))
+            if reason := _reason_apart(mine, theirs, agreed, opposed, conflicts):
+                ambiguous.add(_ambiguity(reason, mine, theirs))
             else:
                 scores[one, other] = (agreed - opposed, likeness(mine, theirs))
                 rivals.setdefault(one, []).append(other)

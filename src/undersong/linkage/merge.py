@@ -5,13 +5,14 @@ items, and every item of every source is in ``identities``.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import polars as pl
 
-from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind
+from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind, name_key
 from undersong.errors import DataError
+from undersong.importers.aliases import NONE, Aliases
 from undersong.linkage import values
 from undersong.linkage.items import Key, LinkedItem, items_of
 from undersong.linkage.matching import match
@@ -53,6 +54,7 @@ def merge(
     same_users: bool = False,
     redirects: Mapping[str, str] = MappingProxyType({}),
     servers: Collection[str] = (),
+    aliases: Aliases = NONE,
 ) -> Merged:
     """Make one catalogue of several.
 
@@ -66,6 +68,7 @@ def merge(
         Otherwise users are "source:user", for most numbers of users mean nobody elsewhere.
     redirects : ids of MusicBrainz that were merged into others, with those
     servers : sources whose ids an item keeps, since players ask by them
+    aliases : of artists, who have the name in every source then
 
     Raises
     ------
@@ -74,7 +77,8 @@ def merge(
         or features of one name are of two kinds.
     """
     _check_names(sources)
-    sources = dict(sorted(sources.items()))
+    plain = dict(sorted(sources.items()))
+    sources = {name: _renamed(one, aliases) for name, one in plain.items()}
     known = _known(before)
     ids: dict[Kind, dict[Key, str]] = {}
     homes: dict[Key, str] = {}
@@ -84,9 +88,10 @@ def merge(
         items = [
             x for name, one in sources.items() for x in items_of(name, one, kind, homes, redirects)
         ]
+        aliased = _aliased(plain, items, aliases) if kind == "artist" else []
         matching = match(
             items,
-            same=of_kind(corrections, kind, "same"),
+            same=[*of_kind(corrections, kind, "same"), *aliased],
             different=of_kind(corrections, kind, "different"),
             conflicts=conflicts,
         )
@@ -112,6 +117,31 @@ def merge(
         pl.DataFrame(ambiguous, schema=AMBIGUOUS, orient="row"),
         between_same,
     )
+
+
+def _renamed(one: Catalogue, aliases: Aliases) -> Catalogue:
+    if not aliases:
+        return one
+    credits = [aliases.get(name_key(x)) for x in one.names("artist")]
+    names = pl.Series([x.name if x else None for x in credits], dtype=pl.String)
+    return replace(one, artists=one.artists.with_columns(name=pl.coalesce(names, "name")))
+
+
+def _aliased(
+    sources: Mapping[str, Catalogue], items: Sequence[LinkedItem], aliases: Aliases
+) -> list[tuple[Key, Key]]:
+    """Pair each artist who is called by an alias with one who has the name, or the id."""
+    called = {
+        (source, item): credit
+        for source, one in sources.items()
+        for item, name in zip(one.ids("artist"), one.names("artist"), strict=True)
+        if (credit := aliases.get(name_key(name)))
+    }
+    first: dict[str, Key] = {}
+    for x in sorted(items, key=lambda x: (x.key in called, x.key)):
+        for mark in {name_key(x.spelling.exact), *x.mbids} if called else ():
+            first.setdefault(mark, x.key)
+    return [(first.get(x.id) or first[name_key(x.name)], key) for key, x in called.items()]
 
 
 def _check_names(sources: Mapping[str, Catalogue]) -> None:

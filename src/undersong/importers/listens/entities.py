@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Kind, name_key
+from undersong.importers.aliases import NONE, Aliases, real
 from undersong.importers.music.credits import artist_ids, credits_of
 from undersong.importers.music.tags import UUID, Tags
 
@@ -112,7 +113,7 @@ def table(counts: pl.DataFrame, *, kind: Kind, users: pl.Series, items: pl.Serie
     return pl.concat(parts)
 
 
-def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
+def resolve(items: pl.DataFrame, plays: pl.DataFrame, *, aliases: Aliases = NONE) -> pl.DataFrame:
     """Find which artist and track of a catalogue each thing heard is.
 
     The artist is the main one of the credit (``credits.artist_ids``). A title without a recording
@@ -122,6 +123,7 @@ def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     ----------
     items : item, artist, artist_ids, title, recording; other columns stay
     plays : item, plays
+    aliases : of artists
 
     Returns
     -------
@@ -131,7 +133,7 @@ def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     rows = rows.with_columns(pl.col("recording").str.to_lowercase()).with_columns(
         pl.when(pl.col("recording").str.contains(f"^(?:{UUID.pattern})$")).then("recording")
     )
-    rows = rows.join(_main_artists(rows), on=["artist", "artist_ids"], nulls_equal=True)
+    rows = rows.join(_main_artists(rows, aliases), on=["artist", "artist_ids"], nulls_equal=True)
     titles = rows.select(pl.col("title").drop_nulls().unique())
     slugs = keys(titles["title"]).str.replace_all(" ", "-", literal=True).alias("key")
     rows = rows.join(titles.with_columns(slugs), on="title", how="left")
@@ -145,10 +147,10 @@ def resolve(items: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
     return rows.drop("key", "likely").sort("artist_id", "track_id", "item")
 
 
-def _main_artists(rows: pl.DataFrame) -> pl.DataFrame:
+def _main_artists(rows: pl.DataFrame, aliases: Aliases) -> pl.DataFrame:
     """Name the main artist of each credit: artist, artist_ids, artist_id, artist_name."""
     pairs = rows.select("artist", "artist_ids").unique(maintain_order=True)
-    main = [_main(*x) for x in pairs.iter_rows()]
+    main = [real(*_main(*x), aliases) for x in pairs.iter_rows()]
     names = pl.Series("artist_name", [name for name, _ in main], dtype=pl.String)
     ids = artist_ids(keys(names).to_list(), [mbid for _, mbid in main])
     return pairs.with_columns(pl.Series("artist_id", ids, dtype=pl.String), names)

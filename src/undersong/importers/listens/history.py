@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import ITEMS, Catalogue, Origin, complete
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.listens.entities import PAIR, Counts, Numbered, resolve, table
 from undersong.importers.music.tags import UUID
 from undersong.importers.nobody import IDS, nobodies
@@ -82,12 +83,16 @@ def blocks(rows: Iterable[tuple[object, ...]]) -> Iterator[Block]:
         yield block(pl.DataFrame(some, schema=LISTENS, orient="row"))
 
 
-def listens_of(rows: Iterable[tuple[object, ...]], *, origin: Origin) -> Listens:
+def listens_of(
+    rows: Iterable[tuple[object, ...]], *, origin: Origin, aliases: Aliases = NONE
+) -> Listens:
     """Return what writes listens, rows with the columns ``LISTENS``, and makes a catalogue."""
-    return partial(gather, blocks(rows), origin=origin)
+    return partial(gather, blocks(rows), origin=origin, aliases=aliases)
 
 
-def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
+def gather(
+    blocks: Iterable[Block], parts: Path, *, origin: Origin, aliases: Aliases = NONE
+) -> Imported:
     """Count who played what, and write every listen.
 
     Memory is bounded by a block, by the things heard and by the pairs of a user and a thing.
@@ -96,6 +101,7 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
     ----------
     parts : folder that the listens are written to
     origin : the service that ``source_id`` is of
+    aliases : of artists
 
     Raises
     ------
@@ -131,7 +137,7 @@ def gather(blocks: Iterable[Block], parts: Path, *, origin: Origin) -> Imported:
             f"there is no listen that names an artist{nobodies_there}; is this the right file?"
         )
     counts = plays.rows()
-    resolved = _resolved(things.rows(), counts)
+    resolved = _resolved(things.rows(), counts, aliases)
     repeats = _without_repeats(parts, resolved, at_once=AT_ONCE)
     if len(repeats):
         plays.add(_numbered(repeats, users.rows(), things.rows()))
@@ -231,12 +237,12 @@ def _clean(name: str) -> pl.Expr:
     return pl.col(name).str.strip_chars().str.head(LONGEST)
 
 
-def _resolved(things: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+def _resolved(things: pl.DataFrame, counts: pl.DataFrame, aliases: Aliases) -> pl.DataFrame:
     """Find which artist and track each thing is; ``number`` is its place in ``things``."""
     numbered = things.with_row_index("number").with_columns(pl.col("number").cast(pl.UInt64))
     plays = counts.group_by(number=pl.col("pair") % PAIR).agg(pl.sum("plays"))
     named = plays.join(numbered.select("number", "item"), on="number")
-    return resolve(numbered, named.select("item", "plays"))
+    return resolve(numbered, named.select("item", "plays"), aliases=aliases)
 
 
 def _catalogue(

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undersong.catalogue import Origin
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import Member, elements, members
 from undersong.importers.listens.history import LISTENS, listen, listens_of
 from undersong.importers.result import Failures, Listens, shown
@@ -56,12 +57,13 @@ SEPARATOR = re.compile(r"sep=(.)$", re.I)
 PLAYER = re.compile(r"#AUDIOSCROBBLER/")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
+def listens(path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NONE) -> Listens:
     """Read a history, or a folder or archive of them, block by block.
 
     Parameters
     ----------
     user : whose it is, where the file does not say; by default the name of the file
+    aliases : of artists
 
     Raises
     ------
@@ -69,7 +71,7 @@ def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
         If a file cannot be read.
     """
     rows = (row for member in members(path, WANTED) for row in _rows(member, failures, user))
-    return listens_of(rows, origin=ORIGIN)
+    return listens_of(rows, origin=ORIGIN, aliases=aliases)
 
 
 def _rows(member: Member, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:

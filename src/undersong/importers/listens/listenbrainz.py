@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import Origin
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import NEWLINE, Member, elements, members
 from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block, gather
 from undersong.importers.music.tags import UUID
@@ -77,14 +78,15 @@ LISTEN = msgspec.json.Decoder(_Listen)
 TRACK = msgspec.json.Decoder(_Track)
 
 
-def listens(path: Path, failures: Failures) -> Listens:
+def listens(path: Path, failures: Failures, *, aliases: Aliases = NONE) -> Listens:
     """Read a dump or an export, block by block.
 
     Parameters
     ----------
     path : the archive as it comes, a folder it was unpacked to, or one file of it
+    aliases : of artists
     """
-    return partial(gather, _blocks(path, failures), origin=ORIGIN)
+    return partial(gather, _blocks(path, failures), origin=ORIGIN, aliases=aliases)
 
 
 def _blocks(path: Path, failures: Failures) -> Iterator[Block]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from undersong.catalogue import Origin
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import REMEDY, entries, members
 from undersong.importers.listens.history import listen, listens_of
 from undersong.importers.result import Failures, Listens
@@ -40,15 +41,16 @@ class _Stream(msgspec.Struct):
     short_ms_played: int | None = msgspec.field(default=None, name="msPlayed")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "") -> Listens:
+def listens(path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NONE) -> Listens:
     """Read an export, block by block.
 
     Parameters
     ----------
     path : the zip as it comes, the folder it was unpacked to, or one file of it
     user : whose it is, where the export does not say; by default the name of the file
+    aliases : of artists
     """
-    return listens_of(_rows(path, failures, user), origin=ORIGIN)
+    return listens_of(_rows(path, failures, user), origin=ORIGIN, aliases=aliases)
 
 
 def _rows(path: Path, failures: Failures, user: str) -> Iterator[tuple[object, ...]]:

@@ -22,6 +22,7 @@ from undersong.catalogue import (
     write_failures,
 )
 from undersong.errors import DataError
+from undersong.importers.aliases import NONE, Aliases, renamed
 from undersong.importers.music.credits import PathNames, credits_of, path_names
 from undersong.importers.music.library import FILES, copies, keep, library
 from undersong.importers.music.pairs import KnownPairs, known_pairs
@@ -85,6 +86,7 @@ def import_folder(
     catalogue: Path,
     *,
     relations: Path | None = None,
+    aliases: Aliases = NONE,
     moved: bool = False,
     forget: bool = False,
     replace: bool = False,
@@ -99,6 +101,7 @@ def import_folder(
     catalogue : folder; what other imports brought to it stays (``library.keep``)
     relations : table of pairs that are known to be similar (``known_pairs``)
         They take the place of earlier pairs from the same sources.
+    aliases : of artists
     moved : whether the music of the catalogue lies in ``music`` now, wherever it lay before
         All of it is read again.
     forget : whether files that cannot be seen now are gone
@@ -124,6 +127,7 @@ def import_folder(
             old=old,
             before=before.clear() if replace else before,
             relations=relations,
+            aliases=aliases,
             forget=forget,
             workers=workers,
             progress=progress,
@@ -137,6 +141,7 @@ def _import_folder(
     old: Catalogue | None,
     before: pl.DataFrame,
     relations: Path | None,
+    aliases: Aliases,
     forget: bool,
     workers: int | None,
     progress: Progress,
@@ -149,7 +154,8 @@ def _import_folder(
     if not forget:
         files = pl.concat([files, unseen]).sort("path")
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
-    same = copies(files)
+    named = renamed(files, aliases)
+    same = copies(named)
     if failures or same or old or (catalogue / "failures.csv").exists():
         rows = [(x.file, x.reason, x.remedy) for x in failures]
         rows += [(x, f"a copy of {of}", "nothing, or remove one of them") for x, of in same]
@@ -158,7 +164,7 @@ def _import_folder(
     if files.is_empty():
         raise DataError(_nothing(root, scan, failures, catalogue))
     write_files(catalogue, root, files)
-    plain = library(files)
+    plain = library(named)
     made = replace(keep(plain, old) if old else plain, audio_root=root)
     pairs = known_pairs(relations, made) if relations else None
     if pairs:

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from undersong.catalogue import Origin
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.music.credits import Credit, credits_of, is_somebody
 from undersong.importers.music.tags import UUID, Tags
 from undersong.importers.players import collection
@@ -31,18 +32,28 @@ NAMES = (
 )
 
 
-def read(path: Path, failures: Failures, *, music: Path | None = None) -> Imported:
+def read(
+    path: Path, failures: Failures, *, music: Path | None = None, aliases: Aliases = NONE
+) -> Imported:
     """Read a library.
 
     Parameters
     ----------
     music : where the files lie, if their paths do not begin with a slash
+    aliases : of artists
     """
     with collection.reading(path, failures, program="beets", tables=("items",)) as opened:
         rows = [(_path(x), _row(x)) for x in records(opened, "items", NAMES)]
         totals = _totals(opened)
     return collection.make_catalogue(
-        path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music
+        path,
+        rows,
+        totals,
+        failures,
+        origin=ORIGIN,
+        remedy=REMEDY,
+        music=music,
+        aliases=aliases,
     )
 
 

@@ -17,6 +17,7 @@ import polars as pl
 
 from undersong.catalogue import Catalogue, Origin
 from undersong.errors import DataError
+from undersong.importers.aliases import NONE, Aliases, renamed
 from undersong.importers.archives import TO_UTF_8
 from undersong.importers.listens.entities import resolve
 from undersong.importers.music.credits import Credit
@@ -71,6 +72,7 @@ def make_catalogue(
     origin: Origin,
     remedy: str,
     music: Path | None,
+    aliases: Aliases = NONE,
 ) -> Imported:
     """Make a catalogue of files and of how often each was played.
 
@@ -81,6 +83,7 @@ def make_catalogue(
     totals : columns ``TOTALS``
     remedy : for a file that names no artist or title
     music : folder at which paths begin
+    aliases : of artists
 
     Raises DataError if no file names an artist and a title.
     """
@@ -93,7 +96,7 @@ def make_catalogue(
     if not named_rows:
         raise DataError(f"{path} has no file in it that names an artist and a title")
     files = pl.DataFrame(named_rows, schema=COLLECTION, orient="row")
-    catalogue, identities = catalogue_of(files, totals, origin=origin)
+    catalogue, identities = catalogue_of(renamed(files, aliases), totals, origin=origin)
     # Of a track that is no file on this machine the audio is not known.
     listing = Listing(music or Path())
     paths = [None if x is None else listing.find(x) for x in catalogue.tracks["path"]]

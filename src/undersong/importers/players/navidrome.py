@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from undersong.catalogue import Origin
+from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.music.credits import Credit, credits_of, is_somebody
 from undersong.importers.music.tags import UUID, Tags
 from undersong.importers.players import collection
@@ -30,12 +31,15 @@ NAMES = (
 )
 
 
-def read(path: Path, failures: Failures, *, music: Path | None = None) -> Imported:
+def read(
+    path: Path, failures: Failures, *, music: Path | None = None, aliases: Aliases = NONE
+) -> Imported:
     """Read a database.
 
     Parameters
     ----------
     music : where the files lie, if not where the server sees them
+    aliases : of artists
     """
     with collection.reading(
         path, failures, program="Navidrome", tables=("media_file", "artist", "annotation")
@@ -45,7 +49,14 @@ def read(path: Path, failures: Failures, *, music: Path | None = None) -> Import
         rows = [(str(x["path"]), _row(x, credits.get(x["id"], ()))) for x in files]
         totals = _totals(opened)
     return collection.make_catalogue(
-        path, rows, totals, failures, origin=ORIGIN, remedy=REMEDY, music=music
+        path,
+        rows,
+        totals,
+        failures,
+        origin=ORIGIN,
+        remedy=REMEDY,
+        music=music,
+        aliases=aliases,
     )
 
 

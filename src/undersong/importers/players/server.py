@@ -27,6 +27,7 @@ from undersong.catalogue import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
+from undersong.importers.aliases import NONE, Aliases, renamed
 from undersong.importers.music.credits import Credit, credits_of, is_somebody
 from undersong.importers.music.library import keep
 from undersong.importers.music.tags import UUID, Tags
@@ -84,6 +85,7 @@ def read(
     folder: Path,
     music: Music | None = None,
     forget: bool = False,
+    aliases: Aliases = NONE,
     progress: Progress = silent,
 ) -> Imported:
     """Read a library.
@@ -94,6 +96,7 @@ def read(
     folder : of the catalogue, of which features, relations and splits stay
     music : where files lie here; without it no track has a path
     forget : also if the server has lost most of its songs
+    aliases : of artists
 
     Raises
     ------
@@ -108,7 +111,8 @@ def read(
     old = read_catalogue(folder) if recorded_source(folder) == kind else None
     notes = _compare(songs, folder, place=place, forget=forget) if old else []
     origin = Origin(kind.capitalize(), "personal data", "tracks, tags, plays")
-    plain, ids = catalogue_of(songs.select(list(COLLECTION)), totals, origin=origin)
+    files = renamed(songs.select(list(COLLECTION)), aliases)
+    plain, ids = catalogue_of(files, totals, origin=origin)
     made, identities = _with_their_ids(plain, songs, ids)
     made = _with_places(_with_stars(made, stars, identities), songs, music)
     if lacking := made.tracks["path"].null_count():

@@ -60,6 +60,22 @@ def test_tables_are_read_as_spreadsheets_save_them(tmp_path):
     assert imported(mapping).names("artist") == ("Ann", "Bob")
 
 
+def test_who_is_nobody_stays_in_a_table_and_is_named(write):
+    rows = "id,name\n1,Ann\nva,Various Artists\n89ad4ac3-39f7-470e-963a-56509c546377,Divers\n"
+    mapping = write(mapping_toml=ARTISTS, artists_csv=rows)
+    catalogue, summary = conversion.import_tables(mapping)
+    assert len(catalogue.artists) == 3
+    assert (
+        conversion.text(summary)
+        .splitlines()[-1]
+        .startswith(
+            "2 artists are nobody's name, and stay since the data say so: Various Artists (va), Divers ("
+        )
+    )
+    write(artists_csv="id,name\n1,Ann\n2,Various Production\n")
+    assert len(conversion.text(conversion.import_tables(mapping)[1]).splitlines()) == 1
+
+
 @pytest.mark.parametrize("unseen", ["\u200b1", "1\u00a0", " 1", "\ufeff1", "1\u202f"])
 def test_ids_that_look_alike_are_one_and_so_a_fault(write, unseen):
     mapping = write(mapping_toml=ARTISTS, artists_csv=f"id,name\n1,Ann\n{unseen},Bob\n2,Cy\n")

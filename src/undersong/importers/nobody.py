@@ -9,6 +9,8 @@ import re
 
 import polars as pl
 
+from undersong.catalogue import Catalogue
+
 NAMES = (
     r"[<\[(]?(?:unknown(?: artists?)?|no artists?|untitled artist|various(?: artists?)?"
     r"|v\.?a\.?|compilations?|verschiedene (?:interpreten|künstler)"
@@ -43,3 +45,19 @@ def nobodies(name: str) -> pl.Expr:
     """Return whether the names of a column are nobody's (``is_nobody``)."""
     text = pl.col(name).str.strip_chars()
     return text.str.contains(f"(?i)^(?:{NAMES})$") | text.str.to_lowercase().is_in(sorted(IDS))
+
+
+def note(catalogue: Catalogue) -> str:
+    """Return a line about artists of a table or data set who are nobody; empty without any.
+
+    Whoever wrote it says who is an artist, and published results depend on it, so they stay.
+    """
+    rows = catalogue.artists.filter(nobodies("name") | nobodies("id"))
+    if rows.is_empty():
+        return ""
+    names = rows.select(pl.format("{} ({})", pl.coalesce("name", "id"), "id")).to_series()
+    shown = ", ".join(names.head(3)) + (", ..." if len(names) > 3 else "")
+    return (
+        f"{len(names):,} artists are nobody's name, and stay since the data say so: {shown}; "
+        "take their rows out if you do not want them as answers"
+    )

@@ -11,8 +11,9 @@ import polars as pl
 
 from undersong.catalogue import SERVICE, Catalogue, importing, write_catalogue, write_failures
 from undersong.errors import DataError
+from undersong.importers import nobody
 from undersong.io.parquet import write_table
-from undersong.io.plain import one_line
+from undersong.io.plain import one_line, text_of
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
 COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}
@@ -140,4 +141,5 @@ def _write(imported: Imported, folder: Path, failures: Failures, *, source: str)
 
 def text(imported: Imported) -> str:
     """Describe for the terminal what an import came to."""
-    return "\n".join((*imported.notes, imported.catalogue.counts_text()))
+    lines = (*imported.notes, nobody.note(imported.catalogue), imported.catalogue.counts_text())
+    return text_of(filter(None, lines))

@@ -33,6 +33,7 @@ from undersong.catalogue import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, nearest_known
+from undersong.importers import nobody
 from undersong.importers.tables import spreadsheets
 from undersong.importers.tables.columns import (
     Column,
@@ -54,6 +55,7 @@ from undersong.importers.tables.mapping import (
     read_mapping,
 )
 from undersong.importers.tables.matrices import read_matrix
+from undersong.io.plain import text_of
 from undersong.settings import build
 
 FeatureKey = tuple[str, Kind]
@@ -61,9 +63,10 @@ FeatureKey = tuple[str, Kind]
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What became of every file of a mapping."""
+    """What became of every file of a mapping, and a line about artists who are nobody."""
 
     tables: tuple[TableSummary, ...]
+    nobody: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def import_tables(
     tables = _read_tables(mapping)
     refuse(tables.issues, remedy=f"`undersong check {mapping_path}` lists them")
     readings = [*tables.items.values(), *tables.plays, *tables.relations, *tables.features.values()]
-    return _catalogue(mapping, tables), ImportSummary(tuple(x.summary for x in readings))
+    made = _catalogue(mapping, tables)
+    return made, ImportSummary(tuple(x.summary for x in readings), nobody.note(made))
 
 
 def check_tables(mapping_path: Path, *, data: Path | None = None) -> tuple[Issues, ...]:
@@ -118,7 +122,7 @@ def text(summary: ImportSummary) -> str:
     for x in summary.tables:
         lines.append(f"{x.table:<24} {x.kept:>11,} of {x.rows:>11,} rows of {x.file}")
         lines += [f"{'':<24} {-count:>11,} {reason}" for reason, count in x.left_out]
-    return "\n".join(lines)
+    return text_of(filter(None, [*lines, summary.nobody]))
 
 
 def import_features(folder: Path, file: Path, *, ids: Path, name: str = "") -> str:

@@ -184,7 +184,8 @@ def gathered(place: Path, size: int, plays: int) -> Callable[[], object]:
         vectors, sources, relations.known(catalogue, "artist", parts == "train")
     )
     queries, truth = relations.held_out(catalogue, "artist", parts)
-    return lambda: make_lists(evidence, queries[:LISTED], truth, count=400)
+    labelled = truth.getnnz(axis=1) > 0
+    return lambda: make_lists(evidence, queries[:LISTED], truth, labelled=labelled, count=400)
 
 
 def publish(place: Path, size: int, plays: int) -> Callable[[], object]:

@@ -127,21 +127,16 @@ def silent(evidence: RankingContext, known, name, pair, vectors) -> RankingConte
         cosines = found.cosines(np.array([row]))[0]
         crowd[row] = np.sort(cosines)[-10:].mean()
     vars(found).update(
-        {x: getattr(evidence, x) for x in ("degree", "step", "arrivals", "shown", "common_weight")}
+        {x: getattr(evidence, x) for x in ("degree", "cells", "nearest", "common_weight")}
     )
     vars(found)["crowd"] = crowd
     return found
 
 
 def scored(index, evidence, a, b):
-    """Score of b as an answer to a; where it is no candidate, among all."""
-    query = np.array([a])
-    for count in (None, len(evidence.vectors)):
-        found = rerank(index.ranker, evidence, query, count=count)
-        at = np.flatnonzero(found.candidates[0] == b)
-        if len(at):
-            return float(found.scores[0][at[0]])
-    return -np.inf
+    """Score of b as an answer to a, made a candidate where it is none."""
+    found = rerank(index.ranker, evidence, np.array([a]), also=(b,))
+    return float(found.scores[0][found.candidates[0] == b].max(initial=-np.inf))
 
 
 def summary(gap, right):

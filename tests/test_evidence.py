@@ -6,11 +6,12 @@ import pytest
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from random_evidence import BARE, LOOSE, UNKNOWN, N, random_evidence, random_relations
+from random_evidence import BARE, UNKNOWN, N, random_evidence, random_relations
 from undersong.errors import ArtifactError
 from undersong.io.tensors import read_tensors
 from undersong.ranking import context
 from undersong.ranking.candidates import gather_candidates
+from undersong.ranking.cells import make_cells
 from undersong.ranking.context import EDGE_FREE, ON_RELATIONS, RankingContext
 
 # The hub (40 relations), an item nobody has linked, one without E_G, and ordinary ones.
@@ -125,7 +126,7 @@ def slow():
 @pytest.mark.parametrize("asking", [ASKING, ASKING[[1, 3, 5]]], ids=["many", "few"])
 def test_every_column_is_what_a_plain_loop_finds(slow, asking):
     evidence = random_evidence(hub=40)
-    assert len(evidence.linked) > 100
+    assert ((evidence.degree > 0) & evidence.embedded).sum() > 100
     assert evidence.degree[0] > 32
     assert evidence.degree[BARE] > 1
     found = gather_candidates(evidence, asking, count=N)
@@ -247,7 +248,8 @@ def test_an_item_of_which_only_relations_are_known_is_a_candidate_and_has_some()
     evidence = random_evidence()
     found = gather_candidates(evidence, np.array([5, BARE]), count=N)
     assert BARE in found.candidates[0]
-    reached = (evidence.step + evidence.step @ evidence.step)[BARE].indices
+    step = evidence.relations.astype(int)
+    reached = (step + step @ step)[BARE].indices
     near = set(reached) - {BARE}
     assert set(found.candidates[1][: len(near)]) >= near & set(evidence.relations[BARE].indices)
     walk = found.features[1, :, evidence.names.index("own walk")]
@@ -296,14 +298,6 @@ def test_without_any_relation_the_candidates_are_the_nearest():
     assert np.isfinite(found.features).all()
 
 
-def test_items_that_nobody_linked_have_no_step_and_the_others_one_that_sums_to_1():
-    evidence = random_evidence()
-    whole = np.asarray(evidence.step.sum(axis=1)).ravel()
-    np.testing.assert_allclose(whole, (~LOOSE & (evidence.degree > 0)).astype(float), atol=1e-6)
-    assert not np.isin(evidence.linked, np.flatnonzero(LOOSE)).any()
-    assert not np.isin(evidence.linked, [BARE, UNKNOWN]).any()
-
-
 def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
     evidence = random_evidence()
     context.write(tmp_path / "e", evidence)
@@ -346,31 +340,91 @@ def test_evidence_that_sees_other_relations_is_as_crowded():
     np.testing.assert_array_equal(again.features, fresh.features)
 
 
-def test_of_very_many_items_a_part_says_how_crowded_it_is(monkeypatch):
-    everybody = random_evidence().crowd
-    monkeypatch.setattr("undersong.ranking.context.CROWD", 61)
-    monkeypatch.setattr("undersong.ranking.context.BLOCK", 32)
-    some, again = random_evidence(), random_evidence()
-    np.testing.assert_array_equal(some.crowd, again.crowd)
-    chosen = np.sort(np.random.default_rng(0).choice(N, 61, replace=False))
-    cosines = some.vectors @ some.vectors.T
-    np.fill_diagonal(cosines, -1)
-    expected = np.sort(cosines[:, chosen], axis=1)[:, -10:].mean(axis=1)
-    np.testing.assert_allclose(some.crowd, expected, atol=1e-5)
-    assert (some.crowd <= everybody + 1e-6).all()
+@pytest.fixture
+def small_cells(monkeypatch):
+    """Cells of 8 items, of which an item looks at some 40: many in small."""
+    for name, value in {"SMALL": 50, "SIZE": 8, "LOOKED": 40}.items():
+        monkeypatch.setattr(f"undersong.ranking.cells.{name}", value)
+    monkeypatch.setattr("undersong.ranking.context.AROUND", 40)
 
 
-def test_of_very_many_linked_items_a_part_stands_for_the_nearest(monkeypatch):
-    everybody = random_evidence().nearest.toarray()
-    monkeypatch.setattr("undersong.ranking.context.CROWD", 53)
-    monkeypatch.setattr("undersong.ranking.context.BLOCK", 29)
-    some = random_evidence()
-    chosen = np.sort(np.random.default_rng(0).choice(some.linked, 53, replace=False))
-    nearest = some.nearest.toarray()
-    assert not nearest[:, np.setdiff1d(np.arange(N), chosen)].any()
-    np.testing.assert_allclose(nearest.sum(axis=1), some.embedded, atol=1e-5)
-    assert not nearest.diagonal().any()
-    assert everybody[:, np.setdiff1d(np.arange(N), chosen)].any()
+def test_of_many_items_those_of_few_cells_are_looked_at(small_cells):
+    evidence = random_evidence()
+    assert len(evidence.cells.beside) > 12
+    asking = np.delete(np.arange(N), [BARE, UNKNOWN])
+    near = evidence.cells.nearest(evidence.vectors, asking, k=6)
+    assert (near >= 0).all()
+    assert (near != asking[:, None]).all()
+    assert all(len(set(x)) == 6 for x in near)
+    cosines = evidence.cosines(asking)
+    cosines[:, [BARE, UNKNOWN]] = -1
+    best = np.argsort(-cosines, axis=1)[:, :6]
+    shared = [len(np.intersect1d(a, b)) / 6 for a, b in zip(near, best, strict=True)]
+    assert 0.8 < np.mean(shared) < 1
+    looked = [evidence.cells.looked_at(x, looked=40) for x in range(len(evidence.cells.beside))]
+    assert max(map(len, looked)) < 40 + 4 * 8
+    again = random_evidence().cells.nearest(evidence.vectors, asking, k=6)
+    np.testing.assert_array_equal(near, again)
+
+
+def test_of_few_items_that_may_be_answers_all_are_looked_at(small_cells):
+    evidence, among = random_evidence(), np.arange(N) % 5 == 2
+    asking = ASKING[ASKING != BARE]
+    near = evidence.cells.nearest(evidence.vectors, asking, k=4, among=among)
+    cosines = np.where(among & evidence.embedded, evidence.cosines(asking), -np.inf)
+    for own, best in zip(near, np.argsort(-cosines, axis=1)[:, :4], strict=True):
+        assert set(own) == set(best)
+
+
+def test_a_cell_of_items_that_are_all_alike_is_cut(small_cells):
+    vectors = np.tile(random_evidence().vectors[:3], (71, 1))
+    cells = make_cells(vectors, np.arange(213))
+    assert np.diff(cells.starts).max() <= 4 * 8
+    assert sorted(cells.order) == list(range(213))
+    near = cells.nearest(vectors, np.array([0, 211]), k=5)
+    assert (near % 3 == np.array([[0], [211 % 3]])).all()
+
+
+def test_of_many_items_answers_are_nearly_those_of_all(small_cells, monkeypatch):
+    asking = np.delete(ASKING, [3])
+    some = gather_candidates(random_evidence(), asking, count=21)
+    monkeypatch.setattr("undersong.ranking.cells.SMALL", 200)
+    whole = gather_candidates(random_evidence(), asking, count=21)
+    shared = [
+        len(np.intersect1d(a, b)) / 21
+        for a, b in zip(some.candidates, whole.candidates, strict=True)
+    ]
+    assert 0.7 < np.mean(shared) < 1
+    crowd = random_evidence().crowd
+    monkeypatch.setattr("undersong.ranking.cells.SMALL", 50)
+    assert (random_evidence().crowd <= crowd + 1e-6).all()
+
+
+def test_a_walk_goes_on_from_its_heaviest_ends_alone(monkeypatch):
+    evidence = random_evidence(hub=40)
+    whole = gather_candidates(evidence, np.array([66]), count=N)
+    monkeypatch.setattr("undersong.ranking.candidates.ENDS", 9)
+    monkeypatch.setattr("undersong.ranking.candidates.HUB", 11)
+    some = gather_candidates(evidence, np.array([66]), count=N)
+    place = evidence.names.index("own walks")
+    a, b = (dict(zip(x.candidates[0], x.features[0, :, place], strict=True)) for x in (whole, some))
+    assert all(b[x] <= a[x] + 1e-5 for x in b)
+    assert sum(b[x] < a[x] - 1e-3 for x in b) > 10
+    assert all(b[x] > math.log(1e-6) for x in evidence.relations[66].indices[:11])
+
+
+def test_relations_that_are_seen_later_need_no_second_look_around():
+    evidence, other = random_evidence(), random_relations(seed=8).tolil()
+    other[3, 14] = other[14, 3] = True  # of whom no relation was seen before
+    other = other.tocsr()
+    linkable = (evidence.degree > 0) | (other.getnnz(axis=1) > 0)
+    first = dataclasses.replace(evidence, linkable=linkable)
+    seen, fresh = first.seeing(other), dataclasses.replace(evidence, relations=other)
+    assert seen.near is first.kin
+    np.testing.assert_allclose(seen.nearest.toarray(), fresh.nearest.toarray(), atol=1e-6)
+    later = evidence.seeing(other)
+    assert later.near is None
+    np.testing.assert_allclose(later.nearest.toarray(), fresh.nearest.toarray(), atol=1e-6)
 
 
 def test_a_file_of_evidence_that_does_not_fit_is_named(tmp_path):

@@ -342,7 +342,7 @@ def test_without_relations_means_the_order_that_knows_none(learned):
         others = np.array([x for x in (4, 9, 33, 90) if x != row])
         seen = explain_pairs(index, known, row, others)
         features = rerank(
-            index.ranker, index.evidence, np.array([row]), count=len(index.evidence.vectors)
+            index.ranker, index.evidence, np.array([row]), also=others.tolist()
         ).gathered
         where = {int(x): at for at, x in enumerate(features.candidates[0])}
         blind = index.ranker.weigh(features.features[0], index.evidence.on_relations)

@@ -69,7 +69,7 @@ def test_answers_are_the_candidates_ordered_by_the_network(ranker, evidence):
 
 
 def test_an_item_of_which_nothing_is_known_is_never_an_answer_and_gets_none(ranker, evidence):
-    found = rerank(ranker, evidence, np.array([1, UNKNOWN]), count=N)
+    found = rerank(dataclasses.replace(ranker, candidates=N), evidence, np.array([1, UNKNOWN]))
     assert UNKNOWN not in found.candidates[0]
     assert BARE in found.candidates[0]
     assert (found.candidates[1:] == -1).all()
@@ -119,8 +119,9 @@ def test_the_dial_at_1_forgets_every_relation(ranker, evidence):
 
 
 def test_between_0_and_1_the_dial_mixes_both_scores(ranker, evidence):
+    whole = dataclasses.replace(ranker, candidates=N)
     ends, between = (
-        [rerank(ranker, evidence, COLD, long_tail=x, count=N) for x in dials]
+        [rerank(whole, evidence, COLD, long_tail=x) for x in dials]
         for dials in ((0.0, 1.0), (0.3,))
     )
     zero, one = (by_item(x.scores, x.candidates) for x in ends)
@@ -132,8 +133,8 @@ def test_between_0_and_1_the_dial_mixes_both_scores(ranker, evidence):
 
 @pytest.mark.parametrize("dial", [-1.0, -0.4])
 def test_below_0_the_dial_takes_from_what_nobody_has_linked(ranker, evidence, dial):
-    listing = dataclasses.replace(ranker, listed=-1.7)
-    fair, lists = (rerank(listing, evidence, LINKED, long_tail=x, count=N) for x in (0.0, dial))
+    listing = dataclasses.replace(ranker, listed=-1.7, candidates=N)
+    fair, lists = (rerank(listing, evidence, LINKED, long_tail=x) for x in (0.0, dial))
     lower = by_item(lists.scores, lists.candidates) - by_item(fair.scores, fair.candidates)
     unlinked = np.tile(evidence.degree == 0, (len(LINKED), 1)).astype(float)
     given = ~np.isnan(lower)
@@ -174,9 +175,8 @@ def test_the_scorer_orders_like_the_answers_and_puts_the_others_behind(ranker, e
     found = rerank(ranker, evidence, asking, among=among, long_tail=dial)
     assert scores.shape == (5, N)
     assert not np.isnan(scores).any()
-    for query, row, items, prior in zip(
-        asking[:4], scores, found.candidates, found.gathered.prior, strict=False
-    ):
+    priors = found.gathered.everything(evidence, among=among)
+    for query, row, items, prior in zip(asking[:4], scores, found.candidates, priors, strict=False):
         allowed = np.setdiff1d(pool, [query, UNKNOWN])
         assert np.isfinite(row[allowed]).all()
         assert (row[np.setdiff1d(np.arange(N), allowed)] == -np.inf).all()

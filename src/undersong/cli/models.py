@@ -29,7 +29,6 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
     from undersong.pipeline.train import train_run
-    from undersong.ranking.crossfit import LARGEST
     from undersong.training import distributed
 
     chosen = read_settings(settings)
@@ -48,12 +47,6 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     spent = sum(latest.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
     echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
-    many = len(latest.trained_items(latest.manifest["kind"]))
-    if many > LARGEST and chosen.ranking.folds:
-        echo(
-            f"answers are by cosine: no order is learned of more than {LARGEST:,} items, which "
-            f"every question would have to look at (there are {many:,})"
-        )
 
 
 def _judged(manifest: Mapping[str, Any]) -> str:

@@ -203,12 +203,14 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
     ]
     if not run.has("weights/ranking.safetensors"):
         return models
+    visible = visible_edges(task, split)
     judged = RankingContext(
         vectors=run.embeddings(kind, "judged").align(ids)[0],
         sources=sources_of(run, task.catalogue, kind),
         relations=task.related("train"),
+        linkable=visible.getnnz(axis=1) > 0,
     )
-    shown = judged.seeing(visible_edges(task, split))
+    shown = judged.seeing(visible)
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
     dialled = [
         _ranked(

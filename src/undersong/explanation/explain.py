@@ -106,8 +106,8 @@ def _learned(
 ) -> ScoredPairs:
     """The same of the learned order: looked up where it was computed before, else computed.
 
-    Where one of the others is no candidate, all items are weighed: it then has a score, but would
-    not be an answer.
+    Where one of the others is no candidate, it is made one: it then has a score, but would not be
+    an answer.
     """
     ranker, evidence = index.ranker, index.evidence
     if ranker is None or evidence is None:
@@ -127,7 +127,7 @@ def _learned(
     reranked = rerank(ranker, evidence, query, long_tail=long_tail)
     candidates = np.isin(rows, reranked.candidates[0])
     if not candidates.all():
-        reranked = rerank(ranker, evidence, query, long_tail=long_tail, count=len(evidence.vectors))
+        reranked = rerank(ranker, evidence, query, long_tail=long_tail, also=rows.tolist())
     turn = np.argsort(reranked.candidates[0], kind="stable")
     places = turn[np.searchsorted(reranked.candidates[0], rows, sorter=turn)]
     without, bare = background.compare(first[1], others[1])

@@ -22,13 +22,18 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError
 from undersong.features import Modality
 from undersong.io.tensors import read_tensors, write_tensors
+from undersong.ranking.cells import Cells, highest, make_cells
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
 HUB = 10  # nearest items that tell how crowded it is around one
-CROWD = 32_768  # items that are looked at for that: of more, a random part
-BLOCK = 1024  # rows of similarities held at once
+AROUND = 2048  # items that are looked at for that, of more than are one cell
 NEAR = 30  # nearest linked items of each that walks begin from, or end at
+KIN = 48  # nearest items of each that may be linked, whichever of their relations are seen
+BLOCK = 1 << 16  # rows of those held at once
+FOLLOWED, FOLLOWERS = 8, 16  # linked items that an unlinked one follows; such that follow a linked
 WARMTH = 0.05  # temperature of the softmax over their cosines
+
+Kin = tuple[NDArray[np.int32], NDArray[np.float32]]  # items near to each and cosines, (n, 48)
 
 EDGE_FREE = (
     "cosine",
@@ -69,6 +74,9 @@ class RankingContext:
     relations : (n, n) bool, symmetric, those that may be seen
     measured : (n,) float32, ``crowd`` of these vectors where it was computed before, as in a run
     stored : (n, n) float32, ``nearest`` where it was computed before, as in a run
+    made : ``cells`` of these vectors where they were made before, as in a run
+    linkable : (n,) bool, items that are linked in any of the relations that may be seen in turn
+    near : ``kin`` of these vectors where it was computed before
     """
 
     vectors: NDArray[np.float32]
@@ -76,6 +84,9 @@ class RankingContext:
     relations: scipy.sparse.csr_matrix
     measured: NDArray[np.float32] | None = None
     stored: scipy.sparse.csr_matrix | None = None
+    made: Cells | None = None
+    linkable: NDArray[np.bool_] | None = None
+    near: Kin | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,84 +121,80 @@ class RankingContext:
         return np.flatnonzero((self.degree > 0) & self.embedded)
 
     @cached_property
-    def step(self) -> scipy.sparse.csr_matrix:
-        """Where a walk goes from each item, (n, n); a row sums to 1, or to 0 without relations."""
-        scale = scipy.sparse.diags(1 / np.maximum(self.degree, 1))
-        return (scale @ self.relations.astype(np.float32)).tocsr().astype(np.float32)
-
-    @cached_property
-    def arrivals(self) -> scipy.sparse.csr_matrix:
-        """Where a walk comes from, (n, n): ``step`` turned over."""
-        return self.step.T.tocsr()
+    def cells(self) -> Cells:
+        """Cells of the items that have an E_G: who is near whom is looked up in them."""
+        return self.made or make_cells(self.vectors, np.flatnonzero(self.embedded))
 
     @cached_property
     def crowd(self) -> NDArray[np.float32]:
-        """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS).
+        """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS)."""
+        return self._around[0] if self.measured is None else self.measured
 
-        Of very many items to the nearest of a random 32,768, always the same.
-        """
-        if self.measured is not None:
-            return self.measured
+    @cached_property
+    def kin(self) -> Kin:
+        """The 48 items nearest to each that are ``linkable``, best first."""
+        return self._around[1] if self.near is None else self.near
+
+    @cached_property
+    def _around(self) -> tuple[NDArray[np.float32], Kin]:
+        """Look around every item once."""
         n = len(self.vectors)
-        among = np.arange(n)
-        if n > CROWD:
-            among = np.sort(np.random.default_rng(0).choice(n, CROWD, replace=False))
-        place = np.full(n, -1)
-        place[among] = np.arange(len(among))
-        k = min(HUB, len(among) - 1)
-        others, crowd = self.vectors[among].T, np.empty(n, dtype=np.float32)
-        for start in range(0, n, BLOCK):
-            rows = np.arange(start, min(start + BLOCK, n))
-            cosines = self.vectors[rows] @ others
-            there = np.flatnonzero(place[rows] >= 0)
-            cosines[there, place[rows[there]]] = -1  # to itself
-            highest = np.partition(cosines, len(among) - k, axis=1)[:, len(among) - k :]
-            crowd[rows] = highest.mean(axis=1)
-        return crowd
+        linkable = self.degree > 0 if self.linkable is None else self.linkable
+        crowd = np.zeros(n, dtype=np.float32)
+        items = np.full((n, KIN), -1, dtype=np.int32)
+        nearness = np.full((n, KIN), -np.inf, dtype=np.float32)
+        some = np.flatnonzero(self.embedded)
+        for places, others, cosines in self.cells.compare(self.vectors, some, looked=AROUND):
+            rows, k = some[places], min(HUB, max(len(others) - 1, 1))
+            crowd[rows] = np.partition(cosines, len(others) - k)[:, len(others) - k :].mean(axis=1)
+            others, cosines = others[linkable[others]], cosines[:, linkable[others]]
+            best = highest(cosines, KIN)
+            values = np.take_along_axis(cosines, best, axis=1)
+            turn = np.argsort(-values, axis=1, kind="stable")
+            nearness[rows, : best.shape[1]] = np.take_along_axis(values, turn, axis=1)
+            items[rows, : best.shape[1]] = others[np.take_along_axis(best, turn, axis=1)]
+        return np.where(np.isfinite(crowd), crowd, 0), (items, nearness)
 
     @cached_property
     def nearest(self) -> scipy.sparse.csr_matrix:
         """Softmax over the cosines of the 30 linked items nearest to each item, (n, n).
 
-        Zeros for an item without E_G. Linked and unlinked items have it alike: where a walk cannot
-        end at an item that has no relations, it can end at these. Of very many linked items
-        those of a random 32,768, always the same.
+        Best first, and zeros where there are fewer. Linked and unlinked items have it alike: where
+        a walk cannot end at an item that has no relations, it can end at these.
         """
         if self.stored is not None:
             return self.stored
-        linked = self.linked
-        if len(linked) > CROWD:
-            linked = np.sort(np.random.default_rng(0).choice(linked, CROWD, replace=False))
-        n, count = len(self.vectors), min(NEAR, max(len(linked) - 1, 0))
-        weights = np.zeros((n, count), dtype=np.float32)
-        items = np.zeros((n, count), dtype=np.int64)
-        place = np.full(n, -1)
-        place[linked] = np.arange(len(linked))
-        others = self.vectors[linked].T
-        for start in range(0, n if count else 0, BLOCK):
-            rows = np.arange(start, min(start + BLOCK, n))
-            cosines = self.vectors[rows] @ others
-            there = np.flatnonzero(place[rows] >= 0)
-            cosines[there, place[rows[there]]] = -2  # to itself
-            best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-            weights[rows] = softmax(np.take_along_axis(cosines, best, axis=1), WARMTH)
-            items[rows] = linked[best]
-        weights[~self.embedded] = 0
-        cells = (weights.ravel(), items.ravel(), np.arange(0, n * count + 1, max(count, 1)))
-        if not count:
-            return scipy.sparse.csr_matrix((n, n), dtype=np.float32)
+        n, (kin, nearness) = len(self.vectors), self.kin
+        items = np.zeros((n, NEAR), dtype=np.int32)
+        weights = np.zeros((n, NEAR), dtype=np.float32)
+        for start in range(0, n, BLOCK):
+            rows = slice(start, start + BLOCK)
+            there = np.isfinite(nearness[rows]) & (self.degree[kin[rows]] > 0)
+            first = np.argsort(~there, axis=1, kind="stable")[:, :NEAR]
+            there = np.take_along_axis(there, first, axis=1)
+            items[rows] = np.where(there, np.take_along_axis(kin[rows], first, axis=1), 0)
+            values = np.take_along_axis(nearness[rows], first, axis=1)
+            weights[rows] = softmax(np.where(there, values, -10), WARMTH) * there
+        cells = (weights.ravel(), items.ravel(), np.arange(0, n * NEAR + 1, NEAR))
         return scipy.sparse.csr_matrix(cells, shape=(n, n))
 
     @cached_property
-    def shown(self) -> NDArray[np.int64]:
-        """Up to 32 related items of each, (n, 32), -1 where there are no more."""
-        n = len(self.degree)
-        place = np.arange(SHOWN)[None, :]
-        table = np.full((n, SHOWN), -1, dtype=np.int64)
-        present = place < self.degree[:, None]
-        at = self.relations.indptr[:-1, None] + place
-        table[present] = self.relations.indices[at[present]]
-        return table
+    def followers(self) -> scipy.sparse.csr_matrix:
+        """Unlinked items that are nearest to each linked one, (n, n): a walk goes on to those."""
+        n = len(self.vectors)
+        loose = np.flatnonzero((self.degree == 0) & self.embedded)
+        width = len(self.nearest.indices) // max(n, 1)
+        some = slice(0, min(FOLLOWED, width))
+        leads = self.nearest.indices.reshape(n, width)[loose, some]
+        weights = self.nearest.data.reshape(n, width)[loose, some]
+        item, lead = np.repeat(loose, leads.shape[1]), leads.ravel()
+        turn = np.lexsort((-weights.ravel(), lead))
+        turn = turn[weights.ravel()[turn] > 0]
+        item, lead, weights = item[turn], lead[turn], weights.ravel()[turn]
+        place = np.arange(len(lead)) - np.searchsorted(lead, lead)
+        chosen = place < FOLLOWERS
+        cells = (weights[chosen], (lead[chosen], item[chosen]))
+        return scipy.sparse.csr_matrix(cells, shape=(n, n))
 
     @cached_property
     def common_weight(self) -> NDArray[np.float32]:
@@ -196,8 +203,13 @@ class RankingContext:
         return np.where(several, 1 / np.log(np.maximum(self.degree, 2)), 0).astype(np.float32)
 
     def seeing(self, relations: scipy.sparse.csr_matrix) -> RankingContext:
-        """Return the same items with other relations to see; ``crowd``, which costs most, stays."""
-        return replace(self, relations=relations, measured=self.crowd, stored=None)
+        """Return the same items with other relations to see; who is near whom, which costs most,
+        stays, unless items are linked that were not ``linkable``."""
+        seen = replace(self, relations=relations, measured=self.crowd, stored=None, made=self.cells)
+        linkable = self.degree > 0 if self.linkable is None else self.linkable
+        if (linkable | (seen.degree == 0)).all():
+            return replace(seen, linkable=linkable, near=self.kin)
+        return replace(seen, linkable=None, near=None)
 
     def cosines(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Cosine of E_G to every item, (q, n); -1 to itself."""
@@ -214,6 +226,7 @@ def softmax(values: NDArray[np.float32], temperature: float) -> NDArray[np.float
 
 FORMAT = 1
 CELLS = ("data", "indices", "indptr")  # of a sparse matrix
+PARTS = ("order", "starts", "beside")  # of the cells of E_G
 
 
 def write(path: Path, evidence: RankingContext) -> None:
@@ -224,6 +237,7 @@ def write(path: Path, evidence: RankingContext) -> None:
     relations, sources = evidence.relations, evidence.sources
     arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
     arrays["crowd"] = evidence.crowd
+    arrays |= {f"cells.{name}": getattr(evidence.cells, name) for name in PARTS}
     nearest = evidence.nearest
     arrays |= {f"nearest.{name}": getattr(nearest, name) for name in CELLS}
     about = []
@@ -262,7 +276,8 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
     if "nearest.indptr" in arrays:
         stored = tuple(arrays[f"nearest.{name}"] for name in CELLS)
         nearest = scipy.sparse.csr_matrix(stored, shape=(n, n))
-    return RankingContext(vectors, tuple(sources), related, arrays.get("crowd"), nearest)
+    made = Cells(*(arrays[f"cells.{x}"] for x in PARTS)) if "cells.order" in arrays else None
+    return RankingContext(vectors, tuple(sources), related, arrays.get("crowd"), nearest, made)
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Modality:

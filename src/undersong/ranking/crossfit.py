@@ -37,7 +37,6 @@ AGREEING = 0.7  # share of the cosine's agreement that an order needs for items 
 ASKING = 1024  # such items that are asked
 BLOCK = 256
 DEEP = 10  # answers
-LARGEST = 200_000  # items whose order is learned: a query looks at all of them, 70 ms of so many
 
 
 def cross_fit(
@@ -54,8 +53,6 @@ def cross_fit(
     """Learn the order of answers; None if nothing is to be learned or it is no better than cosine.
 
     It must not answer unlinked items with what agrees with them much less, either (``agreement``).
-    Of more than ``LARGEST`` items none is learned: cosine finds answers in cells, without looking
-    at all items.
 
     Parameters
     ----------
@@ -63,8 +60,6 @@ def cross_fit(
     embeddings : E_C and E_U
     """
     if settings.folds == 0 or not any_related(task):
-        return None
-    if len(task.splits) > LARGEST:
         return None
     queries, truth = task.held_out
     if len(queries) < FEWEST:
@@ -76,6 +71,7 @@ def cross_fit(
         embeddings=embeddings,
         content_settings=content_settings,
         general_settings=_shortened(general_settings),
+        linkable=related.getnnz(axis=1) > 0,
     )
     has_link, train = related.getnnz(axis=1) > 0, task.within("train")
     log_odds = tail_odds(task.catalogue, task.kind, has_link=has_link, among=train)
@@ -87,9 +83,9 @@ def cross_fit(
         return None
     if not lists:
         return None
-    cold = RankingContext(
-        judged, read_sources(task.catalogue, task.kind, encoders, embeddings), related
-    )
+    sources = read_sources(task.catalogue, task.kind, encoders, embeddings)
+    linkable = (related.getnnz(axis=1) > 0) | (truth.getnnz(axis=1) > 0)
+    cold = RankingContext(judged, sources, related, linkable=linkable)
     validation = task.within("validation")
     fitted = train_ranking(
         join(lists),
@@ -128,8 +124,7 @@ def agreement(
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         by_order = rerank(ranker, context, block).candidates[:, :DEEP]
-        cosines = np.where(context.embedded, context.cosines(block), -np.inf)
-        by_cosine = np.argsort(-cosines, axis=1, kind="stable")[:, :DEEP]
+        by_cosine = context.cells.nearest(context.vectors, block, k=DEEP)
         for answers, some in zip((by_order, by_cosine), shares, strict=True):
             mine, theirs = codes[block][:, None, :], codes[answers]
             both = (mine >= 0) & (theirs >= 0) & (answers >= 0)[..., None]
@@ -270,10 +265,13 @@ def _of_fold(
     embeddings: Mapping[tuple[Kind, str], Embeddings],
     content_settings: ContentSettings,
     general_settings: GeneralSettings,
+    linkable: NDArray[np.bool_],
     compute: Compute,
     stage: str,
 ) -> RankingContext:
     """Embed all items by models that never saw the relations of those that play strangers.
+
+    ``linkable``, (n,), are items of which relations are shown at some time.
 
     E_C of feature vectors is learned anew; with audio files, which take long, it is kept, and so
     it has seen relations of strangers, or in a run of tracks of their artists. E_U reads none.
@@ -287,7 +285,7 @@ def _of_fold(
     model, _ = train_general(task, sources, settings=general_settings, compute=compute, stage=stage)
     vectors = embed(model, sources, device=compute.device)
     vectors[np.all([x.missing for x in sources], axis=0)] = 0
-    return RankingContext(vectors, sources, task.related("train"))
+    return RankingContext(vectors, sources, task.related("train"), linkable=linkable)
 
 
 def _shortened(settings: GeneralSettings) -> GeneralSettings:

@@ -6,7 +6,7 @@ its own by those, too. The network is trained in ``undersong.ranking.training``.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from undersong.ranking.context import ON_RELATIONS, RankingContext
 Line = tuple[float, float]  # slope and offset of log-odds
 
 FORMAT = 1
+CACHED = 4096  # candidates weighed at once: what lies between the layers stays near the processor
 BELOW = 1.0  # how far behind the last candidate the first of the others stands
 KNOWN = 50.0  # added to the score of an item whose relation to the query is known
 
@@ -58,18 +59,24 @@ class Ranker:
     ) -> NDArray[np.float32]:
         """Weigh candidates, (q, c, f) -> (q, c); ``hidden`` columns, (f,), are not read."""
         w = self.weights
-        scaled = (features - w["mean"]) / w["deviation"]
-        any_hidden = 0.0
-        if hidden is not None and hidden.any():
-            scaled[..., hidden] = 0
-            any_hidden = 1.0
-        read = np.concatenate(
-            [scaled, np.full((*scaled.shape[:-1], 1), any_hidden, np.float32)], axis=-1
-        )
-        inner = np.maximum(read @ w["first.weight"].T + w["first.bias"], 0)
-        inner = np.maximum(inner @ w["second.weight"].T + w["second.bias"], 0)
-        scores = read @ w["rule.weight"].T + w["rule.bias"] + inner @ w["last.weight"].T
-        return np.asarray(scores[..., 0], dtype=np.float32)
+        hidden = np.zeros(len(self.names), dtype=bool) if hidden is None else hidden
+        # The rule and the first layer read the same: one product does both. Mean and deviation are
+        # taken into its weights, so that no column is scaled.
+        reading = np.concatenate([w["rule.weight"], w["first.weight"]]).T.astype(np.float64)
+        offset = np.append(w["rule.bias"], w["first.bias"]) + hidden.any() * reading[-1]
+        reading = np.where(hidden, 0, 1 / w["deviation"])[:, None] * reading[:-1]
+        offset = (offset - w["mean"] @ reading).astype(np.float32)
+        reading, flat = reading.astype(np.float32), features.reshape(-1, features.shape[-1])
+        scores = np.empty(len(flat), dtype=np.float32)
+        for start in range(0, len(flat), CACHED):
+            some = slice(start, start + CACHED)
+            read = flat[some] @ reading
+            read += offset
+            inner = np.maximum(read[:, 1:], 0) @ w["second.weight"].T
+            inner += w["second.bias"]
+            np.maximum(inner, 0, out=inner)
+            scores[some] = read[:, 0] + inner @ w["last.weight"][0]
+        return scores.reshape(features.shape[:-1])
 
     def confidence(
         self, scores: NDArray[np.float32], unlinked: NDArray[np.bool_] | None = None
@@ -113,7 +120,7 @@ def rerank(
     *,
     among: NDArray[np.bool_] | None = None,
     long_tail: float = 0.0,
-    count: int | None = None,
+    also: Sequence[int] = (),
 ) -> Reranked:
     """Order the candidates of each query, best first.
 
@@ -125,7 +132,7 @@ def rerank(
         relation, so that well-linked items have no advantage over those that nobody has linked.
         -1 orders as lists do, which name hardly anybody whom nobody has linked. Between, the
         scores are mixed.
-    count : candidates of each query, if not the usual number
+    also : rows that are candidates whatever speaks for them
 
     Raises
     ------
@@ -141,12 +148,14 @@ def rerank(
     gathered = gather_candidates(
         evidence,
         rows,
-        count=count or ranker.candidates,
+        count=ranker.candidates,
         among=among,
+        also=also,
         long_tail=max(long_tail, 0.0),
         fair="own walks to its nearest" in ranker.names,
     )
-    gathered = replace(gathered, features=gathered.features[..., columns])
+    if not np.array_equal(columns, np.arange(len(evidence.names))):
+        gathered = replace(gathered, features=gathered.features[..., columns])
     unlinked = evidence.degree[gathered.candidates] == 0
     scores = _mixed(ranker, gathered, long_tail) + max(-long_tail, 0.0) * ranker.listed * unlinked
     scores = np.where(gathered.candidates < 0, -np.inf, scores).astype(np.float32)
@@ -179,7 +188,7 @@ def scorer(
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         reranked = rerank(ranker, evidence, rows, among=among, long_tail=long_tail)
         last = np.where(np.isfinite(reranked.scores), reranked.scores, np.inf).min(axis=1)[:, None]
-        prior = reranked.gathered.prior
+        prior = reranked.gathered.everything(evidence, among=among)
         best = prior.max(axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):
             everything = np.where(np.isfinite(prior), last - BELOW - (best - prior), -np.inf)
@@ -246,5 +255,9 @@ def _mixed(ranker: Ranker, gathered: Candidates, long_tail: float) -> NDArray[np
 
 
 def _known(evidence: RankingContext, gathered: Candidates) -> NDArray[np.bool_]:
-    related = evidence.relations[gathered.rows].toarray().astype(bool)
-    return np.take_along_axis(related, gathered.candidates, axis=1) & (gathered.candidates >= 0)
+    relations = evidence.relations
+    known = [
+        np.isin(own, relations.indices[relations.indptr[row] : relations.indptr[row + 1]])
+        for row, own in zip(gathered.rows, gathered.candidates, strict=True)
+    ]
+    return np.array(known, dtype=bool).reshape(gathered.candidates.shape)

@@ -192,8 +192,9 @@ def make_lists(
             evidence, rows, count=count, among=among, excluded=evidence.relations
         )
         present = block.candidates >= 0
-        right = truth[rows].toarray().astype(bool)
-        relevant = np.take_along_axis(right, block.candidates, axis=1) & present
+        right = [truth.indices[truth.indptr[x] : truth.indptr[x + 1]] for x in rows]
+        hits = [np.isin(own, some) for own, some in zip(block.candidates, right, strict=True)]
+        relevant = np.array(hits, dtype=bool).reshape(present.shape) & present
         judged = present & labelled[block.candidates]
         unlinked = present & (evidence.degree[block.candidates] == 0)
         blocks.append((block.features, relevant, present, judged, unlinked))

@@ -157,8 +157,10 @@ def rerank_all(
         more = rerank(ranker, evidence, rows, among=allowed, long_tail=long_tail)
         answers = join(answers, _behind(first, more.candidates, more.scores, ranker))
         if (_count(answers) < wanted).any():
-            best = _best(more.gathered.prior, len(allowed))
-            prior = np.take_along_axis(more.gathered.prior, best, axis=1)
+            everything = more.gathered.everything(evidence, among=allowed)
+            width = min(k + answers.neighbours.shape[1], len(allowed))
+            best = _best(everything, width)
+            prior = np.take_along_axis(everything, best, axis=1)
             answers = join(
                 answers, _behind(answers, np.where(np.isfinite(prior), best, -1), prior, ranker)
             )
@@ -191,11 +193,9 @@ def join(first: TopK, second: TopK) -> TopK:
 
 def _fresh(first: TopK, neighbours: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which items of a list, (q, k), another list of the same queries does not name."""
-    n = 1 + max(first.neighbours.max(initial=0), neighbours.max(initial=0))
-    named = np.zeros((len(first.rows), n + 1), dtype=bool)
-    np.put_along_axis(named, first.neighbours, True, axis=1)
-    named[:, -1] = True  # stands for -1
-    return ~np.take_along_axis(named, neighbours, axis=1)
+    named = [np.isin(b, a) for a, b in zip(first.neighbours, neighbours, strict=True)]
+    named_already = np.array(named, dtype=bool).reshape(neighbours.shape)
+    return np.asarray((neighbours >= 0) & ~named_already)
 
 
 def _behind(

@@ -1,6 +1,7 @@
 """Media servers for tests: Supysonic itself, and one that speaks Jellyfin's published schema."""
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -67,7 +68,7 @@ def supysonic(home, music, users=(f"ann:{PASSWORD}",)):
 
 
 @contextmanager
-def answering(answer):
+def answering(answer, *, certificate=None):
     """Serve what ``answer`` makes of method, path, query, body, headers; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -90,10 +91,15 @@ def answering(answer):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # a client that does not trust it
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

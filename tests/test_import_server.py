@@ -1,16 +1,23 @@
 """The library of a media server: Supysonic itself, and Jellyfin as it is published."""
 
 import os
+import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import libsonic
 import numpy as np
+import pexpect
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jellyfin_apiclient_python import JellyfinClient
 
 from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic, write_song
+from spoken import make_certificate
 from undersong import embeddings
 from undersong.audio.extract import extract
 from undersong.catalogue import (
@@ -21,8 +28,14 @@ from undersong.catalogue import (
     write_catalogue,
 )
 from undersong.cli.main import cli
+from undersong.errors import DataError
+from undersong.importers.players.server import read as read_server
+from undersong.importers.result import Failures
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
+from undersong.servers.connection import Login
+from undersong.servers.jellyfin import Jellyfin as JellyfinServer
+from undersong.servers.subsonic import Subsonic
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")
@@ -231,7 +244,7 @@ def test_an_api_that_lies_about_its_total_changes_nothing(kept, tmp_path):
         before = (folder / "catalogue.json").read_bytes()
         kept.overstated = 3
         result = run("jellyfin", url, folder, code=1, env={"UNDERSONG_LOGIN": Jellyfin.KEY})
-    assert "says that it has 5 Artists, and gives 2; nothing was written" in result.stderr
+    assert "says that it has 8 songs, and gives 5; nothing was written" in result.stderr
     assert (folder / "catalogue.json").read_bytes() == before
 
 
@@ -426,3 +439,99 @@ def test_more_sound_than_a_song_can_have_is_not_read(kept, tmp_path, monkeypatch
         result = CliRunner().invoke(cli, arguments, env=env)
     assert result.exit_code == 1
     assert "sends more than 3 MB" in result.output
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=3), x, max_size=3),
+    max_leaves=9,
+)
+NAMES = (
+    *("id", "title", "artists", "artist", "genres", "genre", "year", "duration", "playCount"),
+    *("starred", "Id", "Name", "ArtistItems", "UserData", "ProviderIds", "Genres"),
+    *("RunTimeTicks", "TotalRecordCount", "Items", "path", "musicBrainzId", "name"),
+)
+
+
+class Strange:
+    """A connection to a server that answers whatever it likes, in the right places."""
+
+    place, headers = "https://strange.example", {}
+
+    def __init__(self, item, whole):
+        self.item, self.whole = item, whole
+
+    def ask(self, method, path, **_):
+        name = path.rpartition("/")[2].removesuffix(".view")
+        inside = {
+            "search3": {"searchResult3": {"song": [self.item]}},
+            "getArtists": {"artists": {"index": {"artist": self.item}}},
+            "getPlaylists": {"playlists": {"playlist": [self.item, self.item]}},
+            "Items": {"Items": [self.item], **self.whole},
+            "Artists": {"Items": [self.item, self.item]},
+            "Users": [{"Id": "u", **self.item}],
+            "Public": {"ServerName": "x"},
+        }
+        content = inside.get(name, self.whole)
+        if method == "GET":
+            return content
+        return {"subsonic-response": {**content, "status": "ok"}}
+
+    def close(self):
+        pass
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=9),
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4),
+)
+def test_whatever_a_server_answers_is_read_or_refused(item, whole):
+    for kind, login in ((Subsonic, Login("ann", "x")), (JellyfinServer, Login("", "key"))):
+        with suppress(DataError):
+            server = kind(Strange(item, whole), login)
+            server.playlists()
+            read_server([server], Failures(), folder=Path("/nowhere"))
+
+
+def test_a_certificate_that_nobody_vouches_for_is_one_line(kept, tmp_path, monkeypatch):
+    certificate = make_certificate(tmp_path, "localhost")
+    env = {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    with answering(kept, certificate=certificate) as url:
+        result = run("jellyfin", url, tmp_path / "catalogue", code=1, env=env)
+        assert f"the certificate of {url} is not trusted (self-signed certificate)" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        named = url.replace("127.0.0.1", "localhost")
+        run("jellyfin", named, tmp_path / "catalogue", env=env)
+    assert len(read_catalogue(tmp_path / "catalogue").tracks) == 4
+
+
+def test_files_that_a_path_leads_to_are_heard_here_and_no_others(kept, tmp_path):
+    music = tmp_path / "music"
+    for song, path in zip(kept.songs, ("a/1", "../2", "a/../3", "4", "5"), strict=True):
+        song["Path"] = f"/media/{path}.flac"
+    kept.songs[4]["Path"] = "/elsewhere/5.flac"
+    for name in ("a/1", "../2", "3", "4", "5"):
+        write_song(music / f"{name}.flac", "Ann", 3)
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    with answering(kept) as url:
+        output = run("jellyfin", url, folder, "--music", f"/media={music}", env=env).output
+    assert f"3 tracks are no files in {music}" in output
+    known = dict(read_catalogue(folder).tracks.select("title", "path").iter_rows())
+    assert known == {"One": "a/1.flac", "Two": None, "Three": None, "Four": None}
+
+
+def test_at_a_terminal_who_asks_is_asked_and_the_password_is_not_shown(kept, tmp_path):
+    with answering(kept) as url:
+        command = ["-m", "undersong", "import", "jellyfin", url, str(tmp_path / "catalogue")]
+        environment = {x: y for x, y in os.environ.items() if x != "UNDERSONG_LOGIN"}
+        child = pexpect.spawn(sys.executable, command, env=environment, timeout=60)
+        child.expect("User")
+        child.sendline("ann")
+        child.expect("Password")
+        child.sendline(PASSWORD)
+        child.expect(pexpect.EOF)
+    shown = child.before.decode()
+    assert "2 artists, 4 tracks" in shown
+    assert PASSWORD not in shown

@@ -7,11 +7,11 @@ from urllib.parse import quote
 from undersong import __version__
 from undersong.errors import DataError
 from undersong.servers.connection import Connection, Login, Refused, Value
-from undersong.servers.library import Artist, Song
+from undersong.servers.library import Artist, Song, fields, number, rows, text
 
 PAGE = 1_000  # items of one reply
 IDS = 100  # of a query: they stand in the address
-TICKS = 10_000_000  # a second
+TICKS = 10_000_000  # a second; of songs beyond 27 hours the length is not known
 CLIENT = (
     f'MediaBrowser Client="undersong", Device="undersong", DeviceId="undersong", '
     f'Version="{__version__}"'
@@ -37,12 +37,12 @@ class Jellyfin:
     def __init__(self, connection: Connection, login: Login) -> None:
         self._connection, self.place = connection, connection.place
         about = connection.ask("GET", "System/Info/Public")
-        if not isinstance(about, dict) or not about.get("ServerName"):
+        if not fields(about).get("ServerName"):
             raise DataError(f"{self.place} is no Jellyfin or Emby server; is the address whole?")
         self._emby = "Jellyfin" not in str(about.get("ProductName"))
         self._authorise("" if login.user else login.secret)
-        users = [self._enter(login)] if login.user else connection.ask("GET", "Users")
-        self.users = {str(x["Id"]): str(x.get("Name")) for x in users or () if x.get("Id")}
+        users = rows(self._enter(login) if login.user else connection.ask("GET", "Users"))
+        self.users = {text(x.get("Id")): text(x.get("Name")) for x in users if text(x.get("Id"))}
         if not self.users:
             raise DataError(f"{self.place} names no user; log in as one, with NAME:PASSWORD")
 
@@ -59,14 +59,14 @@ class Jellyfin:
             If there are fewer than the server says.
         """
         about = {"IncludeItemTypes": "Audio", "Fields": "Path,ProviderIds,Genres"}
-        for page in self._pages("Items", user, **about):
+        for page in self._pages("Items", user, whole=True, **about):
             yield [_song(x) for x in page]
 
     def artists(self, user: str) -> Iterator[list[Artist]]:
         """Read all artists page by page, as a user sees them."""
         for page in self._pages("Artists", user, Fields="ProviderIds"):
             yield [
-                Artist(str(x["Id"]), _provided(x, "MusicBrainzArtist"), _used(x, "IsFavorite"))
+                Artist(text(x["Id"]), _provided(x, "MusicBrainzArtist"), _used(x, "IsFavorite"))
                 for x in page
             ]
 
@@ -83,7 +83,7 @@ class Jellyfin:
     def known(self, songs: Sequence[str]) -> list[str]:
         """Return those songs that the server has, in their order."""
         there = {
-            str(x["Id"])
+            text(x["Id"])
             for ids in _some(songs)
             for page in self._pages("Items", self._owner, Ids=ids)
             for x in page
@@ -93,11 +93,11 @@ class Jellyfin:
     def playlists(self) -> dict[str, str]:
         """Read the user's playlists: name by id."""
         pages = self._pages("Items", self._owner, IncludeItemTypes="Playlist")
-        return {str(x["Id"]): str(x.get("Name")) for page in pages for x in page}
+        return {text(x["Id"]): text(x.get("Name")) for page in pages for x in page}
 
     def playlist_songs(self, playlist: str) -> list[str]:
         """Read the songs of a playlist."""
-        return [str(x["Id"]) for x in self._entries(playlist)]
+        return [text(x["Id"]) for x in self._entries(playlist)]
 
     def create_playlist(self, name: str, songs: Sequence[str]) -> None:
         """Make a playlist."""
@@ -106,9 +106,9 @@ class Jellyfin:
             self._connection.ask("POST", "Playlists", body=about | {"Ids": list(songs)})
             return
         first, *others = _some(songs)
-        made = self._connection.ask("POST", "Playlists", query=about | {"Ids": first})
+        made = fields(self._connection.ask("POST", "Playlists", query=about | {"Ids": first}))
         for ids in others:
-            self.add_songs(str(made["Id"]), ids.split(","))
+            self.add_songs(text(made.get("Id")), ids.split(","))
 
     def replace_songs(self, playlist: str, songs: Sequence[str]) -> None:
         """Give a playlist other songs, in one request where the server can do that.
@@ -116,7 +116,7 @@ class Jellyfin:
         Elsewhere the new ones are added before the old ones go, so that it is never empty.
         """
         place = f"Playlists/{_part(playlist)}"
-        old = [str(x.get("PlaylistItemId")) for x in self._entries(playlist)]
+        old = [text(x.get("PlaylistItemId")) for x in self._entries(playlist)]
         try:
             self._connection.ask("POST", place, body={"Ids": list(songs)})
         except Refused as error:
@@ -138,18 +138,17 @@ class Jellyfin:
         self._connection.headers |= {"Authorization": whole, "X-Emby-Authorization": whole}
         self._connection.headers |= {"X-Emby-Token": token} if token else {}
 
-    def _enter(self, login: Login) -> dict[str, Any]:
+    def _enter(self, login: Login) -> object:
         credentials = {"Username": login.user, "Pw": login.secret}
         try:
             reply = self._connection.ask("POST", "Users/AuthenticateByName", body=credentials)
         except Refused as error:
             if error.code not in (400, 401, 403):
                 raise
-            text = f"{self.place} refuses {login.user!r}; see that name and password are right"
-            raise Refused(text, error.code) from error
-        self._authorise(str(reply["AccessToken"]))
-        user: dict[str, Any] = reply["User"]
-        return user
+            fault = f"{self.place} refuses {login.user!r}; see that name and password are right"
+            raise Refused(fault, error.code) from error
+        self._authorise(text(fields(reply).get("AccessToken")))
+        return fields(reply).get("User")
 
     @property
     def _owner(self) -> str:
@@ -165,13 +164,15 @@ class Jellyfin:
         pages = self._pages(f"Playlists/{_part(playlist)}/Items", self._owner)
         return [x for page in pages for x in page]
 
-    def _pages(self, path: str, user: str, **query: str) -> Iterator[list[dict[str, Any]]]:
+    def _pages(
+        self, path: str, user: str, *, whole: bool = False, **query: str
+    ) -> Iterator[list[dict[str, Any]]]:
         """Read items page by page, each once.
 
         Raises
         ------
         DataError
-            If there are fewer than the server says.
+            If these are no items; if there are fewer than the server says, and ``whole``.
         """
         own: dict[str, Value] = {
             "UserId": user,
@@ -184,19 +185,19 @@ class Jellyfin:
             reply = self._connection.ask("GET", path, query={**own, **query, "StartIndex": start})
             if not isinstance(reply, dict) or not isinstance(reply.get("Items"), list):
                 raise DataError(f"{self.place} answers {path} with no list of items; update it")
-            total = max(total, int(reply.get("TotalRecordCount") or 0))
-            items = [x for x in reply["Items"] if isinstance(x, dict) and x.get("Id")]
+            total = max(total, int(number(reply.get("TotalRecordCount"))))
+            items = [x for x in rows(reply["Items"]) if text(x.get("Id"))]
             # Of a playlist the same song may stand twice, with entries of its own.
-            keys = [str(x.get("PlaylistItemId") or x["Id"]) for x in items]
+            keys = [text(x.get("PlaylistItemId")) or text(x["Id"]) for x in items]
             new = [x for x, key in zip(items, keys, strict=True) if key not in seen]
             seen.update(keys)
             if not new:
                 break
             yield new
             start += len(reply["Items"])
-        if len(seen) < total:
+        if whole and len(seen) < total:
             raise DataError(
-                f"{self.place} says that it has {total:,} {path}, and gives {len(seen):,}; nothing "
+                f"{self.place} says that it has {total:,} songs, and gives {len(seen):,}; nothing "
                 "was written. Try again, or let it scan its library"
             )
 
@@ -210,30 +211,28 @@ def _part(text: str) -> str:
 
 
 def _provided(row: Mapping[str, Any], *names: str) -> str:
-    ids = row.get("ProviderIds")
-    known = ids if isinstance(ids, dict) else {}
-    return next((str(known[x]) for x in names if known.get(x)), "")
+    ids = fields(row.get("ProviderIds"))
+    return next((text(ids[x]) for x in names if text(ids.get(x))), "")
 
 
 def _used(row: Mapping[str, Any], name: str) -> bool:
-    data = row.get("UserData")
-    return bool(isinstance(data, dict) and data.get(name))
+    return bool(fields(row.get("UserData")).get(name))
 
 
 def _song(row: Mapping[str, Any]) -> Song:
-    artists = [x for x in row.get("ArtistItems") or row.get("AlbumArtists") or () if x.get("Name")]
-    ticks, plays = row.get("RunTimeTicks"), (row.get("UserData") or {}).get("PlayCount")
+    artists = rows(row.get("ArtistItems")) or rows(row.get("AlbumArtists"))
+    genres = row.get("Genres")
     return Song(
-        id=str(row["Id"]),
-        path=str(row.get("Path") or ""),
-        title=str(row.get("Name") or ""),
-        album=str(row["Album"]) if row.get("Album") else None,
-        artists=tuple((str(x["Name"]), str(x.get("Id") or "")) for x in artists),
+        id=text(row["Id"]),
+        path=text(row.get("Path")),
+        title=text(row.get("Name")),
+        album=text(row.get("Album")) or None,
+        artists=tuple((text(x["Name"]), text(x.get("Id"))) for x in artists if text(x.get("Name"))),
         # Where both are known, the track is the one of a release.
         recording=_provided(row, "MusicBrainzRecording", "MusicBrainzTrack") or None,
-        genres=tuple(str(x) for x in row.get("Genres") or ()),
-        year=row.get("ProductionYear"),
-        seconds=ticks / TICKS if isinstance(ticks, int) else None,
-        plays=plays if isinstance(plays, int) and plays > 0 else 0,
+        genres=tuple(map(text, genres if isinstance(genres, list) else ())),
+        year=int(number(row.get("ProductionYear"))) or None,
+        seconds=number(row.get("RunTimeTicks")) / TICKS or None,
+        plays=int(number(fields(row.get("UserData")).get("PlayCount"))),
         starred=_used(row, "IsFavorite"),
     )

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from undersong.errors import DataError
 from undersong.io.plain import one_line
 from undersong.servers.connection import Connection, Form, Login, Refused, Value
-from undersong.servers.library import Artist, Song
+from undersong.servers.library import Artist, Song, fields, number, rows, text
 
 PAGE = 500  # songs or albums of one reply, the most that the API allows
 VERSION = "1.16.1"
@@ -44,7 +44,8 @@ class Subsonic:
                 raise
             self._salted = False
             self.ask("ping")
-        self._user = login.user or str(_object(self.ask("tokenInfo"), "tokenInfo").get("username"))
+        whose = {} if login.user else fields(self.ask("tokenInfo").get("tokenInfo"))
+        self._user = login.user or text(whose.get("username")) or "the owner of the API key"
         self.users = {self._user: self._user}
 
     def ask(self, endpoint: str, /, **parameters: Value) -> dict[str, Any]:
@@ -59,8 +60,8 @@ class Subsonic:
         """
         form = {**self._common(), **parameters}
         reply = self._connection.ask("POST", f"rest/{endpoint}.view", form=form)
-        content = reply.get("subsonic-response") if isinstance(reply, dict) else None
-        if not isinstance(content, dict):
+        content = fields(fields(reply).get("subsonic-response"))
+        if not content:
             raise DataError(f"{self.place} is no Subsonic server; is the address whole?")
         if content.get("status") != "ok":
             raise self._refused(content.get("error"), endpoint)
@@ -80,21 +81,21 @@ class Subsonic:
         """
         seen: set[str] = set()
         none: dict[str, Value] = {"query": "", "artistCount": 0, "albumCount": 0, "songCount": PAGE}
-        while page := _rows(self.ask("search3", **none, songOffset=len(seen)), SONGS):
+        while page := _listed(self.ask("search3", **none, songOffset=len(seen)), SONGS):
             before = len(seen)
-            seen.update(str(x.get("id")) for x in page)
+            seen.update(text(x.get("id")) for x in page)
             if len(seen) == before:
                 raise DataError(f"{self.place} gives the same songs on every page; update it")
-            yield [_song(x) for x in page if x.get("id") and not x.get("isVideo")]
+            yield [_song(x) for x in page if text(x.get("id")) and not x.get("isVideo")]
         if not seen:  # the search of Subsonic itself finds nothing without a word
             yield from self._songs_of_albums()
 
     def artists(self, user: str) -> Iterator[list[Artist]]:
         """Read all artists."""
-        for index in _rows(self.ask("getArtists"), ("artists", "index")):
+        for index in _listed(self.ask("getArtists"), ("artists", "index")):
             yield [
-                Artist(str(x.get("id")), str(x.get("musicBrainzId") or ""), bool(x.get("starred")))
-                for x in _dicts(index.get("artist"))
+                Artist(text(x.get("id")), text(x.get("musicBrainzId")), bool(x.get("starred")))
+                for x in rows(index.get("artist"))
             ]
 
     def fetch_sound(self, song: str, file: BinaryIO, *, largest: int) -> None:
@@ -118,14 +119,14 @@ class Subsonic:
 
     def playlists(self) -> dict[str, str]:
         """Read the user's playlists: name by id."""
-        rows = _rows(self.ask("getPlaylists"), ("playlists", "playlist"))
-        own = (x for x in rows if x.get("owner", self._user) == self._user)
-        return {str(x["id"]): str(x.get("name")) for x in own if x.get("id")}
+        listed = _listed(self.ask("getPlaylists"), ("playlists", "playlist"))
+        own = (x for x in listed if x.get("owner", self._user) == self._user)
+        return {text(x.get("id")): text(x.get("name")) for x in own}
 
     def playlist_songs(self, playlist: str) -> list[str]:
         """Read the songs of a playlist."""
-        rows = _rows(self.ask("getPlaylist", id=playlist), ("playlist", "entry"))
-        return [str(x.get("id")) for x in rows]
+        listed = _listed(self.ask("getPlaylist", id=playlist), ("playlist", "entry"))
+        return [text(x.get("id")) for x in listed]
 
     def create_playlist(self, name: str, songs: Sequence[str]) -> None:
         """Make a playlist."""
@@ -159,7 +160,7 @@ class Subsonic:
         return own | {"u": user, "s": salt, "t": token}
 
     def _refused(self, error: object, name: str) -> Refused:
-        about: Mapping[str, Any] = error if isinstance(error, dict) else {}
+        about = fields(error)
         code = about.get("code")
         number = code if isinstance(code, int) else -1
         message = one_line(str(about.get("message", ""))[:200]).rstrip(".")
@@ -173,51 +174,36 @@ class Subsonic:
     def _songs_of_albums(self) -> Iterator[list[Song]]:
         seen: set[str] = set()
         page: dict[str, Value] = {"type": "alphabeticalByName", "size": PAGE}
-        while albums := _rows(self.ask("getAlbumList2", **page, offset=len(seen)), ALBUMS):
-            new = {str(x.get("id")) for x in albums} - seen
+        while albums := _listed(self.ask("getAlbumList2", **page, offset=len(seen)), ALBUMS):
+            new = {text(x.get("id")) for x in albums} - seen
             if not new:
                 raise DataError(f"{self.place} gives the same albums on every page; update it")
             for album in sorted(new):
-                songs = _rows(self.ask("getAlbum", id=album), ("album", "song"))
-                yield [_song(x) for x in songs if x.get("id")]
+                songs = _listed(self.ask("getAlbum", id=album), ("album", "song"))
+                yield [_song(x) for x in songs if text(x.get("id"))]
             seen |= new
 
 
-def _rows(reply: Mapping[str, Any], names: tuple[str, str]) -> list[dict[str, Any]]:
+def _listed(reply: Mapping[str, Any], names: tuple[str, str]) -> list[dict[str, Any]]:
     """Return a list in a reply; one that is empty may not be there at all."""
     outer, inner = names
-    return _dicts(_object(reply, outer).get(inner)) if reply.get(outer) else []
-
-
-def _object(reply: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = reply.get(name)
-    if not isinstance(value, dict):
-        raise DataError(f"the server sends no {name!r} where there must be one; update it")
-    return value
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    rows = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
-    return [x for x in rows if isinstance(x, dict)]
+    return rows(fields(reply.get(outer)).get(inner))
 
 
 def _song(row: Mapping[str, Any]) -> Song:
-    many = [x for x in row.get("artists") or () if isinstance(x, dict) and x.get("name")]
-    artists = [(str(x["name"]), str(x.get("id") or "")) for x in many]
-    if not artists and row.get("artist"):
-        artists = [(str(row["artist"]), str(row.get("artistId") or ""))]
-    genres = [x.get("name") for x in row.get("genres") or () if isinstance(x, dict)]
-    plays, seconds = row.get("playCount"), row.get("duration")
+    artists = [(text(x.get("name")), text(x.get("id"))) for x in rows(row.get("artists"))]
+    artists = artists or [(text(row.get("artist")), text(row.get("artistId")))]
+    genres = [text(x.get("name")) for x in rows(row.get("genres"))]
     return Song(
-        id=str(row["id"]),
-        path=str(row.get("path") or ""),
-        title=str(row.get("title") or ""),
-        album=str(row["album"]) if row.get("album") else None,
-        artists=tuple(artists),
-        recording=str(row.get("musicBrainzId") or "") or None,
-        genres=tuple(str(x) for x in genres if x) or (str(row.get("genre") or ""),),
-        year=row.get("year"),
-        seconds=float(seconds) if isinstance(seconds, (int, float)) else None,
-        plays=plays if isinstance(plays, int) and plays > 0 else 0,
+        id=text(row.get("id")),
+        path=text(row.get("path")),
+        title=text(row.get("title")),
+        album=text(row.get("album")) or None,
+        artists=tuple(x for x in artists if x[0]),
+        recording=text(row.get("musicBrainzId")) or None,
+        genres=tuple(genres or [text(row.get("genre"))]),
+        year=int(number(row.get("year"))) or None,
+        seconds=number(row.get("duration")) or None,
+        plays=int(number(row.get("playCount"))),
         starred=bool(row.get("starred")),
     )

@@ -105,7 +105,7 @@ def test_every_command_line_parses(page):
         ("undersong learn my/run", "no command 'learn'"),
         ("undersong import table a b", "no command 'table'"),
         ('undersong similar RUN "name or id" -k K [--josn]', "No such option"),
-        ("undersong similar my/run", "queries not given"),
+        ("undersong explain my/run a", "b not given"),
         ("undersong path my/run a b c", "unexpected"),
         ("undersong similar my/run a -k few", "not a valid integer"),
         ("undersong evaluate my/run --split train", "is not one of"),

@@ -18,10 +18,12 @@ from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.foldin import encoders
+from undersong.model import load
 from undersong.pipeline.publish import publish
 from undersong.report import report_files
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.neighbours import search
+from undersong.retrieval.playlists import Rules
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import attributes_of, open_index
 from undersong.runs.reader import RunReader
@@ -93,6 +95,14 @@ QUESTIONS = [
     ("/api/map?kind=track", schemas.MapShape),
     ("/api/genres?kind=artist", schemas.Genres),
     ("/api/regions?kind=artist", schemas.Regions),
+    ("/api/described?kind=artist&words=genre=g3&words=region=x&k=5", schemas.Similar),
+    ("/api/items/artist/a03/similar?unlike=a08&k=4", schemas.Similar),
+]
+POSTED = [
+    ("/api/recommend", {"kind": "artist", "plays": {"a03": 4, "Artist 08": 2}, "tastes": 2}),
+    ("/api/playlist", {"like": ["Artist 03", "a08-0"], "k": 7, "apart": 2}),
+    ("/api/playlist", {"path": ["a03", "a41"], "k": 6, "kind": "artist"}),
+    ("/api/playlist", {"plays": {"a03": 4}, "unlike": ["a08"], "unlinked": 0.5, "shuffle": 3}),
 ]
 
 
@@ -101,6 +111,82 @@ def test_every_reply_has_the_shape_that_the_openapi_promises(whole, path, shape)
     found = ask(whole, path)
     assert shape.model_validate(found, strict=True).generation == 1
     assert set(found) <= set(shape.model_fields)
+
+
+@pytest.mark.parametrize(("path", "body"), POSTED)
+def test_what_is_posted_is_answered_as_the_library_does(whole, home, path, body):
+    found = whole.post(path, json=body)
+    assert found.status_code == 200, found.text
+    shape = schemas.Similar.model_validate(found.json(), strict=True)
+    model, options = load(home / "shelf"), dict(body)
+    if path == "/api/recommend":
+        expected = model.recommend(options.pop("plays"), k=10, **options)
+        assert [x.taste for x in shape.answers] == [x.taste for x in expected]
+    else:
+        rules = Rules(**{x: options.pop(x) for x in Rules.__annotations__ if x in options})
+        expected = model.playlist(rules=rules, **{"k": 50} | options)
+        assert [x.id for x in shape.also] == [x.id for x in expected.queries]
+    assert [x.item.id for x in shape.answers] == list(expected.ids)
+    assert (shape.note or "") == expected.note
+
+
+def test_the_described_and_the_unlike_are_answered_as_the_library_does(whole, home):
+    model = load(home / "shelf")
+    found = ask(whole, "/api/described?kind=artist&words=genre=g3&words=from zz&k=5")
+    expected = model.described_as("genre=g3", "from zz", k=5)
+    assert [x["item"]["id"] for x in found["answers"]] == list(expected.ids)
+    assert found["note"] == expected.note
+    assert found["note"].endswith("not known here: 'zz'")
+    found = ask(whole, "/api/items/artist/a03/similar?unlike=a08&unlike=a41&also=a07&k=9")
+    expected = model.similar(["a03", "a07"], unlike=["a08", "a41"], k=9)
+    assert [x["item"]["id"] for x in found["answers"]] == list(expected.ids)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("recommend", b"{", 400, "the body is no JSON"),
+        ("recommend", b"[]", 400, "should be a valid dictionary"),
+        ("recommend", {"kind": "artist", "plays": {}}, 400, "plays: Dictionary should have at"),
+        ("recommend", {"kind": "artist", "plays": {"a03": -1}}, 400, "greater than or equal to 0"),
+        ("recommend", {"kind": "artist", "plays": {"nobody": 1}}, 404, "none of 1 words is an id"),
+        ("playlist", {}, 400, "a playlist begins with nothing"),
+        ("playlist", {"like": ["a03"], "lik": 1}, 400, "there is no parameter 'lik' here"),
+        ("playlist", {"like": ["a03"], "apart": 0}, 400, "apart: Input should be greater than"),
+        ("playlist", {"like": ["Artits 3"]}, 404, "no item 'Artits 3'"),
+        ("playlist", {"like": ["x"] * 10_001}, 400, "like: List should have at most 10000 items"),
+        ("playlist", b" " * 1_000_001, 413, "the body has more than 1,000,000 bytes"),
+    ],
+)
+def test_what_is_posted_wrong_is_one_line(whole, path, body, status, message):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    found = whole.post(f"/api/{path}", content=content)
+    assert found.status_code == status
+    assert message in found.json()["error"]
+
+
+def test_of_ten_thousand_seeds_some_are_asked_about(whole):
+    seeds = [f"a{x % 20:02}-0" for x in range(10_000)]
+    found = whole.post("/api/playlist", json={"like": seeds, "k": 4, "apart": 1})
+    assert found.status_code == 200, found.text
+
+
+def test_every_operation_has_its_name_the_scheme_of_the_token_and_meanings(client):
+    told = client.get("/openapi.json").json()
+    operations = [y for x in told["paths"].values() for y in x.values()]
+    names = {x["operationId"] for x in operations}
+    assert len(names) == len(operations)
+    assert {"similar", "described", "recommend", "playlist", "sounds_like", "listed"} <= names
+    assert all(y["description"] for x in operations for y in x["parameters"])
+    bodies = [x["requestBody"]["content"] for x in operations if "requestBody" in x]
+    posted = [x["application/json"]["schema"] for x in bodies if "application/json" in x]
+    assert len(posted) == 2
+    assert all(y["description"] for x in posted for y in x["properties"].values())
+    schemes = told["components"]["securitySchemes"]
+    assert told["security"] == [{"bearer": []}, {"token": []}, {}]
+    assert set(schemes) == {"bearer", "token"}
+    unguarded = [x["operationId"] for x in operations if x.get("security") == []]
+    assert sorted(unguarded) == ["health", "ready"]
 
 
 @pytest.mark.parametrize("more", [{}, {"paper": True}, {"diversity": 0.5}, {"genre": "g3"}])

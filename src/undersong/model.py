@@ -14,7 +14,7 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from undersong import runs
+from undersong import features, runs
 from undersong.catalogue import KINDS, Attributes, Catalogue, Item, Kind, Names, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, Unavailable, UnknownItem
@@ -25,6 +25,7 @@ from undersong.explanation import (
     open_background,
     read_background,
 )
+from undersong.features import Modality
 from undersong.foldin import Encoders, audio_unavailable, ears_of, open_encoders
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
@@ -58,8 +59,11 @@ from undersong.runs import Run
 
 if TYPE_CHECKING:
     from undersong.foldin.add import Result
+    from undersong.foldin.described import Vocabulary
+    from undersong.foldin.embed import FoldIn
     from undersong.retrieval.recommend import Seeds
 
+ASKING = "\0"  # stands for the id of what asks and is no item
 FROM_CATALOGUE = ("path", "seconds", "duration", "tempo", "bpm", "mood", "moods")
 
 
@@ -128,6 +132,9 @@ class Model:
     run: Run
     progress: Progress = field(default=silent, compare=False)
     _indexes: dict[Kind, ItemIndex] = field(default_factory=dict, repr=False, compare=False)
+    _heard: dict[Kind, scipy.sparse.csr_matrix] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         counts = " and ".join(f"{len(self.of(x).names.table):,} {x}s" for x in self.kinds)
@@ -295,16 +302,13 @@ class Model:
         seeds = (
             recommend.seeds_of_plays(plays, index.names) if isinstance(plays, Mapping) else plays
         )
-        catalogue = self.catalogue if catalogue is None else catalogue
         vectors = index.cosine_index
         answers = recommend.recommend(
             vectors,
             seeds,
             query=query,
             attributes=index.cosine_attributes,
-            heard=recommend.listeners_of(catalogue, index.kind, vectors.embeddings.ids)
-            if catalogue
-            else None,
+            heard=self._listeners(index, catalogue),
             tastes=tastes,
         )
         ids = vectors.embeddings.ids
@@ -318,6 +322,20 @@ class Model:
         )
         turns = zip(neighbours, answers.tastes.tolist(), strict=True)
         return replace(neighbours, neighbours=tuple(replace(x, taste=t + 1) for x, t in turns))
+
+    def _listeners(
+        self, index: ItemIndex, catalogue: Catalogue | None
+    ) -> scipy.sparse.csr_matrix | None:
+        """Return who plays the items of an index; of the run's own catalogue it is kept."""
+        from undersong.retrieval.recommend import listeners_of
+
+        ids, known = index.cosine_index.embeddings.ids, catalogue or self.catalogue
+        if known is None or index.kind in self._heard and catalogue is None:
+            return self._heard.get(index.kind)
+        heard = listeners_of(known, index.kind, ids)
+        if catalogue is None:
+            self._heard[index.kind] = heard
+        return heard
 
     def playlist(
         self,
@@ -487,6 +505,7 @@ class Model:
 
         results = add_entries(self.run, items, kind=kind)
         self._indexes.clear()
+        self._heard.clear()
         return results
 
     def sounds_like(self, file: str | Path, *, kind: Kind | None = None, k: int = 10) -> Neighbours:
@@ -518,6 +537,69 @@ class Model:
         best = np.argsort(-cosines, kind="stable")[:k]
         ids = [index.content.ids[x] for x in best]
         return index.neighbours((), ids, cosines[best].tolist())
+
+    def described_as(
+        self,
+        *words: str,
+        kind: Kind | None = None,
+        query: Query | None = None,
+        **options: Unpack[QueryOptions],
+    ) -> Neighbours:
+        """Return what is most like a description, by the cosine of E_G; nothing is kept.
+
+        Parameters
+        ----------
+        words : "genre=dark ambient", "region=NO", "decade=1990", with any field of the catalogue;
+            or a phrase, "dark ambient from NO, 1990s" (``undersong.foldin.described``)
+        query, options : as of ``similar``; no dial, since no learned order takes part
+
+        Raises
+        ------
+        Unavailable
+            If what embeds metadata is not installed.
+        DataError
+            If nothing of it is known; or as ``search`` and ``Query``.
+        """
+        # Imported when first needed: it would double the time that the service takes to start.
+        from undersong.foldin.described import NEEDED, embed_description, read_description
+
+        if not all(map(self.run.has, NEEDED)):
+            raise Unavailable(f"{self.run.folder} holds nothing that embeds metadata; train again")
+        index, query = self.of(kind), make_query(query, **options)
+        description = read_description(words, self._vocabulary)
+        sources, vectors = self._trained_sources
+        vector = embed_description(description, self._fold_in, sources=sources, vectors=vectors)
+        neighbours = index.near(vector, query)
+        note = ". ".join(filter(None, (description.text, neighbours.note)))
+        return replace(neighbours, note=note)
+
+    @cached_property
+    def _fold_in(self) -> FoldIn:
+        from undersong.foldin.embed import FoldIn
+
+        return FoldIn(self.run)
+
+    @cached_property
+    def _trained_sources(self) -> tuple[Sequence[Modality], NDArray[np.float32]]:
+        """What GRM reads of the run's items, and E_G of these; metadata where no order reads more.
+
+        None of tracks then, whose metadata no run keeps.
+        """
+        trained = self._index(self.kind).index
+        if trained.evidence is not None:
+            return trained.evidence.sources, trained.embeddings.vectors
+        if self.kind == "track":
+            return (), trained.embeddings.vectors
+        artists = self._fold_in.known.artists
+        sources = features.read(artists, self._vocabulary.encoders, {})
+        return sources, trained.embeddings.align(tuple(artists["id"]))[0]
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        from undersong.foldin.added import read_encoders
+        from undersong.foldin.described import Vocabulary
+
+        return Vocabulary(self._fold_in.known.fields, read_encoders(self.run))
 
     @cached_property
     def audio_unavailable(self) -> str | None:
@@ -612,8 +694,12 @@ class ItemIndex:
     def cosine_index(self) -> Index:
         """The same by the cosine of E_G alone; where ``index`` is open, over its vectors."""
         if "index" in vars(self):
-            return replace(self.index, ranker=None, evidence=None, lists=None)
-        return open_index(self.run, self.kind, paper=True)
+            index = replace(self.index, ranker=None, evidence=None, lists=None)
+        else:
+            index = open_index(self.run, self.kind, paper=True)
+        relations = dict(self.names.table.select("id", "relations").iter_rows())
+        linked = np.array([relations[x] > 0 for x in index.embeddings.ids], dtype=bool)
+        return replace(index, linked=linked)
 
     @cached_property
     def without_vector(self) -> frozenset[str]:
@@ -774,6 +860,22 @@ class ItemIndex:
             seeds=fused.seeds if len(items) > 1 else (),
             note=fused.note,
         )
+
+    def near(self, vector: NDArray[np.float32], query: Query) -> Neighbours:
+        """Return what is nearest to a unit vector, (d,), by the cosine of E_G."""
+        known = self.cosine_index
+        ids = (*known.embeddings.ids, ASKING)
+        vectors = np.concatenate([known.embeddings.vectors, vector[None]])
+        linked = None if known.linked is None else np.append(known.linked, True)
+        index = Index(Embeddings(ids, vectors), linked=linked)
+        attributes = self.cosine_attributes
+        if attributes is not None:
+            attributes = attributes.of(ids)
+        query = replace(query, exclude=query.exclude | self.without_vector)
+        row = np.array([len(ids) - 1])
+        (block,) = search(index, row, query=query, attributes=attributes)
+        found = [ids[x] for x in block.neighbours[0] if x >= 0]
+        return self.neighbours((), found, block.scores[0].tolist(), note=block.note)
 
     def explain(self, item: Item, answers: Sequence[Item], query: Query) -> tuple[Reasons, ...]:
         """Return why each of some items is, or is not, an answer to one.

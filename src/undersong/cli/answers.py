@@ -76,7 +76,13 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
+@click.argument("queries", nargs=-1, metavar="[QUERY]...")
+@click.option(
+    "--described",
+    multiple=True,
+    metavar="WORDS",
+    help='In place of QUERY: "genre=dub", "region=JM", "decade=1970", or a phrase.',
+)
 @click.option("-k", default=10, show_default=True, help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--not", "unlike", multiple=True, help="Nothing nearer to this than to any QUERY.")
@@ -92,6 +98,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 def similar(
     run: Path,
     queries: tuple[str, ...],
+    described: tuple[str, ...],
     k: int,
     as_json: bool,
     unlike: tuple[str, ...],
@@ -109,16 +116,26 @@ def similar(
     Of several QUERY each lists its own answers; those that stand high in the lists of several
     come first, each with whom it is near to. The percentage is then the mean of those.
 
+    With --described somebody is asked for who exists in words alone: any field of the catalogue
+    with a value, or a phrase. The answers are by the cosine of E_G.
+
     \b
     Example:
         undersong similar my/run "Clara Schumann" -k 5 --long-tail 0.5
         undersong similar my/run "Clara Schumann" --decade -1900 --max-popularity 0.5
         undersong similar my/run "Clara Schumann" "Amy Beach"
+        undersong similar my/run --described "genre=romantic" --described "decade=1880"
     """
     from undersong.model import load
 
+    if bool(queries) == bool(described):
+        raise click.UsageError("give QUERY or --described")
     kind, query = kind_of(tracks), query_of(k, options)
     model, *others = [load(folder) for folder in (run, *agree)]
+    if described:
+        neighbours = model.described_as(*described, kind=kind, query=query)
+        echo_neighbours(neighbours, as_json=as_json)
+        return
     neighbours = model.similar(queries, kind=kind, unlike=unlike, agree=others, query=query)
     for name in queries:
         _name_others(model, name, kind)

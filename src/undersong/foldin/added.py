@@ -21,6 +21,8 @@ from undersong.io.files import read_json
 from undersong.ranking.context import RankingContext
 from undersong.runs import REMEDY, Run
 
+ENCODERS = "encoders.json"
+
 
 def vectors(rows: pl.DataFrame, name: str) -> Embeddings:
     """Return E_C ("content") or E_G ("general") of the added items that have one."""
@@ -87,7 +89,7 @@ def read_added(run: Run, known: Reference, rows: pl.DataFrame, kind: Kind) -> tu
 
 def read_encoders(run: Run) -> tuple[Encoder, ...]:
     """Read the encoders of metadata that a run learned."""
-    about = read_json(run.file("encoders.json"), version=1, hint=REMEDY)
+    about = read_json(run.file(ENCODERS), version=1, hint=REMEDY)
     return features.from_json(about["encoders"])
 
 

@@ -60,14 +60,14 @@ def open_encoders(run: Run) -> Encoders:
 
     Raises
     ------
-    UndersongError
+    Unavailable
         If neither onnxruntime with exported encoders nor torch is there; says what to install.
     ArtifactError
         If the weights or the ONNX files are damaged, or those are of other weights.
     """
     engine = engine_of(run)
     if engine is None:
-        raise UndersongError(NO_ENGINE.format(run=run.folder))
+        raise Unavailable(NO_ENGINE.format(run=run.folder))
     models = _open_onnx(run) if engine == "ONNX" else _open_torch(run)
     about = _about_content(run)
     settings = json.loads(about.get("settings", "{}"))

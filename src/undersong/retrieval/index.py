@@ -59,6 +59,7 @@ class Index:
     ranker, evidence : the learned order, of the same items; None for the cosine of E_G alone
     lists : the first answers of every item in that order, if they were computed
     approximate : a faster way to the nearest by cosine, for very many items
+    linked : (n,) which items have a known relation, where no evidence says so; None: not known
     """
 
     embeddings: Embeddings
@@ -66,6 +67,7 @@ class Index:
     evidence: RankingContext | None = None
     lists: Precomputed | None = None
     approximate: Near | None = None
+    linked: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ def search(
 
 
 def _unlinked(index: Index) -> NDArray[np.bool_]:
-    """Return which items have no known relation, (n,), by the evidence of a learned order."""
+    """Return which items have no known relation, (n,)."""
+    if index.linked is not None:
+        return ~index.linked
     if index.evidence is None:
         raise DataError(
             "this run orders answers by cosine and does not keep who is linked; leave "

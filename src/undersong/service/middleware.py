@@ -33,13 +33,18 @@ from undersong.service.options import (
     BURST,
     LINGER_SECONDS,
     QUERY,
+    QUESTION,
     UPLOAD,
     ServiceSettings,
 )
 from undersong.service.responses import refusal
 
 CONTROL = re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE)
-UPLOADING = "/api/sounds-like"
+LARGEST = {  # bytes of a body, where more than BODY are expected
+    "/api/sounds-like": UPLOAD + BODY,
+    "/api/recommend": QUESTION,
+    "/api/playlist": QUESTION,
+}
 
 
 class Limits:
@@ -54,7 +59,7 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        most = UPLOAD + BODY if scope["path"] == UPLOADING else BODY
+        most = LARGEST.get(scope["path"], BODY)
         refused = _refused(scope) or self._too_often(scope) or _too_long(headers, most)
         bodied = b"content-length" in headers or b"transfer-encoding" in headers
         if not bodied:

@@ -8,6 +8,7 @@ MOST = 1000  # answers of one request
 QUERY = 8192  # bytes of path and query together
 HEAD = 32_768  # bytes of a request before its body
 BODY = 65_536  # bytes of a form
+QUESTION = 1_000_000  # bytes of a question in JSON
 UPLOAD = 20_000_000  # bytes of an audio file
 HEAD_SECONDS = 10.0  # until the head of a request is there
 BODY_SECONDS = 60.0  # until its body is

@@ -32,11 +32,12 @@ from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
 from undersong.service.media import Media
 from undersong.service.middleware import Answer, address
-from undersong.service.options import BODY, UPLOAD, UPLOADS
+from undersong.service.options import BODY, QUESTION, UPLOAD, UPLOADS
 from undersong.service.page import map_reply
 from undersong.service.responses import json
 from undersong.service.schemas import (
     Chain,
+    DescribedQuery,
     ExplainQuery,
     Explanation,
     Genres,
@@ -49,7 +50,9 @@ from undersong.service.schemas import (
     OneQuery,
     Parameters,
     PathQuery,
+    PlaylistQuery,
     Ready,
+    RecommendQuery,
     RefreshShape,
     Regions,
     Similar,
@@ -59,6 +62,7 @@ from undersong.service.schemas import (
     Suggestions,
     SuggestQuery,
     read,
+    read_body,
 )
 from undersong.service.snapshot import Snapshot
 
@@ -98,6 +102,7 @@ class Operation:
         its time, and does so in a thread
     errors : further statuses and what they mean
     file : whether an audio file is sent by POST
+    body : whether the parameters are sent by POST, as JSON
     guarded : whether a client must show the service's token, if it has one
     """
 
@@ -108,6 +113,7 @@ class Operation:
     summary: str
     errors: Mapping[int, str] = field(default_factory=dict)
     file: bool = False
+    body: bool = False
     guarded: bool = True
 
 
@@ -118,7 +124,7 @@ def routes(reader: RunReader[Snapshot], *, media: Media | None) -> list[Route]:
         address(
             x.path,
             _answer(x, service),
-            methods=["POST"] if x.file else ["GET"],
+            methods=["POST"] if x.file or x.body else ["GET"],
             guarded=x.guarded,
         )
         for x in OPERATIONS
@@ -140,12 +146,19 @@ def _answer(operation: Operation, service: Service) -> Answer:
         response: Response = handler(service, request, parameters(request))
         return response
 
+    async def posted(request: Request) -> Response:
+        asked = read_body(operation.parameters or Parameters, await request.body())
+        response: Response = await run_in_threadpool(handler, service, request, asked)
+        return response
+
+    if operation.body:
+        return posted
     return quick if iscoroutinefunction(handler) else slow
 
 
 async def _similar(service: Service, request: Request, query: SimilarQuery) -> Response:
     snapshot, wanted = service.snapshot, query.query()
-    if not query.reasons and not query.also:
+    if not query.reasons and not query.also and not query.unlike:
         listed = snapshot.look_up(query.kind, query.id, wanted)
         if listed is not None:
             return _neighbours(service, listed.queries[0], listed)
@@ -161,6 +174,12 @@ def _searched(service: Service, query: SimilarQuery, wanted: Query) -> Response:
             "reasons are told of two items; leave reasons or also out, or ask /api/explain for an "
             "answer and one of its seeds"
         )
+    if query.unlike:
+        away, seeds = (
+            [x.id for x in snapshot.items(query.kind, ids, wanted)]
+            for ids in (query.unlike, (query.id, *query.also))
+        )
+        wanted = snapshot.of(query.kind).away_from(away, seeds, wanted)
     if query.also:
         neighbours = snapshot.agreed(query.kind, (query.id, *query.also), wanted)
         item, *also = neighbours.queries
@@ -207,6 +226,8 @@ def _neighbour(neighbour: Neighbour, reasons: Reasons | None, *, media: bool) ->
     }
     if neighbour.seeds:
         content["seeds"] = neighbour.seeds
+    if neighbour.taste is not None:
+        content["taste"] = neighbour.taste
     return {**content, "reasons": _reasons(reasons)} if reasons else content
 
 
@@ -220,6 +241,28 @@ def _reasons(reasons: Reasons) -> dict[str, object]:
         "sentences": shared(reasons),
         "unknown": reasons.unknown,
     }
+
+
+def _described(service: Service, request: Request, query: DescribedQuery) -> Response:
+    snapshot = service.snapshot
+    kind = snapshot.of(query.kind).kind
+    neighbours = snapshot.model.described_as(*query.words, kind=kind, query=query.query())
+    return _neighbours(service, None, neighbours)
+
+
+def _recommend(service: Service, request: Request, query: RecommendQuery) -> Response:
+    snapshot = service.snapshot
+    kind = snapshot.of(query.kind).kind
+    neighbours = snapshot.model.recommend(
+        query.plays, kind=kind, tastes=query.tastes, query=query.query()
+    )
+    return _neighbours(service, None, neighbours)
+
+
+def _playlist(service: Service, request: Request, query: PlaylistQuery) -> Response:
+    snapshot = service.snapshot
+    neighbours = snapshot.playlist(query)
+    return _neighbours(service, None, neighbours, also=list(neighbours.queries))
 
 
 def _item(service: Service, request: Request, query: OneQuery) -> Response:
@@ -371,6 +414,10 @@ async def _ready(service: Service, request: Request, query: None) -> Response:
 
 
 SOUNDS_LIKE = "/api/sounds-like"
+POSTED = {
+    408: "The body came too slowly.",
+    413: f"The body has more than {QUESTION:,} bytes.",
+}
 OPERATIONS = (
     Operation(
         "/api/items/{kind}/{id:path}/similar",
@@ -380,6 +427,36 @@ OPERATIONS = (
         "List what is similar to an item, best first; filters keep the order. Of several, further "
         "ones in also, each lists its own answers: those high in the lists of several come first, "
         "with the seeds that led to them.",
+    ),
+    Operation(
+        "/api/described",
+        DescribedQuery,
+        Similar,
+        _described,
+        "List what is most like somebody described in words, by the cosine of E_G: NAME=VALUE with "
+        "a field of the catalogue, genre, region or decade, or a phrase. The note says how it was "
+        "understood.",
+        {501: "This service cannot embed metadata; the line says what to install."},
+    ),
+    Operation(
+        "/api/recommend",
+        RecommendQuery,
+        Similar,
+        _recommend,
+        "List what somebody may like and does not play yet, each with the played item to which it "
+        "owes most. What nobody here is called is left out, and the note says so.",
+        POSTED,
+        body=True,
+    ),
+    Operation(
+        "/api/playlist",
+        PlaylistQuery,
+        Similar,
+        _playlist,
+        "Make a playlist, in the order to hear it. It begins with like or after, with plays or "
+        "with path; items are named by id or name, and artists stand for their tracks.",
+        POSTED,
+        body=True,
     ),
     Operation(
         "/api/items/{kind}/{id:path}",

@@ -1,14 +1,16 @@
 """Parameters and replies of the own API, which OpenAPI and tests go by."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from undersong.catalogue import Kind
 from undersong.errors import DataError
 from undersong.model import QueryOptions, make_query
-from undersong.retrieval import Query
+from undersong.retrieval import Query, Rules
 from undersong.service.options import MOST, TEXT
 
 
@@ -68,7 +70,8 @@ class ReasonsShape(BaseModel):
 class AnswerShape(BaseModel):
     """One answer; ``reasons`` if they were asked for.
 
-    ``seeds``: of several that were asked about, the ids of those that led to it. ``media``:
+    ``seeds``: of several that were asked about, the ids of those that led to it. ``taste``: of a
+    recommendation, the number of the one that it is for. ``media``:
     whether the service can play it.
     """
 
@@ -79,6 +82,7 @@ class AnswerShape(BaseModel):
     media: bool
     reasons: ReasonsShape | None = None
     seeds: list[str] | None = None
+    taste: int | None = None
 
 
 class Reply(BaseModel):
@@ -230,13 +234,18 @@ class Error(BaseModel):
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 WORDS = 20  # genres, regions or further items of one request
+SEEDS = 10_000  # items that one question may name in its body
 STEPS = 100  # of a chain
+DAY = 1440  # minutes
 Text = Annotated[str, Field(min_length=1, max_length=TEXT, pattern=PRINTABLE)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Dial = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 Year = Annotated[int, Field(ge=0, le=9999)]
+Plays = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cap = Annotated[int, Field(ge=1, le=MOST)]
-LISTS = frozenset({"genre", "region", "also"})  # parameters that may stand there again
+LISTS = frozenset(
+    {"genre", "region", "also", "unlike", "words"}
+)  # parameters that may stand there again
 
 
 class Parameters(BaseModel):
@@ -292,10 +301,9 @@ class OneQuery(OfKind):
     id: Text
 
 
-class SimilarQuery(OneQuery):
-    """Further items, and the fields of a query (``undersong.retrieval.query``)."""
+class Filtered(Parameters):
+    """The fields of a query (``undersong.retrieval.query``)."""
 
-    also: list[Text] = Field([], max_length=WORDS)
     k: int = Field(10, ge=1, le=MOST)
     genre: list[Text] = Field([], max_length=WORDS)
     all_genres: bool = False
@@ -311,13 +319,57 @@ class SimilarQuery(OneQuery):
     long_tail: Dial = 0.0
     only_unlinked: bool = False
     paper: bool = False
-    reasons: bool = False
 
     def query(self) -> Query:
         """Return the same as a ``Query``; DataError for one that no item can fulfil."""
         values = vars(self)
         options: Any = {name: values[name] for name in QUERY_FIELDS}
         return make_query(genres=self.genre, regions=self.region, **options)
+
+
+class SimilarQuery(OneQuery, Filtered):
+    """Further items, and those that no answer is nearer to."""
+
+    also: list[Text] = Field([], max_length=WORDS)
+    unlike: list[Text] = Field([], max_length=WORDS)
+    reasons: bool = False
+
+
+class DescribedQuery(OfKind, Filtered):
+    """Somebody who exists in words alone."""
+
+    words: list[Text] = Field(min_length=1, max_length=WORDS)
+
+
+class RecommendQuery(OfKind, Filtered):
+    """What somebody plays."""
+
+    plays: dict[Text, Plays] = Field(min_length=1, max_length=SEEDS)
+    tastes: int = Field(1, ge=1, le=WORDS)
+
+
+class PlaylistQuery(Filtered):
+    """What a playlist begins with, and its rules (``Model.playlist``)."""
+
+    kind: Kind | None = None
+    k: int = Field(50, ge=1, le=MOST)
+    like: list[Text] = Field([], max_length=SEEDS)
+    unlike: list[Text] = Field([], max_length=SEEDS)
+    plays: dict[Text, Plays] = Field({}, max_length=SEEDS)
+    tastes: int = Field(1, ge=1, le=WORDS)
+    path: tuple[Text, Text] | None = None
+    after: list[Text] = Field([], max_length=SEEDS)
+    never: list[Text] = Field([], max_length=SEEDS)
+    minutes: float | None = Field(None, gt=0, le=DAY, allow_inf_nan=False)
+    apart: int = Field(5, ge=1, le=MOST)
+    smooth: float = Field(0.5, ge=0, le=100, allow_inf_nan=False)
+    unlinked: Share = 0.0
+    shuffle: int | None = Field(None, ge=0, le=2**53)
+
+    def rules(self) -> Rules:
+        """Return the rules on the order of the songs."""
+        values = vars(self)
+        return Rules(**{x.name: values[x.name] for x in fields(Rules)})
 
 
 class ListQuery(OfKind):
@@ -333,7 +385,7 @@ class ListQuery(OfKind):
 
 
 QUERY_FIELDS = tuple(
-    x for x in SimilarQuery.model_fields if x in QueryOptions.__annotations__
+    x for x in Filtered.model_fields if x in QueryOptions.__annotations__
 )  # those of one name in both
 A = TypeVar("A", bound=Parameters)
 
@@ -354,6 +406,16 @@ def read(model: type[A], request: Request) -> A:
             values[name] = value
     try:
         return model.model_validate(values | request.path_params)
+    except ValidationError as error:
+        raise DataError(_in_words(error)) from error
+
+
+def read_body(model: type[A], content: bytes) -> A:
+    """Read the parameters of a request from its body, which is JSON; errors as ``read``."""
+    try:
+        return model.model_validate(orjson.loads(content))
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"the body is no JSON ({error}); send an object of parameters") from error
     except ValidationError as error:
         raise DataError(_in_words(error)) from error
 

@@ -17,6 +17,7 @@ from undersong.report import layout, report_files
 from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.retrieval.filters import check, passing
 from undersong.runs import Run
+from undersong.service.schemas import PlaylistQuery
 
 LARGEST_LINKED = 20_000  # items whose paths are found without lists made by `undersong publish`
 SHARED = 3  # items that have a tag, for it to tell something of one of them
@@ -165,12 +166,28 @@ class Snapshot:
             If nothing but its name is known of one, or paths of so many need a published run.
         """
         index, (start, end) = self.of(kind), self.items(kind, (a, b), Query())
-        if index.lists is None and len(index.ids) > LARGEST_LINKED:
-            raise DataError(
-                f"chains of {len(index.ids):,} {kind}s need answers that `undersong publish` "
-                "computes; serve a published shelf"
-            )
+        _check_linked(index)
         return index.path(start, end, steps=steps)
+
+    def playlist(self, query: PlaylistQuery) -> Neighbours:
+        """Return a playlist; errors as ``Model.playlist`` and ``path``."""
+        if query.kind is not None:
+            self.of(query.kind)
+        if query.path:
+            for index in self.kinds.values():
+                _check_linked(index)
+        return self.model.playlist(
+            query.like,
+            unlike=query.unlike,
+            plays=query.plays,
+            path=query.path,
+            after=query.after,
+            never=query.never,
+            kind=query.kind,
+            tastes=query.tastes,
+            rules=query.rules(),
+            query=query.query(),
+        )
 
     def explain(self, kind: Kind, a: str, b: str, *, long_tail: float = 0.0) -> Reasons:
         """Return why one item is similar to another; errors as ``items`` and ``Model.explain``."""
@@ -269,6 +286,15 @@ def _telling(background: Background, row: int) -> tuple[str, ...]:
     shared = codes[having >= SHARED]
     rarest = shared[np.argsort(background.having[shared], kind="stable")]
     return tuple(background.words[x] for x in rarest[:TELLING])
+
+
+def _check_linked(index: ItemIndex) -> None:
+    """Refuse paths between so many items that finding them would take too long."""
+    if index.lists is None and len(index.ids) > LARGEST_LINKED:
+        raise DataError(
+            f"chains of {len(index.ids):,} {index.kind}s need answers that `undersong publish` "
+            "computes; serve a published shelf"
+        )
 
 
 def open_answers(run: Run) -> Snapshot:

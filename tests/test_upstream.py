@@ -94,6 +94,15 @@ def test_similar_songs_are_ours_with_all_that_the_server_knows(home, port):
     assert all(names[x["id"]] == x["name"] for x in info["similarArtist"])
 
 
+def test_an_album_or_a_copy_means_a_song_that_we_know(home, port):
+    here, there = player(port), player(int(home[1].rpartition(":")[2]))
+    album = there.search3("Of Band 3")["searchResult3"]["album"][0]
+    first = there.getAlbum(album["id"])["album"]["song"][0]
+    songs = here.getSimilarSongs(album["id"], count=5)["similarSongs"]["song"]
+    assert songs == here.getSimilarSongs(first["id"], count=5)["similarSongs"]["song"]
+    assert len(songs) == 5
+
+
 def test_the_server_says_who_may_ask(home, port):
     with pytest.raises(CredentialError):
         player(port, "wrong").getSimilarSongs(read_catalogue(home[0] / "catalogue").ids("track")[0])
@@ -117,11 +126,12 @@ def test_what_we_do_not_know_the_server_is_asked(home):
         return as_json({"subsonic-response": {"status": "ok", **content}})
 
     reader = RunReader(home[0] / "run", opening=open_answers)
+    pings = ["/music/rest/ping.view", "/music/rest/getAlbum.view", "/music/rest/getSong.view"]
     with answering(answer) as url, served(reader, upstream=f"{url}/music") as port:
         place = f"http://127.0.0.1:{port}/rest"
         reply = httpx.get(f"{place}/getSimilarSongs?id=new&u=a&p=b&f=json").json()
         assert reply["subsonic-response"]["similarSongs"] == {"song": [{"id": "theirs"}]}
-        assert seen == ["/music/rest/ping.view", "/music/rest/getSimilarSongs"]
+        assert seen == [*pings, "/music/rest/getSimilarSongs"]
         listed = httpx.get(f"{place}/getOpenSubsonicExtensions?f=json").json()
         names = [x["name"] for x in listed["subsonic-response"]["openSubsonicExtensions"]]
         assert names == ["songLyrics", "sonicSimilarity"]

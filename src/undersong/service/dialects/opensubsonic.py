@@ -87,7 +87,7 @@ async def _beside(
     snapshot: Snapshot,
     request: Request,
     name: str,
-    parameters: Parameters,
+    parameters: dict[str, str],
 ) -> Response:
     """Answer what only undersong knows, for whom the server lets in; it answers all else."""
     if not name.isalnum():
@@ -95,10 +95,29 @@ async def _beside(
     open_to_all = name == "getOpenSubsonicExtensions"
     if name in OURS and (open_to_all or await upstream.admits(parameters)):
         with suppress(Refused, DataError, UnknownItem):  # the server may know what we do not
-            content = await run_in_threadpool(_answer, snapshot, name, parameters)
+            meant = parameters | await _meant(upstream, snapshot, parameters)
+            content = await run_in_threadpool(_answer, snapshot, name, meant)
             if content is not None:
                 return _reply(parameters, await upstream.complete(content, parameters))
     return await upstream.pass_on(request)
+
+
+async def _meant(
+    upstream: "Upstream", snapshot: Snapshot, parameters: Parameters
+) -> dict[str, str]:
+    """Find what we know in the place of an id that only the server knows.
+
+    A copy of a song, or one that came today, is the song of that title and artist; an album is the
+    first of its songs that we know.
+    """
+    item_id = parameters.get("id", "")
+    if not item_id or any(lookup.by_id(snapshot, kind, item_id) for kind in snapshot.kinds):
+        return {}
+    for title, artist, song in await upstream.songs_of(item_id, parameters):
+        item = lookup.by_id(snapshot, "track", song)
+        if item := item or lookup.by_title(snapshot, title, artist=artist):
+            return {"id": item.id}
+    return {}
 
 
 def _check(token: str, parameters: Parameters, bearer: str | None) -> None:

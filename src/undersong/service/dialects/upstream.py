@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from undersong.servers.connection import AGENT, place_of
+from undersong.servers.library import fields, rows, text
 from undersong.service.dialects.messages import Parameters
 
 SECONDS = 60.0  # that the server may be silent
@@ -120,8 +121,15 @@ class Upstream:
             answer = httpx.Response(reply.status_code, content=content).json()
         except (httpx.HTTPError, ValueError, RecursionError):
             return None
-        whole = answer.get("subsonic-response") if isinstance(answer, dict) else None
-        return whole if isinstance(whole, dict) and whole.get("status") == "ok" else None
+        whole = fields(fields(answer).get("subsonic-response"))
+        return whole if whole.get("status") == "ok" else None
+
+    async def songs_of(self, item: str, parameters: Parameters) -> list[tuple[str, str, str]]:
+        """Return title, artist and id of each song of an album, or of a song."""
+        album = fields(await self.ask("getAlbum", parameters, id=item)).get("album")
+        song = fields(await self.ask("getSong", parameters, id=item)).get("song")
+        listed = [*rows(fields(album).get("song")), *rows(song)]
+        return [(text(x.get("title")), text(x.get("artist")), text(x.get("id"))) for x in listed]
 
     async def complete(self, content: Mapping[str, Any], parameters: Parameters) -> dict[str, Any]:
         """Put what the server knows in the place of songs and artists that we name.
@@ -136,11 +144,9 @@ class Upstream:
         if name.startswith("artistInfo"):
             endpoint = f"get{name[0].upper()}{name[1:]}"
             reply = await self.ask(endpoint, parameters, id=parameters["id"])
-            theirs = (reply or {}).get(name)
-            return {**(theirs if isinstance(theirs, dict) else {}), **value}
+            return {**fields(fields(reply).get(name)), **value}
         if name == "openSubsonicExtensions":
-            reply = await self.ask("getOpenSubsonicExtensions", parameters) or {}
-            listed = reply.get(name) or []
+            listed = rows(fields(await self.ask("getOpenSubsonicExtensions", parameters)).get(name))
             known = {x.get("name") for x in listed}
             ours = [x for x in value if x["name"] == SONIC and SONIC not in known]
             return [*listed, *ours]
@@ -155,6 +161,6 @@ class Upstream:
         async def one(song: Any) -> Any:
             async with self._turns:
                 reply = await self.ask("getSong", parameters, id=song["id"])
-            return (reply or {}).get("song")
+            return fields(fields(reply).get("song"))
 
         return await asyncio.gather(*map(one, songs))

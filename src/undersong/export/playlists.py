@@ -22,7 +22,7 @@ LARGEST = 16 << 20  # bytes of it
 NAMESPACE = "http://xspf.org/ns/0/"
 MUSICBRAINZ = "https://musicbrainz.org/{}/{}"
 NO_XML = re.compile("[\ufffe\uffff]")
-ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+ADDRESS = re.compile(r"\A[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 @dataclass(frozen=True)

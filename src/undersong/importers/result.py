@@ -12,7 +12,7 @@ import polars as pl
 from undersong.catalogue import SERVICE, Catalogue, importing, write_catalogue, write_failures
 from undersong.errors import DataError
 from undersong.importers import nobody
-from undersong.io.parquet import write_table
+from undersong.io.parquet import writing_tables
 from undersong.io.plain import one_line, text_of
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
@@ -60,7 +60,7 @@ def shown(text: str) -> str:
     return one_line(text[:200])
 
 
-PARTS = ".listens.partial"
+PARTS, BEFORE = ".listens.partial", ".listens.before.partial"
 IDENTITIES = dict.fromkeys(("kind", "id", "source", "source_id"), pl.String())
 
 
@@ -111,7 +111,8 @@ def import_source(
     """
     failures, parts = Failures(), folder / PARTS
     with importing(folder, source, replace=replace):
-        shutil.rmtree(parts, ignore_errors=True)
+        for left in (parts, folder / BEFORE):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             listens = read(path, failures)
             imported = listens if isinstance(listens, Imported) else listens(parts)
@@ -131,12 +132,20 @@ def import_source(
 
 
 def _write(imported: Imported, folder: Path, failures: Failures, *, source: str) -> None:
-    shutil.rmtree(folder / "listens", ignore_errors=True)
-    write_catalogue(imported.catalogue, folder, source=source)
-    for name, table in (("identities", imported.identities), *imported.others.items()):
-        write_table(folder / f"{name}.parquet", table)
+    tables = {"identities": imported.identities, **imported.others}
     rows = pl.DataFrame(failures.rows, schema=COLUMNS, orient="row")
-    write_failures(folder / "failures.csv", rows)
+    listens, before = folder / "listens", folder / BEFORE
+    with writing_tables({folder / f"{name}.parquet": table for name, table in tables.items()}):
+        write_failures(folder / "failures.csv", rows)
+        if listens.exists():
+            listens.rename(before)
+        try:
+            write_catalogue(imported.catalogue, folder, source=source)
+        except BaseException:
+            if before.exists():
+                before.rename(listens)
+            raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def text(imported: Imported) -> str:

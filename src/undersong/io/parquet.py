@@ -5,7 +5,8 @@ A format is the metadata that marks a file: ``{"undersong.embeddings": "1"}``.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,20 @@ def write_table(
     path: Path, table: pl.DataFrame, *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a table, and the metadata that names its format."""
-    with replacing(path) as temporary:
-        table.write_parquet(temporary, metadata=dict(metadata or {}))
+    with writing_tables({path: table}, metadata=metadata):
+        pass
+
+
+@contextmanager
+def writing_tables(
+    tables: Mapping[Path, pl.DataFrame], *, metadata: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Write tables that take their places at the end of the block; not if it raises."""
+    with ExitStack() as stack:
+        for path, table in tables.items():
+            temporary = stack.enter_context(replacing(path))
+            table.write_parquet(temporary, metadata=dict(metadata or {}))
+        yield
 
 
 def read_table(

@@ -40,7 +40,7 @@ from undersong.linkage.records import (
     read_services,
     redirects_of,
     word,
-    write_records,
+    writing_records,
 )
 
 SERVERS = ("subsonic", "jellyfin")  # imports whose ids players ask by
@@ -125,9 +125,8 @@ def merge_folders(
         )
         if same_users:
             merged = once(merged, named)
-        write_records(out / "identities.parquet", carry(merged.identities, services))
-        write_records(out / "doubts.parquet", merged.ambiguous)
-        write_catalogue(merged.catalogue, out, source="merge")
+        with writing_records(out, carry(merged.identities, services), merged.ambiguous):
+            write_catalogue(merged.catalogue, out, source="merge")
     return merged
 
 

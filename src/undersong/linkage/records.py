@@ -9,6 +9,7 @@ corrections.csv      kind, verdict (same, different), a, b, as source:id; made b
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.csv_files import write_csv
 from undersong.io.files import reading, replacing
-from undersong.io.parquet import DAMAGE, read_table, read_user_table, write_table
+from undersong.io.parquet import DAMAGE, read_table, read_user_table, writing_tables
 from undersong.linkage.items import UUID, Key
 
 FORMER = "former"
@@ -41,9 +42,12 @@ class Correction:
     b: Key
 
 
-def write_records(path: Path, table: pl.DataFrame) -> None:
-    """Write identities or ambiguous pairs."""
-    write_table(path, table, metadata=METADATA)
+def writing_records(
+    folder: Path, identities: pl.DataFrame, ambiguous: pl.DataFrame
+) -> AbstractContextManager[None]:
+    """Write identities and ambiguous pairs at the end of a block; not if it raises."""
+    records = {folder / "identities.parquet": identities, folder / "doubts.parquet": ambiguous}
+    return writing_tables(records, metadata=METADATA)
 
 
 def read_identities(folder: Path) -> pl.DataFrame:

@@ -62,7 +62,7 @@ FIELDS = (
     Field("year", "track", "number", "year"),
     Field("credited", "track", "tags"),
 )
-COPY = re.compile(r"\s*(?:\(\d{1,2}\)|[-_ ]copy)$", re.I)  # behind the name of a second copy
+COPY = re.compile(r"(?:\(\d{1,2}\)|[-_ ]copy)$", re.I)  # behind the name of a second copy
 SAME_SECONDS = 2.0  # two files of one title that differ by no more are one recording
 
 
@@ -117,7 +117,7 @@ def _names(rows: pl.DataFrame) -> pl.Series:
     )
     titles: dict[str, str] = {}
     for *_, title, paths in shared.group_by(of).agg("path").rows():
-        names = {x: COPY.sub("", path_names(x).title) for x in paths}
+        names = {x: COPY.sub("", path_names(x).title).rstrip() for x in paths}
         words = {fold(x) for x in names.values()}
         telling = all(sum(map(str.isalpha, x)) > 1 and fold(title) not in x for x in words)
         if telling and len(words) > 1:

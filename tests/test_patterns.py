@@ -120,4 +120,4 @@ def test_a_name_of_100_kilobytes_takes_no_time(text):
         for use in (spell, main_artist, together, is_nobody, name_key, fold, path_names):
             use(name)
         credits_of(Tags(artist=(name,)))
-    assert time.process_time() - start < 4
+    assert time.process_time() - start < 20  # a square would take minutes

@@ -37,6 +37,7 @@ from undersong.service.page import map_reply
 from undersong.service.responses import json
 from undersong.service.schemas import (
     Chain,
+    CommonShape,
     DescribedQuery,
     ExplainQuery,
     Explanation,
@@ -240,6 +241,10 @@ def _reasons(reasons: Reasons) -> dict[str, object]:
         "contributions": reasons.contributions,
         "sentences": shared(reasons),
         "unknown": reasons.unknown,
+        "common": {
+            **{name: getattr(reasons, name) for name in CommonShape.model_fields if name != "of"},
+            "of": (reasons.asked.listeners, reasons.answered.listeners),
+        },
     }
 
 
@@ -271,9 +276,9 @@ def _item(service: Service, request: Request, query: OneQuery) -> Response:
     media = service.plays(snapshot.item(query.kind, query.id))
     item = {**details.pop("item"), **details, "media": media}
     index = snapshot.of(query.kind)
-    facts = index.attributes.table["percentile"] if index.attributes else None
-    ranked = facts is not None and facts.null_count() < len(facts)
-    able = {"learned": index.learned, "ranked": ranked}
+    facts = index.attributes.table if index.attributes else None
+    known = {x for x in ("percentile", "decade") if facts is not None and facts[x].count()}
+    able = {"ranked": "percentile" in known, "dated": "decade" in known, "learned": index.learned}
     return json({"generation": snapshot.generation, "item": item, **able})
 
 

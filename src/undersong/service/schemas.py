@@ -55,6 +55,36 @@ class ContributionShape(BaseModel):
     known_of: Literal["both", "asked", "answered", "neither"]
 
 
+class TagShape(BaseModel):
+    """A tag of both, and how many items have it."""
+
+    tag: str
+    items: int
+
+
+class TracksShape(BaseModel):
+    """The two tracks, one of each artist, that sound most alike."""
+
+    asked: str
+    asked_title: str
+    answered: str
+    answered_title: str
+    cosine: float
+
+
+class CommonShape(BaseModel):
+    """What ``sentences`` say, as data; ``of``: how many users played each of the two."""
+
+    related_by: str | None
+    relations_shared: int
+    through: list[str]
+    tags_shared: int
+    tags: list[TagShape]
+    listeners_shared: int | None
+    of: list[int | None]
+    tracks: TracksShape | None
+
+
 class ReasonsShape(BaseModel):
     """Why: ``start`` and the shares add up to the score."""
 
@@ -65,6 +95,7 @@ class ReasonsShape(BaseModel):
     contributions: list[ContributionShape]
     sentences: list[str]
     unknown: list[str]
+    common: CommonShape
 
 
 class AnswerShape(BaseModel):
@@ -102,11 +133,13 @@ class OneItem(Reply):
 
     ``learned``: whether its kind has a learned order, which ``long_tail`` and ``only_unlinked``
     need. ``ranked``: whether the popularity of any is known, which ``max_popularity`` needs.
+    ``dated``: whether the decade of any is.
     """
 
     item: DetailsShape
     learned: bool
     ranked: bool
+    dated: bool
 
 
 class ListedShape(BaseModel):

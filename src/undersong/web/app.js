@@ -1,36 +1,40 @@
-// The page: shows whatever the address says.
+// The page: shows whatever the address names.
 
-import { address, addressOf, chosen, follow, go, note, state } from "./address.js";
-import { showItem } from "./card.js";
-import { announce, byId, count, element, trouble } from "./elements.js";
+import { address, addressOf, chosen, follow, go, listAddress, note, state } from "./address.js";
+import { showCard, startCard } from "./card.js";
+import { filterWords } from "./controls.js";
+import { announce, button, byId, element, trouble } from "./elements.js";
 import { makeMap } from "./map.js";
-import { showReport } from "./report.js";
+import { startPlayer } from "./player.js";
+import { startPlaylist } from "./playlist.js";
 import { fillSearch, startSearch } from "./search.js";
-import { ask, keepToken } from "./service.js";
+import { ask, keepToken, token } from "./service.js";
 import { showSound, startSound } from "./sound.js";
-import { filterWords } from "./wishes.js";
+import { count, phrase, readTexts, text, turnLanguage } from "./texts.js";
 
+const found = new Map(); // kind -> what /api/map replied
 let map = null;
-let shown = ""; // the address without what changes nothing, so that small changes do not ask again
+let shown = null; // the address without what changes nothing, so that small changes do not ask again
+let last = null; // the item that was shown
 
-async function show() {
+async function show({ back = false } = {}) {
   const now = state();
   const item = chosen(now);
   const reported = now.page === "report";
-  document.body.classList.toggle("carded", Boolean(item || now.heard));
+  const carded = Boolean(item || now.heard || now.list || now.page === "playlist");
+  document.body.classList.toggle("carded", carded);
   document.body.classList.toggle("reported", reported);
-  byId("card").hidden = !(item || now.heard);
+  byId("card").hidden = !carded;
   byId("report").hidden = !reported;
   byId("desk").inert = byId("map").inert = reported;
-  byId("to-report").hidden = reported;
-  if (reported) return showReport();
+  byId("to-report").toggleAttribute("aria-current", reported);
   fillSearch(now);
-  const kind = item?.kind ?? (now.kind || "artist");
-  const drawn = showMap(kind);
+  const drawn = showMap(item?.kind ?? (now.list || now.kind || "artist"));
   const before = shown;
   shown = address({ ...now, why: "", at: "", q: "" });
-  if (shown === before) return;
-  if (!item && !now.heard) {
+  if (reported) return (await import("./report.js")).showReport(again).catch(refuse);
+  if (shown === before && now.page !== "playlist") return;
+  if (!carded) {
     document.title = "undersong";
     takeFocus();
     await drawn;
@@ -39,13 +43,19 @@ async function show() {
     if (now.at) map?.goTo(now.at);
     return;
   }
-  const answers = item ? await showItem(item, { again }) : await showSound(now.heard);
-  if (answers === null) return; // another address came in between
+  const gone = last;
+  const card = await (now.heard ? showSound(now.heard) : showCard(now, { item, again, back })).catch(refuse);
+  if (!card) return; // another address came in between, or a token is wanted
+  last = card.item;
+  const rows = [...byId("card").querySelectorAll(".answers > li")];
+  const left = back && gone && rows.find((row) => row.dataset.id === gone.id);
+  if (before !== null && !byId("desk").contains(document.activeElement) && !byId("player").contains(document.activeElement)) {
+    (left ? left.querySelector("a") : byId("card-name"))?.focus({ preventScroll: true });
+  }
   await drawn;
   if (now.at) map?.goTo(now.at);
-  map?.select(item?.id, answers, { stay: Boolean(now.at) });
+  map?.select(card.item?.id, card.ids, { stay: Boolean(now.at), chain: card.chain });
   map?.highlight(now.genre);
-  if (before && !byId("desk").contains(document.activeElement)) byId("card-name")?.focus();
 }
 
 /** On the first screen one types at once, unless a finger would call up a keyboard that way. */
@@ -55,34 +65,48 @@ function takeFocus() {
 }
 
 function again() {
-  shown = "";
+  shown = null;
   show();
 }
+
+const mapOf = (kind) => {
+  if (!found.has(kind)) {
+    found.set(kind, ask("api/map", { kind }));
+    found.get(kind).catch(() => found.delete(kind));
+  }
+  return found.get(kind);
+};
 
 async function showMap(kind) {
   if (map?.kind === kind) return;
   try {
-    const found = await ask("api/map", { kind });
-    map = makeMap(found, { kind, open: (id) => go(addressOf({ kind, id })) });
+    const reply = await mapOf(kind);
+    if (map?.kind === kind) return;
+    map = makeMap(reply, { kind, open: (id) => go(addressOf({ kind, id })) });
     byId("map-note").hidden = true;
-    welcome(found);
+    welcome(reply);
   } catch (error) {
-    if (error.status === 401) return wantToken(error);
-    byId("map-note").replaceChildren(trouble(error, error.status ? {} : { retry: again }));
-    byId("map-note").hidden = false;
+    refuse(error);
   }
+}
+
+/** What could not be shown: a token is missing, or the map. */
+function refuse(error) {
+  if (error.status === 401) return wantToken();
+  byId("map-note").replaceChildren(trouble(error, error.status ? {} : { retry: again }));
+  byId("map-note").hidden = false;
 }
 
 function welcome({ count: items, long_tail: tail, hears }) {
   const lost = tail.reduce((sum, one) => sum + one, 0);
+  const all = count(items, map.kind);
   const unlinked = lost === items; // a mark that all have would say nothing
   document.body.classList.toggle("unlinked", unlinked);
-  byId("counts").replaceChildren(...(unlinked ? [`${count(items, map.kind)}; nobody has linked any of them.`] : [
-    `${count(items, map.kind)}; ${lost.toLocaleString("en")} of them are `,
-    element("span", { class: "tail" }, "long tail"),
-    ": nobody has linked them yet.",
-  ]));
-  byId("pull").hidden = unlinked || !lost;
+  byId("counts").replaceChildren(...phrase(unlinked ? "countsNone" : lost ? "counts" : "countsAll", {
+    all, n: lost,
+    unlinked: element("a", { class: "tail", href: listAddress(map.kind, { unlinked: "true" }) }, text("unlinked")),
+  }));
+  byId("surprise").hidden = unlinked || !lost || map.kind === "track";
   byId("drop").hidden = !hears;
 }
 
@@ -94,36 +118,48 @@ async function offerKinds() {
   } catch { /* artists alone */ }
 }
 
-function wantToken(error) {
-  const box = element("input", { type: "password", name: "token", "aria-label": "Token", required: true });
-  const form = element("form", { class: "token", onsubmit: (event) => {
+function wantToken() {
+  if (byId("private")) return;
+  const box = element("input", { type: "password", name: "token", "aria-label": text("token"), required: true, autocomplete: "off" });
+  const form = element("form", { id: "private", onsubmit: (event) => {
     event.preventDefault();
     keepToken(box.value);
     location.reload();
-  } }, trouble(error), box, element("button", {}, "Show it"));
-  byId("map-note").replaceChildren(form);
-  byId("map-note").hidden = false;
+  } }, element("h1", {}, text("private")), element("p", {}, text("privateText")),
+  token() && element("p", { role: "alert" }, text("wrongToken")),
+  element("div", { class: "box" }, box, button(text("open"), null, { type: "submit" })));
+  byId("desk").prepend(form);
+  document.body.classList.add("private");
+  box.focus();
 }
 
 /** A token in the address is kept in this tab and taken out, so that nobody shares it. */
 function takeToken() {
-  const token = new URLSearchParams(location.search).get("token");
-  if (!token) return;
-  keepToken(token);
+  const value = new URLSearchParams(location.search).get("token");
+  if (!value) return;
+  keepToken(value);
   note({});
 }
 
+async function surprise() {
+  const { ids, long_tail: tail } = await mapOf("artist");
+  const lost = ids.filter((_, i) => tail[i]);
+  go(address({ artist: lost[Math.floor(Math.random() * lost.length)] }));
+}
+
+await readTexts();
 takeToken();
 startSearch();
 startSound();
-byId("pull").addEventListener("click", () => {
-  const id = map.tail[Math.floor(Math.random() * map.tail.length)];
-  go(addressOf({ kind: map.kind, id }));
-});
+startCard();
+startPlayer();
+startPlaylist();
+byId("surprise").addEventListener("click", surprise);
+byId("language").addEventListener("click", turnLanguage);
 byId("kinds").addEventListener("change", (event) => {
   go(address({ kind: event.target.value === "track" ? "track" : "" }));
-  announce(`Searching ${event.target.value}s`);
+  announce(text("searching", { what: text(`${event.target.value}s`) }));
 });
 follow(show);
-offerKinds();
 show();
+offerKinds();

@@ -15,14 +15,13 @@ export function cells(x, y) {
   const members = new Uint32Array(n);
   for (let i = 0; i < n; i++) members[next[of[i]]++] = i;
 
-  /** Indexes of the points in a box, at most so many; null if there are more. */
-  function within({ west, east, south, north }, most = Infinity) {
+  /** Indexes of the points in a box. */
+  function within({ west, east, south, north }) {
     const some = [];
     for (let row = cell(south); row <= cell(north); row++) {
       for (let at = starts[row * SIDE + cell(west)]; at < starts[row * SIDE + cell(east) + 1]; at++) {
         const i = members[at];
         if (x[i] < west || x[i] > east || y[i] < south || y[i] > north) continue;
-        if (some.length === most) return null;
         some.push(i);
       }
     }
@@ -41,5 +40,5 @@ export function cells(x, y) {
     return best;
   }
 
-  return { within, nearest };
+  return { nearest };
 }

@@ -6,13 +6,16 @@ const CLOSEST = 60; // times the whole map
 const FARTHEST = 0.8;
 const BEYOND = 1.1; // of the map, which is [-1, 1]: no farther from the middle
 const FLIGHT = 350; // milliseconds
+const HEAD = 44; // pixels of the top line
 const FILLED = 0.48; // of the free area's shorter side, from the middle of the map to its edge
+
+const ROOM = 0.72; // share of the free area that is filled, so that names have room beside it
 
 const between = (low, value, high) => Math.min(high, Math.max(low, value));
 
 /**
  * Make an eye that looks at all of the map.
- * @param moved called whenever it looks elsewhere
+ * @param moved called whenever it looks elsewhere; with true where the reader moved it
  */
 export function makeEye(canvas, moved) {
   const eye = { x: 0, y: 0, zoom: 1 };
@@ -28,11 +31,11 @@ export function makeEye(canvas, moved) {
     return { width, height, ratio: devicePixelRatio, scale, left, top, free, zoom: eye.zoom };
   }
 
-  function look(x, y, zoom) {
+  function look(x, y, zoom, byReader = false) {
     eye.zoom = between(FARTHEST, zoom, CLOSEST);
     eye.x = between(-BEYOND, x, BEYOND);
     eye.y = between(-BEYOND, y, BEYOND);
-    moved();
+    moved(byReader);
   }
 
   /** Move to a place: at once if the reader wants no motion. */
@@ -57,19 +60,32 @@ export function makeEye(canvas, moved) {
     const [x, y] = placeAt(view(), px, py);
     const zoom = between(FARTHEST, eye.zoom * times, CLOSEST);
     const kept = eye.zoom / zoom;
-    look(x + (eye.x - x) * kept, y + (eye.y - y) * kept, zoom);
+    look(x + (eye.x - x) * kept, y + (eye.y - y) * kept, zoom, true);
   }
 
   function pan(dx, dy) {
     cancelAnimationFrame(flight);
     const { scale } = view();
-    look(eye.x - dx / scale, eye.y + dy / scale, eye.zoom);
+    look(eye.x - dx / scale, eye.y + dy / scale, eye.zoom, true);
+  }
+
+  /** Fly to where some places fit into what is free, not nearer than `most` times the whole. */
+  function fit(places, most) {
+    const { free } = view();
+    const span = (at) => {
+      const values = places.map((place) => place[at]);
+      return [Math.min(...values), Math.max(...values)];
+    };
+    const [[west, east], [south, north]] = [span(0), span(1)];
+    const whole = Math.min(free.width, free.height) * FILLED;
+    const zoom = ROOM * Math.min(free.width / (east - west || 1e-9), free.height / (north - south || 1e-9)) / whole;
+    fly((west + east) / 2, (south + north) / 2, between(FARTHEST, zoom, most));
   }
 
   /** Where it looks, as an address says it. */
   const said = () => [eye.x, eye.y, eye.zoom].map((value) => Number(value.toFixed(3))).join(",");
 
-  return { view, look, fly, zoomAt, pan, said };
+  return { view, look, fly, fit, zoomAt, pan, said };
 }
 
 /** Place on the map of a pixel. */
@@ -79,9 +95,10 @@ export const placeAt = ({ scale, left, top }, x, y) => [(x - left) / scale, (top
 function freeArea(width, height) {
   const desk = byId("desk").getBoundingClientRect();
   if (desk.width < 0.6 * width) {
-    return { left: desk.right, top: 0, width: width - desk.right, height };
+    return { left: desk.right, top: HEAD, width: width - desk.right, height: Math.max(height - HEAD, 80) };
   }
   const search = byId("search").getBoundingClientRect();
+  const bottom = search.bottom || HEAD;
   const below = byId("card").hidden ? height : byId("card").getBoundingClientRect().top;
-  return { left: 0, top: search.bottom, width, height: Math.max(below - search.bottom, 80) };
+  return { left: 0, top: bottom, width, height: Math.max(below - bottom, 80) };
 }

@@ -2,19 +2,22 @@
 
 import { note } from "./address.js";
 import { cells } from "./cells.js";
-import { MOST_NAMED, draw } from "./drawing.js";
-import { announce, byId, count } from "./elements.js";
+import { makeDrawing } from "./drawing.js";
+import { announce, button, byId, element } from "./elements.js";
 import { makeEye, placeAt } from "./eye.js";
-import { drawer } from "./points.js";
+import { MOST_INKS, drawer } from "./points.js";
 import { listen } from "./pointers.js";
+import { count, text } from "./texts.js";
 
 const REACH = 12; // pixels from a point that still mean it
 const STEP = 1.5; // zoom of one key or button
 const PACE = 60; // pixels of one arrow key
-const NEAR = 4; // zoom at which an item is shown among its neighbours
-const EDGE = 60; // pixels from the edge of what is free: nearer to it is not well in view
+const NEAREST = 24; // zoom that is near enough for an item and its answers
+const FITTED = 0.8; // share of the answers, the nearest on the map, that the view holds
 const REST = 300; // milliseconds without a move, until the address says where one looks
-const COVERING = "search, #card, body > header > *, .zoom"; // what lies over the map
+const GENRES = MOST_INKS - 2; // that have a tint; ink 0 is for all others, the last for the long tail
+const TAIL = MOST_INKS - 1;
+const COVERING = "search, #card, #private, #player, #legend, body > header > *, body > header nav > *, .zoom"; // what lies over the map
 const ARROWS = {
   ArrowLeft: [PACE, 0], ArrowRight: [-PACE, 0], ArrowUp: [0, PACE], ArrowDown: [0, -PACE],
 };
@@ -23,23 +26,23 @@ const ARROWS = {
  * Show a map.
  * @param found as /api/map gives it
  * @param open called with the id of an item that was clicked
- * @returns kind, tail (ids of the long tail), select, goTo and highlight
+ * @returns kind, select, goTo and highlight
  */
 export function makeMap(found, { kind, open }) {
   const canvas = fresh("points");
-  const points = sorted(found);
+  const tinted = commonest(found);
+  const points = sorted(found, tinted);
   const place = new Map(points.ids.map((id, i) => [id, i]));
   const near = cells(points.x, points.y);
-  const marks = { chosen: -1, near: [], under: -1, genre: -1 };
-  const redraw = picture(canvas, { points, near, marks, labels: found.labels, view: () => eye.view() });
+  const marks = { chosen: -1, near: [], chain: false, under: -1, genre: -1, tail: false };
+  const redraw = picture(canvas, { points, marks, labels: found.labels, view: () => eye.view() });
   let resting = 0;
-  const eye = makeEye(canvas, () => {
+  const eye = makeEye(canvas, (byReader) => {
     redraw();
     clearTimeout(resting);
-    resting = setTimeout(() => note({ at: eye.said() }), REST);
+    if (byReader) resting = setTimeout(() => note({ at: eye.said() }), REST);
   });
 
-  const pixel = ({ scale, left, top }, i) => [left + scale * points.x[i], top - scale * points.y[i]];
   const under = (x, y, reach = REACH) => (
     near.nearest(...placeAt(eye.view(), x, y), reach / eye.view().scale));
 
@@ -50,23 +53,15 @@ export function makeMap(found, { kind, open }) {
     redraw();
   }
 
-  function inView(i) {
-    const view = eye.view();
-    const [x, y] = pixel(view, i);
-    const { left, top, width, height } = view.free;
-    return view.zoom >= NEAR / 2 && x > left + EDGE && y > top + EDGE
-      && x < left + width - EDGE && y < top + height - EDGE;
-  }
-
   canvas.dataset.count = points.ids.length;
-  canvas.setAttribute("aria-label", `Map of ${count(points.ids.length, kind)}`);
+  canvas.setAttribute("aria-label", text("mapOf", { n: count(points.ids.length, kind) }));
   canvas.addEventListener("blur", () => point(-1));
   canvas.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && marks.under >= 0) return open(points.ids[marks.under]);
-    if (!steer(eye, event.key)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !steer(eye, event.key)) return;
     event.preventDefault();
     point(under(...middle(eye), Infinity));
-    if (marks.under >= 0) announce(`${points.names[marks.under]} in the middle`);
+    if (marks.under >= 0) announce(text("inTheMiddle", { name: points.names[marks.under] }));
   });
   listen(canvas, {
     pan: eye.pan,
@@ -81,20 +76,25 @@ export function makeMap(found, { kind, open }) {
   for (const [id, key] of [["closer", "+"], ["farther", "-"], ["whole", "0"]]) {
     byId(id).onclick = () => steer(eye, key);
   }
+  const legend = makeLegend({ found, tinted, tail: points.tail > 0, marks, redraw });
   redraw();
 
   return {
     kind,
-    tail: points.ids.slice(points.tail),
-    /** Mark an item and its answers; go there unless it is well in view, or the reader stays. */
-    select(id, others = [], { stay = false } = {}) {
+    /** Mark an item and its answers, and hold them in view, unless the reader stays where he is. */
+    select(id, others = [], { stay = false, chain = false } = {}) {
+      const before = JSON.stringify([marks.chosen, marks.near]);
       marks.chosen = place.get(id) ?? -1;
       marks.near = others.map((one) => place.get(one)).filter((i) => i !== undefined);
-      if (marks.chosen >= 0 && !stay && !inView(marks.chosen)) {
-        const zoom = Math.max(eye.view().zoom, NEAR);
-        eye.fly(points.x[marks.chosen], points.y[marks.chosen], zoom);
-      }
+      marks.chain = chain;
       redraw();
+      if (stay || before === JSON.stringify([marks.chosen, marks.near])) return;
+      if (marks.chosen < 0 && !marks.near.length) return;
+      const heart = marks.chosen < 0 ? marks.near[0] : marks.chosen;
+      const far = (i) => Math.hypot(points.x[i] - points.x[heart], points.y[i] - points.y[heart]);
+      const close = [...marks.near].sort((a, b) => far(a) - far(b));
+      const held = [heart, ...(chain ? close : close.slice(0, Math.ceil(FITTED * close.length)))];
+      eye.fit(held.map((i) => [points.x[i], points.y[i]]), NEAREST);
     },
     /** Go where an address says: "x,y,zoom". */
     goTo(at) {
@@ -104,6 +104,7 @@ export function makeMap(found, { kind, open }) {
     /** Let one genre stand out; "" for all. */
     highlight(name) {
       marks.genre = found.genres.indexOf(name);
+      legend();
       redraw();
     },
   };
@@ -114,8 +115,10 @@ function steer(eye, key) {
   if (ARROWS[key]) eye.pan(...ARROWS[key]);
   else if (key === "+" || key === "=") eye.zoomAt(...middle(eye), STEP);
   else if (key === "-") eye.zoomAt(...middle(eye), 1 / STEP);
-  else if (key === "0") eye.fly(0, 0, 1);
-  else return false;
+  else if (key === "0") {
+    note({ at: "" });
+    eye.fly(0, 0, 1);
+  } else return false;
   return true;
 }
 
@@ -124,11 +127,36 @@ function middle(eye) {
   return [left + width / 2, top + height / 2];
 }
 
+/** What the colours mean; each entry lets its points stand out. A function that shows which does. */
+function makeLegend({ found, tinted, tail, marks, redraw }) {
+  const entries = tinted.map((genre, at) => [found.genres[genre], `--hue-${at + 1}`, { genre, tail: false }]);
+  if (tail) entries.unshift([text("unlinked"), "--tail", { genre: -1, tail: true }]);
+  const stands = (wanted) => wanted.genre === marks.genre && wanted.tail === marks.tail;
+  const buttons = entries.map(([name, ink, wanted]) => button([
+    element("span", { class: "dot", style: { background: `var(${ink})` } }), name,
+  ], () => {
+    Object.assign(marks, stands(wanted) ? { genre: -1, tail: false } : wanted);
+    draw();
+    redraw();
+  }, { title: text("standOut", { genre: name }) }));
+  const draw = () => buttons.forEach((one, at) => one.setAttribute("aria-pressed", String(stands(entries[at][2]))));
+  draw();
+  const wide = matchMedia("(min-width: 48.01rem)").matches;
+  byId("legend").replaceChildren(element("details", { open: wide, ontoggle: redraw },
+    element("summary", {}, text("legend")), element("div", {}, buttons)));
+  byId("legend").hidden = !entries.length;
+  return draw;
+}
+
 /** A function that draws the map anew, at most once a frame; it is also called when sizes or colours change. */
-function picture(canvas, { points, near, marks, labels, view }) {
+function picture(canvas, { points, marks, labels, view }) {
+  let paint = null;
+  drawer(canvas, points).then((made) => {
+    paint = made;
+    redraw();
+  });
   const over = byId("drawing");
-  const paint = drawer(canvas, points);
-  const context = over.getContext("2d");
+  const write = makeDrawing(over.getContext("2d"), points);
   const sparse = Math.sqrt(6000 / Math.max(points.ids.length, 1));
   const ending = new AbortController();
   let colours = readColours();
@@ -136,6 +164,7 @@ function picture(canvas, { points, near, marks, labels, view }) {
 
   function frame() {
     waiting = 0;
+    if (!paint) return;
     if (!canvas.isConnected) return ending.abort(); // another map has taken its place
     const now = view();
     for (const one of [canvas, over]) {
@@ -143,19 +172,25 @@ function picture(canvas, { points, near, marks, labels, view }) {
       if (one.width !== wide || one.height !== high) [one.width, one.height] = [wide, high];
     }
     const size = Math.min(1.1 + sparse, 2.6) * Math.min(now.zoom ** 0.4, 2.6);
-    paint(now, { size, genre: marks.genre, ink: colours.point, tail: colours.tail });
+    const near = Math.min(now.zoom / 8, 1); // from afar the long tail lies below, smaller and paler
+    const alone = marks.tail;
+    paint(now, {
+      inks: colours.inks,
+      genre: marks.genre,
+      groups: [
+        { from: 0, to: points.tail, size: size * (alone ? 1.1 : 0.7 + 0.3 * near), strength: alone ? 0.9 : 0.5 + 0.35 * near },
+        { from: points.tail, to: points.ids.length, size, strength: 0.75, faint: alone },
+      ],
+    });
     const pixel = (x, y) => [now.left + now.scale * x, now.top - now.scale * y];
-    const [[west, north], [east, south]] = [placeAt(now, 0, 0), placeAt(now, now.width, now.height)];
-    draw(context, {
+    write({
       view: now,
       seen: (i) => pixel(points.x[i], points.y[i]),
-      labels: labels.map((one) => [one.text, ...pixel(one.x, one.y)]),
+      labels: labels.map((one) => [one.text, ...pixel(one.x, one.y), one.zoom ?? 1]),
       marks,
-      covered: [...document.querySelectorAll(COVERING)].map((one) => one.getBoundingClientRect()),
-      crowd: near.within({ west, east, south, north }, MOST_NAMED),
-      names: points.names,
+      covered: [...document.querySelectorAll(COVERING)].map((one) => one.getBoundingClientRect()).filter((box) => box.width),
       colours,
-      isTail: (i) => i >= points.tail,
+      isTail: (i) => i < points.tail,
     });
     canvas.dataset.lens = [now.scale, now.left, now.top].join(" ");
   }
@@ -165,9 +200,9 @@ function picture(canvas, { points, near, marks, labels, view }) {
   }
 
   const sizes = new ResizeObserver(redraw);
-  sizes.observe(canvas);
+  for (const one of [canvas, byId("desk"), byId("player")]) sizes.observe(one);
   const cards = new MutationObserver(redraw);
-  cards.observe(document.body, { attributeFilter: ["class"] });
+  for (const one of [document.body, byId("card")]) cards.observe(one, { attributeFilter: ["class"] });
   ending.signal.addEventListener("abort", () => {
     sizes.disconnect();
     cards.disconnect();
@@ -179,19 +214,33 @@ function picture(canvas, { points, near, marks, labels, view }) {
   return redraw;
 }
 
-/** The points, long tail last so that it lies on top. */
-function sorted({ ids, names, x, y, genre, long_tail: tail }) {
-  const order = [...ids.keys()].sort((a, b) => tail[a] - tail[b]);
-  const pick = (values) => order.map((i) => values[i]);
+/** Numbers of the commonest genres, those that have a tint, the commonest first. */
+function commonest({ genre, genres }) {
+  const items = genres.map(() => 0);
+  for (const one of genre) if (one >= 0) items[one]++;
+  return [...genres.keys()].filter((one) => items[one]).sort((a, b) => items[b] - items[a]).slice(0, GENRES);
+}
+
+/** The points in the order in which they are drawn: the long tail below, the best known on top. */
+function sorted({ ids, names, x, y, genre, long_tail: lost }, tinted) {
   // Where all are long tail, the colour would say nothing.
-  const first = tail.every(Boolean) ? -1 : order.findIndex((i) => tail[i]);
+  const tail = lost.every(Boolean) ? lost.map(() => 0) : lost;
+  const drawn = [...ids.keys()].reverse().sort((a, b) => tail[b] - tail[a]);
+  const pick = (values) => drawn.map((i) => values[i]);
+  const inks = new Map(tinted.map((one, at) => [one, at + 1]));
+  const at = new Int32Array(ids.length);
+  drawn.forEach((i, position) => {
+    at[i] = position;
+  });
   return {
     ids: pick(ids),
     names: pick(names),
     x: Float32Array.from(pick(x)),
     y: Float32Array.from(pick(y)),
     genre: pick(genre),
-    tail: first < 0 ? ids.length : first,
+    hue: Uint8Array.from(drawn, (i) => (tail[i] ? TAIL : inks.get(genre[i]) ?? 0)),
+    tail: tail.reduce((sum, one) => sum + one, 0),
+    order: at,
   };
 }
 
@@ -205,6 +254,8 @@ function fresh(id) {
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const named = ["ink", "soft", "paper", "tail", "point"];
-  return Object.fromEntries(named.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const read = (name) => style.getPropertyValue(`--${name}`).trim();
+  const named = Object.fromEntries(["ink", "soft", "paper", "tail"].map((name) => [name, read(name)]));
+  const hues = Array.from({ length: GENRES }, (_, at) => read(`hue-${at + 1}`));
+  return { ...named, inks: [read("point"), ...hues, named.tail] };
 }

@@ -1,14 +1,15 @@
 // Small plots: numbers in, one picture out.
 
 import { element } from "./elements.js";
+import { text } from "./texts.js";
 
 const WIDE = 160;
 const HIGH = 18;
 
 /** Three digits without the zero before the point, as tables of metrics have them. */
 export function digits(value) {
-  const text = Math.abs(value) < 10 ? value.toFixed(3) : value.toFixed(1);
-  return text.replace(/^(-?)0\./, "$1.").replace("-", "−");
+  const written = Math.abs(value) < 10 ? value.toFixed(3) : value.toFixed(1);
+  return written.replace(/^(-?)0\./, "$1.").replace("-", "−");
 }
 
 /** A value and its interval on a line from low to high; ours is filled. */
@@ -37,10 +38,10 @@ export function reliability(rows) {
   const y = (value) => (size - 35 - (size - 50) * Math.sqrt(value / most)).toFixed(1);
   const ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1].filter((value) => value <= most);
   const percent = (value) => `${value < 0.01 && value > 0 ? (100 * value).toFixed(1) : Math.round(100 * value)} %`;
-  const said = rows.map(([sure, right]) => `${percent(sure)} sure, ${percent(right)} right`).join("; ");
+  const all = rows.map(([sure, right]) => text("sureRight", { sure: percent(sure), right: percent(right) })).join("; ");
   return element(
     "svg",
-    { class: "plot", viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": `${said}.` },
+    { class: "plot", viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": `${all}.` },
     ticks.map((tick) => [
       element("line", { class: "grid", x1: x(tick), x2: x(tick), y1: y(0), y2: y(most) }),
       element("line", { class: "grid", y1: y(tick), y2: y(tick), x1: x(0), x2: x(most) }),
@@ -50,8 +51,8 @@ export function reliability(rows) {
     element("line", { class: "guide", x1: x(0), y1: y(0), x2: x(most), y2: y(most) }),
     rows.map(([sure, right, n]) => element("circle",
       { cx: x(sure), cy: y(right), r: 3 + 6 * Math.sqrt(n / largest) },
-      element("title", {}, `${n.toLocaleString("en")} answers: ${percent(sure)} sure, ${percent(right)} right`))),
-    element("text", { x: (40 + size - 15) / 2, y: size - 4, "text-anchor": "middle" }, "how sure"),
-    element("text", { x: 40, y: 9, "text-anchor": "start" }, "how often right"),
+      element("title", {}, text("discTitle", { n, sure: percent(sure), right: percent(right) })))),
+    element("text", { x: (40 + size - 15) / 2, y: size - 4, "text-anchor": "middle" }, text("howSure")),
+    element("text", { x: 40, y: 9, "text-anchor": "start" }, text("howRight")),
   );
 }

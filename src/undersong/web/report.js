@@ -1,49 +1,49 @@
 // How good is this model? What `undersong evaluate` found, in words, small plots and numbers.
 
 import { note, state } from "./address.js";
-import { byId, count, element, trouble } from "./elements.js";
+import { byId, element, trouble } from "./elements.js";
 import { digits, interval, reliability } from "./plots.js";
 import { ask } from "./service.js";
+import { count, knows, number, text } from "./texts.js";
 
 const LEAD = { cold: "ndcg@200", linked: "ndcg@200", paper: "recall@10" };
 const SHOWN = ["long-tail share", "coverage", "gini", "hubness", "nobody's neighbour"];
-const MEANINGS = {
-  ndcg: "how high known relations stand among the answers; 1 if they stand first, all of them",
-  recall: "the share of the known relations that the list holds",
-  hit: "the share of those who ask with at least one known relation in the list",
-  map: "how exact the list is wherever it holds a known relation, on average",
-  consistent: "the share of genre, region and popularity that an answer has in common; the models read these",
-  strict_consistent: "the share of answers with all of these in common",
-  withheld_consistent: "what answers have in common in fields that no model reads",
-  coverage: "the share of all items that is an answer to anybody",
-  gini: "how unequally often items are shown: 0 alike, 1 one takes all",
-  hubness: "how strongly a few items crowd everybody's list; 0 not at all",
-  "nobody's neighbour": "the share of items that stand in nobody's list",
-  "long-tail share": "the share of the answers that nobody has linked",
-  popularity: "how popular the answers are, among all items",
-};
+const FEW = 30; // queries, below which a difference of methods is luck
+
+/** What a metric is, in a few words; "" of one without. */
+function meaning(metric) {
+  const key = `m_${short(metric).replaceAll("'", "").replaceAll(/[ -]/g, "_")}`;
+  return knows(key) ? text(key) : "";
+}
 
 let report = null;
 
 /** Show the report, asked for once. */
-export async function showReport() {
+export async function showReport(again) {
   const page = byId("report");
-  document.title = "How good is this model? – undersong";
-  const title = element("h1", { id: "report-name", tabindex: -1 }, "How good is this model?");
-  const back = element("p", {}, element("a", { href: "./" }, "Back to the music"));
+  dress();
+  document.title = `${text("reportTitle")} – undersong`;
+  const title = element("h1", { id: "report-name", tabindex: -1 }, text("reportTitle"));
+  const back = element("p", {}, element("a", { href: "./" }, text("back")));
   try {
     report ??= await ask("api/report");
     page.replaceChildren(title, back, ...sections());
   } catch (error) {
-    page.replaceChildren(title, trouble(error, error.status ? {} : { retry: showReport }), back);
+    if (error.status === 401) throw error;
+    page.replaceChildren(title, trouble(error, error.status ? {} : { retry: again }), back);
   }
   title.focus();
+}
+
+function dress() {
+  if (byId("report-style")) return;
+  document.head.append(element("link", { id: "report-style", rel: "stylesheet", href: new URL("report.css", import.meta.url).href }));
 }
 
 function sections() {
   const protocol = report.protocols.find((one) => one.name === state().protocol) ?? report.protocols[0];
   return [
-    ...lead(report.protocols[0]),
+    ...lead(),
     methods(protocol),
     exposure(protocol),
     trust(),
@@ -57,25 +57,31 @@ const best = () => (report.methods.some(([name]) => name === "undersong") ? "und
 const named = (protocol, wanted) => Object.keys(protocol.slices[0].numbers[best()] ?? {})
   .find((metric) => short(metric) === wanted);
 
-function lead(protocol) {
-  const [all] = protocol.slices;
-  const of = (method, metric) => all.numbers[method]?.[metric]?.mean.value;
-  const hit = named(protocol, "hit");
-  const lost = named(protocol, "nobody's neighbour");
-  const of100 = (value) => Math.round(100 * value);
-  const words = [];
-  if (hit && of(best(), hit) !== undefined) {
-    words.push(`For ${of100(of(best(), hit))} of 100 ${report.kind}s at least one of the first `
-      + `${report.k} answers is a relation that was hidden from the model; by chance, for `
-      + `${of100(of("random", hit) ?? 0)} of 100.`);
+const protocolOf = (name) => report.protocols.find((one) => one.name.split(",")[0] === name);
+const what = () => text(report.kind === "track" ? "tracks" : "artists");
+const whole = (value) => Math.round(100 * value);
+
+/** Who is found and who is not, as the report of the command line says it (report/layout.py). */
+function lead() {
+  const of = (protocol, method, metric) => protocol?.slices[0].numbers[method]?.[metric]?.mean.value;
+  const both = (protocol, metric) => [best(), "random"].map((method) => of(protocol, method, metric));
+  const [cold, found] = [protocolOf("cold"), protocolOf("found")];
+  const sentences = [];
+  const [hit, luck] = both(cold, `hit@${report.k}`);
+  if (hit !== undefined && luck !== undefined) {
+    const n = cold.slices[0].answerable;
+    sentences.push(text("hidden", { n, what: what(), k: report.k, ours: Math.round(hit * n), chance: Math.round(luck * n) }));
+    if (n < FEW) sentences.push(text("fewToJudge", { n, least: FEW }));
   }
-  if (lost && of(best(), lost) !== undefined) {
-    words.push(`Nobody's list holds ${of100(of(best(), lost))} of 100 ${report.kind}s.`);
+  const [share, chance] = both(found, `recall@${report.k}`);
+  if (share !== undefined && chance !== undefined) {
+    sentences.push(text("foundShare", { what: what(), k: report.k, ours: whole(share), chance: whole(chance) }));
   }
+  const lost = found && named(found, "nobody finds");
+  if (lost) sentences.push(text("nobodyFinds", { ours: whole(of(found, best(), lost)), what: what() }));
   return [
-    element("p", { class: "lead" }, `${protocol.meaning} ${words.join(" ")}`),
-    element("p", { class: "note" }, "Known relations are what people wrote down. An answer that nobody "
-      + "wrote down may still be right, so these numbers compare methods; they are no marks out of one."),
+    element("p", { class: "lead" }, sentences.join(" ")),
+    element("p", { class: "note" }, text("noGrades")),
   ];
 }
 
@@ -93,19 +99,20 @@ function methods(protocol) {
   return element(
     "section",
     { "aria-labelledby": "methods-name" },
-    element("h2", { id: "methods-name" }, "Method by method"),
+    element("h2", { id: "methods-name" }, text("methods")),
     element("form", { class: "choices", onsubmit: (event) => event.preventDefault() },
-      choice("How it is asked", "protocol", report.protocols.map((one) => one.name), protocol.name),
-      choice("Who asks", "slice", slices.map((one) => one.name), slice.name),
-      choice("What is measured", "metric", metrics, metric)),
-    element("p", {}, `${protocol === report.protocols[0] ? "" : `${protocol.meaning} `}${count(slice.queries, report.kind)} ask; `
-      + `${protocol.candidates.toLocaleString("en")} may be an answer.`),
-    element("p", {}, element("b", {}, metric), ": ", MEANINGS[short(metric)] ?? "", "."),
-    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of methods" }, element(
+      choice(text("howAsked"), "protocol", report.protocols.map((one) => one.name), protocol.name),
+      choice(text("whoAsks"), "slice", slices.map((one) => one.name), slice.name),
+      choice(text("measured"), "metric", metrics, metric)),
+    element("p", { lang: "en" }, protocol.meaning),
+    element("p", {}, text("queries", { all: count(slice.queries, report.kind), n: protocol.candidates }), " ",
+      slice.queries < FEW ? text("fewToJudge", { n: slice.queries, least: FEW }) : ""),
+    element("p", {}, element("b", {}, metric), ": ", meaning(metric), "."),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("tableOfMethods") }, element(
       "table",
       { class: "numbers" },
       element("caption", { class: "unseen" }, `${metric}, ${protocol.name}, ${slice.name}`),
-      element("thead", {}, element("tr", {}, ["method", "", metric, "95 %", `above ${report.reference}`]
+      element("thead", {}, element("tr", {}, [text("method"), "", metric, "95 %", text("above", { name: report.reference })]
         .map((text) => (text ? element("th", { scope: "col" }, text) : element("td"))))),
       element("tbody", {}, rows.map(({ name, about, mean, difference }) => element(
         "tr",
@@ -143,12 +150,12 @@ function exposure(protocol) {
   return element(
     "section",
     { "aria-labelledby": "shown-name" },
-    element("h2", { id: "shown-name" }, "Who is shown, and who never is"),
-    element("p", {}, "A method may be exact and yet show the same few to everybody. Hubness tells."),
-    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of exposure" }, element(
+    element("h2", { id: "shown-name" }, text("exposure")),
+    element("p", {}, text("exposureNote")),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("tableOfExposure") }, element(
       "table",
       { class: "numbers" },
-      element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "method"), found.map((metric) => (
+      element("thead", {}, element("tr", {}, element("th", { scope: "col" }, text("method")), found.map((metric) => (
         element("th", { scope: "col", class: metric === "long-tail share" ? "tail" : null }, metric))))),
       element("tbody", {}, rows.map((name) => element(
         "tr",
@@ -158,7 +165,7 @@ function exposure(protocol) {
           ? digits(all.numbers[name][metric].mean.value) : "–")),
       ))),
     )),
-    element("ul", { class: "note" }, found.map((metric) => element("li", {}, `${metric}: ${MEANINGS[short(metric)]}.`))),
+    element("ul", { class: "note" }, found.map((metric) => element("li", {}, `${metric}: ${meaning(metric)}.`))),
   );
 }
 
@@ -166,26 +173,25 @@ function trust() {
   const groups = Object.entries(report.reliability ?? {});
   if (!groups.length) return null;
   const [sure, right, n] = groups[0][1].at(-1);
-  const percent = (value) => `${Math.round(100 * value)} %`;
+  const percent = (value) => `${whole(value)} %`;
+  const group = (name) => text(name === "unlinked" ? "groupUnlinked" : "groupLinked");
   return element(
     "section",
     { "aria-labelledby": "trust-name" },
-    element("h2", { id: "trust-name" }, `How far to trust “${percent(sure)} sure”`),
-    element("p", {}, "How sure an answer is: the chance that somebody who looked at both would list the pair. "
-      + "It is told apart for those that are linked and those that nobody has linked, so that nobody is less sure "
-      + "because nobody has listed it."),
-    element("p", {}, `The surest ${n.toLocaleString("en")} ${groups[0][0]} answers to ${report.kind}s that were kept from the model were `
-      + `${percent(sure)} sure on average; people had written down ${percent(right)} of them. Each disc is a group of `
-      + "answers, larger where there are more of them. On the dashed line it is right as often as it is sure."),
+    element("h2", { id: "trust-name" }, text("trust", { sure: percent(sure) })),
+    element("p", {}, text("trustNote")),
+    element("p", {}, text("trustBest", {
+      n, group: group(groups[0][0]), what: what(), sure: percent(sure), right: percent(right),
+    })),
     groups.map(([name, rows]) => element(
-      "figure", {}, element("figcaption", { class: name === "unlinked" ? "tail" : null }, name), reliability(rows),
+      "figure", {}, element("figcaption", { class: name === "unlinked" ? "tail" : null }, group(name)), reliability(rows),
     )),
   );
 }
 
 function notes() {
-  const fields = report.withheld.length ? `Withheld from all models: ${report.withheld.join(", ")}. ` : "";
-  return element("p", { class: "note" }, `Intervals hold the number with 95 %: ${report.resamples.toLocaleString("en")} `
-    + `resamples of those who ask. ${fields}Popularity is measured ${report.popularity}. `
-    + "`undersong report` writes all of it as one file, with the model card.");
+  const fields = report.withheld.length ? `${text("withheld", { fields: report.withheld.join(", ") })} ` : "";
+  const by = report.popularity && report.popularity !== "by popularity"
+    ? `${text("popularityBy", { popularity: report.popularity.replaceAll("_", " ") })} ` : "";
+  return element("p", { class: "note" }, fields, by, text("resamples", { n: number(report.resamples), what: what() }));
 }

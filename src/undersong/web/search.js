@@ -1,8 +1,10 @@
 // The search: a combobox that suggests names while one types (ARIA 1.2 "list autocomplete").
 
-import { addressOf, go, note } from "./address.js";
-import { announce, byId, count, element, named } from "./elements.js";
+import { address, addressOf, chosen, go, note, state } from "./address.js";
+import { about } from "./answers.js";
+import { announce, byId, element, named } from "./elements.js";
 import { ask } from "./service.js";
+import { text } from "./texts.js";
 
 const SHOWN = 8;
 const PATIENCE = 120; // milliseconds after a key, before the service is asked
@@ -13,6 +15,7 @@ let found = [];
 let active = -1;
 let asking = new AbortController();
 let waiting = 0;
+let combining = false; // whether the next choice joins what is open
 
 /** The kind that is searched for. */
 export const kind = () => new FormData(byId("search")).get("kind") ?? "artist";
@@ -52,15 +55,15 @@ export function fillSearch({ q, kind: wanted }) {
 }
 
 async function suggest() {
-  const text = box.value.trim();
+  const typed = box.value.trim();
   asking.abort();
   note({ q: box.value });
-  if (!text) return empty();
+  if (!typed) return empty();
   asking = new AbortController();
   try {
-    const wishes = { q: text, kind: kind(), limit: SHOWN };
-    const reply = await ask("api/search", wishes, { signal: asking.signal });
-    show(reply.items, text);
+    const asked = { q: typed, kind: kind(), limit: SHOWN };
+    const reply = await ask("api/search", asked, { signal: asking.signal });
+    show(reply.items, typed);
   } catch (error) {
     if (error.name === "AbortError") return;
     empty();
@@ -68,13 +71,13 @@ async function suggest() {
   }
 }
 
-function show(items, text) {
+function show(items, typed) {
   found = items;
   list.replaceChildren(...items.map(option));
   mark(-1);
   open(items.length > 0);
-  say(items.length ? "" : `Nothing here is called “${text}”, or nearly so.`);
-  announce(items.length ? `${count(items.length, "suggestion")}, arrow keys choose` : "");
+  say(items.length ? "" : text("nothingCalled", { text: typed }));
+  announce(items.length ? text("nSuggestions", { n: items.length }) : "");
 }
 
 function option(item, at) {
@@ -82,15 +85,15 @@ function option(item, at) {
     "li",
     { role: "option", id: `suggestion-${at}`, "aria-selected": "false" },
     named(item.name),
-    element("span", { class: "about" }, item.about),
-    item.long_tail ? element("span", { class: "tail" }, "long tail") : null,
+    element("span", { class: "about" }, about(item)),
+    item.long_tail && element("span", { class: "tail" }, text("unlinked")),
   );
 }
 
 /** The key / leads to the search, from wherever it is not a letter. */
 function jump(event) {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input:not([type=range], [type=radio])") || byId("desk").inert) return;
+  if (event.target.closest("input:not([type=range], [type=radio], [type=checkbox])") || byId("desk").inert) return;
   event.preventDefault();
   box.select();
   box.focus();
@@ -110,6 +113,8 @@ function press(event) {
       note({ q: "" });
       empty();
     } else open(false);
+    combining = false;
+    say("");
   }
 }
 
@@ -128,7 +133,19 @@ function choose(at) {
   box.value = "";
   empty();
   box.blur();
-  go(addressOf(item));
+  const now = state();
+  const first = chosen(now);
+  const both = combining && first?.kind === item.kind && first.id !== item.id;
+  combining = false;
+  go(both ? address({ ...now, also: [...new Set([...now.also, item.id])], k: "", why: "" }) : addressOf(item));
+}
+
+/** Let the next name that is chosen join the item that is open. */
+export function startCombining() {
+  combining = true;
+  box.focus();
+  say(text("combining"));
+  announce(text("combining"));
 }
 
 function empty() {
@@ -144,7 +161,7 @@ function open(wanted) {
   box.setAttribute("aria-expanded", String(wanted));
 }
 
-function say(text) {
-  byId("search-note").textContent = text;
-  byId("search-note").hidden = !text;
+function say(sentence) {
+  byId("search-note").textContent = sentence;
+  byId("search-note").hidden = !sentence;
 }

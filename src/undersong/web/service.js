@@ -1,5 +1,7 @@
 // Questions to the service: JSON in, or a Refused that says in a sentence what is wrong.
 
+import { text } from "./texts.js";
+
 /** An answer that did not come; status 0 where nobody answered at all. */
 export class Refused extends Error {
   constructor(text, status) {
@@ -11,20 +13,20 @@ export class Refused extends Error {
 const KEY = "undersong token";
 
 /** Keep a token for as long as this tab is open: never in the address, which people share. */
-export function keepToken(token) {
-  sessionStorage.setItem(KEY, token);
+export function keepToken(value) {
+  sessionStorage.setItem(KEY, value);
 }
 
-const token = () => sessionStorage.getItem(KEY);
+export const token = () => sessionStorage.getItem(KEY);
 
 /**
- * Ask the service. Wishes that are null or "" are left out; `body` makes it a POST.
+ * Ask the service. Parameters that are null or "" are left out, a list stands there again; `body` makes it a POST.
  * @throws {Refused} with one sentence; an AbortError if `signal` says so
  */
-export async function ask(path, wishes = {}, { signal = null, body = null } = {}) {
+export async function ask(path, parameters = {}, { signal = null, body = null } = {}) {
   let reply;
   try {
-    reply = await fetch(`${path}${query(wishes)}`, {
+    reply = await fetch(`${path}${query(parameters)}`, {
       signal,
       body,
       method: body ? "POST" : "GET",
@@ -32,17 +34,16 @@ export async function ask(path, wishes = {}, { signal = null, body = null } = {}
     });
   } catch (fault) {
     if (fault.name === "AbortError") throw fault;
-    throw new Refused("The service does not answer. It may have stopped, or the network is gone.", 0);
+    throw new Refused(text("noServiceText"), 0);
   }
   let content;
   try {
     content = await reply.json();
   } catch (fault) {
     if (fault.name === "AbortError") throw fault;
-    throw new Refused(`The service answered something that is not JSON (status ${reply.status}).`,
-      reply.status);
+    throw new Refused(text("notJson", { n: reply.status }), reply.status);
   }
-  if (!reply.ok) throw new Refused(content.error ?? `Status ${reply.status}.`, reply.status);
+  if (!reply.ok) throw new Refused(content.error ?? text("status", { n: reply.status }), reply.status);
   return content;
 }
 
@@ -54,7 +55,8 @@ export function soundOf(item) {
   return `media/${item.kind}/${encodeURIComponent(item.id)}${query({ token: token() })}`;
 }
 
-function query(wishes) {
-  const said = Object.entries(wishes).filter(([, value]) => value !== null && value !== "");
-  return said.length ? `?${new URLSearchParams(said)}` : "";
+function query(parameters) {
+  const pairs = Object.entries(parameters).flatMap(([key, value]) => [value].flat()
+    .filter((one) => one !== null && one !== undefined && one !== "").map((one) => [key, one]));
+  return pairs.length ? `?${new URLSearchParams(pairs)}` : "";
 }

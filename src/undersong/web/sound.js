@@ -4,6 +4,7 @@ import { address, go } from "./address.js";
 import { announce, byId } from "./elements.js";
 import { showHeard } from "./card.js";
 import { ask, Refused } from "./service.js";
+import { text } from "./texts.js";
 
 const LARGEST = 20_000_000; // bytes that the service takes
 
@@ -35,28 +36,27 @@ function take(file) {
   go(address({ heard: file.name }));
 }
 
-/** Show the answers to a file; gives their ids. After a reload there is no file to ask about. */
+/** Show the answers to a file; gives their ids, and no item. After a reload there is no file to ask about. */
 export async function showSound(name) {
   if (heard?.file.name !== name) {
-    const error = new Refused("The file was not kept; drop it here again to hear what is like it.", 0);
+    const error = new Refused(text("notKept"), 413);
     showHeard(name, { error });
-    return [];
+    return { item: null, ids: [] };
   }
   const again = () => showSound(name);
   try {
     if (heard.file.size > LARGEST) {
-      throw new Refused(`The file has ${Math.ceil(heard.file.size / 1e6)} MB, but 20 MB is the most; `
-        + "half a minute of it is enough.", 413);
+      throw new Refused(text("tooLarge", { n: Math.ceil(heard.file.size / 1e6) }), 413);
     }
     showHeard(name, {});
-    announce("Listening");
+    announce(text("listening"));
     heard.answers ??= await send(heard.file);
     showHeard(name, { answers: heard.answers });
-    return heard.answers.answers.map((one) => one.item.id);
+    return { item: null, ids: heard.answers.answers.map((one) => one.item.id) };
   } catch (error) {
     const lasting = [413, 415, 501].includes(error.status);
     showHeard(name, { error, again: lasting ? null : again });
-    return [];
+    return { item: null, ids: [] };
   }
 }
 

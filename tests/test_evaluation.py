@@ -402,3 +402,15 @@ def test_the_harmonic_mean_has_the_interval_of_both_parts():
     mean = combined(*parts)
     assert (mean.low, mean.high) == pytest.approx((low, high), abs=0.008)
     assert combined(Interval(0.0), Interval(0.7)) == Interval(0.0)
+
+
+def test_of_very_many_items_a_random_part_asks_all(monkeypatch):
+    whole = report_of([knows_groups()], split="validation")
+    monkeypatch.setattr("undersong.evaluation.found.ASKERS", 11)
+    some, again = (report_of([knows_groups()], split="validation") for _ in range(2))
+    for name, asked in (("cold", 18), ("paper", 18)):
+        first, before = numbers(some, name), numbers(whole, name)
+        assert (before.queries, first.queries) == (asked, 11)
+        assert first.numbers["groups"] == numbers(again, name).numbers["groups"]
+    found = {x.name: x.candidates for x in some.protocols}
+    assert (found["cold"], found["paper"]) == (N, 18)

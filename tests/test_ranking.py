@@ -432,7 +432,7 @@ def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     """Rehearse and give what was learned from: (evidence, queries, truth, among) of every call."""
     calls, given = [], []
 
-    def recording(evidence, queries, truth, *, labelled, count, among=None):
+    def recording(evidence, queries, truth, *, labelled, count, progress, among=None):
         calls.append((evidence, queries, truth, among))
         return make_lists(evidence, queries, truth, labelled=labelled, count=count, among=among)
 

@@ -42,6 +42,48 @@ def weights(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+def test_without_a_judge_the_last_weights_stay_and_no_score_is_made_up(tmp_path):
+    model, loss, _ = setting()
+    notes, seen = [], {}
+
+    def progress(stage, done, total, note=""):
+        notes.append(note)
+        seen.update(weights(model))
+
+    outcome = train(
+        model,
+        loss=loss,
+        validate=None,
+        schedule=Schedule(**QUICK),
+        seed=0,
+        checkpoint=tmp_path / "c.safetensors",
+        progress=progress,
+    )
+    assert outcome.steps == outcome.best_step == QUICK["steps"]
+    assert outcome.scores == []
+    assert notes[0] == ""
+    assert all(x.startswith("loss ") for x in notes[1:])
+    assert all(torch.equal(value, seen[name]) for name, value in weights(model).items())
+
+
+def test_before_the_first_validation_the_loss_is_shown(tmp_path):
+    model, loss, validate = setting()
+    notes = []
+    train(
+        model,
+        loss=loss,
+        validate=validate,
+        schedule=Schedule(**QUICK),
+        seed=0,
+        checkpoint=tmp_path / "c.safetensors",
+        progress=lambda stage, done, total, note="": notes.append(note),
+    )
+    first = QUICK["validate_every"]
+    assert all(x.startswith("loss ") for x in notes[1:first])
+    assert notes[first].startswith("best -")
+    assert not any("inf" in x for x in notes)
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, average, monkeypatch):
     schedule = Schedule(**QUICK, average=average)
@@ -62,7 +104,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, average, monkey
     model, loss, validate = setting()
     common |= {"loss": loss, "validate": validate}
     resumed = train(model, **common, checkpoint=checkpoint, progress=lambda *a: steps.append(a[1]))
-    assert steps[14] == 13  # goes on after the validation of step 12
+    assert steps[15:17] == [12, 13]  # goes on after the validation of step 12
     assert resumed.scores == outcome.scores
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(model)[name], value, rtol=0, atol=0)

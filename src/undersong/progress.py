@@ -1,6 +1,10 @@
 """How long work tells of itself. The library never prints; the command line shows this."""
 
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+Block = TypeVar("Block")
 
 
 class Progress(Protocol):
@@ -15,3 +19,57 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:
     """Show nothing."""
+
+
+def watched(
+    blocks: Sequence[Block], progress: Progress, stage: str, note: str = ""
+) -> Iterator[Block]:
+    """Go through blocks of work, and report when it begins and each that is done."""
+    for done, block in enumerate(blocks):
+        progress(stage, done, len(blocks), note)
+        yield block
+    if blocks:
+        progress(stage, len(blocks), len(blocks), note)
+
+
+def part_of(
+    progress: Progress, stage: str, done: int, total: int, note: str
+) -> Callable[[int, int], None]:
+    """Return what reports how far one of the parts of a stage is, in hundredths of a part."""
+
+    def report(here: int, whole: int) -> None:
+        progress(stage, 100 * done + 100 * here // max(whole, 1), 100 * total, note)
+
+    return report
+
+
+@dataclass
+class Whole:
+    """Progress of several stages, reported as each and as one, in hundredths of all.
+
+    Parameters
+    ----------
+    progress : who is told
+    name : of all stages together
+    expected : stage, or how its name begins -> its share of the work, about; in order
+        One that is left out counts as done when a later one begins.
+    """
+
+    progress: Progress
+    name: str
+    expected: Mapping[str, float]
+    _reached: int = field(default=0, init=False)
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Report a stage, and where it stands among all."""
+        self.progress(stage, done, total, note)
+        names, shares = list(self.expected), list(self.expected.values())
+        here = max((x for x in names if stage.startswith(x)), key=len, default="")
+        if not here or names.index(here) < self._reached:
+            return
+        self._reached = names.index(here)
+        before, own = sum(shares[: self._reached]), shares[self._reached]
+        share = (before + own * done / max(total, 1)) / sum(shares)
+        last = self._reached == len(names) - 1 and done == total
+        place = f"stage {self._reached + 1} of {len(names)}: {stage}"
+        self.progress(self.name, 100 if last else min(int(100 * share), 99), 100, place)

@@ -10,6 +10,7 @@ from undersong.catalogue.schema import Kind
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError
 from undersong.io.parquet import DAMAGE
+from undersong.progress import Progress, silent, watched
 
 AT_ONCE = 2**20  # rows whose users and items are looked up: names take most memory
 
@@ -32,7 +33,7 @@ class NumberedPlays:
     plays: NDArray[np.float32]
 
 
-def numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
+def numbered(catalogue: Catalogue, kind: Kind, *, progress: Progress = silent) -> NumberedPlays:
     """Read the plays of one kind of item, ``AT_ONCE`` rows at a time: 12 bytes a row are kept.
 
     Raises
@@ -41,7 +42,7 @@ def numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
         If the file that the catalogue was read from is gone or damaged.
     """
     try:
-        return _numbered(catalogue, kind)
+        return _numbered(catalogue, kind, progress)
     except (OSError, *DAMAGE) as error:
         raise ArtifactError(
             f"the plays of the catalogue cannot be read any more ({error}); was it imported again "
@@ -49,7 +50,8 @@ def numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
         ) from error
 
 
-def _numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
+def _numbered(catalogue: Catalogue, kind: Kind, progress: Progress) -> NumberedPlays:
+    progress("plays", 0, 1)
     wanted = (pl.col("kind") == kind) & (pl.col("plays") > 0)
     items = pl.DataFrame({"item": catalogue.ids(kind)}, schema={"item": pl.String})
     items = items.select("item", row=pl.int_range(pl.len(), dtype=pl.Int32))
@@ -60,7 +62,7 @@ def _numbered(catalogue: Catalogue, kind: Kind) -> NumberedPlays:
     user, item = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
     plays = np.empty(most, dtype=np.float32)
     end = 0
-    for start in range(0, catalogue.count_plays(), AT_ONCE):
+    for start in watched(range(0, catalogue.count_plays(), AT_ONCE), progress, "plays"):
         some = catalogue.plays.slice(start, AT_ONCE).filter(wanted).collect()
         block = some.join(items, on="item").join(users, on="user")
         here, end = slice(end, end + len(block)), end + len(block)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,17 +135,18 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
 
     from undersong import relations as related
     from undersong.catalogue import read_catalogue
+    from undersong.cli.progress_line import ProgressDisplay
     from undersong.io.parquet import write_table
 
     kind, known = kind_of(tracks), read_catalogue(catalogue)
-    plays = related.listeners(known, kind)
-    with cluster() as clustered:
+    with cluster() as clustered, ProgressDisplay() as progress:
+        plays = related.listeners(known, kind, progress=progress)
+        shared = partial(related.shared_listeners, plays, threshold=threshold, top=top)
         if clustered:
             from undersong.cluster.connection import in_order
 
-            pairs = related.shared_listeners(plays, threshold=threshold, top=top, each=in_order)
-        else:
-            pairs = related.shared_listeners(plays, threshold=threshold, top=top)
+            shared = partial(shared, each=in_order)
+        pairs = shared(progress=progress)
     once = sparse.triu(pairs).tocoo()
     ids = pl.Series(known.ids(kind), dtype=pl.String)
     write_table(out, pl.DataFrame({"a": ids[once.row], "b": ids[once.col]}))

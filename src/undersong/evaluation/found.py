@@ -17,7 +17,7 @@ from undersong.evaluation.results import Interval, Number, Protocol
 from undersong.evaluation.scoring import Pool
 from undersong.metrics import DEEP
 
-ASKERS = 4096  # known items that ask at most; of more, a random part
+ASKERS = 4096  # items that ask at most; of more, a random part
 FIFTHS = 5
 
 
@@ -41,12 +41,15 @@ def pool_of(
     right = truth.multiply(hidden[None, :]).tocsr()
     right.eliminate_zeros()
     asks = (visible.getnnz(axis=1) > 0) & (right.getnnz(axis=1) > 0) & ~hidden
-    queries = np.flatnonzero(asks)
-    if len(queries) > ASKERS:
-        chosen = np.random.default_rng([seed, len(queries)])
-        queries = np.sort(chosen.choice(queries, ASKERS, replace=False))
-    everything = np.arange(len(hidden))
+    queries, everything = askers(np.flatnonzero(asks), seed=seed), np.arange(len(hidden))
     return Pool(queries, everything, groups, right.astype(bool), shown=visible)
+
+
+def askers(rows: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+    """Return who of some items asks: all, or of very many a random part, always the same."""
+    if len(rows) <= ASKERS:
+        return rows
+    return np.sort(np.random.default_rng([seed, len(rows)]).choice(rows, ASKERS, replace=False))
 
 
 def by_popularity(

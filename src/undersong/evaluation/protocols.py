@@ -11,12 +11,12 @@ from undersong.catalogue import Kind, draw_alike, tail_odds
 from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.baselines.untrained import random
-from undersong.evaluation.found import by_popularity, of_protocols, pool_of
+from undersong.evaluation.found import askers, by_popularity, of_protocols, pool_of
 from undersong.evaluation.method import Method
 from undersong.evaluation.results import Evaluation, Protocol, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
 from undersong.evaluation.ties import make_ties
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, part_of, silent
 from undersong.relations import Task, known
 
 ASKING = ("test", "validation")
@@ -134,8 +134,8 @@ def evaluate(
         if pool.shown is not None:  # unlinked is who looks so to those that ask
             seen = replace(judged_by, long_tail=degree_of(pool.shown) == 0)
         for turn, method in enumerate(methods):
-            total = len(pools) * len(methods)
-            progress("evaluate", place * len(methods) + turn, total, f"{name}: {method.name}")
+            done, total = place * len(methods) + turn, len(pools) * len(methods)
+            note = f"{name}: {method.name}"
             if method.sees_edges and not name.startswith("paper"):
                 continue
             judged[method.name] = judge(
@@ -147,6 +147,7 @@ def evaluate(
                 block=settings.block,
                 hub_queries=hubs,
                 seed=settings.seed,
+                progress=part_of(progress, "evaluate", done, total, note),
             )
         edge_free = {m.name: judged[m.name] for m in methods if not m.sees_edges}
         about = About(
@@ -219,14 +220,15 @@ def pools_of(task: Task, split: str, *, seed: int = 0) -> dict[str, Pool]:
     catalogue, asks = task.catalogue, task.within(split)
     unread = split == "validation"  # the test split
     truth = known(catalogue, task.kind, ~task.within("test")) if unread else task.related()
-    queries, everything = np.flatnonzero(asks), np.arange(len(asks))
+    among, everything = np.flatnonzero(asks), np.arange(len(asks))
+    queries = askers(among, seed=seed)
     labelled = np.flatnonzero(truth.getnnz(axis=1) > 0)
     visible = task.related("train")
     pools = {
         "cold, labelled": Pool(queries, labelled, everything, truth, pool=everything),
         "cold": Pool(queries, everything, everything, truth),
         "found": pool_of(visible, truth, asks, everything, seed=seed),
-        "paper": Pool(queries, queries, everything, truth),
+        "paper": Pool(queries, among, everything, truth),
     }
     if task.kind == "track":
         artists = catalogue.tracks["artist"].fill_null(catalogue.tracks["id"])
@@ -234,7 +236,7 @@ def pools_of(task: Task, split: str, *, seed: int = 0) -> dict[str, Pool]:
         pools["cold, labelled, other artists"] = replace(pools["cold, labelled"], groups=groups)
         pools["found, other artists"] = replace(pools["found"], groups=groups)
         pools["cold, other artists"] = Pool(queries, everything, groups, truth)
-        pools["paper, other artists"] = Pool(queries, queries, groups, truth)
+        pools["paper, other artists"] = Pool(queries, among, groups, truth)
     return {
         name: pool for name, pool in pools.items() if len(pool.queries) and len(pool.candidates)
     }

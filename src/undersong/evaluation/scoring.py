@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,12 +136,14 @@ def judge(
     block: int,
     hub_queries: NDArray[np.int64] | None,
     seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judged:
     """Ask a method all questions of a pool.
 
     Parameters
     ----------
     hub_queries : rows of the items that ask for the k-occurrence of each candidate; None: nobody
+    progress : called with how many questions are answered, of how many
 
     Raises
     ------
@@ -148,7 +151,9 @@ def judge(
         If the method scores with NaN or in another shape, with its name.
     """
     depth = k if pool.shown is None else max(k, FAR)
-    ranking = _ask(method, pool, pool.queries, ties=ties, k=depth, block=block)
+    asked = len(pool.queries) + (0 if hub_queries is None else len(hub_queries))
+    ask = partial(_ask, method, pool, ties=ties, block=block)
+    ranking = ask(pool.queries, k=depth, answered=lambda done: progress(done, asked))
     top = ranking.top[:, :k]
     group = bootstrap.groups(len(pool.queries), seed=seed)
     shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
@@ -156,7 +161,10 @@ def judge(
     if hub_queries is not None:
         near = top
         if not np.array_equal(hub_queries, pool.queries):
-            near = _ask(method, pool, hub_queries, ties=ties, k=k, block=block, answers=False).top
+            before = len(pool.queries)
+            near = ask(
+                hub_queries, k=k, answers=False, answered=lambda x: progress(before + x, asked)
+            ).top
         hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
         whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
     accuracy = metrics.accuracy(ranking.ranks, k=k)
@@ -178,6 +186,7 @@ def _ask(
     ties: Ties,
     k: int,
     block: int,
+    answered: Callable[[int], None],
     answers: bool = True,
 ) -> Ranking:
     """Best k candidates of each row, (q, k), and ranks of its relevant ones."""
@@ -188,6 +197,7 @@ def _ask(
     among = pool.candidates if pool.pool is None else pool.pool
     scores = method.among(among) if method.among else method.scores
     for some in blocks(rows, n=len(pool.groups), block=block):
+        answered(done)
         try:
             values = scores(some)
             if pool.shown is not None:

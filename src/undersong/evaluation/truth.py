@@ -29,7 +29,7 @@ from undersong.evaluation.scoring import Judged, Pool, Traits, judge
 from undersong.evaluation.ties import make_ties
 from undersong.io.files import reading
 from undersong.io.parquet import DAMAGE
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, part_of, silent
 
 COLUMNS = ("a", "b")
 
@@ -136,7 +136,7 @@ def judge_truth(
         judged: dict[str, Judged] = {}
         for turn, method in enumerate(methods):
             done = place * len(methods) + turn
-            progress("evaluate", done, len(pools) * len(methods), f"{name}: {method.name}")
+            total, note = len(pools) * len(methods), f"{name}: {method.name}"
             judged[method.name] = judge(
                 method,
                 pool,
@@ -146,6 +146,7 @@ def judge_truth(
                 block=settings.block,
                 hub_queries=None,
                 seed=settings.seed,
+                progress=part_of(progress, "evaluate", done, total, note),
             )
         about = About(kind, "unlinked", pool, seen, len(pool.candidates), reference, settings)
         slices: Mapping[str, NDArray[np.bool_]] = by_degree(

@@ -66,7 +66,7 @@ def learn(
     encoders = features.fit(catalogue, task.kind, task.within("train"))
     sources = read_sources(catalogue, task.kind, encoders, known.embeddings)
     model, outcome = train_general(task, sources, settings=settings.general, compute=compute)
-    judged = _embed_items(catalogue, task.kind, sources, model, device=compute.device)
+    judged = _embed_items(catalogue, task.kind, sources, model, compute=compute)
     clock.stop("general")
     ranked = cross_fit(
         task,
@@ -88,7 +88,7 @@ def learn(
             stage="GRM, refit",
         )
     answering = _general_embeddings(
-        task, encoders, embeddings=known.embeddings, model=model, device=compute.device
+        task, encoders, embeddings=known.embeddings, model=model, compute=compute
     )
     clock.stop("refit")
     outcomes = {**known.outcomes, "general": outcome}
@@ -174,7 +174,7 @@ def _general_embeddings(
     *,
     embeddings: Mapping[tuple[Kind, str], Embeddings],
     model: GeneralModel,
-    device: str,
+    compute: Compute,
 ) -> dict[tuple[Kind, str], Embeddings]:
     """E_G of every item about which anything is known; of an artist run also of its tracks."""
     catalogue = task.catalogue
@@ -183,7 +183,7 @@ def _general_embeddings(
     for kind in kinds:
         if len(catalogue.items(kind)):
             sources = read_sources(catalogue, kind, encoders, embeddings)
-            vectors = _embed_items(catalogue, kind, sources, model, device=device)
+            vectors = _embed_items(catalogue, kind, sources, model, compute=compute)
             general[(kind, "general")] = vectors
     return general
 
@@ -194,10 +194,11 @@ def _embed_items(
     sources: tuple[Modality, ...],
     model: GeneralModel,
     *,
-    device: str,
+    compute: Compute,
 ) -> Embeddings:
     """E_G of every item of which any source says something."""
-    vectors = embed(model, sources, device=device)
+    stage = f"E_G of {kind}s"
+    vectors = embed(model, sources, device=compute.device, progress=compute.progress, stage=stage)
     known = ~np.all([x.missing for x in sources], axis=0)
     ids = tuple(x for x, is_known in zip(catalogue.ids(kind), known, strict=True) if is_known)
     return Embeddings(ids, vectors if known.all() else vectors[known])

@@ -23,7 +23,7 @@ from undersong.models.content.network import ContentSettings
 from undersong.pipeline import write
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, Whole, silent
 from undersong.runs import Run
 from undersong.training import broadcast, rank
 
@@ -121,17 +121,33 @@ def _train(
     if first:
         _clear(work, fresh=fresh)
     broadcast(0)  # nobody looks for checkpoints before the folder is ready
-    learned = learn(catalogue, settings, work=work, progress=progress if first else silent)
+    whole = Whole(progress, "train", expected_shares(settings)) if first else silent
+    learned = learn(catalogue, settings, work=work, progress=whole)
     if not first:
         broadcast(0)
         return runs.read(folder), True
     studied = write.studied(learned, settings)
     about |= write.about(learned, studied)
     with runs.publishing(folder, about) as home:
-        write.write(learned, home, studied=studied)
+        write.write(learned, home, studied=studied, progress=whole)
     shutil.rmtree(work.parent)
     broadcast(0)
     return runs.read(folder), True
+
+
+def expected_shares(settings: Settings) -> dict[str, float]:
+    """Return the stages of a training, and about which share of its time each takes."""
+    groups = settings.ranking.folds + 1 if settings.ranking.folds else 0
+    steps = float(settings.general.training.steps)
+    return {
+        "CbRM": 0.1 * steps,
+        "UiRM": 0.1 * steps,
+        "GRM": steps,
+        **{f"GRM, rehearsal {x + 1} of {groups}": 0.45 * steps for x in range(groups)},
+        **({"ranking": 0.2 * steps} if groups else {}),
+        **({"GRM, refit": steps} if settings.run.refit else {}),
+        "reasons": 0.1 * steps,
+    }
 
 
 def _check_not_one_listener(catalogue: Catalogue) -> None:

@@ -29,6 +29,7 @@ from undersong.models.content.network import save_content
 from undersong.models.general import save_general
 from undersong.pipeline.learn import Learned, task_of
 from undersong.pipeline.run_settings import Settings
+from undersong.progress import Progress, silent
 from undersong.ranking import context
 from undersong.ranking import training as ranking
 from undersong.ranking.context import RankingContext
@@ -68,7 +69,13 @@ def _ears(learned: Learned) -> list[dict[str, str]]:
     return [x.about for x in learned.task.catalogue.heard if x.name in sources]
 
 
-def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.bool_]]) -> None:
+def write(
+    learned: Learned,
+    home: Path,
+    *,
+    studied: Mapping[Kind, NDArray[np.bool_]],
+    progress: Progress = silent,
+) -> None:
     """Write embeddings, weights, encoders and items into the folder of a generation.
 
     Parameters
@@ -85,7 +92,9 @@ def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.boo
             write_failures(home / "failures.csv", learned.content.failed)
     if learned.ranking:
         ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
+        progress("evidence", 0, 1)
         _write_evidence(learned, home)
+        progress("evidence", 1, 1)
     encoders = features.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
     items = [_items(task, kind) for kind in KINDS]
@@ -99,6 +108,7 @@ def write(learned: Learned, home: Path, *, studied: Mapping[Kind, NDArray[np.boo
         sources=learned.sources,
         embeddings=learned.embeddings,
         model=learned.model,
+        progress=progress,
     )
 
 

@@ -16,6 +16,7 @@ from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
 from undersong.models.general import GeneralSettings, any_related, embed, train_general
+from undersong.progress import Progress
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings
 from undersong.ranking.ranker import Ranker, rerank
@@ -90,7 +91,13 @@ def cross_fit(
     fitted = train_ranking(
         join(lists),
         _validating(
-            cold, queries, truth, asks=validation, candidates=settings.candidates, seed=compute.seed
+            cold,
+            queries,
+            truth,
+            asks=validation,
+            candidates=settings.candidates,
+            seed=compute.seed,
+            progress=compute.progress,
         ),
         judging,
         names=cold.names,
@@ -163,12 +170,13 @@ def _rehearsed(
         evidence = play(
             replace(task, splits=splits), compute=compute.inside(f"fold-{fold}"), stage=stage
         )
+        count, progress = settings.candidates, compute.progress
         if fold < settings.folds:
             lists += _of_strangers(
-                generator, evidence, related, among=hidden, count=settings.candidates
+                generator, evidence, related, among=hidden, count=count, progress=progress
             )
         else:
-            judging = _judging(evidence, related, hidden, count=settings.candidates)
+            judging = _judging(evidence, related, hidden, count=count, progress=progress)
     return lists, judging
 
 
@@ -180,6 +188,7 @@ def _validating(
     asks: NDArray[np.bool_],
     candidates: int,
     seed: int,
+    progress: Progress,
 ) -> dict[str, RankingLists]:
     """Lists of validation items, which say when to stop.
 
@@ -187,7 +196,7 @@ def _validating(
     """
     labelled = truth.getnnz(axis=1) > 0
     among, linked = between(truth, asks)
-    make = partial(make_lists, labelled=labelled, count=candidates)
+    make = partial(make_lists, labelled=labelled, count=candidates, progress=progress)
     rows, visible, hidden = known_askers(np.random.default_rng([seed, 3]), cold.relations, truth)
     others = {
         "each other": make(cold, queries, among, among=asks),
@@ -199,7 +208,12 @@ def _validating(
 
 
 def _judging(
-    evidence: RankingContext, related: sparse.csr_matrix, hidden: NDArray[np.int64], *, count: int
+    evidence: RankingContext,
+    related: sparse.csr_matrix,
+    hidden: NDArray[np.int64],
+    *,
+    count: int,
+    progress: Progress,
 ) -> dict[str, RankingLists]:
     """Lists of items that look like the unlinked: they ask, and known items should find them."""
     strange = np.zeros(related.shape[0], dtype=bool)
@@ -207,7 +221,7 @@ def _judging(
     labelled = related.getnnz(axis=1) > 0
     left = less(related, evidence.relations)
     known = np.flatnonzero(~strange & (left.getnnz(axis=1) > 0) & (evidence.degree > 0))
-    make = partial(make_lists, labelled=labelled, count=count)
+    make = partial(make_lists, labelled=labelled, count=count, progress=progress)
     return {
         "tail-like, cold": make(evidence, hidden, related),
         "tail-like, found": make(evidence, known, left),
@@ -235,6 +249,7 @@ def _of_strangers(
     *,
     among: NDArray[np.int64],
     count: int,
+    progress: Progress,
 ) -> list[RankingLists]:
     """Make the five kinds of lists that are answered later, of items that play strangers.
 
@@ -248,7 +263,8 @@ def _of_strangers(
     shown, left = partly_observed(generator, evidence.relations, related)
     known, visible, hidden = known_askers(generator, evidence.relations, related)
     some, linked = evidence.seeing(shown), evidence.seeing(others)
-    make = partial(make_lists, labelled=related.getnnz(axis=1) > 0, count=count)
+    labelled = related.getnnz(axis=1) > 0
+    make = partial(make_lists, labelled=labelled, count=count, progress=progress)
     return [
         make(evidence, among, related),
         make(evidence, among, each_other, among=strange),
@@ -283,7 +299,7 @@ def _of_fold(
             known[("artist", CONTENT)] = heard.artists
     sources = read_sources(task.catalogue, task.kind, encoders, known)
     model, _ = train_general(task, sources, settings=general_settings, compute=compute, stage=stage)
-    vectors = embed(model, sources, device=compute.device)
+    vectors = embed(model, sources, device=compute.device, progress=compute.progress)
     vectors[np.all([x.missing for x in sources], axis=0)] = 0
     return RankingContext(vectors, sources, task.related("train"), linkable=linkable)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from undersong.catalogue import draw_alike
 from undersong.io.tensors import write_tensors
 from undersong.metrics import DEEP, accuracy
+from undersong.progress import Progress, silent, watched
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
@@ -173,6 +174,7 @@ def make_lists(
     labelled: NDArray[np.bool_],
     count: int,
     among: NDArray[np.bool_] | None = None,
+    progress: Progress = silent,
 ) -> RankingLists:
     """Gather the candidates of every query; relations that may be seen are no candidates.
 
@@ -186,7 +188,7 @@ def make_lists(
     width = len(evidence.names)
     empty = np.empty((0, count), dtype=bool)
     blocks = [(np.empty((0, count, width), dtype=np.float32), *[empty] * 4)]
-    for start in range(0, len(queries), BLOCK):
+    for start in watched(range(0, len(queries), BLOCK), progress, "lists"):
         rows = queries[start : start + BLOCK]
         block = gather_candidates(
             evidence, rows, count=count, among=among, excluded=evidence.relations

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind, numbered
 from undersong.errors import DataError
+from undersong.progress import Progress, silent, watched
 from undersong.relations.similarity import Rows, symmetric
 
 POPULAR, POPULAR_PAIRS = 512, 2**25  # items, and their pairs with all, that are counted densely
@@ -173,9 +174,11 @@ def _best(
         yield block.group_by("a", maintain_order=True).head(top) if top else block
 
 
-def listeners(catalogue: Catalogue, kind: Kind) -> sparse.csr_matrix:
+def listeners(
+    catalogue: Catalogue, kind: Kind, *, progress: Progress = silent
+) -> sparse.csr_matrix:
     """Who plays what: (users, n) float32, plays of every user and item."""
-    heard = numbered(catalogue, kind)
+    heard = numbered(catalogue, kind, progress=progress)
     cells = (heard.plays, (heard.user, heard.item))
     return sparse.coo_matrix(cells, shape=(heard.users, len(catalogue.items(kind)))).tocsr()
 
@@ -187,6 +190,7 @@ def shared_listeners(
     top: int,
     block: int = 1024,
     each: Callable[[Callable[[int], list[Rows]], Iterable[int]], Iterable[list[Rows]]] = map,
+    progress: Progress = silent,
 ) -> sparse.csr_matrix:
     """R_U: items that many users have in common, (n, n) bool (section 2.2).
 
@@ -215,7 +219,7 @@ def shared_listeners(
         _of_block, heard, heard.T.tocsr(), rest, popular, with_popular, relate=relate, block=block
     )
     starts = range(0, len(rest), block)
-    for start, some in zip(starts, each(one, starts), strict=True):
+    for start, some in zip(watched(starts, progress, "R_U"), each(one, starts), strict=True):
         for item, others in zip(rest[start : start + block], some, strict=True):
             neighbours[item] = others
     rows = np.repeat(np.arange(n), [len(x) for x in neighbours])

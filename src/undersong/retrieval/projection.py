@@ -19,7 +19,7 @@ from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
 from undersong.embeddings import unit
 from undersong.errors import needs
 from undersong.io.parquet import read_table, write_table
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, silent, watched
 from undersong.retrieval import approximate
 from undersong.runs import Run
 
@@ -106,13 +106,17 @@ def lay_out(
         return _by_tsne(vectors, seed=seed, progress=progress)
     drawn = np.sort(np.random.default_rng(seed).choice(len(vectors), LARGEST, replace=False))
     sample = _by_tsne(vectors[drawn], seed=seed, progress=progress)
-    places = join(vectors, vectors[drawn], sample)
+    places = join(vectors, vectors[drawn], sample, progress=progress)
     places[drawn] = sample
     return places
 
 
 def join(
-    vectors: NDArray[np.float32], laid: NDArray[np.float32], places: NDArray[np.float32]
+    vectors: NDArray[np.float32],
+    laid: NDArray[np.float32],
+    places: NDArray[np.float32],
+    *,
+    progress: Progress = silent,
 ) -> NDArray[np.float32]:
     """Put more items into a layout, (n, 2): each at the median place of the nearest there.
 
@@ -128,7 +132,7 @@ def join(
     joined = np.zeros((len(vectors), 2), dtype=np.float32)
     many = len(vectors) >= approximate.SIZE and approximate.available()
     cells = approximate.make(laid) if many else None
-    for start in range(0, len(vectors), BLOCK):
+    for start in watched(range(0, len(vectors), BLOCK), progress, "map, others"):
         queries = unit(vectors[start : start + BLOCK])
         if cells:
             nearest = cells.nearest(queries, k=k)
@@ -225,6 +229,7 @@ def _by_tsne(vectors: NDArray[np.float32], *, seed: int, progress: Progress) -> 
     with needs("map", "the map"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
+    progress("map", 0, STEPS)
     # One thread, and exact neighbours: several would add in another order each time.
     likeness = PerplexityBasedNN(
         vectors,

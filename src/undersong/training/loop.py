@@ -120,7 +120,7 @@ def train(
     model: nn.Module,
     *,
     loss: Callable[[np.random.Generator], Tensor],
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], float] | None,
     schedule: Schedule,
     seed: int,
     checkpoint: Path,
@@ -135,6 +135,7 @@ def train(
     model : on its device already
     loss : draws a batch from the generator and returns the loss of ``model`` on it
     validate : score of a model, higher is better; called with gradients off, in eval mode
+        None where nothing can be judged: then all steps are taken and the last weights stay.
     checkpoint : file to resume from if it fits, written at every validation
     seed : of the batches and of dropout; initialise the model yourself
     lr_multipliers : factors on the learning rate, by the beginning of a parameter's name
@@ -158,6 +159,7 @@ def train(
     distributed.same_state(model)
     distributed.same_state(averaged)
     losses: list[float] = []
+    progress(stage, history.steps, history.steps if history.finished else schedule.steps)
     while not history.finished:
         step = history.steps
         for group in optimizer.param_groups:
@@ -186,7 +188,9 @@ def train(
             if distributed.rank() == 0:
                 state.write(checkpoint)
         total = history.steps if history.finished else schedule.steps
-        progress(stage, history.steps, total, f"best {history.best_score:.4f}")
+        scored = history.best_score > -math.inf
+        note = f"best {history.best_score:.4f}" if scored else f"loss {value.item():.4f}"
+        progress(stage, history.steps, total, note)
     model.load_state_dict(best)
     distributed.same_state(model)
     model.eval()
@@ -259,14 +263,16 @@ class _State:
 
     @torch.no_grad()
     def validate(
-        self, validate: Callable[[nn.Module], float], mean_loss: float, schedule: Schedule
+        self, validate: Callable[[nn.Module], float] | None, mean_loss: float, schedule: Schedule
     ) -> None:
         """Score the averaged weights, keep them if they are the best, and stop in time."""
         self.averaged.eval()
         history, first = self.history, distributed.rank() == 0
-        score = distributed.broadcast(validate(self.averaged) if first else 0.0)
-        history.scores.append((history.steps, score, mean_loss))
-        if score > history.best_score:
+        score = -math.inf
+        if validate is not None:
+            score = distributed.broadcast(validate(self.averaged) if first else 0.0)
+            history.scores.append((history.steps, score, mean_loss))
+        if score > history.best_score or validate is None:
             history.best_step, history.best_score = history.steps, score
             for name, value in self.averaged.state_dict().items():
                 self.best[name].copy_(value)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general.network import GeneralModel, GeneralSettings
+from undersong.progress import Progress, silent, watched
 from undersong.training import (
     Compute,
     History,
@@ -48,10 +48,9 @@ def train_general(
 ) -> tuple[GeneralModel, History]:
     """Train GRM on R_A and R_P of the training items; stop by cold NDCG@200 of validation.
 
-    Where every item is for training nothing can be judged: then the score is the number of the
-    validation, and the last weights are kept. A catalogue without any relation of this kind
-    leaves nothing to learn from: then GRM stays the sources side by side, each by its weight, and
-    the outcome has no step.
+    Where every item is for training nothing can be judged, and the last weights are kept. A
+    catalogue without any relation of this kind leaves nothing to learn from: then GRM stays the
+    sources side by side, each by its weight, and the outcome has no step.
 
     Raises
     ------
@@ -115,11 +114,12 @@ def _objective(
     return loss
 
 
-def _judge(task: Task, sources: Sequence[Modality], *, device: str) -> Callable[[nn.Module], float]:
-    """Cold NDCG@200 of the validation items; the number of the validation if all items train."""
+def _judge(
+    task: Task, sources: Sequence[Modality], *, device: str
+) -> Callable[[nn.Module], float] | None:
+    """Cold NDCG@200 of the validation items; None if all items train."""
     if task.within("train").all():
-        turn = count(1)
-        return lambda model: float(next(turn))
+        return None
     rows, queries, truth = relations.among_some(*task.held_out)
     some = features.rows_of(sources, rows)
     return lambda model: cold_ndcg(embed(model, some, device=device), queries, truth)
@@ -150,11 +150,18 @@ def check_related(task: Task) -> sparse.csr_matrix:
 
 
 @torch.no_grad()
-def embed(model: nn.Module, sources: Sequence[Modality], *, device: str) -> NDArray[np.float32]:
+def embed(
+    model: nn.Module,
+    sources: Sequence[Modality],
+    *,
+    device: str,
+    progress: Progress = silent,
+    stage: str = "E_G",
+) -> NDArray[np.float32]:
     """Compute E_G of every item, in blocks and in float32, (n, out)."""
     n = len(sources[0].missing)
     vectors = np.empty((0, 0), dtype=np.float32)
-    for start in range(0, n, BLOCK):
+    for start in watched(range(0, n, BLOCK), progress, stage):
         rows = np.arange(start, min(start + BLOCK, n))
         embedded = model(*_tensors(sources, rows, missing_of(sources, rows), device))
         if not start:  # the one place for all, where pieces to be joined would take two

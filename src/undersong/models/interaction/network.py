@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor, nn
 
 from undersong.losses import MultiSimilarity
+from undersong.progress import Progress, silent, watched
 from undersong.relations.colistening import SessionSettings
 from undersong.training import Schedule
 
@@ -60,7 +61,9 @@ class InteractionSettings:
             raise ValueError("threshold 1 with top 0 relates all items that share a user")
 
 
-def factorise(plays: sparse.csr_matrix, width: int, *, seed: int) -> NDArray[np.float32]:
+def factorise(
+    plays: sparse.csr_matrix, width: int, *, seed: int, progress: Progress = silent
+) -> NDArray[np.float32]:
     """Factor the co-listening matrix of items, (users, n) plays -> (n, d).
 
     The matrix holds the positive pointwise mutual information of two items: the logarithm of how
@@ -73,15 +76,34 @@ def factorise(plays: sparse.csr_matrix, width: int, *, seed: int) -> NDArray[np.
     Levy and Goldberg, Neural word embedding as implicit matrix factorization (2014), without
     the shift, which does worse on our data (docs/choices.md).
     """
-    information = _information(plays)
+    information = _information(plays, progress=progress)
     rank = min(width, information.shape[0] - 1)
     start = np.random.default_rng(seed).standard_normal(information.shape[0])
-    items, values, _ = svds(information, k=rank, v0=start)
+    products = 0
+
+    def product(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal products
+        products += 1  # how many it takes nobody knows before
+        progress("UiRM, factors", products, max(8 * rank, products + 1))
+        return np.asarray(information @ vector)
+
+    matrix = LinearOperator(
+        information.shape,
+        matvec=product,
+        rmatvec=information.T.dot,
+        matmat=information.dot,
+        rmatmat=information.T.dot,
+        dtype=information.dtype,
+    )
+    items, values, _ = svds(matrix, k=rank, v0=start)
+    progress("UiRM, factors", products, products)
     order = np.argsort(-values)
     return np.ascontiguousarray(items[:, order] * values[order], dtype=np.float32)
 
 
-def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_matrix:
+def _information(
+    plays: sparse.csr_matrix, *, block: int = 1024, progress: Progress = silent
+) -> sparse.csr_matrix:
     """Positive pointwise mutual information of items, (n, n), the strongest of each row.
 
     Those are ``STRONGEST``. Of very many items there are ``CELLS`` in all, and the strongest have
@@ -96,7 +118,7 @@ def _information(plays: sparse.csr_matrix, *, block: int = 1024) -> sparse.csr_m
     context = shared**CONTEXT_POWER
     context *= shared.sum() / max(context.sum(), 1e-12)
     rows: list[sparse.csr_matrix] = []
-    for first in range(0, n, block):
+    for first in watched(range(0, n, block), progress, "UiRM, co-listening"):
         counts = (heard[:, first : first + block].T @ by_user).tocsr()
         counts.sort_indices()
         cells = counts.tocoo()

@@ -14,6 +14,7 @@ from undersong.errors import DataError
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
+from undersong.progress import Progress, silent
 from undersong.relations.colistening import shared_sessions
 from undersong.training import (
     Compute,
@@ -47,14 +48,15 @@ def embed_interaction(
     relations there is nothing to stop by, and E_U is the plain factorisation.
     """
     catalogue, kind, device = task.catalogue, task.kind, compute.device
-    plays = relations.listeners(catalogue, kind)
+    plays = relations.listeners(catalogue, kind, progress=compute.progress)
     played = np.flatnonzero(plays.getnnz(axis=0) > 0)
     if min(len(played), plays.shape[0]) < 3:
         return None
     plays = plays[:, played]
-    related = related_by_listening(task, played, plays, settings)
+    related = related_by_listening(task, played, plays, settings, progress=compute.progress)
     torch.manual_seed(compute.seed)
-    model = InteractionModel(factorise(plays, settings.width, seed=compute.seed)).to(device)
+    factors = factorise(plays, settings.width, seed=compute.seed, progress=compute.progress)
+    model = InteractionModel(factors).to(device)
 
     queries, truth = np.empty(0, dtype=np.int64), task.related()
     if truth.nnz:
@@ -97,10 +99,14 @@ def related_by_listening(
     played: NDArray[np.int64],
     plays: sparse.csr_matrix,
     settings: InteractionSettings,
+    *,
+    progress: Progress = silent,
 ) -> sparse.csr_matrix:
     """Return R_U of the items in rows ``played``: by shared listeners, or by shared sessions."""
     if not settings.sessions:
-        return relations.shared_listeners(plays, threshold=settings.threshold, top=settings.top)
+        return relations.shared_listeners(
+            plays, threshold=settings.threshold, top=settings.top, progress=progress
+        )
     listens, ids = task.catalogue.listens, task.catalogue.ids(task.kind)
     if listens is None:
         raise DataError(

@@ -69,7 +69,7 @@ def test_who_is_nobody_stays_in_a_table_and_is_named(write):
         conversion.text(summary)
         .splitlines()[-1]
         .startswith(
-            "2 artists are nobody's name, and stay since the data say so: Various Artists (va), Divers ("
+            "2 artists are nobody's name, and stay since the data say so: Various Artists (va), "
         )
     )
     write(artists_csv="id,name\n1,Ann\n2,Various Production\n")

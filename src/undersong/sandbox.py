@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from undersong.confinement import hide_memory
-from undersong.io.onnx_files import SILENCE
 
 PACKAGES = str(Path(__file__).parents[1])
 GONE = (EOFError, BrokenPipeError, ValueError)  # ValueError: a pipe that ``end`` closed
@@ -76,6 +75,8 @@ def import_path() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the variables that a child begins with."""
+    from undersong.io.onnx_files import SILENCE  # NumPy comes with it, which readers of tags lack
+
     passed = {k: v for k, v in os.environ.items() if k in VARIABLES or k.startswith(FAMILIES)}
     for name in SEARCHED:
         folders = [x for x in os.environ.get(name, "").split(os.pathsep) if os.path.isabs(x)]

@@ -6,7 +6,6 @@ import click
 
 from undersong.cli.group import FILE, FOLDER, REPLACING, echo
 from undersong.errors import needs
-from undersong.io.lock import locked
 
 
 @click.command()
@@ -28,6 +27,7 @@ def demo(context: click.Context, folder: Path, seed: int, artists: int, serving:
     """
     from undersong.cli.progress_line import ProgressDisplay
     from undersong.cli.serving import serve
+    from undersong.io.lock import locked
     from undersong.lab.synthetic.tour import shelf_of, tour
 
     with locked(folder), ProgressDisplay() as progress:
@@ -197,6 +197,7 @@ def reproduce(
         undersong reproduce my-reproduction --data A,T --seeds 3
     """
     from undersong.cli.progress_line import ProgressDisplay
+    from undersong.io.lock import locked
     from undersong.lab.reproduction.ablations import ablate
     from undersong.lab.reproduction.datasets import named
     from undersong.lab.reproduction.experiment import reproduce as reproduce_paper

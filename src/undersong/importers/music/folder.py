@@ -155,7 +155,8 @@ def _import_folder(
         files = pl.concat([files, unseen]).sort("path")
     failures = sorted([*scan.failures, *unread], key=lambda x: x.file)
     named = renamed(files, aliases)
-    same = copies(named)
+    plain = library(named)
+    same = copies(named) if len(plain.tracks) < len(named) else []
     if failures or same or old or (catalogue / "failures.csv").exists():
         rows = [(x.file, x.reason, x.remedy) for x in failures]
         rows += [(x, f"a copy of {of}", "nothing, or remove one of them") for x, of in same]
@@ -164,7 +165,6 @@ def _import_folder(
     if files.is_empty():
         raise DataError(_nothing(root, scan, failures, catalogue))
     write_files(catalogue, root, files)
-    plain = library(named)
     made = replace(keep(plain, old) if old else plain, audio_root=root)
     pairs = known_pairs(relations, made) if relations else None
     if pairs:

@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import libsonic
 import numpy as np
@@ -535,3 +536,24 @@ def test_at_a_terminal_who_asks_is_asked_and_the_password_is_not_shown(kept, tmp
     shown = child.before.decode()
     assert "2 artists, 4 tracks" in shown
     assert PASSWORD not in shown
+
+
+def test_a_server_that_finds_all_by_two_quotes_is_asked_so(tmp_path):
+    asked = []
+
+    def answer(method, path, query, body, headers):
+        form = {x: y[0] for x, y in parse_qs(body.decode(), keep_blank_values=True).items()}
+        name = path.rpartition("/")[2].removesuffix(".view")
+        asked.append((name, form.get("query")))
+        there = form.get("query") == '""' and form["songOffset"] == "0"
+        songs = [{"id": "s1", "title": "One", "artist": "Ann", "artistId": "p1"}] if there else []
+        return as_json({"subsonic-response": {"status": "ok", "searchResult3": {"song": songs}}})
+
+    with answering(answer) as url:
+        run("subsonic", url, tmp_path / "catalogue", env={"UNDERSONG_LOGIN": "ann:secret"})
+    assert read_catalogue(tmp_path / "catalogue").ids("track") == ("s1",)
+    assert [x for x in asked if x[0] == "search3"] == [
+        ("search3", ""),
+        ("search3", '""'),
+        ("search3", '""'),
+    ]

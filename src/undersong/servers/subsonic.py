@@ -13,6 +13,8 @@ from undersong.servers.library import Artist, Song, fields, number, rows, text
 PAGE = 500  # songs or albums of one reply, the most that the API allows
 VERSION = "1.16.1"
 MISSING, NO_TOKENS, NOT_FOUND = 10, 41, 70
+# What finds all songs, by OpenSubsonic, and by older Navidromes; by Subsonic itself nothing does.
+EVERYTHING = ("", '""')
 WRONG = (40, 42, 43, 44, 50)
 SONGS, ALBUMS = ("searchResult3", "song"), ("albumList2", "album")
 
@@ -79,16 +81,19 @@ class Subsonic:
         DataError
             If the server gives the same page again and again.
         """
-        seen: set[str] = set()
-        none: dict[str, Value] = {"query": "", "artistCount": 0, "albumCount": 0, "songCount": PAGE}
-        while page := _listed(self.ask("search3", **none, songOffset=len(seen)), SONGS):
-            before = len(seen)
-            seen.update(text(x.get("id")) for x in page)
-            if len(seen) == before:
-                raise DataError(f"{self.place} gives the same songs on every page; update it")
-            yield [_song(x) for x in page if text(x.get("id")) and not x.get("isVideo")]
-        if not seen:  # the search of Subsonic itself finds nothing without a word
-            yield from self._songs_of_albums()
+        for everything in EVERYTHING:
+            seen: set[str] = set()
+            search: dict[str, Value] = {"query": everything, "artistCount": 0, "albumCount": 0}
+            search |= {"songCount": PAGE}
+            while page := _listed(self.ask("search3", **search, songOffset=len(seen)), SONGS):
+                before = len(seen)
+                seen.update(text(x.get("id")) for x in page)
+                if len(seen) == before:
+                    raise DataError(f"{self.place} gives the same songs on every page; update it")
+                yield [_song(x) for x in page if text(x.get("id")) and not x.get("isVideo")]
+            if seen:
+                return
+        yield from self._songs_of_albums()
 
     def artists(self, user: str) -> Iterator[list[Artist]]:
         """Read all artists."""

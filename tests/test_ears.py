@@ -1,18 +1,23 @@
 import hashlib
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
 import soxr
+from click.testing import CliRunner
 
 from adding_worlds import hearing_run, tagged
 from undersong import runs
 from undersong.audio import extract as extraction
 from undersong.audio import file, installation
-from undersong.audio.ears import Contract, choose_ears, cut_pieces, installed
+from undersong.audio.decode import Decoder
+from undersong.audio.ears import choose_ears, installed
 from undersong.audio.extract import extract
+from undersong.audio.hearing import Contract, cut_pieces
 from undersong.audio.installation import install_ears, remove_ears
 from undersong.audio.logmel import Mel, mel_power
 from undersong.catalogue import (
@@ -26,6 +31,7 @@ from undersong.catalogue import (
     write_heard,
 )
 from undersong.catalogue.tables import Catalogue
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError
 from undersong.foldin import ears_of, open_encoders
@@ -375,6 +381,49 @@ def test_a_track_of_which_ears_hear_nothing_keeps_its_sound(tmp_path, cache, mon
     assert done.done.ids == ("t0",)
     assert done.damaged["reason"].to_list() == ["tiny answers what is no number"]
     assert read_heard(tmp_path / "mel", music.ids("track"))[0].vectors.ids == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the threads of a process")
+def test_a_child_with_ears_has_one_thread_and_reports_to_nobody(tmp_path, cache):
+    ears = install_ears(tiny(tmp_path / "own.toml"))
+    tone(tmp_path / "a.wav", hertz=440)
+    decoder = Decoder(ears=(ears,))
+    try:
+        assert np.isfinite(decoder.decode(tmp_path / "a.wav").ears[0]).all()
+        process = decoder._child.process.pid
+        assert "Threads:\t1\n" in Path(f"/proc/{process}/status").read_text()
+        opened = [x.readlink().name for x in Path(f"/proc/{process}/fd").iterdir()]
+        assert not [x for x in opened if ".db" in x]
+    finally:
+        decoder.stop()
+
+
+def test_words_of_the_sound_are_a_field_once_that_is_asked_for(tmp_path, cache):
+    install_ears(tiny(tmp_path / "own.toml"))
+    music = library(tmp_path, ["a.wav", "b.wav"])
+    folder = tmp_path / "catalogue"
+    write_catalogue(music, folder)
+    extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"))
+    (heard_,) = read_catalogue(folder).heard
+    sound = file.read(tmp_path / "a.wav")
+    pieces = cut_pieces((sound.chunks / sound.gain)[[0, 2]], installed()[0].contract)
+    probable = (1 / (1 + np.exp(-pieces @ matrix(3, seed=1)))).mean(axis=0)
+    likely = [WORDS[x] for x in np.argsort(-probable) if probable[x] >= 0.2]
+    assert heard_.words[heard_.vectors.index["t0"]] == tuple(likely)
+    assert len(likely) > 0
+    assert not read_catalogue(folder).fields
+    before = fingerprint(folder)
+    extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"), words=True)
+    extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"))  # stays
+    assert fingerprint(folder) != before
+    catalogue = read_catalogue(folder)
+    assert [x.name for x in catalogue.fields_of("track")] == ["sounds like"]
+    assert catalogue.tracks["sounds like"][0].to_list() == [f"sounds {x}" for x in likely]
+    write_catalogue(catalogue, folder)  # no copy of them in the tables
+    extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"), words=False)
+    assert fingerprint(folder) == before
+    result = CliRunner().invoke(cli, ["extract", str(folder), "--words", "--ears", "none"])
+    assert "--words needs pretrained ears" in result.output
 
 
 # runs

@@ -73,8 +73,11 @@ class Embeddings:
         aligned[~missing] = self.vectors[rows[~missing]]
         return aligned, missing
 
-    def write(self, path: Path) -> None:
-        """Write a Parquet file of ``id`` and ``vector`` that any data tool opens."""
+    def write(self, path: Path, *, words: Sequence[Sequence[str]] | None = None) -> None:
+        """Write a Parquet file of ``id`` and ``vector`` that any data tool opens.
+
+        ``words`` of each item may stand beside them; ``read`` passes them over.
+        """
         width = self.vectors.shape[1]
         table = pl.DataFrame(
             {
@@ -84,6 +87,9 @@ class Embeddings:
                 ),
             }
         )
+        if words is not None:
+            lists = [list(x) for x in words]
+            table = table.with_columns(pl.Series("words", lists, dtype=pl.List(pl.String)))
         write_table(path, table, metadata=METADATA)
 
     def write_vectors(self, path: Path) -> None:

@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.ears import Contract, Ears, Hear, open_ears, read_ears
+from undersong.audio.hearing import Contract, Ears, Hear, open_ears
 from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
 from undersong.confinement import allow_processor, confine
 from undersong.errors import ArtifactError, UndersongError, install
@@ -111,9 +111,8 @@ class Decoder:
     ):
         self._seconds, self._ears = seconds, ears
         memory += sum(4 * x.network.stat().st_size for x in ears)
-        self._child = Child(
-            CHILD, str(memory), str(seconds), *(str(x.path.resolve()) for x in ears)
-        )
+        about = [json.dumps([asdict(x.contract), str(x.path.resolve())]) for x in ears]
+        self._child = Child(CHILD, str(memory), str(seconds), *about)
         self.stop = self._child.end
 
     def decode(self, path: Path) -> Decoded | Undecodable:
@@ -203,22 +202,27 @@ def _death(process: "subprocess.Popen[bytes]", seconds: float | None) -> Undecod
 
 def run_child() -> None:
     """Be the child: answer each requested path until the parent closes the pipe."""
-    memory, seconds, paths = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    ears = [_ears(x) for x in sys.argv[3:]]
     inbound, outbound = close_standard_streams()
     read = _reader()
-    if paths:
+    if ears:
         with suppress(ImportError):  # before the process is confined; ``open_ears`` names it
             import onnxruntime  # noqa: F401
     confine(memory=memory)
     with os.fdopen(inbound, "rb") as requests, os.fdopen(outbound, "wb") as answers:
         allow_processor(START)
         try:
-            ears = [read_ears(Path(x)) for x in paths]
             hears = {x.contract: open_ears(x) for x in ears}
         except UndersongError as error:
             answers.write(_header({"refused": str(error)}))
             return
         _serve(read, hears, requests, answers, seconds)
+
+
+def _ears(line: str) -> Ears:
+    about, path = json.loads(line)
+    return Ears(Contract(**about | {"words": tuple(about["words"])}), Path(path))
 
 
 def _serve(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from undersong.audio import shards
 from undersong.audio.decode import Decoded, Decoder, decode
-from undersong.audio.ears import Contract, Ears
+from undersong.audio.hearing import Contract, Ears
 from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Heard, write_failures, write_heard
@@ -29,6 +30,7 @@ from undersong.progress import Progress, silent
 
 SHARD = 64  # files; 22 MB of 8 chunks each, which is what an interruption costs at most
 STAGE = "extract"
+WORDS, LIKELY = 3, 0.2  # of a track at most, and how probable each must be
 FETCHED = "server:"  # and its id: the path of a track without a file, whose sound a server sent
 Fetch = Callable[[str], AbstractContextManager[Path]]
 DecodeFiles = Callable[[Iterable[Path], Sequence[Ears]], Iterator[Decoded | Undecodable]]
@@ -61,6 +63,7 @@ def extract(
     *,
     workers: int | None = None,
     ears: Sequence[Ears] | None = None,
+    words: bool | None = None,
     retry: bool = True,
     decode_files: DecodeFiles | None = None,
     fetch: Fetch | None = None,
@@ -77,6 +80,7 @@ def extract(
     folder : made if absent; after a kill at any moment, the next call goes on
     workers : child processes that decode; by default one a processor
     ears : that hear beside the log-mel chunks; None leaves alone what was heard before
+    words : whether those that ears hear are a field of the tracks; None leaves that as it is
     retry : try files again that failed in the last run
     decode_files : decodes files in their order in place of child processes, such as on a cluster
     fetch : gets a file of the sound of a track without a path, one after the other, and deletes it
@@ -136,7 +140,7 @@ def extract(
         )
         write_failures(folder / "failures.csv", reasons.select(list(FAILURES)))
         if ears is not None:
-            write_heard(folder, [_heard(files, x) for x in hear])
+            write_heard(folder, [_heard(files, x) for x in hear], words=words)
             shards.remove_superseded(folder)
         shards.finish(folder, run)
     done = files.filter(pl.col("chunks") > 0)
@@ -171,7 +175,15 @@ def _heard(files: pl.DataFrame, contract: Contract) -> Heard:
     there = np.isfinite(values).all(axis=1)
     ids = tuple(rows["track"].filter(pl.Series(there, dtype=pl.Boolean)))
     vectors = Embeddings(ids, np.ascontiguousarray(values[there, : contract.width]))
-    return Heard(contract.name, contract.sha256, contract.licence, contract.training, vectors)
+    words = tuple(_words(x, contract) for x in values[there, contract.width :])
+    about = contract.name, contract.sha256, contract.licence, contract.training
+    return Heard(*about, vectors, words)
+
+
+def _words(probabilities: NDArray[np.float32], contract: Contract) -> tuple[str, ...]:
+    """Return the likeliest words of a track, if they are likely at all."""
+    best = np.argsort(-probabilities)[:WORDS]
+    return tuple(contract.words[x] for x in best if probabilities[x] >= LIKELY)
 
 
 def text(extraction: Extraction, folder: Path) -> str:

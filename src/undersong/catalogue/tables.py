@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 
 from undersong import embeddings
 from undersong.catalogue.frames import Frame, Tables, read_frames
-from undersong.catalogue.heard import Heard, heard_sums, read_heard
+from undersong.catalogue.heard import (
+    WORDS,
+    Heard,
+    has_words,
+    heard_sums,
+    read_heard,
+    with_words,
+)
 from undersong.catalogue.manifest import (
     FILE,
     Manifest,
@@ -202,17 +209,20 @@ class Catalogue:
 def write_catalogue(catalogue: Catalogue, folder: Path, *, source: str = "") -> None:
     """Write a catalogue; a crash leaves the old one or the new one, never a mixture.
 
-    ``source`` is what made it (``Manifest``). Another writer of the folder is waited for.
+    ``source`` is what made it (``Manifest``). Another writer of the folder is waited for. What
+    pretrained ears heard is no part of the tables.
     """
+    fields = tuple(x for x in catalogue.fields if x != WORDS)
+    tracks = catalogue.tracks
     tables = {
         "artists": catalogue.artists,
-        "tracks": catalogue.tracks,
+        "tracks": tracks.drop(WORDS.name) if WORDS in catalogue.fields else tracks,
         "plays": catalogue.plays.collect(),
         "relations": catalogue.relations,
     }
     with replacing_tables(
         folder,
-        fields=catalogue.fields,
+        fields=fields,
         features=tuple(catalogue.features),
         audio_root=catalogue.audio_root,
         origins=catalogue.origins,
@@ -298,13 +308,16 @@ def read_catalogue(folder: Path) -> Catalogue:
         kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in manifest.fields if x.kind == kind}
         for kind in KINDS
     }
-    tracks = _read_table(home / "tracks.parquet", columns["track"])
+    tracks, fields = _read_table(home / "tracks.parquet", columns["track"]), manifest.fields
+    heard = read_heard(folder / EXTRACTED, set(tracks["id"]))
+    if has_words(folder / EXTRACTED):
+        tracks, fields = with_words(tracks, heard), (*fields, WORDS)
     return Catalogue(
         artists=_read_table(home / "artists.parquet", columns["artist"]),
         tracks=tracks,
         plays=_scan_table(home / "plays.parquet", PLAYS),
         relations=_read_table(home / "relations.parquet", RELATIONS),
-        fields=manifest.fields,
+        fields=fields,
         features={
             (name, kind): embeddings.read(home / "features" / f"{name}.{kind}.parquet")
             for name, kind in manifest.features
@@ -312,7 +325,7 @@ def read_catalogue(folder: Path) -> Catalogue:
         audio_root=Path(manifest.audio_root) if manifest.audio_root else None,
         extracted=folder / EXTRACTED,
         listens=folder / LISTENS,
-        heard=read_heard(folder / EXTRACTED, set(tracks["id"])),
+        heard=heard,
         origins=manifest.origins,
     )
 

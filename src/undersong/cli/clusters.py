@@ -30,6 +30,11 @@ SOME = 9  # tracks that a server is asked for before their sound is
     show_default=True,
     help="Pretrained ears that hear too: auto for all that are installed, none, or names.",
 )
+@click.option(
+    "--words/--no-words",
+    default=None,
+    help="Words that the ears hear are, or are not, a field of the tracks.",
+)
 @click.option("--server", metavar="URL", help="Fetch what is no file here from this media server.")
 @LOGIN
 @click.option(
@@ -46,6 +51,7 @@ def extract(
     keep_going: bool,
     workers: int | None,
     ears: str,
+    words: bool | None,
     server: str | None,
     login: Path | None,
     rate: float,
@@ -69,6 +75,11 @@ def extract(
     from undersong.catalogue import EXTRACTED, read_catalogue
     from undersong.cli.progress_line import ProgressDisplay
 
+    chosen = choose_ears(ears)
+    if words and not chosen:
+        raise DataError(
+            "--words needs pretrained ears, and none hear; run `undersong ears install musicnn`"
+        )
     folder = out or catalogue / EXTRACTED
     with cluster() as clustered, ProgressDisplay() as progress, ExitStack() as stack:
         known = read_catalogue(catalogue)
@@ -83,7 +94,8 @@ def extract(
             known,
             folder,
             workers=workers,
-            ears=choose_ears(ears),
+            ears=chosen,
+            words=words,
             decode_files=decode_files,
             fetch=fetch,
             progress=progress,

@@ -14,7 +14,7 @@ import ray
 from numpy.typing import NDArray
 
 from undersong.audio.decode import Decoded, Decoder
-from undersong.audio.ears import Ears
+from undersong.audio.hearing import Ears
 from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.cluster.connection import failures, processors
 from undersong.errors import UndersongError

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.ears import Ears, installed
+from undersong.audio.ears import installed
+from undersong.audio.hearing import Ears
 from undersong.errors import ArtifactError, Unavailable, UndersongError, install
 from undersong.features import AUDIO, sources_in
 from undersong.io.files import read_json, sha256

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
+from undersong.audio.hearing import NONE
 from undersong.catalogue import describe_catalogue, description_text, write_catalogue
 from undersong.evaluation.compare import compare
 from undersong.importers.tables.conversion import import_tables
@@ -17,6 +19,7 @@ from undersong.progress import Progress
 from undersong.report import layout, report_files
 from undersong.runs import Run
 
+DEFAULTS = Settings(content=replace(Settings().content, ears=NONE))
 NEIGHBOURS = 8
 
 
@@ -37,7 +40,8 @@ def tour(
     """Generate a world, import it, train, evaluate, ask about two artists, and publish.
 
     Each step is skipped where its result is there already. ``say`` shows a line to the user.
-    Training takes the defaults unless ``settings`` says otherwise.
+    Training takes the defaults unless ``settings`` says otherwise, without pretrained ears: the
+    demo shows the same everywhere.
     """
     started = time.monotonic()
     data, catalogue_folder, run_folder = folder / "data", folder / "catalogue", folder / "run"
@@ -57,7 +61,7 @@ def tour(
     say(description_text(describe_catalogue(catalogue)))
     say(f"4. undersong train {catalogue_folder} {run_folder}")
     run, _ = train_run(
-        catalogue_folder, run_folder, settings=settings or Settings(), progress=progress
+        catalogue_folder, run_folder, settings=settings or DEFAULTS, progress=progress
     )
     seconds = ", ".join(f"{name} {spent:.0f} s" for name, spent in run.manifest["seconds"].items())
     say(f"   trained in {seconds}")

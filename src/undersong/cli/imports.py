@@ -274,6 +274,28 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
     return run
 
 
+BY = click.Option(["--by"], default="album", show_default=True, help="Field that names the group.")
+LEAST = click.Option(
+    ["--least"], default=2, show_default=True, type=click.IntRange(1), help="Tracks of a group."
+)
+
+
+@imports("tracks", BY, LEAST)
+def groups(by: str, least: int) -> "Read":
+    """Make CATALOGUE of the albums of another one, or of its labels or other groups of tracks.
+
+    TRACKS is the folder of a catalogue that has tracks. Each group stands where an artist would:
+    all other commands then learn and answer what is similar to an album.
+
+    \b
+    Example:
+        undersong import groups my/catalogue my/albums --by album
+    """
+    from undersong.importers.groups import groups
+
+    return partial(groups, by=by, least=least)
+
+
 subsonic = server_import(
     "subsonic", "https://music.example", "Navidrome, gonic, LMS, Ampache or another Subsonic server"
 )
@@ -281,5 +303,5 @@ jellyfin = server_import("jellyfin", "https://jellyfin.example", "a Jellyfin or 
 
 COMMANDS = (
     *(listenbrainz, lastfm, spotify, navidrome, subsonic, jellyfin, beets, musicbrainz),
-    *(hetrec, olga, deezer, mlhd),
+    *(hetrec, olga, deezer, mlhd, groups),
 )

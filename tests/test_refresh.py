@@ -13,6 +13,8 @@ from media_servers import PASSWORD, Jellyfin, answering
 from undersong import runs
 from undersong.catalogue import read_catalogue
 from undersong.cli.main import cli
+from undersong.cli.refresh import read_plan, write_plan
+from undersong.errors import SettingsError
 from undersong.io.lock import locked
 from undersong.runs import RunReader
 from undersong.service.app import make_app
@@ -197,3 +199,19 @@ def test_a_mistake_in_the_file_is_one_line_before_anything_is_done(before, after
 def test_without_its_file_a_folder_is_not_refreshed(tmp_path):
     (line,) = refresh(tmp_path, code=1)
     assert line == f"Error: {tmp_path / 'undersong.toml'} is missing; give the path of a TOML file"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_music_writes_the_file_once(tmp_path):
+    music, folder = tmp_path / 'A "B" \\ ♪', tmp_path / "new" / "own"
+    with pytest.raises(SettingsError, match="is no folder; name the one that holds your music"):
+        write_plan(folder, music)
+    music.mkdir()
+    write_plan(folder, music)
+    plan = read_plan(folder)
+    assert plan.imports == {"music": ["folder", str(music)]}
+    assert plan.extract == []
+    write_plan(folder, music)  # the same command every night
+    (folder / "undersong.toml").write_text("[import.plays]\n")
+    with pytest.raises(SettingsError, match="is there and says what to do; change it, or leave"):
+        write_plan(folder, music)

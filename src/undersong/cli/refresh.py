@@ -1,5 +1,6 @@
 """The command that a timer runs every night: refresh, and its file undersong.toml."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from undersong.cli.clusters import extract
 from undersong.cli.group import FOLDER, echo
 from undersong.cli.models import train
 from undersong.cli.playlists import playlist
+from undersong.cli.serving import serve
 from undersong.errors import SettingsError, nearest_known, needs
+from undersong.io.files import replacing
 from undersong.settings import read_toml
 
 if TYPE_CHECKING:
@@ -27,7 +30,10 @@ INCOMPLETE = 3
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-def refresh(folder: Path) -> None:
+@click.option("--music", type=FOLDER, help="Begin with the audio files here.")
+@click.option("--serve", "serving", is_flag=True, help="Then serve the page until Ctrl-C.")
+@click.pass_context
+def refresh(context: click.Context, folder: Path, music: Path | None, serving: bool) -> None:
     """Do what FOLDER/undersong.toml names: import, merge, extract, train, publish, playlists.
 
     For a timer: run it as often as you like, one runs at a time, and each step goes on where it was
@@ -37,17 +43,45 @@ def refresh(folder: Path) -> None:
 
     \b
     Example:
+        undersong refresh my/music --music ~/Music --serve
         undersong refresh my/music
     """
     with needs("train", "refreshing"):
+        from undersong.pipeline.refresh import SHELF
         from undersong.pipeline.refresh import refresh as run
 
+    if music is not None:
+        write_plan(folder, music)
     outcome = run(folder, read_plan(folder), echo=echo)
     artists, tracks = outcome.new["artist"], outcome.new["track"]
     echo(f"refreshed: {tracks:,} new songs, {artists:,} new artists")
     if outcome.failed:
         echo(f"failed: {', '.join(outcome.failed)}; {folder / 'refresh.log'} says why", err=True)
-        raise SystemExit(INCOMPLETE)
+        if not serving:
+            raise SystemExit(INCOMPLETE)
+    if serving:
+        context.invoke(serve, folder=folder / SHELF, quiet=True)
+
+
+def write_plan(folder: Path, music: Path) -> None:
+    """Write FOLDER/undersong.toml, which imports a folder of music and hears it.
+
+    Raises
+    ------
+    SettingsError
+        If the file is there and says anything else, or there is no such folder of music.
+    """
+    path = folder / FILE
+    if not music.is_dir():
+        raise SettingsError(f"{music} is no folder; name the one that holds your music")
+    source = json.dumps(str(music.resolve()), ensure_ascii=False)
+    text = f'[import.music]\nkind = "folder"\nfrom = {source}\n\n[extract]\n'
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        raise SettingsError(f"{path} is there and says what to do; change it, or leave --music out")
 
 
 def read_plan(folder: Path) -> "Plan":

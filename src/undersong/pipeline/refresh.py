@@ -12,6 +12,7 @@ interrupted. So nothing need be remembered between two refreshes.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -225,14 +226,29 @@ def _run(words: Sequence[str], folder: Path, log: BinaryIO) -> int:
         cwd=folder,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=log,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
+        assert process.stdout is not None
         try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                _show(line.decode("utf-8", "replace").strip())
             return process.wait()
         except BaseException:
             process.terminate()
             raise
+        finally:
+            _show("")
+
+
+def _show(line: str) -> None:
+    """Show a person at a terminal the newest line of a stage, in place of the one before."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{one_line(line)[:width]}")
+        sys.stderr.flush()
 
 
 def _ids(catalogue: Path) -> dict[Kind, set[str]]:

@@ -322,7 +322,7 @@ def killed(
     return hit, faults
 
 
-ONCE = ("rollback", "import features", "add", "identify")  # refuse to do it once more
+ONCE = ("rollback", "tune", "import features", "add", "identify")  # refuse to do it once more
 
 
 def ends_badly(code: int, log: Path, *, done: bool) -> list[str]:

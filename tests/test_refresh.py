@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import sys
 import threading
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
@@ -162,14 +164,45 @@ def test_what_cannot_go_on_ends_with_one_line_and_what_was_published_stays(home)
     assert "nothing known" in status(folder)["failed"]["refresh"]
 
 
+def test_who_ends_a_refresh_ends_the_command_that_it_waits_for(home, tmp_path):
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(*_):
+        asked.set()
+        answered.wait(60)
+        return 503, {}, b""
+
+    shutil.copy(home[0] / "login.txt", tmp_path)
+    (tmp_path / "scrobbles.csv").write_text("")
+    (tmp_path / "settings.toml").write_text("")
+    with answering(slow) as url:
+        (tmp_path / "undersong.toml").write_text(PLAN.format(url=url))
+        command = [sys.executable, "-m", "undersong", "refresh", str(tmp_path)]
+        process = psutil.Popen(command)
+        assert asked.wait(60)
+        (child,) = process.children()
+        process.terminate()
+        assert process.wait(30) == 128 + 15
+        assert not child.is_running()
+        answered.set()
+
+
 def test_one_refresh_runs_at_a_time(home):
     folder, _, _ = home
-    with locked(folder):
-        codes = []
-        thread = threading.Thread(target=lambda: codes.append(refresh(folder, code=1)))
-        thread.start()
-        thread.join()
-    assert f"another process writes to {folder}; wait for it" in codes[0][-1]
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(folder):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    lines = refresh(folder, code=1)
+    done.set()
+    thread.join()
+    assert f"another process writes to {folder}; wait for it" in lines[-1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +52,13 @@ def refresh(context: click.Context, folder: Path, music: Path | None, serving: b
         from undersong.pipeline.refresh import SHELF
         from undersong.pipeline.refresh import refresh as run
 
+<<<<<<< Updated upstream
     if music is not None:
         write_plan(folder, music)
+=======
+    # By default SIGTERM would end this process alone, and not the command that it waits for.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+>>>>>>> Stashed changes
     outcome = run(folder, read_plan(folder), echo=echo)
     artists, tracks = outcome.new["artist"], outcome.new["track"]
     echo(f"refreshed: {tracks:,} new songs, {artists:,} new artists")

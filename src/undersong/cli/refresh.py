@@ -52,13 +52,10 @@ def refresh(context: click.Context, folder: Path, music: Path | None, serving: b
         from undersong.pipeline.refresh import SHELF
         from undersong.pipeline.refresh import refresh as run
 
-<<<<<<< Updated upstream
     if music is not None:
         write_plan(folder, music)
-=======
     # By default SIGTERM would end this process alone, and not the command that it waits for.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
->>>>>>> Stashed changes
     outcome = run(folder, read_plan(folder), echo=echo)
     artists, tracks = outcome.new["artist"], outcome.new["track"]
     echo(f"refreshed: {tracks:,} new songs, {artists:,} new artists")

@@ -238,8 +238,7 @@ def _run(words: Sequence[str], folder: Path, log: BinaryIO) -> int:
             return process.wait()
         except BaseException:
             process.terminate()
-<<<<<<< Updated upstream
-            raise
+            raise  # once it has ended
         finally:
             _show("")
 
@@ -250,9 +249,6 @@ def _show(line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(f"\r\x1b[K{one_line(line)[:width]}")
         sys.stderr.flush()
-=======
-            raise  # once it has ended
->>>>>>> Stashed changes
 
 
 def _ids(catalogue: Path) -> dict[Kind, set[str]]:

@@ -140,7 +140,9 @@ def test_merge_joins_whom_the_table_joins_whatever_their_ids_say(tmp_path):
 
 def test_every_import_of_ones_own_music_and_listening_takes_aliases():
     takes = {x.name for x in COMMANDS if "aliases" in {p.name for p in x.params}}
-    assert {x.name for x in COMMANDS} - takes == {"musicbrainz", "hetrec", "olga", "deezer", "mlhd"}
+    assert {x.name for x in COMMANDS} - takes == {
+        *("musicbrainz", "hetrec", "olga", "deezer", "mlhd", "groups")
+    }
 
 
 @pytest.mark.parametrize(

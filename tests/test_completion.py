@@ -73,7 +73,7 @@ def test_bash_keeps_what_the_page_says_as_its_completion(command):
     ("words", "offered"),
     [
         (("undersong", "sim"), ["similar"]),
-        (("undersong", "re"), ["recommend", "relations", "report", "reproduce"]),
+        (("undersong", "re"), ["recommend", "refresh", "relations", "report", "reproduce"]),
         (("undersong", "import", "music"), ["musicbrainz"]),
         (("undersong", "similar", "my/run", "--long"), ["--long-tail"]),
         (("undersong", "evaluate", "my/run", "--split", "val"), ["validation"]),

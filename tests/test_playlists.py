@@ -266,6 +266,19 @@ def test_nothing_is_nearer_to_what_is_not_wanted(model):
     assert [x for x in everybody.ids if x in fewer.ids] == list(fewer.ids)
 
 
+def test_what_a_listener_may_like_is_not_near_what_is_not_wanted(model):
+    plays = {"a04": 5, "a14": 2}
+    plain = model.recommend(plays, kind="artist", k=9)
+    fewer = model.recommend(plays, unlike=["Artist 09"], kind="artist", k=9)
+    assert "a09" not in fewer.ids
+    vectors = model.embeddings("artist")
+    own, away, near = (vectors.align(x)[0] for x in (("a04", "a14"), ("a09",), fewer.ids))
+    assert ((near @ own.T).max(axis=1) >= (near @ away.T).max(axis=1)).all()
+    assert set(plain.ids) != set(fewer.ids)
+    unlinked = model.recommend(plays, kind="artist", k=9, only_unlinked=True)
+    assert {x.item.relations for x in unlinked} == {0}
+
+
 def test_a_path_keeps_its_two_ends(model):
     playlist = model.playlist(path=("a04-0", "Artist 09"), k=11, rules=Rules(apart=1))
     assert len(playlist) == 11

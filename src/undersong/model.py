@@ -275,6 +275,7 @@ class Model:
         self,
         plays: Mapping[str, float] | Seeds,
         *,
+        unlike: str | Item | Sequence[str | Item] = (),
         kind: Kind | None = None,
         catalogue: Catalogue | None = None,
         tastes: int = 1,
@@ -286,6 +287,7 @@ class Model:
         Parameters
         ----------
         plays : how often they play each item, by id or name; unknown ones are left out and noted
+        unlike : no answer is nearer to one of these than to any item that is played
         catalogue : who else listens to what; by default the one that the run was trained on
         tastes : most groups of what is played that take turns
 
@@ -303,6 +305,10 @@ class Model:
             recommend.seeds_of_plays(plays, index.names) if isinstance(plays, Mapping) else plays
         )
         vectors = index.cosine_index
+        if unlike:
+            away = [x.id for x in self._items(unlike, index.kind)[1]]
+            known = [x for x in seeds.ids if x in vectors.embeddings.index]
+            query = index.away_from(away, known, query)
         answers = recommend.recommend(
             vectors,
             seeds,
@@ -361,7 +367,7 @@ class Model:
         Parameters
         ----------
         like : what the songs are like; items of ``kind`` among these are no part of it. Of more
-            than 500, so many count, evenly chosen; of ``after`` likewise
+            than 100, so many count, evenly chosen; of ``after`` likewise
         unlike : no song is nearer to one of these than to any that is liked or played
         plays : how often somebody plays each item, as of ``recommend``
         path : the first and the last song; on the way each is near a step of ``Model.path``

@@ -334,8 +334,12 @@ def explain(
     type=click.IntRange(1),
     help="Groups of what is played that take turns, such as 3; 1: all of it together.",
 )
+@click.option(
+    "--not", "unlike", multiple=True, help="Nothing nearer to this than to what is played."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @with_filters
+@ONLY_UNLINKED
 @TRACKS
 def recommend(
     run: Path,
@@ -343,6 +347,7 @@ def recommend(
     catalogue: Path | None,
     k: int,
     tastes: int,
+    unlike: tuple[str, ...],
     as_json: bool,
     tracks: bool,
     **options: Any,
@@ -375,7 +380,9 @@ def recommend(
     if seeds.unknown:
         words = ", ".join(map(repr, seeds.unknown[:5]))
         echo(f"left out {len(seeds.unknown)} that nobody is called: {words}", err=True)
-    neighbours = model.recommend(seeds, kind=kind, catalogue=listens, tastes=tastes, query=query)
+    neighbours = model.recommend(
+        seeds, unlike=unlike, kind=kind, catalogue=listens, tastes=tastes, query=query
+    )
     if not as_json:
         echo(str(neighbours))
         return

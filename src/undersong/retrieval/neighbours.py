@@ -51,7 +51,7 @@ def search(
         known = attributes if attributes is not None else Attributes.bare(index.embeddings.ids)
         allowed = filters.passing(query, known)
         if query.only_unlinked:
-            allowed &= _unlinked(index)
+            allowed &= unlinked(index)
         note = "" if allowed.any() else filters.why_nothing(query, known)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
@@ -59,7 +59,7 @@ def search(
         yield replace(block, note=note) if note else block
 
 
-def _unlinked(index: Index) -> NDArray[np.bool_]:
+def unlinked(index: Index) -> NDArray[np.bool_]:
     """Return which items have no known relation, (n,)."""
     if index.linked is not None:
         return ~index.linked

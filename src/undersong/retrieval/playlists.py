@@ -221,26 +221,63 @@ def arrange(
     Rows, without those of ``before``; none comes twice.
     """
     relevance = _relevance(songs, parts, rules, k=k)
+    taken = _Taken(songs, rules.apart, [(songs.artist, per_artist), (songs.album, per_album)])
+    for row in before:
+        taken.take(row)
     chosen: list[int] = []
-    part, least = 0, 1.0 / len(parts)
+    last, part = (before[-1] if before else None), 0
     while (done := _progress(songs, chosen, k=k, rules=rules)) < 1:
-        part = max(part, min(int(done / least), len(parts) - 1))
-        so_far = [*before, *chosen]
-        allowed = _allowed(songs, so_far, rules, per_artist, per_album)
-        allowed &= np.isfinite(relevance[part])
+        part = max(part, min(int(done * len(parts)), len(parts) - 1))
+        allowed = taken.allowed() & np.isfinite(relevance[part])
         short = songs.unlinked[chosen].sum() < np.floor(rules.unlinked * (len(chosen) + 1) + 1e-9)
         if short and (allowed & songs.unlinked).any():
             allowed &= songs.unlinked
         if allowed.any():
             value = relevance[part]
-            if so_far and rules.smooth:
-                value = value + rules.smooth * _flow(songs, so_far[-1])
-            chosen.append(int(np.where(allowed, value, -np.inf).argmax()))
+            if last is not None and rules.smooth:
+                value = value + rules.smooth * _flow(songs, last)
+            last = int(np.where(allowed, value, -np.inf).argmax())
+            chosen.append(last)
+            taken.take(last)
         elif part + 1 < len(parts):
             part += 1
         else:
             break
     return chosen
+
+
+class _Taken:
+    """Which songs have come, and which may come next; what is not known of one rules nothing out.
+
+    Parameters
+    ----------
+    caps : a number for each song, -1 where it is not known, and how many of one number may come
+    """
+
+    def __init__(
+        self, songs: Songs, apart: int, caps: Sequence[tuple[NDArray[np.int64], int | None]]
+    ) -> None:
+        self._artist, self._apart, self._count = songs.artist, apart, 0
+        self._free = np.ones(len(songs.artist), dtype=bool)
+        # Of each number; the last place is that of -1 and stays as it is.
+        self._last = np.full(songs.artist.max(initial=-1) + 2, -np.inf)
+        self._caps = [(x, most, np.zeros(x.max(initial=-1) + 2)) for x, most in caps if most]
+
+    def take(self, row: int) -> None:
+        """Let a song come."""
+        self._free[row] = False
+        if self._artist[row] >= 0:
+            self._last[self._artist[row]] = self._count
+        for codes, _, counts in self._caps:
+            counts[codes[row]] += codes[row] >= 0
+        self._count += 1
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Return which songs may come next, (p,)."""
+        allowed = self._free & (self._count - self._last[self._artist] >= self._apart)
+        for codes, most, counts in self._caps:
+            allowed &= counts[codes] < most
+        return allowed
 
 
 def _relevance(
@@ -263,29 +300,6 @@ def _progress(songs: Songs, chosen: Sequence[int], *, k: int, rules: Rules) -> f
     if rules.minutes is None:
         return len(chosen) / k
     return float(songs.seconds[list(chosen)].sum()) / (60 * rules.minutes)
-
-
-def _allowed(
-    songs: Songs,
-    so_far: Sequence[int],
-    rules: Rules,
-    per_artist: int | None,
-    per_album: int | None,
-) -> NDArray[np.bool_]:
-    """Return which songs may come next, (p,). Nothing is ruled out by what is not known."""
-    allowed = np.ones(len(songs.artist), dtype=bool)
-    allowed[list(so_far)] = False
-    lately = list(so_far[max(len(so_far) - rules.apart + 1, 0) :])
-    allowed &= ~np.isin(songs.artist, _known(songs.artist[lately]))
-    for codes, most in ((songs.artist, per_artist), (songs.album, per_album)):
-        if most is not None:
-            each, count = np.unique(_known(codes[list(so_far)]), return_counts=True)
-            allowed &= ~np.isin(codes, each[count >= most])
-    return allowed
-
-
-def _known(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return codes[codes >= 0]
 
 
 def _flow(songs: Songs, last: int) -> NDArray[np.float64]:

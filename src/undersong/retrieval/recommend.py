@@ -19,7 +19,7 @@ from undersong.io.files import reading
 from undersong.io.parquet import DAMAGE
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
-from undersong.retrieval.neighbours import search
+from undersong.retrieval.neighbours import search, unlinked
 from undersong.retrieval.query import Query
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -256,6 +256,8 @@ def recommend(
     near = np.concatenate([_wide(x.neighbours, wide.k) for x in blocks])
     shown = attributes if attributes is not None else Attributes.bare(index.embeddings.ids)
     allowed = filters.passing(wide, shown)
+    if query.only_unlinked:
+        allowed &= unlinked(index)
     groups = group(index.embeddings.vectors[rows], weights, most=tastes)
     lists = []
     for own in groups:

@@ -12,7 +12,7 @@ from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.neighbour_types import Neighbours
 
 OF_ARTIST = 5  # best-known tracks that stand for an artist
-MOST = 500  # seeds that are asked about; of more, so many evenly chosen ones
+MOST = 100  # seeds that are asked about; of more, so many evenly chosen ones
 FEW = 5  # unknown words that are named
 DASH = " - "  # between the artist and the title of a track
 T = TypeVar("T")

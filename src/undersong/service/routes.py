@@ -259,7 +259,7 @@ def _recommend(service: Service, request: Request, query: RecommendQuery) -> Res
     snapshot = service.snapshot
     kind = snapshot.of(query.kind).kind
     neighbours = snapshot.model.recommend(
-        query.plays, kind=kind, tastes=query.tastes, query=query.query()
+        query.plays, unlike=query.unlike, kind=kind, tastes=query.tastes, query=query.query()
     )
     return _neighbours(service, None, neighbours)
 

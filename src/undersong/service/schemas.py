@@ -378,6 +378,7 @@ class RecommendQuery(OfKind, Filtered):
     """What somebody plays."""
 
     plays: dict[Text, Plays] = Field(min_length=1, max_length=SEEDS)
+    unlike: list[Text] = Field([], max_length=WORDS)
     tastes: int = Field(1, ge=1, le=WORDS)
 
 

@@ -126,6 +126,34 @@ def test_albums_are_those_of_one_artist_and_carry_both_names(home):
         groups(home / "catalogue", Failures(), by="labl")
 
 
+def test_a_track_of_several_groups_is_a_track_of_each(home, tmp_path):
+    path, failures = tmp_path / "lists.csv", Failures()
+    path.write_text("group,track\nMorning,a04-0\nMorning,a09-1\nNight,a04-0\nNight,a14-0\n"
+                    "Night,nobody\nAlone,a20-0\nNight,a14-0\n")  # fmt: skip
+    grouped = groups(home / "catalogue", failures, members=path).catalogue
+    assert grouped.artists.select("id", "name").rows() == [
+        ("morning", "Morning"),
+        ("night", "Night"),
+    ]
+    assert grouped.tracks.select("id", "artist").rows() == [
+        ("morning/a04-0", "morning"),
+        ("a09-1", "morning"),
+        ("night/a04-0", "night"),
+        ("a14-0", "night"),
+    ]
+    vectors, before = (x.features[("descriptors", "track")] for x in (grouped, world()))
+    for copy in ("morning/a04-0", "night/a04-0"):
+        np.testing.assert_array_equal(
+            vectors.vectors[vectors.index[copy]], before.vectors[before.index["a04-0"]]
+        )
+    assert [x[2] for x in failures.rows[:1]] == ["no track: 'nobody' of 'night'"]
+    moods = groups(home / "catalogue", Failures(), by="mood").catalogue
+    assert set(moods.artists["name"]) == {"calm", "m0", "m1", "m2", "m3"}
+    path.write_text("list,track\nMorning,a04-0\n")
+    with pytest.raises(DataError, match="has no column 'group', only list, track"):
+        groups(home / "catalogue", Failures(), members=path)
+
+
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_label_is_imported_trained_and_answered_like_an_artist(tmp_path, linked):
     write_catalogue(world(linked=linked), tmp_path / "catalogue")

@@ -394,6 +394,9 @@ SONGS = (
 
 
 def test_m3u8_names_files_from_its_own_folder_and_is_read_back(tmp_path):
+    write_playlist(tmp_path / "rel.m3u8", [Song(location="#x/y.ogg")], title="x")
+    assert (tmp_path / "rel.m3u8").read_text().splitlines()[-1] == "./#x/y.ogg"
+    write_playlist(tmp_path / "rel.jspf", [Song(location="x/y.ogg")], title="x")
     inside = [Song("", "t", "a", "", "", str(tmp_path / "music" / "x.ogg"), 5.0)]
     path = tmp_path / "lists" / "mine.m3u8"
     lost = write_playlist(path, [*SONGS, *inside], title="My\nlist")

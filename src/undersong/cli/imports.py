@@ -275,14 +275,17 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
 
 
 BY = click.Option(["--by"], default="album", show_default=True, help="Field that names the group.")
+MEMBERS = click.Option(
+    ["--members"], type=FILE, help="A table of group and track instead, such as playlists."
+)
 LEAST = click.Option(
     ["--least"], default=2, show_default=True, type=click.IntRange(1), help="Tracks of a group."
 )
 
 
-@imports("tracks", BY, LEAST)
-def groups(by: str, least: int) -> "Read":
-    """Make CATALOGUE of the albums of another one, or of its labels or other groups of tracks.
+@imports("tracks", BY, MEMBERS, LEAST)
+def groups(by: str, members: Path | None, least: int) -> "Read":
+    """Make CATALOGUE of the albums of another one, of its labels, or of playlists.
 
     TRACKS is the folder of a catalogue that has tracks. Each group stands where an artist would:
     all other commands then learn and answer what is similar to an album.
@@ -293,7 +296,7 @@ def groups(by: str, least: int) -> "Read":
     """
     from undersong.importers.groups import groups
 
-    return partial(groups, by=by, least=least)
+    return partial(groups, by=by, members=members, least=least)
 
 
 subsonic = server_import(

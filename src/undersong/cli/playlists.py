@@ -85,7 +85,7 @@ def playlist(
         unlike=unlike,
         plays=_plays(model, user) if user else None,
         path=path or None,
-        after=[x.id or x.label for x in earlier],
+        after=[x.id or x.label or x.location for x in earlier],
         never=_never(model, never) if never else (),
         kind="artist" if artists else None,
         tastes=tastes,
@@ -129,7 +129,7 @@ def _never(model: "Model", path: Path) -> list[str]:
 
     if path.suffix.lower() not in FORMS:
         return read_ids(path)
-    return [x.id or x.label for x in with_ids(read_m3u8(path), model)]
+    return [x.id or x.label or x.location for x in with_ids(read_m3u8(path), model)]
 
 
 def _written(

@@ -186,15 +186,15 @@ def _m3u8(songs: Sequence[Song], title: str, folder: Path) -> str:
 
 def _from(folder: Path, location: str) -> str:
     """Return a path as seen from a folder; a whole one where the two have no folder in common."""
-    if ADDRESS.match(location) or len(Path(os.path.commonpath([folder, location])).parts) < 2:
-        return location
-    path = os.path.relpath(location, folder)
+    path = location
+    if os.path.isabs(location) and len(Path(os.path.commonpath([folder, location])).parts) > 1:
+        path = os.path.relpath(location, folder)
     return f"./{path}" if path.startswith(("#", " ")) else path
 
 
 def _values(song: Song) -> dict[str, str]:
     """Return what JSPF and XSPF say of a song, by the names that they have for it."""
-    path = song.location and not ADDRESS.match(song.location)
+    path = os.path.isabs(song.location)
     values = {
         "location": Path(song.location).as_uri() if path else song.location,
         "identifier": song.identifier,

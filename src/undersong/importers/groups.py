@@ -1,4 +1,4 @@
-"""A catalogue whose items are groups of tracks: albums, labels, or what else a field names.
+"""A catalogue whose items are groups of tracks: albums, labels, playlists.
 
 A group takes the place of an artist, so that everything after the import stays as it is: its E_C is
 that of its best-known tracks (equation 1), its E_U comes from the plays of its tracks, and two
@@ -26,51 +26,76 @@ from undersong.errors import DataError, nearest_known
 from undersong.features import with_artist_fields
 from undersong.importers.music.library import slug
 from undersong.importers.result import IDENTITIES, Failures, Imported
+from undersong.io.files import reading
+from undersong.io.parquet import PolarsError, read_user_table
 
 LEAST = 2  # tracks of a group
+MEMBERS = dict.fromkeys(("track", "group", "name"), pl.String())
 
 
-def groups(path: Path, failures: Failures, *, by: str = "album", least: int = LEAST) -> Imported:
+def groups(
+    path: Path,
+    failures: Failures,
+    *,
+    by: str = "album",
+    members: Path | None = None,
+    least: int = LEAST,
+) -> Imported:
     """Make a catalogue of the groups of another one's tracks.
+
+    A track that is in several groups is a track of each, with an id of its own there.
 
     Parameters
     ----------
     path : folder of a catalogue
-    by : "album", for albums of one artist each, or a field of tracks; of tags the main one counts
+    by : "album", for albums of one artist each, or a field of tracks
+    members : table of group and track (ids), such as playlists; then ``by`` plays no part
     least : groups of fewer tracks are left out, and so are tracks without a group
 
     Raises
     ------
     DataError
-        If the tracks have no such field, or no group is that large.
+        If the tracks have no such field, the table is none, or no group is that large.
     """
     catalogue = read_catalogue(path)
-    field = _field(catalogue, by)
-    members = _members(catalogue, field)
-    large = members.filter(pl.len().over("group") >= least)
+    field = None
+    if members is None:
+        field = _field(catalogue, by)
+        within = _members_of(catalogue, field)
+    else:
+        within = _read_members(members, failures)
+    strange = within.filter(~pl.col("track").is_in(catalogue.tracks["id"].implode()))
+    for group, track in strange.select("group", "track").iter_rows():
+        failures.add(str(members), None, f"no track: {track!r} of {group!r}", remedy="correct it")
+    within = within.join(catalogue.tracks.select(track="id"), on="track", how="semi")
+    within = within.unique(["track", "group"], maintain_order=True)
+    large = within.filter(pl.len().over("group") >= least)
+    several = pl.len().over("track") > 1
+    large = large.with_columns(
+        id=pl.when(several).then(pl.format("{}/{}", "group", "track")).otherwise("track")
+    )
+    what = "group" if members else by
     if large.is_empty():
-        raise DataError(f"{path}: no {by} has {least} tracks or more; ask for fewer with --least")
+        raise DataError(f"{path}: no {what} has {least} tracks or more; ask for fewer by --least")
     for track in catalogue.tracks.filter(~pl.col("id").is_in(large["track"].implode()))["id"]:
-        reason = f"{track}: in no {by} of {least} tracks or more"
-        failures.add("tracks.parquet", None, reason, remedy="ask for fewer with --least")
-    tracks = _tracks(catalogue, large, field)
-    names = large.group_by("group", maintain_order=True).agg(pl.col("name").first())
+        reason = f"in no {what} of {least} tracks or more: {track}"
+        failures.add("tracks.parquet", None, reason, remedy="ask for fewer by --least")
     fields = _fields(catalogue, field)
     grouped = Catalogue(
-        artists=_items(with_artist_fields(catalogue), large, names, fields),
-        tracks=tracks,
+        artists=_items(with_artist_fields(catalogue), large, fields),
+        tracks=_tracks(catalogue, large, field),
         plays=_plays(catalogue, large),
         relations=_relations(catalogue, large),
         fields=(*fields, *(x for x in catalogue.fields_of("track") if x != field)),
         features={
-            (name, kind): _of(vectors, tracks["id"])
+            (name, kind): _of(vectors, large)
             for (name, kind), vectors in catalogue.features.items()
             if kind == "track"
         },
         audio_root=catalogue.audio_root,
         origins=catalogue.origins,
     )
-    note = f"{len(grouped.artists):,} groups by {by} stand in the place of artists"
+    note = f"{len(grouped.artists):,} groups by {what} stand in the place of artists"
     return Imported(grouped, pl.DataFrame(schema=IDENTITIES), (note,))
 
 
@@ -84,10 +109,10 @@ def _field(catalogue: Catalogue, by: str) -> Field:
     return field
 
 
-def _members(catalogue: Catalogue, field: Field) -> pl.DataFrame:
-    """Return which track is in which group: track, group (its id) and name."""
-    word = pl.col(field.name).list.first() if field.type == "tags" else pl.col(field.name)
-    table = catalogue.tracks.select(pl.col("id").alias("track"), "artist", word=word).drop_nulls()
+def _members_of(catalogue: Catalogue, field: Field) -> pl.DataFrame:
+    """Return which track is in which group by a field: track, group (its id) and name."""
+    table = catalogue.tracks.select("id", "artist", word=field.name)
+    table = (table.explode("word") if field.type == "tags" else table).drop_nulls()
     whose = dict(zip(catalogue.ids("artist"), catalogue.names("artist"), strict=True))
     rows = [
         (track, f"{artist}/{slug(word)}", f"{whose.get(artist, artist)} - {word}")
@@ -95,10 +120,27 @@ def _members(catalogue: Catalogue, field: Field) -> pl.DataFrame:
         else (track, slug(word), word)
         for track, artist, word in table.iter_rows()
     ]
-    return pl.DataFrame(rows, schema=["track", "group", "name"], orient="row")
+    return pl.DataFrame(rows, schema=MEMBERS, orient="row")
 
 
-def _fields(catalogue: Catalogue, field: Field) -> tuple[Field, ...]:
+def _read_members(path: Path, failures: Failures) -> pl.DataFrame:
+    """Read the same from a table with the columns group and track."""
+    fault, hint = "cannot be read as a table of groups", "write it with the columns group and track"
+    with reading(path, UnicodeDecodeError, PolarsError, fault=fault, hint=hint, error=DataError):
+        table = read_user_table(path)
+    if absent := [x for x in ("group", "track") if x not in table.columns]:
+        raise DataError(f"{path} has no column {absent[0]!r}, only {', '.join(table.columns)}")
+    words = table.select(pl.col("track", "group").cast(pl.String).str.strip_chars())
+    known = words.filter(pl.col("track") != "", pl.col("group") != "")
+    if len(known) < len(words):
+        failures.add(path.name, None, "names no group or track", remedy="correct it")
+    names = known["group"]
+    return known.with_columns(
+        pl.Series("group", [slug(x) for x in names], dtype=pl.String), name=names
+    ).select(*MEMBERS)
+
+
+def _fields(catalogue: Catalogue, field: Field | None) -> tuple[Field, ...]:
     """Return what is said of groups: the fields of tracks, and those that only artists have."""
     own = [x for x in catalogue.fields_of("track") if x != field]
     named = {x.name for x in own}
@@ -108,12 +150,10 @@ def _fields(catalogue: Catalogue, field: Field) -> tuple[Field, ...]:
     return tuple(replace(x, kind="artist") for x in (*own, *theirs))
 
 
-def _items(
-    tracks: pl.DataFrame, members: pl.DataFrame, names: pl.DataFrame, fields: Sequence[Field]
-) -> pl.DataFrame:
+def _items(tracks: pl.DataFrame, members: pl.DataFrame, fields: Sequence[Field]) -> pl.DataFrame:
     """Gather what tracks say of their groups: tags by how often, the commonest word, the median."""
-    said = members.join(tracks, left_on="track", right_on="id", maintain_order="left")
-    table = names.rename({"group": "id"})
+    said = members.drop("id").join(tracks, left_on="track", right_on="id", maintain_order="left")
+    table = members.group_by("group", maintain_order=True).agg(pl.col("name").first())
     for field in fields:
         known = said.select("group", field.name)
         if field.type == "number":
@@ -125,48 +165,55 @@ def _items(
             several = ordered.group_by("group", maintain_order=True).agg(field.name)
             first = pl.col(field.name).list.first()
             value = several if field.type == "tags" else several.with_columns(first)
-        table = table.join(
-            value.rename({"group": "id"}), on="id", how="left", maintain_order="left"
-        )
+        table = table.join(value, on="group", how="left", maintain_order="left")
     columns = ITEMS["artist"] | {x.name: FIELD_TYPES[x.type] for x in fields}
-    return complete(table, columns)
+    return complete(table.rename({"group": "id"}), columns)
 
 
-def _tracks(catalogue: Catalogue, members: pl.DataFrame, field: Field) -> pl.DataFrame:
-    """Return the tracks that are in a group, which takes the place of their artist."""
-    groups = members.select(pl.col("track").alias("id"), "group")
-    joined = catalogue.tracks.join(groups, on="id", maintain_order="left")
-    split = pl.lit(None, pl.String).alias("split")
-    return joined.with_columns(pl.col("group").alias("artist"), split).drop("group", field.name)
+def _tracks(catalogue: Catalogue, members: pl.DataFrame, field: Field | None) -> pl.DataFrame:
+    """Return the tracks of the groups, each of which takes the place of the artist."""
+    own = members.select("track", pl.col("id").alias("own"), "group")
+    joined = own.join(catalogue.tracks, left_on="track", right_on="id", maintain_order="left")
+    return joined.select(
+        pl.col("own").alias("id"),
+        pl.col("group").alias("artist"),
+        *(x for x in catalogue.tracks.columns if x not in ("id", "artist", field and field.name)),
+    ).with_columns(pl.lit(None, pl.String).alias("split"))
 
 
 def _plays(catalogue: Catalogue, members: pl.DataFrame) -> pl.LazyFrame:
     """Add up how often each user plays the tracks of a group; those of tracks stay."""
-    of_tracks = catalogue.played("track").join(
+    played = catalogue.played("track").join(
         members.lazy(), left_on="item", right_on="track", how="inner"
     )
-    groups = of_tracks.group_by("user", "group", maintain_order=True).agg(pl.col("plays").sum())
-    tables = [
-        groups.select(
-            pl.lit("artist").alias("kind"), "user", pl.col("group").alias("item"), "plays"
-        ),
-        of_tracks.select(pl.lit("track").alias("kind"), "user", "item", "plays"),
+    of_groups = played.group_by("user", "group", maintain_order=True).agg(pl.col("plays").sum())
+    both = [
+        of_groups.select("user", "plays", kind=pl.lit("artist"), item="group"),
+        played.select("user", "plays", kind=pl.lit("track"), item="id"),
     ]
-    return pl.concat(tables).select(*PLAYS)
+    return pl.concat(x.select(*PLAYS) for x in both)
 
 
 def _relations(catalogue: Catalogue, members: pl.DataFrame) -> pl.DataFrame:
-    """Relate groups with related tracks; relations of tracks stay."""
-    groups = dict(members.select("track", "group").iter_rows())
-    pairs = {("artist", *sorted((groups[a], groups[b])), source): None
-             for a, b, source in catalogue.pairs("track").iter_rows()
-             if a in groups and b in groups and groups[a] != groups[b]}  # fmt: skip
-    of_groups = pl.DataFrame(list(pairs), schema=RELATIONS, orient="row")
-    kept = pl.col("a").is_in(list(groups)) & pl.col("b").is_in(list(groups))
-    return pl.concat([of_groups, catalogue.relations.filter((pl.col("kind") == "track") & kept)])
+    """Relate groups with related tracks; relations of tracks that are in one group stay."""
+    pairs = catalogue.pairs("track")
+    for end in ("a", "b"):
+        own = members.select(pl.col("track").alias(end), pl.col("group").alias(f"{end} group"))
+        pairs = pairs.join(own, on=end, how="inner", maintain_order="left")
+    both = pl.concat_list("a group", "b group").list.sort()
+    groups = pairs.filter(pl.col("a group") != pl.col("b group")).select(
+        kind=pl.lit("artist"), a=both.list.first(), b=both.list.last(), source="source"
+    )
+    alone = members.filter(pl.col("id") == pl.col("track"))["id"].implode()
+    kept = catalogue.relations.filter(
+        pl.col("kind") == "track", pl.col("a").is_in(alone), pl.col("b").is_in(alone)
+    )
+    return pl.concat([groups.unique(maintain_order=True), kept]).select(*RELATIONS)
 
 
-def _of(vectors: Embeddings, ids: pl.Series) -> Embeddings:
-    """Return the vectors of some items."""
-    known = tuple(x for x in ids if x in vectors.index)
-    return Embeddings(known, vectors.align(known)[0])
+def _of(vectors: Embeddings, members: pl.DataFrame) -> Embeddings:
+    """Return the vectors of the tracks of groups, under their ids there."""
+    known = [(item, own) for item, own in members.select("track", "id").iter_rows()
+             if item in vectors.index]  # fmt: skip
+    values = vectors.align(tuple(item for item, _ in known))[0]
+    return Embeddings(tuple(own for _, own in known), values)

@@ -34,7 +34,7 @@ from undersong.importers.players.server import read as read_server
 from undersong.importers.result import Failures
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
-from undersong.servers.connection import Login
+from undersong.servers.connection import Login, place_of
 from undersong.servers.jellyfin import Jellyfin as JellyfinServer
 from undersong.servers.subsonic import Subsonic
 
@@ -557,3 +557,53 @@ def test_a_server_that_finds_all_by_two_quotes_is_asked_so(tmp_path):
         ("search3", '""'),
         ("search3", '""'),
     ]
+
+
+def test_an_api_key_says_whose_it_is_and_goes_without_a_name(tmp_path):
+    def answer(method, path, query, body, headers):
+        form = {x: y[0] for x, y in parse_qs(body.decode(), keep_blank_values=True).items()}
+        assert "u" not in form
+        if form.get("apiKey") != "a-key":
+            error = {"code": 44, "message": "Invalid API key"}
+            return as_json({"subsonic-response": {"status": "failed", "error": error}})
+        song = {"id": "s1", "title": "One", "artist": "Ann", "starred": "2026-01-02T03:04:05Z"}
+        first = form.get("songOffset") == "0"
+        content = {
+            "tokenInfo": {"tokenInfo": {"username": "bob"}},
+            "search3": {"searchResult3": {"song": [song] if first else []}},
+        }.get(path.rpartition("/")[2].removesuffix(".view"), {})
+        return as_json({"subsonic-response": {"status": "ok", **content}})
+
+    folder = tmp_path / "catalogue"
+    with answering(answer) as url:
+        run("subsonic", url, folder, env={"UNDERSONG_LOGIN": "a-key\n"})
+        result = run("subsonic", url, folder, code=1, env={"UNDERSONG_LOGIN": "another-key"})
+    assert read_catalogue(folder).played("track").collect().rows() == [("bob", "s1", 1)]
+    assert "refuses 'the API key' (Invalid API key)" in result.stderr
+    assert "another-key" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://music.example/", "https://music.example"),
+        ("https://music.example:8443/navidrome/", "https://music.example:8443/navidrome"),
+        ("http://[::1]:4533", "http://[::1]:4533"),
+    ],
+)
+def test_an_address_may_have_a_port_and_a_path(url, place, caplog):
+    assert place_of(url) == place
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "url", ["music.example", "ftp://music.example", "https://", "https://a?b=c", "https://a:b"]
+)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(DataError, match=r"address"):
+        place_of(url)
+
+
+def test_an_address_that_others_can_listen_to_gets_a_warning(caplog):
+    place_of("http://music.example")
+    assert "music.example is not encrypted" in caplog.text

@@ -178,7 +178,7 @@ class Jellyfin:
             "UserId": user,
             "Recursive": "true",
             "Limit": PAGE,
-            "SortBy": "SortName",
+            "SortBy": "DateCreated,SortName",  # what comes meanwhile comes last
         }
         start, total, seen = 0, 0, set[str]()
         while True:

@@ -37,12 +37,12 @@ class Contract:
     rate : Hz of the sound that it reads
     seconds : of a piece; a piece of more than 3.97 s is repeated sound
     pieces : of a track that it hears at most; their vectors are averaged
-    input : "waveform", (n, samples) float32, or "log-mel", (n, bands, frames) float32
+    input : "waveform", (1, samples) float32, or "log-mel", (1, bands, frames) float32
     window, hop, bands : of log-mel pictures: samples of a frame and between two, number of bands
     logarithm : "log10" or "ln", of 1 + 10,000 times the power in a band
-    output : name of the output (n, width) that is a vector of each piece
+    output : name of the output (1, width) that is the vector of a piece
     width : of it
-    tags : name of the output (n, len(words)) of probabilities of words; "" for none
+    tags : name of the output (1, len(words)) of probabilities of words; "" for none
     words : those words
     """
 
@@ -124,18 +124,20 @@ def open_ears(ears: Ears) -> Hear:
     """
     contract, network = ears.contract, Network(ears.network, threads=1)
     outputs = [contract.output, *([contract.tags] if contract.tags else [])]
+    widths = (contract.width, len(contract.words))[: len(outputs)]
     if len(network.inputs) != 1:
         raise ArtifactError(f"{ears.network} has {len(network.inputs)} inputs, expected one")
 
     def hear(chunks: NDArray[np.float32]) -> NDArray[np.float32]:
         count = min(len(chunks), contract.pieces)
         rows = np.linspace(0, len(chunks) - 1, count).round().astype(int)
-        pieces = cut_pieces(chunks[rows], contract)
-        answers = network.run({network.inputs[0]: pieces}, outputs)
-        for answer, width in zip(answers, (contract.width, len(contract.words)), strict=False):
-            if answer.shape != (count, width):
-                raise ArtifactError(f"answers {answer.shape}, expected ({count}, {width})")
-        heard = np.concatenate(answers, axis=1).mean(axis=0, dtype=np.float32)
+        heard = np.zeros(contract.numbers, dtype=np.float64)
+        for piece in cut_pieces(chunks[rows], contract):  # together they take twice the memory
+            answers = network.run({network.inputs[0]: piece[None]}, outputs)
+            for answer, width in zip(answers, widths, strict=True):
+                if answer.shape != (1, width):
+                    raise ArtifactError(f"answers {answer.shape}, expected (1, {width})")
+            heard += np.concatenate(answers, axis=1)[0] / count
         if not np.isfinite(heard).all():
             raise ArtifactError("answers what is no number")
         return np.asarray(heard, dtype=np.float32)

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.ears import installed
-from undersong.audio.hearing import Ears
 from undersong.errors import ArtifactError, Unavailable, UndersongError, install
 from undersong.features import AUDIO, sources_in
 from undersong.io.files import read_json, sha256
 from undersong.io.onnx_files import Network
 from undersong.io.tensors import read_about
 from undersong.runs import Run
+
+if TYPE_CHECKING:
+    from undersong.audio.hearing import Ears
 
 FORMAT = 1
 FOLDER, ABOUT = "onnx", "encoders.json"
@@ -92,7 +93,7 @@ def engine_of(run: Run) -> str | None:
     return "PyTorch" if _present("torch") else None
 
 
-def ears_of(run: Run) -> tuple[Ears, ...]:
+def ears_of(run: Run) -> "tuple[Ears, ...]":
     """Return the installed ears that a run heard its tracks with.
 
     Raises
@@ -100,6 +101,9 @@ def ears_of(run: Run) -> tuple[Ears, ...]:
     Unavailable
         If one is not installed, or has other weights.
     """
+    # Imported when first needed: it would slow down the start of every answer.
+    from undersong.audio.ears import installed
+
     there = {x.contract.key: x for x in installed()}
     wanted = {f"{x['name']} {x['sha256']}": x for x in run.manifest.get("ears", ())}
     for key, about in wanted.items():

@@ -157,12 +157,13 @@ def _import_folder(
     named = renamed(files, aliases)
     plain = library(named)
     same = copies(named) if len(plain.tracks) < len(named) else []
-    if failures or same or old or (catalogue / "failures.csv").exists():
-        rows = [(x.file, x.reason, x.remedy) for x in failures]
-        rows += [(x, f"a copy of {of}", "nothing, or remove one of them") for x, of in same]
-        table = pl.DataFrame(rows, schema=FAILURES, orient="row")
-        write_failures(catalogue / "failures.csv", table)
+    rows = [(x.file, x.reason, x.remedy) for x in failures]
+    rows += [(x, f"a copy of {of}", "nothing, or remove one of them") for x, of in same]
+    left_out = pl.DataFrame(rows, schema=FAILURES, orient="row")
+    listed = bool(rows or old) or (catalogue / "failures.csv").exists()
     if files.is_empty():
+        if listed:
+            write_failures(catalogue / "failures.csv", left_out)
         raise DataError(_nothing(root, scan, failures, catalogue))
     write_files(catalogue, root, files)
     made = replace(keep(plain, old) if old else plain, audio_root=root)
@@ -172,6 +173,8 @@ def _import_folder(
         others = made.relations.filter(~pl.col("source").is_in(sources))
         made = replace(made, relations=pl.concat([others, pairs.relations]))
     write_catalogue(made, catalogue, source="folder")
+    if listed:
+        write_failures(catalogue / "failures.csv", left_out)
     known, read, unchanged = (set(x["path"]) for x in (before, files, compared.same))
     return FolderSummary(
         new=len(read - known),

@@ -465,6 +465,8 @@ def test_foreign_playlists_are_read_within_bounds(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot be read"):
         read_m3u8(path)
+    with pytest.raises(DataError, match="is no M3U8 file, and no other playlist is read"):
+        read_m3u8(tmp_path / "x.XSPF")
     with pytest.raises(DataError, match="no playlist ends in '.pls'; known: .m3u8"):
         write_playlist(tmp_path / "x.pls", SONGS, title="x")
 
@@ -542,7 +544,7 @@ def test_the_command_puts_a_playlist_on_a_server(opened, tmp_path, monkeypatch):
         assert "'Radio' changed, 5 songs, 0 of them new" in again.stdout
         assert kept.contents("Radio") == [expected]
         monkeypatch.delenv("UNDERSONG_LOGIN", raising=False)
-        assert "nobody is logged in" in call(*words, "--to", url, code=1).stderr
+        assert "nothing says who asks the server" in call(*words, "--to", url, code=1).stderr
 
 
 def test_a_wrong_end_of_a_name_is_refused_before_anything_is_read(tmp_path):

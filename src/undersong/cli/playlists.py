@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from undersong.cli.answers import echo_neighbours, query_of, with_filters
-from undersong.cli.group import FILE, FOLDER, LONG_TAIL, echo
-from undersong.errors import DataError, needs
+from undersong.cli.group import FILE, FOLDER, LOGIN, LONG_TAIL, echo, logins
+from undersong.errors import DataError
 
 if TYPE_CHECKING:
     from undersong.export.playlists import Song
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 @click.option("--extend", type=FILE, help="Go on with a playlist: an M3U8 file.")
 @click.option("-n", "k", default=50, show_default=True, help="How many songs.")
 @click.option("--minutes", type=float, help="How long it lasts, instead of how many songs.")
-@click.option("--apart", default=5, show_default=True, help="No artist twice in so many.")
-@click.option("--smooth", default=0.5, show_default=True, help="Weight of the song before.")
+@click.option(
+    "--apart", default=5, show_default=True, help="No artist twice among so many songs in a row."
+)
+@click.option(
+    "--smooth", default=0.5, show_default=True, help="Worth of being near the song before; 0: none."
+)
 @click.option("--unlinked", default=0.0, help="At least this share by artists nobody has linked.")
 @click.option("--never", type=FILE, help="These never: ids or names a line, or an M3U8 file.")
 @click.option("--seed", type=int, help="Number of another playlist; the same each time.")
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--title", default="undersong", show_default=True, help="Its name.")
 @click.option("--out", type=FILE, help="The .m3u8, .jspf or .xspf file to write.")
 @click.option("--to", "server", metavar="URL", help="A media server to write it to.")
-@click.option("--login", type=FILE, help="Of --to: NAME:PASSWORD; else UNDERSONG_LOGIN is read.")
+@LOGIN
 @click.option("--append", is_flag=True, help="Of --to: leave what is in the playlist there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @with_filters
@@ -67,7 +71,7 @@ def playlist(
 
     \b
     Example:
-        undersong playlist my/run --like "Clara Schumann" --like "Amy Beach" -n 50 --out songs.m3u8
+        undersong playlist my/run --like "Clara Schumann" --like "Amy Beach" --out songs.m3u8
         undersong playlist my/run --user plays.csv --minutes 60 --unlinked 0.3 --seed 7
     """
     from undersong.export.playlists import check_form, read_m3u8, songs_of, with_ids, write_playlist
@@ -136,14 +140,10 @@ def _written(
     url: str, login: Path | None, title: str, songs: Sequence["Song"], *, append: bool
 ) -> str:
     """Write a playlist to a media server; say what became of it."""
-    with needs("servers", "writing to a server"):
-        from undersong.servers import open_server, playlists
-        from undersong.servers.connection import read_logins
+    who, *_ = logins(login)
+    from undersong.servers import open_server, playlists
 
-    logins = read_logins(login)
-    if not logins:
-        raise DataError("nobody is logged in; give --login FILE, or set UNDERSONG_LOGIN")
-    server = open_server(url, logins[0])
+    server = open_server(url, who)
     try:
         mode: playlists.Mode = "append" if append else "replace"
         written = playlists.write_playlist(server, title, [x.id for x in songs if x.id], mode=mode)

@@ -125,6 +125,8 @@ def read_m3u8(path: Path) -> list[Song]:
         If it cannot be read, holds nothing, or has more than 10,000 songs or 16 MB.
     """
     hint = "give a playlist in M3U8, which is UTF-8"
+    if FORMS.get(path.suffix.lower()) in (_jspf, _xspf):
+        raise DataError(f"{path} is no M3U8 file, and no other playlist is read; {hint}")
     with reading(path, UnicodeDecodeError, fault="cannot be read", hint=hint, error=DataError):
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from media_servers import PASSWORD, Jellyfin, answering, supysonic
+from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic
 from undersong.errors import DataError
 from undersong.servers import open_server
 from undersong.servers.connection import Login
@@ -101,3 +101,21 @@ def test_one_that_is_there_is_not_created_again(server):
     with pytest.raises(DataError, match="playlist ' ' of 1 songs cannot be written"):
         write_playlist(opened, " ", ids[:1])
     assert contents() == [ids[:2]]
+
+
+def test_a_server_that_fails_meanwhile_is_not_one_without_the_songs():
+    asked = []
+
+    def answer(method, path, query, body, headers):
+        name = path.rpartition("/")[2].removesuffix(".view")
+        asked.append(name)
+        if asked.count("getSong") > 2:
+            return 503, {}, b""
+        return as_json({"subsonic-response": {"status": "ok", "song": {"id": "x"}}})
+
+    with answering(answer) as url:
+        opened = open_server(url, Login("ann", PASSWORD), kind="subsonic")
+        with pytest.raises(DataError, match="getSong.view with 503"):
+            write_playlist(opened, NAME, ["a", "b", "c", "d"])
+        opened.close()
+    assert "createPlaylist" not in asked

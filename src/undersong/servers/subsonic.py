@@ -12,7 +12,8 @@ from undersong.servers.library import Artist, Song, fields, number, rows, text
 
 PAGE = 500  # songs or albums of one reply, the most that the API allows
 VERSION = "1.16.1"
-MISSING, NO_TOKENS, NOT_FOUND = 10, 41, 70
+MISSING, NO_TOKENS = 10, 41
+HTTP, NOT_FOUND = 100, 404  # from where on codes are those of HTTP
 # What finds all songs, by OpenSubsonic, and by older Navidromes; by Subsonic itself nothing does.
 EVERYTHING = ("", '""')
 WRONG = (40, 42, 43, 44, 50)
@@ -149,7 +150,7 @@ class Subsonic:
         try:
             return bool(self.ask("getSong", id=song))
         except Refused as error:
-            if error.code in WRONG:
+            if error.code in WRONG or error.code >= HTTP and error.code != NOT_FOUND:
                 raise
             return False  # 70, or what a server makes of an id of another kind
 
@@ -166,15 +167,14 @@ class Subsonic:
 
     def _refused(self, error: object, name: str) -> Refused:
         about = fields(error)
-        code = about.get("code")
-        number = code if isinstance(code, int) else -1
-        message = one_line(str(about.get("message", ""))[:200]).rstrip(".")
-        if number in WRONG:
+        code = int(number(about.get("code")))
+        message = one_line(text(about.get("message"))[:200]).rstrip(".")
+        fault = f"{self.place} answers {name} with error {code} ({message}); look into its log"
+        if code in WRONG:
             who = self._login.user or "the API key"
-            text = f"{self.place} refuses {who!r} ({message}); see that name and password are right"
-        else:
-            text = f"{self.place} answers {name} with error {number} ({message})"
-        return Refused(text, number)
+            right = "see that name and password are right"
+            fault = f"{self.place} refuses {who!r} ({message}); {right}"
+        return Refused(fault, code)
 
     def _songs_of_albums(self) -> Iterator[list[Song]]:
         seen: set[str] = set()

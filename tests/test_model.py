@@ -165,7 +165,7 @@ def test_recommendations_name_what_they_are_near_to_and_what_nobody_is_called(mo
 
 def test_reasons_show_and_add_up(model):
     reasons = model.explain("a04", "a05")
-    assert str(reasons).startswith("Artist 04 (a04) and Artist 05 (a05): score 0.7")
+    assert str(reasons).startswith("Artist 04 (a04) and Artist 05 (a05): cosine 0.7")
     assert reasons.frame().columns == ["source", "share", "effect", "known_of"]
     assert reasons.start + reasons.frame()["share"].sum() == pytest.approx(reasons.score, abs=1e-5)
 

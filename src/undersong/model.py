@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from undersong.foldin.embed import FoldIn
     from undersong.retrieval.recommend import Seeds
 
-ASKING = "\0"  # stands for the id of what asks and is no item
 FROM_CATALOGUE = ("path", "seconds", "duration", "tempo", "bpm", "mood", "moods")
 
 
@@ -703,8 +702,8 @@ class ItemIndex:
             index = replace(self.index, ranker=None, evidence=None, lists=None)
         else:
             index = open_index(self.run, self.kind, paper=True)
-        relations = dict(self.names.table.select("id", "relations").iter_rows())
-        linked = np.array([relations[x] > 0 for x in index.embeddings.ids], dtype=bool)
+        rows = [self.names.row[x] for x in index.embeddings.ids]
+        linked = self.names.table["relations"].to_numpy()[rows] > 0
         return replace(index, linked=linked)
 
     @cached_property
@@ -869,18 +868,11 @@ class ItemIndex:
 
     def near(self, vector: NDArray[np.float32], query: Query) -> Neighbours:
         """Return what is nearest to a unit vector, (d,), by the cosine of E_G."""
-        known = self.cosine_index
-        ids = (*known.embeddings.ids, ASKING)
-        vectors = np.concatenate([known.embeddings.vectors, vector[None]])
-        linked = None if known.linked is None else np.append(known.linked, True)
-        index = Index(Embeddings(ids, vectors), linked=linked)
-        attributes = self.cosine_attributes
-        if attributes is not None:
-            attributes = attributes.of(ids)
+        index = replace(self.cosine_index, approximate=None, asking=vector)
         query = replace(query, exclude=query.exclude | self.without_vector)
-        row = np.array([len(ids) - 1])
-        (block,) = search(index, row, query=query, attributes=attributes)
-        found = [ids[x] for x in block.neighbours[0] if x >= 0]
+        itself = np.array([-1])
+        (block,) = search(index, itself, query=query, attributes=self.cosine_attributes)
+        found = [index.embeddings.ids[x] for x in block.neighbours[0] if x >= 0]
         return self.neighbours((), found, block.scores[0].tolist(), note=block.note)
 
     def explain(self, item: Item, answers: Sequence[Item], query: Query) -> tuple[Reasons, ...]:

@@ -60,6 +60,7 @@ class Index:
     lists : the first answers of every item in that order, if they were computed
     approximate : a faster way to the nearest by cosine, for very many items
     linked : (n,) which items have a known relation, where no evidence says so; None: not known
+    asking : (d,) unit vector that asks in place of an item, by cosine; then one row is asked, -1
     """
 
     embeddings: Embeddings
@@ -68,6 +69,7 @@ class Index:
     lists: Precomputed | None = None
     approximate: Near | None = None
     linked: NDArray[np.bool_] | None = None
+    asking: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,26 @@ def nothing(rows: NDArray[np.int64]) -> TopK:
 
 
 def by_cosine(
-    embeddings: Embeddings, rows: NDArray[np.int64], *, among: NDArray[np.int64], k: int
+    embeddings: Embeddings,
+    rows: NDArray[np.int64],
+    *,
+    among: NDArray[np.int64],
+    k: int,
+    asking: NDArray[np.float32] | None = None,
 ) -> TopK:
     """List the k of ``among`` nearest to each query by cosine; of equal ones the earlier row.
 
-    The query itself is left out.
+    The query itself is left out. ``asking`` is as of ``Index``.
     """
     vectors = embeddings.vectors
     everything = len(among) == len(vectors)
-    scores = vectors[rows] @ (vectors if everything else vectors[among]).T
-    place = np.full(len(vectors), -1)
-    place[among] = np.arange(len(among))
-    itself = place[rows]
-    scores[itself >= 0, itself[itself >= 0]] = -np.inf
+    asks = vectors[rows] if asking is None else asking[None]
+    scores = asks @ (vectors if everything else vectors[among]).T
+    if asking is None:
+        place = np.full(len(vectors), -1)
+        place[among] = np.arange(len(among))
+        itself = place[rows]
+        scores[itself >= 0, itself[itself >= 0]] = -np.inf
     best = _best(scores, min(k, len(among)))
     cosines = np.take_along_axis(scores, best, axis=1)
     neighbours = np.where(np.isfinite(cosines), among[best], -1)

@@ -179,7 +179,8 @@ def _searched(
     if index.approximate is not None:
         near = index.approximate
         return near.search(index.embeddings, rows, allowed=allowed, k=k)
-    return by_cosine(index.embeddings, rows, among=np.flatnonzero(allowed), k=k)
+    among = np.flatnonzero(allowed)
+    return by_cosine(index.embeddings, rows, among=among, k=k, asking=index.asking)
 
 
 def write_neighbours(

@@ -409,7 +409,7 @@ def test_sound_that_is_no_file_here_is_fetched_once_and_heard_alike(
 
 
 def test_a_song_that_the_server_cannot_send_costs_that_song_alone(kept, tmp_path):
-    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
+    folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": Jellyfin.KEY}
     path = tmp_path / "song.flac"
     write_song(path, "Ann", 3)
     kept.sounds = {x["Id"]: path.read_bytes() for x in kept.songs[1:]}

@@ -119,3 +119,13 @@ def test_a_server_that_fails_meanwhile_is_not_one_without_the_songs():
             write_playlist(opened, NAME, ["a", "b", "c", "d"])
         opened.close()
     assert "createPlaylist" not in asked
+
+
+def test_an_api_key_of_several_users_says_nobody_whose_playlist_it_is():
+    kept = Jellyfin([{"Id": "a1", "Name": "One"}], {"ann": PASSWORD, "bob": "x"})
+    with answering(kept) as url:
+        opened = open_server(url, Login("", Jellyfin.KEY))
+        with pytest.raises(DataError, match="stands for 2 users; log in as the one"):
+            write_playlist(opened, NAME, ["a1"])
+        opened.close()
+    assert not kept.playlists

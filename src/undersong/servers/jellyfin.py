@@ -85,7 +85,7 @@ class Jellyfin:
         there = {
             text(x["Id"])
             for ids in _some(songs)
-            for page in self._pages("Items", self._owner, Ids=ids)
+            for page in self._pages("Items", next(iter(self.users)), Ids=ids)
             for x in page
         }
         return [x for x in songs if x in there]

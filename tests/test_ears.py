@@ -1,5 +1,6 @@
 import hashlib
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -417,7 +418,13 @@ def test_words_of_the_sound_are_a_field_once_that_is_asked_for(tmp_path, cache):
     extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"))  # stays
     assert fingerprint(folder) != before
     catalogue = read_catalogue(folder)
-    assert [x.name for x in catalogue.fields_of("track")] == ["sounds like"]
+    assert [(x.name, x.kind) for x in catalogue.fields] == [
+        ("sounds like", "artist"),
+        ("sounds like", "track"),
+    ]
+    counts = Counter(word for words in heard_.words for word in words)
+    commonest = [f"sounds {word}" for word, _ in counts.most_common(3)]
+    assert catalogue.artists["sounds like"].to_list() == [commonest]
     assert catalogue.tracks["sounds like"][0].to_list() == [f"sounds {x}" for x in likely]
     write_catalogue(catalogue, folder)  # no copy of them in the tables
     extract(music, folder / EXTRACTED, workers=1, ears=choose_ears("auto"), words=False)

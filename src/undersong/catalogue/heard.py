@@ -11,7 +11,8 @@ a track that has left them is left out when it is read.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from undersong.io.parquet import read_table
 
 FORMAT = 1
 EARS, ABOUT = "ears", "ears.json"
-WORDS = Field("sounds like", "track", "tags")
+SOUNDS = "sounds like"  # field of the words that ears heard
+WORDS = (Field(SOUNDS, "artist", "tags"), Field(SOUNDS, "track", "tags"))
+COMMONEST = 3  # words of an artist at most, those of most tracks
 HINT = "run `undersong extract` again"
 
 
@@ -116,14 +119,24 @@ def has_words(extracted: Path) -> bool:
     return bool(_about(extracted).get("words"))
 
 
-def with_words(tracks: pl.DataFrame, ears: Sequence[Heard]) -> pl.DataFrame:
-    """Add the words that ears heard as a column of tags, each said to be of the sound."""
+def with_words(
+    artists: pl.DataFrame, tracks: pl.DataFrame, ears: Sequence[Heard]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Add the words that ears heard to artists and tracks, each said to be of the sound."""
     words: dict[str, list[str]] = {}
     for ear in ears:
         for item, heard in zip(ear.vectors.ids, ear.words, strict=False):
             words.setdefault(item, []).extend(f"sounds {x}" for x in heard)
-    lists = [words.get(x) or None for x in tracks["id"]]
-    return tracks.with_columns(pl.Series(WORDS.name, lists, dtype=pl.List(pl.String)))
+    common: dict[str, Counter[str]] = {}
+    for track, artist in tracks.select("id", "artist").iter_rows():
+        common.setdefault(artist, Counter()).update(words.get(track, ()))
+    of_artists = {x: [y for y, _ in n.most_common(COMMONEST)] for x, n in common.items()}
+    return _column(artists, of_artists), _column(tracks, words)
+
+
+def _column(items: pl.DataFrame, words: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    lists = [words.get(x) or None for x in items["id"]]
+    return items.with_columns(pl.Series(SOUNDS, lists, dtype=pl.List(pl.String)))
 
 
 def heard_sums(extracted: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from undersong import embeddings
 from undersong.catalogue.frames import Frame, Tables, read_frames
 from undersong.catalogue.heard import (
+    SOUNDS,
     WORDS,
     Heard,
     has_words,
@@ -212,11 +213,11 @@ def write_catalogue(catalogue: Catalogue, folder: Path, *, source: str = "") -> 
     ``source`` is what made it (``Manifest``). Another writer of the folder is waited for. What
     pretrained ears heard is no part of the tables.
     """
-    fields = tuple(x for x in catalogue.fields if x != WORDS)
-    tracks = catalogue.tracks
+    words = [SOUNDS] if set(WORDS) <= set(catalogue.fields) else []
+    fields = tuple(x for x in catalogue.fields if x.name not in words)
     tables = {
-        "artists": catalogue.artists,
-        "tracks": tracks.drop(WORDS.name) if WORDS in catalogue.fields else tracks,
+        "artists": catalogue.artists.drop(words),
+        "tracks": catalogue.tracks.drop(words),
         "plays": catalogue.plays.collect(),
         "relations": catalogue.relations,
     }
@@ -308,12 +309,13 @@ def read_catalogue(folder: Path) -> Catalogue:
         kind: ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in manifest.fields if x.kind == kind}
         for kind in KINDS
     }
-    tracks, fields = _read_table(home / "tracks.parquet", columns["track"]), manifest.fields
-    heard = read_heard(folder / EXTRACTED, set(tracks["id"]))
+    artists, tracks = (_read_table(home / f"{x}s.parquet", columns[x]) for x in KINDS)
+    heard, fields = read_heard(folder / EXTRACTED, set(tracks["id"])), manifest.fields
     if has_words(folder / EXTRACTED):
-        tracks, fields = with_words(tracks, heard), (*fields, WORDS)
+        artists, tracks = with_words(artists, tracks, heard)
+        fields = (*fields, *WORDS)
     return Catalogue(
-        artists=_read_table(home / "artists.parquet", columns["artist"]),
+        artists=artists,
         tracks=tracks,
         plays=_scan_table(home / "plays.parquet", PLAYS),
         relations=_read_table(home / "relations.parquet", RELATIONS),

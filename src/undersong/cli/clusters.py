@@ -33,7 +33,7 @@ SOME = 9  # tracks that a server is asked for before their sound is
 @click.option(
     "--words/--no-words",
     default=None,
-    help="Words that the ears hear are, or are not, a field of the tracks.",
+    help="Words that the ears hear are, or are not, a field of artists and tracks.",
 )
 @click.option("--server", metavar="URL", help="Fetch what is no file here from this media server.")
 @LOGIN

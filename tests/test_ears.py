@@ -15,12 +15,12 @@ from adding_worlds import hearing_run, tagged
 from undersong import runs
 from undersong.audio import extract as extraction
 from undersong.audio import file, installation
-from undersong.audio.decode import Decoder
+from undersong.audio.decode import Decoder, decode
 from undersong.audio.ears import choose_ears, installed
 from undersong.audio.extract import extract
 from undersong.audio.hearing import Contract, cut_pieces
 from undersong.audio.installation import install_ears, remove_ears
-from undersong.audio.logmel import Mel, mel_power
+from undersong.audio.logmel import Mel, Undecodable, mel_power
 from undersong.catalogue import (
     EXTRACTED,
     Heard,
@@ -382,6 +382,24 @@ def test_a_track_of_which_ears_hear_nothing_keeps_its_sound(tmp_path, cache, mon
     assert done.done.ids == ("t0",)
     assert done.damaged["reason"].to_list() == ["tiny answers what is no number"]
     assert read_heard(tmp_path / "mel", music.ids("track"))[0].vectors.ids == ()
+
+
+def test_a_cluster_sends_what_ears_hear_as_a_decoder_here_does(tmp_path, cache, monkeypatch):
+    pytest.importorskip("ray")
+    from undersong.cluster import streaming
+
+    monkeypatch.setattr(streaming, "stream", lambda decode, paths, *, a_task: decode(paths))
+    ears = (install_ears(tiny(tmp_path / "own.toml")),)
+    tone(tmp_path / "a.wav", hertz=440, seconds=5)
+    (tmp_path / "bad.wav").touch()
+    paths = [tmp_path / "a.wav", tmp_path / "bad.wav"]
+    there, bad = streaming.decode_there(paths, ears)
+    here, _ = decode(paths, workers=1, ears=ears)
+    streaming._decoder(ears).stop()
+    assert isinstance(bad, Undecodable)
+    np.testing.assert_array_equal(there.log_mel, here.log_mel)
+    np.testing.assert_array_equal(there.ears, here.ears)
+    assert there.ears[0].shape == (WIDTH + len(WORDS),)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the threads of a process")

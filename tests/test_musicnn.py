@@ -6,6 +6,7 @@ MUSICNN_WHEEL=musicnn-0.1.0-py3-none-any.whl pytest tests/test_musicnn.py
 
 import hashlib
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -312,3 +313,11 @@ def test_without_an_index_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(musicnn, "FETCHING", 0.01)
     assert "pip did not fetch musicnn==0.1.0 within 0.01 s" in command("install", "musicnn", code=1)
     assert not (tmp_path / "ears").exists()
+
+
+def test_without_onnx_nothing_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNDERSONG_EARS", str(tmp_path / "ears"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr(musicnn, "fetch_weights", lambda: pytest.fail("fetched"))
+    said = command("install", "musicnn", code=1)
+    assert "building MusiCNN needs onnx; install it with: pip install" in said

@@ -15,7 +15,7 @@ from undersong.audio.decode import Decoder
 from undersong.audio.ears import ears_folder, read_ears
 from undersong.audio.hearing import Contract, Ears
 from undersong.audio.logmel import RATE, Undecodable
-from undersong.errors import ArtifactError, DataError, UndersongError, nearest_known
+from undersong.errors import ArtifactError, DataError, UndersongError, nearest_known, needs
 from undersong.io.files import reading, replacing, sha256
 from undersong.io.lock import locked
 from undersong.io.tensors import write_tensors
@@ -32,11 +32,15 @@ def install_musicnn(wheel: Path | None = None) -> Ears:
 
     Raises
     ------
+    Unavailable
+        If onnx is not installed.
     DataError
         If the wheel is not there, or is not the published one.
     ArtifactError
         As ``install_ears``.
     """
+    with needs("onnx", "building MusiCNN"):  # before 29 MB are fetched
+        import onnx  # noqa: F401
     weights = musicnn.read_wheel(wheel) if wheel else musicnn.fetch_weights()
     network = musicnn.network(weights)
     with tempfile.TemporaryDirectory() as home:

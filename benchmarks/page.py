@@ -66,7 +66,10 @@ def made_up(points: int) -> dict[str, object]:
     cloud = generator.integers(40, size=points)
     places = generator.uniform(-0.9, 0.9, (40, 2))[cloud] + generator.normal(0, 0.05, (points, 2))
     places = np.clip(places, -1, 1).round(4)
-    labels = [{"text": f"genre {x}", "x": 0.1 * (x % 9) - 0.4, "y": x / 20 - 1} for x in range(40)]
+    labels = [
+        {"text": f"genre {x}", "x": 0.1 * (x % 9) - 0.4, "y": x / 20 - 1, "zoom": 1}
+        for x in range(40)
+    ]
     return {
         "generation": 1,
         "count": points,

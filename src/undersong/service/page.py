@@ -115,9 +115,9 @@ def map_reply(snapshot: Snapshot, kind: Kind) -> tuple[bytes, bytes]:
         If no map was drawn.
     """
     if kind not in snapshot.maps:
-        hears = snapshot.model.audio_unavailable is None
         content = _content(snapshot.of(kind))
-        plain = orjson.dumps({"generation": snapshot.generation, **content, "hears": hears})
+        able = {"hears": snapshot.model.audio_unavailable is None, "describes": snapshot.describes}
+        plain = orjson.dumps({"generation": snapshot.generation, **content, **able})
         snapshot.maps[kind] = plain, gzip.compress(plain, 6, mtime=0)
     return snapshot.maps[kind]
 

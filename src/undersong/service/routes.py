@@ -323,6 +323,7 @@ def _map(service: Service, request: Request, query: OfKind) -> Response:
     snapshot, kind = service.snapshot, query.kind
     # The reply changes with what is installed here.
     hears = "deaf" if snapshot.model.audio_unavailable else "hears"
+    hears += "-words" if snapshot.describes else ""
     tag = f'"{snapshot.generation}-{snapshot.model.run.content[:12]}-{kind}-{hears}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == tag:

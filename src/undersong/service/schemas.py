@@ -202,7 +202,7 @@ class LabelShape(BaseModel):
 class MapShape(Reply):
     """A place for every item, the best known first; ``genre`` counts in ``genres``, -1 for none.
 
-    ``hears``: whether /api/sounds-like can answer.
+    ``hears``, ``describes``: whether /api/sounds-like and /api/described can answer.
     """
 
     count: int
@@ -215,6 +215,7 @@ class MapShape(Reply):
     genres: list[str]
     labels: list[LabelShape]
     hears: bool
+    describes: bool
 
 
 class Genres(Reply):

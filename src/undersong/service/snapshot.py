@@ -77,6 +77,16 @@ class Snapshot:
         return int(self.model.run.generation)
 
     @cached_property
+    def describes(self) -> bool:
+        """Whether somebody described in words can be embedded here."""
+        # Imported when first needed: it would double the time that the service takes to start.
+        from undersong.foldin.described import NEEDED
+        from undersong.foldin.encoders import engine_of
+
+        run = self.model.run
+        return all(map(run.has, NEEDED)) and engine_of(run) is not None
+
+    @cached_property
     def kinds(self) -> dict[Kind, ItemIndex]:
         """Artists and tracks, those that the run has."""
         return {kind: self.model.of(kind) for kind in self.model.kinds}
@@ -321,7 +331,7 @@ def warm(snapshot: Snapshot) -> None:
     ArtifactError
         If a file is damaged.
     """
-    _ = snapshot.report, snapshot.model.audio_unavailable
+    _ = snapshot.report, snapshot.model.audio_unavailable, snapshot.describes
     for index in snapshot.kinds.values():
         _ = index.ids and index.index, index.attributes, index.regions, index.positions
         _ = index.names.by_folded, index.by_mbid, index.names.fame

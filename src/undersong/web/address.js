@@ -8,10 +8,11 @@
 //   why              id of the answer whose reasons are open
 //   at               x, y and zoom of the map                page   report or playlist
 //   heard            name of a file that was dropped         q      what was typed
+//   described        words about somebody who need not exist
 //   protocol slice metric                                    what the report shows
 
 const KEYS = [
-  "page", "artist", "track", "also", "path", "heard", "list", "kind", "q", "tag",
+  "page", "artist", "track", "also", "path", "heard", "described", "list", "kind", "q", "tag",
   "genre", "region", "from", "to", "unlinked", "dig", "tail", "variety", "one", "k", "why", "at",
   "protocol", "slice", "metric",
 ];

@@ -7,7 +7,7 @@ import { announce, button, byId, element, trouble } from "./elements.js";
 import { makeMap } from "./map.js";
 import { startPlayer } from "./player.js";
 import { startPlaylist } from "./playlist.js";
-import { fillSearch, startSearch } from "./search.js";
+import { fillSearch, offerWords, startSearch } from "./search.js";
 import { ask, keepToken, token } from "./service.js";
 import { showSound, startSound } from "./sound.js";
 import { count, phrase, readTexts, text, turnLanguage } from "./texts.js";
@@ -21,7 +21,7 @@ async function show({ back = false } = {}) {
   const now = state();
   const item = chosen(now);
   const reported = now.page === "report";
-  const carded = Boolean(item || now.heard || now.list || now.page === "playlist");
+  const carded = Boolean(item || now.heard || now.described || now.list || now.page === "playlist");
   document.body.classList.toggle("carded", carded);
   document.body.classList.toggle("reported", reported);
   byId("card").hidden = !carded;
@@ -85,6 +85,7 @@ async function showMap(kind) {
     map = makeMap(reply, { kind, open: (id) => go(addressOf({ kind, id })) });
     byId("map-note").hidden = true;
     welcome(reply);
+    offerSurprise().catch(() => {});
   } catch (error) {
     refuse(error);
   }
@@ -97,7 +98,7 @@ function refuse(error) {
   byId("map-note").hidden = false;
 }
 
-function welcome({ count: items, long_tail: tail, hears }) {
+function welcome({ count: items, long_tail: tail, hears, describes }) {
   const lost = tail.reduce((sum, one) => sum + one, 0);
   const all = count(items, map.kind);
   const unlinked = lost === items; // a mark that all have would say nothing
@@ -106,8 +107,14 @@ function welcome({ count: items, long_tail: tail, hears }) {
     all, n: lost,
     unlinked: element("a", { class: "tail", href: listAddress(map.kind, { unlinked: "true" }) }, text("unlinked")),
   }));
-  byId("surprise").hidden = unlinked || !lost || map.kind === "track";
   byId("drop").hidden = !hears;
+  offerWords(describes);
+}
+
+/** Offer a surprise, where some artists are unlinked; a mark that all have would say nothing. */
+async function offerSurprise() {
+  const { long_tail: tail } = await mapOf("artist");
+  byId("surprise").hidden = tail.every(Boolean) || !tail.some(Boolean);
 }
 
 /** Offer tracks to search for, where the catalogue has some. */

@@ -44,7 +44,7 @@ export async function showCard(now, { item, again, back = false }) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
-  const key = JSON.stringify([item, now.also, now.path, now.list, now.tag, now.page]);
+  const key = JSON.stringify([item, now.also, now.path, now.list, now.tag, now.page, now.described]);
   card.setAttribute("aria-busy", "true");
   try {
     if (current?.key !== key) {
@@ -91,17 +91,18 @@ async function itemCard(item, now, signal) {
   const list = element("div", { class: "list" }, loading());
   const tuning = now.path ? null : controls(item.kind, words, can);
   const tune = tuning && fold("tune", tuning.made, tuned(now) > 0);
+  const combine = !now.path && button(text("combine"), startCombining);
   const more = fold("about", aboutItem(known), wide.matches);
   const name = heading(named(known.name));
   const seeds = element("p", { class: "seeds", hidden: true });
   card.replaceChildren(
     closing(), trailOf(item),
     element("p", { class: "kind" }, text(item.kind),
-      known.long_tail && [" · ", element("span", { class: "tail" }, text("unlinked"))]),
+      known.long_tail && element("span", { class: "tail" }, ` · ${text("unlinked")}`)),
     name, seeds, origin(known),
     element("div", { class: "deeds" },
       known.media && playButton(known, [known]), addButton(known), more.opener, tune?.opener,
-      !now.path && button(text("combine"), startCombining, { class: "combine" })),
+      combine),
     more.section, tune?.section ?? "", list,
   );
   document.title = `${known.name} – undersong`;
@@ -110,6 +111,8 @@ async function itemCard(item, now, signal) {
     if (tune) tune.opener.textContent = tuned(wanted) ? text("tuneN", { n: tuned(wanted) }) : text("tune");
     const rows = now.path ? await path(item, wanted, stop) : await similar(item, wanted, { stop, can, list, again });
     if (!rows) return { item, ids: [] };
+    const idle = !rows.length && !tuned(wanted); // nothing but its name is known
+    for (const one of [combine, tune?.opener]) if (one) one.hidden = idle;
     const names = new Map([known, ...(rows.also ?? [])].map((one) => [one.id, one.name]));
     if (now.path) {
       document.title = text("pathTitle", { a: known.name, b: rows.at(-1)?.item.name ?? "" });
@@ -156,12 +159,13 @@ function fill(list, rows, now, { of, seeds, learned }) {
   }
   const held = focused(list);
   const more = !now.path && rows.length === asked && asked < MOST;
-  const notes = [rows.note, rows.some(({ confidence: sure }) => sure !== undefined && sure !== null && sure < 1) && text("sureMeans")];
+  const unsure = rows.some(({ confidence: sure }) => sure !== undefined && sure !== null && sure < 1);
   list.replaceChildren(
     element("h3", { class: now.path ? "unseen" : null }, text("similar")),
+    rows.note ? element("p", { class: "note", lang: now.path ? null : "en" }, rows.note) : "",
     answerList(rows, { of, seeds, learned }),
     ...(more ? [element("a", { class: "more button", href: address({ ...now, k: Math.min(asked + STEP, MOST) }) }, text("moreAnswers"))] : []),
-    ...notes.filter(Boolean).map((one) => element("p", { class: "note" }, one)),
+    unsure ? element("p", { class: "note" }, text("sureMeans")) : "",
   );
   announce(text("firstIs", { n: rows.length, name: rows[0].item.name }));
   if (grown && before) list.querySelectorAll(".answers .what > a")[before]?.focus();
@@ -250,6 +254,7 @@ function trailOf(item) {
 async function listCard(now) {
   const list = element("div", { class: "list" }, loading());
   const own = now.page === "playlist";
+  if (now.described) return wordsCard(now, list);
   const unlinked = now.unlinked && [text("unlinkedList")];
   const titles = [now.tag, now.genre, now.region && place(now.region),
     now.from && text("decade", { year: now.from }), unlinked].flat().filter(Boolean);
@@ -272,6 +277,19 @@ async function listCard(now) {
     return { item: null, ids: items.map((one) => one.item.id) };
   };
   return { update, name: title };
+}
+
+/** What is like somebody who is described in words. */
+function wordsCard({ described }, list) {
+  card.replaceChildren(closing(), element("p", { class: "kind" }, text("describedKind")), heading(named(described)), list);
+  document.title = `${described} – undersong`;
+  const update = async (now, { signal }) => {
+    const asked = { kind: now.kind || "artist", words: described, k: now.k || String(STEP) };
+    const { answers, note } = await ask("api/described", asked, { signal });
+    fill(list, Object.assign(answers, { note }), now, { of: null, seeds: null });
+    return { item: null, ids: answers.map((one) => one.item.id) };
+  };
+  return { update, name: described };
 }
 
 function listed(list, rows, { total, wanted }) {

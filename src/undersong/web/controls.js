@@ -87,7 +87,7 @@ export const filtered = (now) => [...FILTERS, "dig"].some((key) => now[key]);
 
 function dial(key, add) {
   const { least, most, label, ends } = DIALS[key];
-  const output = element("output", {});
+  const output = element("span", { class: "value" });
   const slider = element("input", {
     type: "range", min: least, max: most, step: 0.05, name: key, "aria-label": text(key),
     "aria-describedby": `${key}-help`,

@@ -15,6 +15,7 @@ let found = [];
 let active = -1;
 let asking = new AbortController();
 let waiting = 0;
+let described = false; // whether the service takes words as well as names
 let combining = false; // whether the next choice joins what is open
 
 /** The kind that is searched for. */
@@ -41,6 +42,11 @@ export function startSearch() {
     const option = event.target.closest("[role=option]");
     if (option) choose([...list.children].indexOf(option));
   });
+}
+
+/** Offer to ask in words as well. */
+export function offerWords(able) {
+  described = able;
 }
 
 /** Show what an address says was typed. */
@@ -72,18 +78,21 @@ async function suggest() {
 }
 
 function show(items, typed) {
-  found = items;
-  list.replaceChildren(...items.map(option));
+  const words = described && /\s|^.{4,}$/.test(typed) ? [{ words: typed }] : [];
+  found = [...items, ...words];
+  list.replaceChildren(...found.map(option));
   mark(-1);
-  open(items.length > 0);
+  open(found.length > 0);
   say(items.length ? "" : text("nothingCalled", { text: typed }));
   announce(items.length ? text("nSuggestions", { n: items.length }) : "");
 }
 
 function option(item, at) {
+  const place = { role: "option", id: `suggestion-${at}`, "aria-selected": "false" };
+  if (item.words) return element("li", { ...place, class: "words" }, text("describe", { text: item.words }));
   return element(
     "li",
-    { role: "option", id: `suggestion-${at}`, "aria-selected": "false" },
+    place,
     named(item.name),
     element("span", { class: "about" }, about(item)),
     item.long_tail && element("span", { class: "tail" }, text("unlinked")),
@@ -135,6 +144,7 @@ function choose(at) {
   box.blur();
   const now = state();
   const first = chosen(now);
+  if (item.words) return go(address({ described: item.words, kind: now.kind }));
   const both = combining && first?.kind === item.kind && first.id !== item.id;
   combining = false;
   go(both ? address({ ...now, also: [...new Set([...now.also, item.id])], k: "", why: "" }) : addressOf(item));

@@ -17,6 +17,7 @@ const ENGLISH = {
   countsNone: "{all}. Nobody has linked any of them yet.", countsAll: "{all}, all of them linked.",
   searching: "Searching {what}", nothingCalled: "Nothing here is called “{text}”, or nearly so.",
   nSuggestions: "{n} suggestion, arrow keys choose|{n} suggestions, arrow keys choose",
+  describe: "Described in words: “{text}”", describedKind: "Described in words",
   loading: "Leafing …", close: "Close", showMap: "Show the map", trail: "Where you came from",
   links: "{n} known link|{n} known links", noLinks: "No known links yet",
   more: "More popular than {share} % of {what}.", less: "Less popular than {share} % of {what}.",

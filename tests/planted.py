@@ -11,6 +11,7 @@ from undersong.embeddings import Embeddings
 QUICK_SETTINGS = """
 [content]
 width = 10
+judges = 1
 [content.training]
 steps = 6
 validate_every = 3

@@ -29,13 +29,18 @@ from undersong.models.content.network import (
     save_content,
     within_class_whitening,
 )
-from undersong.models.content.training import draw_clips, embed_content, related_clips
+from undersong.models.content.training import (
+    _choose,
+    draw_clips,
+    embed_content,
+    related_clips,
+)
 from undersong.relations import known
 from undersong.training import Compute, Schedule, Task
 
 # Every size differs from every other: 23 artists, 3 tracks each, 7 columns, E_C of 11.
 QUICK = Schedule(steps=60, validate_every=20, warmup=0.1, learning_rate=3e-3, average=0.9)
-SMALL = ContentSettings(width=11, artists=9, tracks=2, training=QUICK)
+SMALL = ContentSettings(width=11, artists=9, tracks=2, judges=1, training=QUICK)
 SPLITS = np.array(["train"] * 15 + ["validation"] * 4 + ["test"] * 4)
 
 
@@ -378,20 +383,21 @@ def test_clips_are_related_by_the_same_or_a_similar_artist():
 
 
 def test_planted_groups_are_found_of_artists_never_trained_on(tmp_path):
-    found, group = planted()
-    made = learn(found, tmp_path)
-    asking = SPLITS != "train"
+    found, group = planted(artists=61)
+    splits = np.array(["train"] * 37 + ["validation"] * 13 + ["test"] * 11)
+    made = learn(found, tmp_path, splits=splits)
     features = found.features["mood", "track"].vectors
     raw = unit((features - features.mean(axis=0)) / features.std(axis=0))
     before, _ = artist_embedding(
-        raw, np.repeat(np.arange(23), 3), popularity=np.zeros(69), top=5, artists=23
+        raw, np.repeat(np.arange(61), 3), popularity=np.zeros(183), top=5, artists=61
     )
     assert made.artists.ids == found.ids("artist")
     assert made.tracks.ids == found.ids("track")
-    assert made.tracks.vectors.shape == (69, 11)
-    after = precision(made.artists.vectors, group, asking)
+    assert made.tracks.vectors.shape == (183, 11)
+    assert made.choices["mood"].learned
+    after = precision(made.artists.vectors, group, splits == "test")
     assert after > 0.85
-    assert after > precision(before, group, asking) + 0.1
+    assert after > precision(before, group, splits == "test") + 0.05
 
 
 def test_no_relation_of_a_test_artist_and_none_that_leaves_training_is_learned_from(tmp_path):
@@ -406,17 +412,30 @@ def test_no_relation_of_a_test_artist_and_none_that_leaves_training_is_learned_f
 
 
 def test_tracks_of_a_test_artist_do_not_train(tmp_path):
-    found, _ = planted()
-    made = learn(found, tmp_path / "a")
+    found, _ = planted(artists=61)
+    splits = np.array(["train"] * 37 + ["validation"] * 13 + ["test"] * 11)
+    made = learn(found, tmp_path / "a", splits=splits)
     matrix = found.features["mood", "track"]
     other = matrix.vectors.copy()
-    other[-12:] = 1e4  # the tracks of the four test artists
+    other[-33:] = 1e4  # the tracks of the 11 test artists
     changed = dataclasses.replace(
         found, features={("mood", "track"): Embeddings(matrix.ids, other)}
     )
-    again = learn(changed, tmp_path / "b")
-    np.testing.assert_array_equal(made.artists.vectors[:19], again.artists.vectors[:19])
-    assert not np.allclose(made.artists.vectors[19:], again.artists.vectors[19:])
+    again = learn(changed, tmp_path / "b", splits=splits)
+    assert made.choices["mood"].learned
+    np.testing.assert_array_equal(made.artists.vectors[:50], again.artists.vectors[:50])
+    assert not np.allclose(made.artists.vectors[50:], again.artists.vectors[50:])
+
+
+def test_a_start_is_whitened_by_all_artists_where_nothing_is_learned(tmp_path):
+    found, _ = planted()
+    few = dataclasses.replace(SMALL, judges=13)
+    made = learn(found, tmp_path, settings=few)
+    matrix = found.features["mood", "track"]
+    values = torch.from_numpy(matrix.vectors)
+    want = VectorEncoder("mood", 7, few)
+    want.whiten(values, torch.arange(23).repeat_interleave(3))
+    torch.testing.assert_close(made.models[0].whitening, want.whitening)
 
 
 def test_artists_without_any_relation_still_pull_their_own_tracks_together(tmp_path):
@@ -468,27 +487,48 @@ def test_an_own_vector_weighs_as_much_as_the_tracks_and_stands_alone_without_the
     np.testing.assert_allclose(made.artists.vectors[at["a9"]], want[0], atol=1e-6)
 
 
-def test_without_a_related_pair_in_validation_the_last_weights_are_kept(tmp_path):
+def test_too_few_judges_leave_the_start(tmp_path):
     found, _ = planted()
     splits = np.array(["train"] * 21 + ["validation", "test"])
     matrix = found.features["mood", "track"]
     one_each = Embeddings(matrix.ids[:64], matrix.vectors[:64])  # one track of a21, none of a22
-    single = dataclasses.replace(found, features={("mood", "track"): one_each})
+    single = dataclasses.replace(
+        found, relations=found.relations.filter(pl.col("b") != "a21"), features={
+            ("mood", "track"): one_each
+        }
+    )  # fmt: skip
     made = learn(single, tmp_path, splits=splits)
-    assert made.outcomes["mood"].best_step == QUICK.steps
+    assert made.outcomes["mood"].steps == 0
+    assert made.choices["mood"].asked == 0
     assert "a22" not in made.artists.index
+    few = learn(found, tmp_path, settings=dataclasses.replace(SMALL, judges=13))
+    assert (few.outcomes["mood"].steps, few.choices["mood"].asked) == (0, 12)
 
 
 def test_training_that_only_does_harm_is_undone(tmp_path):
     found, _ = planted()
     wild = dataclasses.replace(QUICK, steps=3, validate_every=3, learning_rate=1e4, average=0.0)
     made = learn(found, tmp_path, settings=dataclasses.replace(SMALL, training=wild))
-    outcome = made.outcomes["mood"]
-    assert outcome.best_step == 0
-    assert outcome.best_score > max(score for _, score, _ in outcome.scores)
+    choice = made.choices["mood"]
+    assert made.outcomes["mood"].steps == 3
+    assert not choice.learned
+    assert choice.trained < choice.start + 2 * choice.error
     torch.manual_seed(3)
     start = VectorEncoder("mood", 7, SMALL)
     torch.testing.assert_close(made.models[0].plain.weight, start.plain.weight, rtol=0, atol=0)
+
+
+def test_what_was_learned_must_be_better_by_two_errors_of_a_mean_over_artists():
+    generator = np.random.default_rng(0)
+    artist = np.repeat([3, 5, 8, 9, 11], 7)
+    before = generator.random(35)
+    gain = 0.1 + np.repeat([0.2, -0.2, 0.1, -0.1, 0.0], 7)  # alike within an artist
+    found = _choose(before, before + gain, artist)
+    means = np.array([0.3, -0.1, 0.2, 0.0, 0.1])
+    assert found.error == pytest.approx(means.std(ddof=1) / math.sqrt(5))
+    assert (found.learned, found.asked) == (False, 35)
+    assert found.trained - found.start == pytest.approx(0.1)
+    assert _choose(before, before + gain + 0.06, artist).learned
 
 
 def test_nothing_related_is_nothing_to_learn_from(tmp_path):
@@ -563,7 +603,7 @@ def test_a_catalogue_without_sound_or_features_has_no_content(tmp_path):
     ("changed", "message"),
     [
         ({"artists": 3}, "artists 4 or more, or 0"),
-        ({"top": 0}, "top and tracks must be 1 or more"),
+        ({"top": 0}, "top, tracks and judges must be 1 or more"),
         ({"similar": 1.5}, r"similar must be in \[0, 1\]"),
         ({"frames": 173}, "frames 173 must be 64 to 172"),
         ({"mask": 128}, "mask below frames"),

@@ -213,6 +213,29 @@ def cold_ndcg(
         Those without a relation are skipped; without any left the result is 0.
     truth : (n, n) bool, all known relations
     """
+    ranks = [x for x in ranks_of(vectors, queries, truth, block=block) if len(x)]
+    return float(accuracy(ranks, k=k)[f"ndcg@{k}"].mean()) if ranks else 0.0
+
+
+def average_precision(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.int64],
+    truth: scipy.sparse.csr_matrix,
+    *,
+    block: int = 256,
+) -> NDArray[np.float64]:
+    """Fast average precision of each query, (q,), NaN without a relation; as ``cold_ndcg``."""
+    return accuracy(ranks_of(vectors, queries, truth, block=block), k=1)["map"]
+
+
+def ranks_of(
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.int64],
+    truth: scipy.sparse.csr_matrix,
+    *,
+    block: int = 256,
+) -> list[NDArray[np.int64]]:
+    """Ranks of what each query is related to, ascending; equal scores count against the model."""
     relations = truth[queries].tocsr()
     ranks = []
     for start in range(0, len(queries), block):
@@ -222,6 +245,6 @@ def cold_ndcg(
         for offset, row in enumerate(scores):
             span = slice(*relations.indptr[start + offset : start + offset + 2])
             wanted = row[relations.indices[span]]
-            ranks.append(np.sort([np.count_nonzero(row >= score) for score in wanted]))
-    ranks = [x.astype(np.int64) for x in ranks if len(x)]
-    return float(accuracy(ranks, k=k)[f"ndcg@{k}"].mean()) if ranks else 0.0
+            places = np.sort([np.count_nonzero(row >= score) for score in wanted])
+            ranks.append(places.astype(np.int64))
+    return ranks

@@ -47,6 +47,24 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     spent = sum(latest.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
     echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
+    for source, choice in latest.manifest.get("hearing", {}).items():
+        echo(_heard(source, choice))
+
+
+def _heard(source: str, choice: Mapping[str, Any]) -> str:
+    """How a source is heard, as it was learned or not, and what says so."""
+    asked = choice["asked"]
+    if choice["start"] is None:
+        return (
+            f"{source}: compared as it is, nothing learned: {asked:,} tracks of held-out artists "
+            "have another of theirs or of a similar artist, too few to tell what learning gains"
+        )
+    used = "learned" if choice["learned"] else "compared as it is; learning did not surely help"
+    return (
+        f"{source}: {used}. {asked:,} tracks of held-out artists find others of theirs, or of a "
+        f"similar artist, with mean average precision {choice['start']:.3f} without learning and "
+        f"{choice['trained']:.3f} with it (1: all of them first)"
+    )
 
 
 def _judged(manifest: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.catalogue import Catalogue, Kind, fingerprint, read_catalogue
+from undersong.catalogue import Catalogue, Kind, SplitSettings, fingerprint, read_catalogue
+from undersong.catalogue import split as split_items
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.evaluation.baselines.collaborative import als, co_listening
@@ -19,11 +20,18 @@ from undersong.evaluation.baselines.graph import (
     visible_edges,
 )
 from undersong.evaluation.baselines.network import NetworkSettings, mlp
-from undersong.evaluation.baselines.untrained import concatenation, popularity, random, tags
+from undersong.evaluation.baselines.untrained import (
+    concatenation,
+    item_popularity,
+    popularity,
+    random,
+    tags,
+)
 from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.method import Method, Scorer, from_embeddings
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import RANKED, Evaluation
+from undersong.evaluation.same_artist import judge_same_artist
 from undersong.evaluation.scoring import traits
 from undersong.evaluation.truth import judge_truth, read_truth
 from undersong.features import KNOWN_OF_EACH, Modality, read_sources
@@ -43,7 +51,8 @@ NOTES = {
     "UiRM": "E_U, listening alone",
 }
 
-UNTRAINED = "E_G as it begins, its sources side by side: no relation between {kind}s is known"
+UNTRAINED = "as it begins, its sources side by side: no relation between {kind}s is known"
+UNLEARNED = "sound or features alone, as they are: nothing was learned"
 
 
 def compare(
@@ -86,10 +95,25 @@ def compare(
         task,
         methods=methods,
         split=split,
-        reference="GRM",
+        reference="GRM" if run.manifest["training"].get("general") else "E_G",
         settings=settings,
         progress=progress,
     )
+    same = judge_same_artist(
+        run,
+        artists_of(run, task),
+        split=split,
+        k=settings.k,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        progress=progress,
+    )
+    if same is not None:
+        evaluation = replace(
+            evaluation,
+            protocols=(*evaluation.protocols, same[0]),
+            methods=(*evaluation.methods, *same[1]),
+        )
     pointing = read_directed(folder, task.ids) if task.kind == "artist" else None
     if pointing is not None:
         directed = judge_directed(
@@ -103,6 +127,16 @@ def compare(
         )
         evaluation = replace(evaluation, protocols=(*evaluation.protocols, directed))
     return replace(evaluation, content=run.trained["content"])
+
+
+def artists_of(run: Run, task: Task) -> Task:
+    """Return the artists of a task, split as CbRM had them."""
+    if task.kind == "artist":
+        return task
+    chosen = run.manifest["settings"]
+    parts = SplitSettings(**chosen["split"])
+    seed = int(chosen["run"]["seed"])
+    return Task(task.catalogue, "artist", split_items(task.catalogue, "artist", parts, seed=seed))
 
 
 def task_of(run: Run, folder: Path | None) -> Task:
@@ -195,9 +229,13 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
     """What a run learned, the best first: its answers, GRM, and the simpler models that feed it."""
     kind, ids = task.kind, task.ids
     trained = run.manifest["training"].get("general")
-    notes = NOTES if trained else {**NOTES, "GRM": UNTRAINED.format(kind=kind)}
+    plain = {} if trained else {"GRM": ("E_G", UNTRAINED.format(kind=kind))}
+    hearing = run.manifest.get("hearing", {})
+    if hearing and not any(x["learned"] for x in hearing.values()):
+        plain["CbRM"] = ("E_C", UNLEARNED)
+    rows = {model: plain.get(model, (model, NOTES[model])) for model in MODELS}
     models = [
-        from_embeddings(model, run.embeddings(kind, name), ids, note=notes[model])
+        from_embeddings(rows[model][0], run.embeddings(kind, name), ids, note=rows[model][1])
         for model in MODELS
         if run.has_embeddings(kind, name := embedding_of(run, kind, model))
     ]
@@ -290,7 +328,7 @@ def baselines(
         )
 
     made: list[tuple[bool, Callable[[], Method]]] = [
-        (True, lambda: popularity(task)),
+        (bool((item_popularity(task)[0] > 0).any()), lambda: popularity(task)),
         (words, lambda: tags(catalogue, kind)),
         (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
         (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),

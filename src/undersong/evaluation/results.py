@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FORMAT = 1
+SAME_ARTIST = "same artist"  # the protocol that needs no relations (``same_artist``)
 RANKED = "undersong"  # the default answers of a run, among the methods
 DEPTHS = (20, 100, 200)  # where the lists of the protocol ``directed`` are cut
 
@@ -53,7 +54,8 @@ class Protocol:
 
     Parameters
     ----------
-    name : "cold", "paper" or "linked"; for tracks also with ", other artists"; or "directed"
+    name : "cold", "paper" or "linked"; for tracks also with ", other artists"; "directed"; or
+        "same artist"
     meaning : the same in plain words
     candidates : how many items may be an answer
     skipped : queries without a relevant candidate, left out of accuracy

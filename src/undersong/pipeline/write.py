@@ -57,6 +57,7 @@ def about(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[s
         "ears": _ears(learned),
         "failed_files": len(learned.content.failed) if learned.content else 0,
         "training": {name: asdict(x) for name, x in learned.outcomes.items() if x.steps},
+        "hearing": _hearing(learned),
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
         "held_out": _held_out(learned, studied),
@@ -67,6 +68,15 @@ def _ears(learned: Learned) -> list[dict[str, str]]:
     """Return which pretrained ears E_C reads: a new song must be heard by the same."""
     sources = [x.source for x in learned.content.models] if learned.content else []
     return [x.about for x in learned.task.catalogue.heard if x.name in sources]
+
+
+def _hearing(learned: Learned) -> dict[str, dict[str, Any]]:
+    """How each source of E_C is heard, and why; what was not measured is null."""
+    choices = learned.content.choices if learned.content else {}
+    return {
+        source: {x: None if y != y else y for x, y in asdict(choice).items()}
+        for source, choice in choices.items()
+    }
 
 
 def write(

@@ -4,9 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from undersong.evaluation.results import RANKED, Evaluation, Interval, Number, Protocol, Slice
+from undersong.evaluation.results import (
+    RANKED,
+    SAME_ARTIST,
+    Evaluation,
+    Interval,
+    Number,
+    Protocol,
+    Slice,
+)
 
-ACCURACY = ("hit", "recall", "map", "ndcg", "combined")
+ACCURACY = ("hit", "recall", "precision", "map", "ndcg", "combined")
 CONSISTENCY = ("consistent", "strict_consistent", "withheld_consistent")
 BEYOND = (
     "nobody finds",
@@ -33,6 +41,7 @@ LEAD = {
     "directed": "ndcg@200",
     "ask": "ndcg@200",
     "more": "recall@",
+    SAME_ARTIST: "map",
 }
 
 
@@ -74,6 +83,10 @@ def lead(protocol: Protocol, report: Evaluation) -> str:
 def count_line(protocol: Protocol, report: Evaluation) -> str:
     """Return the sentence that counts queries, skipped queries and candidates."""
     whole = protocol.slices[0]
+    if protocol.name == SAME_ARTIST:
+        few = f" {whole.queries:,} are too few to judge: below {FEW}, differences are luck."
+        line = f"{whole.queries:,} tracks ask. {protocol.candidates:,} candidates."
+        return line + (few if whole.queries < FEW else "")
     return (
         f"{whole.queries:,} {report.kind}s ask; accuracy is over the {whole.answerable:,} with "
         f"a relevant candidate ({protocol.skipped:,} skipped). {protocol.candidates:,} candidates."
@@ -82,7 +95,7 @@ def count_line(protocol: Protocol, report: Evaluation) -> str:
 
 def unjudged(report: Evaluation) -> str:
     """Return why there is no accuracy, if no query of any protocol has a relevant candidate."""
-    if any(x.slices[0].answerable for x in report.protocols):
+    if any(x.slices[0].answerable for x in report.protocols if x.name != SAME_ARTIST):
         return ""
     return (
         f"No relation of any {report.part} {report.kind} is known, so answers cannot be judged by "
@@ -164,6 +177,7 @@ def differences(protocol: Protocol, report: Evaluation, names: Sequence[str]) ->
         (method, *(_difference(numbers[method].get(name)) for name in names))
         for method, _ in report.methods
         if method in numbers and method != report.reference
+        if any(x.difference for x in numbers[method].values())
     )
     return Table(f"Difference to {report.reference}", ("", *names), rows)
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from undersong.evaluation.results import DEPTHS, Evaluation, Protocol
+from undersong.evaluation.results import DEPTHS, SAME_ARTIST, Evaluation, Protocol
 from undersong.report import layout
 from undersong.report.layout import Table
 
@@ -28,7 +28,8 @@ def render(report: Evaluation) -> str:
     for sentence in layout.summary(report):
         console.print(Text(sentence))
     console.print()
-    for protocol in () if layout.unjudged(report) else report.protocols:
+    unjudged = layout.unjudged(report)
+    for protocol in (x for x in report.protocols if not unjudged or x.name == SAME_ARTIST):
         _print_heading(console, protocol, report)
         _print_accuracy(console, protocol, report)
     for protocol in report.protocols:
@@ -95,6 +96,9 @@ def _print_accuracy(console: Console, protocol: Protocol, report: Evaluation) ->
             _print(console, layout.accuracy(protocol, report, some, layout.plus_minus))
     main = layout.accuracy(protocol, report, columns, layout.plus_minus)
     differences = {x[0]: x[1] for x in layout.differences(protocol, report, [lead]).rows}
+    if not differences:
+        _print(console, Table("", main.header, main.rows))
+        return
     rows = tuple((*row, differences.get(row[0], "reference")) for row in main.rows)
     header = (*main.header, f"{lead} - {report.reference}")
     _print(console, Table("", header, rows))

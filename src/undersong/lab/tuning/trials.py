@@ -123,12 +123,6 @@ def _content(task: Task, settings: Settings, compute: MakeCompute) -> Bench:
                 f"the audio and features of {', '.join(sources)} are gone; import them again"
             )
         histories = list(learned.outcomes.values())
-        scores = [score for _, score, _ in histories[0].scores]
-        if scores == list(range(1, len(scores) + 1)):  # what the stage reports where nothing judges
-            raise DataError(
-                "no two tracks of validation artists with sound or features are related, so "
-                "nothing says which settings are better; give tracks or relations"
-            )
         return TrialScore(sum(_score(x, "content") for x in histories) / len(histories))
 
     idle = {"content.mask"} if AUDIO not in sources else set[str]()

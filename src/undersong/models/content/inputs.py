@@ -77,6 +77,7 @@ class Clips:
     artist : (n,) int, row of the artist
     draw : clips as one training step sees them: (m,) rows -> (m, ...)
     embed : E_C of clips: (m,) rows -> (m, width)
+    whiten : makes an encoder learn from clips, (m,) rows, what is usual and how artists vary
     repeats : whether a clip drawn twice is seen in two ways
     failed : audio files that gave no sound: track, file, reason, remedy
     """
@@ -85,6 +86,7 @@ class Clips:
     artist: NDArray[np.int64]
     draw: Callable[[NDArray[np.int64], np.random.Generator], Tensor]
     embed: Callable[[nn.Module, NDArray[np.int64]], NDArray[np.float32]]
+    whiten: Callable[[ContentModel, NDArray[np.int64]], None]
     repeats: bool
     failed: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=FAILURES))
 
@@ -110,15 +112,19 @@ def read_clips(
     DataError
         If no audio file can be decoded.
     """
-    if isinstance(model, VectorEncoder):
-        return _read_vectors(catalogue, model, trains)
-    return _read_audio(catalogue, model, trains, work=work, progress=progress)
+    clips = (
+        _read_vectors(catalogue, model)
+        if isinstance(model, VectorEncoder)
+        else _read_audio(catalogue, model, work=work, progress=progress)
+    )
+    if trains is not None:
+        clips.whiten(model, np.flatnonzero(trains[clips.artist]))
+    return clips
 
 
 def _read_audio(
     catalogue: Catalogue,
     model: AudioEncoder,
-    trains: NDArray[np.bool_] | None,
     *,
     work: Path,
     progress: Progress,
@@ -131,9 +137,10 @@ def _read_audio(
     mels = extraction.done
     track = _rows(catalogue.ids("track"), mels.ids)
     artist = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))[track]
-    if trains is not None and len(rows := np.flatnonzero(trains[artist])):
-        rows = _some(rows)
-        model.whiten(_summaries(model, mels, rows), torch.from_numpy(artist[rows]).to(device))
+
+    def whiten(model: ContentModel, rows: NDArray[np.int64]) -> None:
+        if isinstance(model, AudioEncoder) and len(rows := _some(rows)):
+            model.whiten(_summaries(model, mels, rows), torch.from_numpy(artist[rows]).to(device))
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         chunks = augment(
@@ -151,12 +158,10 @@ def _read_audio(
         vectors = [_embed_tracks(model, mels, block, device) for block in blocks]
         return torch.cat(vectors).cpu().numpy()
 
-    return Clips(track, artist, draw, embed, repeats=True, failed=extraction.failed)
+    return Clips(track, artist, draw, embed, whiten, repeats=True, failed=extraction.failed)
 
 
-def _read_vectors(
-    catalogue: Catalogue, model: VectorEncoder, trains: NDArray[np.bool_] | None
-) -> Clips:
+def _read_vectors(catalogue: Catalogue, model: VectorEncoder) -> Clips:
     """Features of tracks, then those of artists."""
     device = model.mean.device
     track, of_tracks = _features(catalogue, model, "track")
@@ -164,10 +169,11 @@ def _read_vectors(
     artist_of = _rows(catalogue.ids("artist"), tuple(catalogue.tracks["artist"]))
     artist = np.concatenate([artist_of[track], own])
     values = torch.from_numpy(np.concatenate([of_tracks, of_artists])).to(device)
-    if trains is not None and len(rows := np.flatnonzero(trains[artist])):
-        rows = _some(rows)
-        of_artist = torch.from_numpy(artist[rows]).to(device)
-        model.whiten(values[torch.from_numpy(rows).to(device)], of_artist)
+
+    def whiten(model: ContentModel, rows: NDArray[np.int64]) -> None:
+        if len(rows := _some(rows)):
+            of_artist = torch.from_numpy(artist[rows]).to(device)
+            model.whiten(values[torch.from_numpy(rows).to(device)], of_artist)
 
     def draw(rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         return values[torch.from_numpy(rows).to(device)]
@@ -176,12 +182,15 @@ def _read_vectors(
         blocks = torch.split(torch.from_numpy(rows).to(device), VECTOR_BLOCK)
         return torch.cat([model(values[block]) for block in blocks]).cpu().numpy()
 
-    return Clips(np.concatenate([track, np.full(len(own), -1)]), artist, draw, embed, repeats=False)
+    of_track = np.concatenate([track, np.full(len(own), -1)])
+    return Clips(of_track, artist, draw, embed, whiten, repeats=False)
 
 
 def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return rows at even distances, as many as an encoder is whitened by at most."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), WHITENED)).astype(np.int64)]
+    if len(rows) <= WHITENED:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, WHITENED).astype(np.int64)]
 
 
 @torch.no_grad()

@@ -76,6 +76,8 @@ class ContentSettings:
     noise : standard deviations of noise on feature vectors while training
     dropout : share of the last layer's inputs left out while training, in [0, 1)
     tags : weight of predicting tags while training, beside R_C; 0 for none
+    judges : fewest clips of validation artists that must judge whether learning gains anything
+        With fewer nothing is learned.
     workers : processes that decode audio; 0 for as many as there are processors
     """
 
@@ -93,19 +95,22 @@ class ContentSettings:
     noise: float = 0.1
     dropout: float = 0.1
     tags: float = 0.0
+    judges: int = 100
     workers: int = 0
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)
     )
     training: Schedule = field(
-        default=Schedule(steps=240, learning_rate=3e-3, validate_every=40, average=0.97)
+        default=Schedule(steps=240, learning_rate=1e-3, validate_every=40, average=0.97)
     )
 
     def __post_init__(self) -> None:
-        if min(self.width, self.top, self.tracks) < 1 or not (
+        if min(self.width, self.top, self.tracks, self.judges) < 1 or not (
             self.artists == 0 or self.artists > 3
         ):
-            raise ValueError("width, top and tracks must be 1 or more, artists 4 or more, or 0")
+            raise ValueError(
+                "width, top, tracks and judges must be 1 or more, artists 4 or more, or 0"
+            )
         if not (0 <= self.similar <= 1 and 0 <= self.dropout < 1):
             raise ValueError("similar must be in [0, 1], dropout in [0, 1)")
         if not 64 <= self.frames <= FRAMES:
@@ -133,7 +138,7 @@ class AudioEncoder(nn.Module):
     def __init__(self, settings: ContentSettings, columns: int = SUMMARY):
         """``columns`` of the summary are read; earlier versions had the first 96."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.learned = settings, True
         self.register_buffer("waves", cosines(), persistent=False)
         self.register_buffer("usual", torch.zeros(columns))
         self.register_buffer("whitening", torch.eye(columns))
@@ -199,6 +204,8 @@ class AudioEncoder(nn.Module):
         """Embed chunks as ``forward`` does, not yet brought to length 1, float32."""
         with torch.autocast(log_mel.device.type, enabled=False):
             summary = (self.summary(log_mel.float()) - self.usual) @ self.whitening
+        if not self.learned:
+            return self.plain(summary).float()  # type: ignore[no-any-return]
         picture = self.level(log_mel)[:, None].contiguous(memory_format=torch.channels_last)
         maps = self.blocks(picture).flatten(1, 2)  # (n, channels x bands left, t / 32)
         learned = self.head(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1))
@@ -281,6 +288,12 @@ class VectorEncoder(nn.Module):
 
 
 ContentModel = AudioEncoder | VectorEncoder
+
+
+def settle(model: ContentModel) -> None:
+    """Leave the convolutions out from now on if they have learned nothing."""
+    if isinstance(model, AudioEncoder):
+        model.learned = any(bool(x.any()) for x in model.head.parameters())
 
 
 def within_class_whitening(usual: Tensor, artist: Tensor) -> Tensor:
@@ -422,6 +435,7 @@ def load_content(path: Path) -> tuple[ContentModel, ...]:
         if set(own) != set(model.state_dict()):
             raise ArtifactError(f"{path} is an encoder of an earlier version; train again")
         model.load_state_dict(own)
+        settle(model)
         models.append(model.eval())
     return tuple(models)
 

@@ -6,9 +6,9 @@ Flow:
     clips -> E_C of tracks -> E_C of artists (equation 1)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import polars as pl
@@ -22,12 +22,13 @@ from undersong import relations
 from undersong.catalogue import Catalogue, rows_of
 from undersong.embeddings import Embeddings, beside, unit
 from undersong.losses import cosine, multi_similarity
-from undersong.metrics import cold_ndcg
+from undersong.metrics import average_precision
 from undersong.models.content.inputs import Clips, choose_sources, new_encoder, read_clips
 from undersong.models.content.network import (
     ContentModel,
     ContentSettings,
     artist_embedding,
+    settle,
 )
 from undersong.models.content.tag_heads import Tagger, TagTargets, read_tags, tag_loss
 from undersong.training import (
@@ -43,7 +44,29 @@ from undersong.training import (
 )
 
 LR_MULTIPLIERS = {"plain": 0.1, "encoder.plain": 0.1}  # whitened already, so it learns slowly
-CANDIDATES = 1000  # clips that a validation compares at most, whole artists
+CANDIDATES = 1000  # clips that a validation compares at most; half of them may ask
+SURE = 2.0  # standard errors by which what was learned must be better than the start
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether a source is heard as it was learned or by the start, and by what number.
+
+    Parameters
+    ----------
+    learned : whether what was learned is used
+    asked : clips of validation artists that judge
+    start, trained : mean average precision of each, over all clips that are compared, in [0, 1]
+        NaN where nothing was learned. 1 is: all clips of the same artist, or of a similar one,
+        before all others.
+    error : standard error of the difference, over artists
+    """
+
+    learned: bool = False
+    asked: int = 0
+    start: float = math.nan
+    trained: float = math.nan
+    error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,7 @@ class Content:
     artists: Embeddings
     models: tuple[ContentModel, ...]
     outcomes: dict[str, History]
+    choices: dict[str, Choice]
     failed: pl.DataFrame
 
 
@@ -76,8 +100,8 @@ def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) ->
         An artist has the mean of equation 1 over its tracks, or the encoding of its own feature
         vectors. With both it has their sum, brought to length 1: its own, mostly means over all
         its work, weigh as much as its tracks together (docs/choices.md). With neither it has
-        no row. Where no two clips of training artists are related nothing is learned: E_C is
-        the standardised features, and the history has no step.
+        no row. Where no two clips of training artists are related, or too few judge, nothing is
+        learned: E_C is the start, and the history has no step.
 
     Raises
     ------
@@ -87,7 +111,9 @@ def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) ->
         If no audio file can be decoded.
     """
     catalogue = task.catalogue
-    models, heard, outcomes = [], [], {}
+    models, heard = [], []
+    outcomes: dict[str, History] = {}
+    choices: dict[str, Choice] = {}
     for source in choose_sources(catalogue, settings):
         torch.manual_seed(compute.seed)
         model = new_encoder(catalogue, source, settings).to(compute.device)
@@ -98,7 +124,7 @@ def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) ->
             work=compute.work,
             progress=compute.progress,
         )
-        outcomes[source] = _train(model, clips, task, compute)
+        outcomes[source], choices[source] = _train(model, clips, task, compute)
         with torch.no_grad():
             vectors = clips.embed(model, np.arange(len(clips.artist)))
         models.append(model)
@@ -107,30 +133,38 @@ def embed_content(task: Task, *, settings: ContentSettings, compute: Compute) ->
         return None
     tracks, artists = of_items(catalogue, heard, top=settings.top)
     failed = pl.concat([clips.failed for clips, _ in heard])
-    return Content(tracks, artists, tuple(models), outcomes, failed)
+    return Content(tracks, artists, tuple(models), outcomes, choices, failed)
 
 
-def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> History:
+def _train(
+    model: ContentModel, clips: Clips, task: Task, compute: Compute
+) -> tuple[History, Choice]:
     """Train on R_C: tracks of the same artist or of similar ones attract, all others repel.
 
-    Without known relations only tracks of the same artist attract.
+    Without known relations only tracks of the same artist attract. The start stays where what was
+    learned is not surely better for artists that nothing was learned from.
     """
     settings = model.settings
     trains = task.within("train") & (np.bincount(clips.artist, minlength=len(task.splits)) > 0)
     similar = relations.known(task.catalogue, "artist", trains)
-    if not _anything_related(clips, trains, similar):
-        model.eval()
-        return History()
+    candidates, queries, truth = _questions(clips, task, seed=compute.seed)
+    model.eval()
+    if not _anything_related(clips, trains, similar) or len(queries) < settings.judges:
+        begin_anew(model, clips)
+        return History(), Choice(asked=len(queries))
+
+    def precision(model: nn.Module) -> NDArray[np.float64]:
+        with torch.no_grad():
+            return average_precision(clips.embed(model, candidates), queries, truth)
+
     tags = read_tags(task.catalogue, clips, trains) if settings.tags else None
     tagger = Tagger(model, len(tags.field)).to(compute.device) if tags else None
-    validate = _validation(clips, task, seed=compute.seed)
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    with torch.no_grad():
-        untrained = broadcast(validate(model.eval()))
+    before = precision(model)
     history = train(
         tagger or model,
         loss=_loss(model, clips, trains, similar, tags=tags, tagger=tagger, device=compute.device),
-        validate=validate,
+        validate=lambda model: float(precision(model).mean()),
         schedule=settings.training,
         seed=compute.seed,
         checkpoint=compute.work / f"content.{model.source}.safetensors",
@@ -138,10 +172,56 @@ def _train(model: ContentModel, clips: Clips, task: Task, compute: Compute) -> H
         stage=f"CbRM, {model.source}",
         progress=compute.progress,
     )
-    if untrained > history.best_score:  # too little to learn from: the start is better
+    choice = _choose(before, precision(model), clips.artist[candidates[queries]])
+    if not broadcast(choice.learned):
         model.load_state_dict(start)
-        history.best_step, history.best_score = 0, untrained
-    return history
+        begin_anew(model, clips)
+    return history, choice
+
+
+def begin_anew(model: ContentModel, clips: Clips) -> None:
+    """Whiten the start by the tracks of all artists: nothing is left that others must judge."""
+    clips.whiten(model, np.arange(len(clips.artist)))
+    settle(model)
+
+
+def _choose(
+    before: NDArray[np.float64], after: NDArray[np.float64], artist: NDArray[np.int64]
+) -> Choice:
+    """Choose what was learned if it is better by two standard errors, (q,) each.
+
+    Clips of one artist are no independent questions: the error is that of a mean over artists.
+    """
+    _, place, count = np.unique(artist, return_inverse=True, return_counts=True)
+    gain = after - before
+    apart = np.bincount(place, weights=gain - gain.mean())
+    m = len(count)
+    error = float(np.sqrt((apart**2).sum() * m / max(m - 1, 1)) / len(gain))
+    learned = bool(gain.mean() > SURE * error)
+    return Choice(learned, len(gain), float(before.mean()), float(after.mean()), error)
+
+
+def _questions(
+    clips: Clips, task: Task, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], sparse.csr_matrix]:
+    """Who asks whom to judge an encoder: clips of validation artists ask for R_C among them.
+
+    Up to 500 of whole artists ask, and up to 1,000 are compared, clips of training artists too.
+
+    Returns
+    -------
+    rows of the candidates, (n,); places among them of those that ask, (q,); R_C, (n, n) bool
+    """
+    generator = np.random.default_rng([seed, 1])
+    order = generator.permutation(len(task.splits))
+    asks = np.flatnonzero(task.within("validation")[clips.artist])
+    asks = asks[np.argsort(order[clips.artist[asks]], kind="stable")][: CANDIDATES // 2]
+    others = np.flatnonzero(task.within("train")[clips.artist])
+    some = min(len(others), CANDIDATES - len(asks))
+    candidates = np.concatenate([asks, np.sort(generator.choice(others, some, replace=False))])
+    truth = _related(clips.artist[candidates], task.related("validation"))
+    places = np.arange(len(asks))
+    return candidates, places[truth.getnnz(axis=1)[places] > 0], truth
 
 
 def _anything_related(clips: Clips, trains: NDArray[np.bool_], similar: sparse.csr_matrix) -> bool:
@@ -223,29 +303,6 @@ def related_clips(artist: NDArray[np.int64], similar: sparse.csr_matrix) -> NDAr
 def _related(artist: NDArray[np.int64], similar: sparse.csr_matrix) -> sparse.csr_matrix:
     present, local = np.unique(artist, return_inverse=True)
     return relations.same_or_similar_artist(local, similar[present][:, present])
-
-
-def _validation(clips: Clips, task: Task, *, seed: int) -> Callable[[nn.Module], float]:
-    """NDCG@200 of clips of validation artists that look for R_C among each other.
-
-    Up to 1,000 clips of whole artists take part. Where no two of them are related the score is
-    the number of the validation, so that the last weights are the best.
-    """
-    validates = task.within("validation")
-    order = np.random.default_rng([seed, 1]).permutation(len(validates))
-    candidates = np.flatnonzero(validates[clips.artist])
-    by_artist = np.argsort(order[clips.artist[candidates]], kind="stable")
-    candidates = candidates[by_artist][:CANDIDATES]
-    truth = _related(clips.artist[candidates], task.related("validation"))
-    queries = np.flatnonzero(truth.getnnz(axis=1))
-    number = count()  # the start is first and has 0
-
-    def validate(model: nn.Module) -> float:
-        if not len(queries):
-            return float(next(number))
-        return cold_ndcg(clips.embed(model, candidates), queries, truth)
-
-    return validate
 
 
 def of_items(

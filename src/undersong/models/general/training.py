@@ -68,7 +68,10 @@ def train_general(
     torch.manual_seed(compute.seed)
     widths, starts = [x.width for x in sources], [x.weight for x in sources]
     if not any_related(task):
-        plain = GeneralModel(widths, replace(settings, skip=True), weights=starts)
+        # Sound and features keep their angles: principal axes of them lose much.
+        dense = sum(x.width for x in sources if isinstance(x.values, np.ndarray))
+        out = max(settings.out, min(sum(widths), dense + settings.out))
+        plain = GeneralModel(widths, replace(settings, skip=True, out=out), weights=starts)
         stay_side_by_side(plain, sources, seed=compute.seed)
         return plain.to(compute.device), History()
     model = GeneralModel(widths, settings, weights=starts).to(compute.device)

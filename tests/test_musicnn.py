@@ -282,7 +282,7 @@ def test_a_wheel_is_installed_listed_and_removed(tmp_path, wheel):
     (ears,) = installed()
     assert ears.contract.name == "musicnn"
     assert len(ears.contract.words) == 50
-    assert command("list").startswith(f"musicnn  {ears.contract.sha256[:16]}  ISC, ")
+    assert command("list").startswith(f"musicnn  {ears.contract.digest[:16]}  ISC, ")
     assert (tmp_path / "ears/musicnn.safetensors").exists()
     first = ears.network.read_bytes()
     command("install", "musicnn", "--wheel", wheel)

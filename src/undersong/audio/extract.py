@@ -176,7 +176,7 @@ def _heard(files: pl.DataFrame, contract: Contract) -> Heard:
     ids = tuple(rows["track"].filter(pl.Series(there, dtype=pl.Boolean)))
     vectors = Embeddings(ids, np.ascontiguousarray(values[there, : contract.width]))
     words = tuple(_words(x, contract) for x in values[there, contract.width :])
-    about = contract.name, contract.sha256, contract.licence, contract.training
+    about = contract.name, contract.digest, contract.licence, contract.training
     return Heard(*about, vectors, words)
 
 

@@ -3,10 +3,12 @@
 A child process that decodes imports this, so it loads nothing that has threads of its own.
 """
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +91,15 @@ class Contract:
                 raise ValueError(needed)
 
     @property
+    def digest(self) -> str:
+        """The sha256 of all that changes what is heard: the network's, and how it is asked."""
+        about = {k: v for k, v in asdict(self).items() if k not in ("licence", "training")}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @property
     def key(self) -> str:
-        """Name and weights: what is heard by equal keys can be compared."""
-        return f"{self.name} {self.sha256}"
+        """Name and digest: what is heard by equal keys can be compared."""
+        return f"{self.name} {self.digest}"
 
     @property
     def numbers(self) -> int:

@@ -1,7 +1,7 @@
 """What pretrained ears heard of a catalogue's files, beside its tables and no part of them.
 
     audio/ears/ears.json               format; whether words are a field of the tracks; of each
-                                       ears: sha256 of the weights, licence, training, the file of
+                                       ears: sha256, licence, training, the file of
                                        the vectors and that file's sha256
     audio/ears/NAME.SUM.track.parquet  id, vector, words; under a new name each time, so that a
                                        crash leaves the old ones or the new ones
@@ -41,7 +41,7 @@ class Heard:
     Parameters
     ----------
     name : of the encoder, such as "musicnn", and of the source that E_C reads
-    sha256 : of its weights; other weights give vectors that cannot be compared with these
+    sha256 : of its weights and how they are asked; vectors of another cannot be compared
     licence, training : of the weights, and what they were trained on, for the model card
     vectors : of tracks
     words : of each of these, the likeliest first

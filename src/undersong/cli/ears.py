@@ -42,7 +42,7 @@ def install(what: str, wheel: Path | None) -> None:
 
 @ears.command(name="list")
 def list_() -> None:
-    """List the ears that are installed, with sha256 of the weights, licence and training.
+    """List the ears that are installed, with sha256, licence and training.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def list_() -> None:
     from undersong.audio.ears import ears_folder, installed
 
     for each in (x.contract for x in installed()):
-        echo(f"{each.name}  {each.sha256[:16]}  {each.licence}; {each.training}")
+        echo(f"{each.name}  {each.digest[:16]}  {each.licence}; {each.training}")
     if not installed():
         echo(f"none in {ears_folder()}; `undersong ears install musicnn` adds some", err=True)
 

@@ -53,6 +53,9 @@ NINETIES = {"formed": 1995.0, "first_decade": 1990.0}
     ("texts", "fields"),
     [
         (["genre=jazz", "region=NO"], {"style": "Jazz", "land": "NO"}),
+        (["genre=jazz", "region=Norwegen"], {"style": "Jazz", "land": "NO"}),
+        (["dark ambient from Norway"], {"words": ["dark ambient"], "land": "NO"}),
+        (["jazz from the United States"], {"style": "Jazz", "words": ["jazz"], "land": "US"}),
         (["style=pop rock"], {"style": "Pop/Rock"}),
         (["genre=Dark Ambient"], {"words": ["dark ambient"]}),
         (["genre=ambient metal"], {"words": ["ambient metal"]}),

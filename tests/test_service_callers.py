@@ -115,7 +115,7 @@ def test_only_names_that_are_ours_are_answered(strict, host, status):
 
 @pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n"])
 def test_a_request_without_a_host_or_with_two_is_refused(strict, hosts):
-    text = reply_to(strict, b"GET /health HTTP/1.1\r\n" + hosts + b"\r\n")
+    text = reply_to(strict, b"GET /health HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n")
     assert text.startswith(b"HTTP/1.1 400 ")
     assert b"headers Host; send one" in text
 

@@ -39,6 +39,7 @@ ROLES: dict[str, Role] = {
 YEAR = re.compile(r"'?((?:1[0-9]|20)?\d\d)('?s)?")
 PASSED = {"a", "an", "and", "by", "from", "in", "like", "of", "the", "with"}
 PASSED |= {"artist", "artists", "band", "bands", "music"}
+LANGUAGES = ("en", "de")
 RECENT = 30  # '30s are of the last century, '20s of this one
 LONGEST = 5  # words of a value in a phrase
 MOST = 100  # words of a description
@@ -85,9 +86,11 @@ class Vocabulary:
 
     @cached_property
     def words(self) -> dict[str, dict[str, str]]:
-        """Of each field of text, its whole values by their folded form."""
+        """Of each field of text, its whole values by their folded form; countries by name, too."""
+        regions = {x.name for x in self.fields if x.role == "region"}
         return {
-            x.name: {fold(word): word for word in x.words if not word.startswith(PART)}
+            x.name: (_countries(x.words) if x.name in regions else {})
+            | {fold(word): word for word in x.words if not word.startswith(PART)}
             for x in self.encoders
             if isinstance(x, TagEncoder)
         }
@@ -147,6 +150,19 @@ class Vocabulary:
         """Return a text that nothing is called, with what it may have meant."""
         hint = nearest_known(text, (x for name in names for x in self.words.get(name, {}).values()))
         return f"{text!r}, {hint}" if hint.startswith("did") else repr(text)
+
+
+def _countries(codes: Iterable[str]) -> dict[str, str]:
+    """Return the codes of countries by their folded names, in the languages of the page."""
+    from babel import Locale
+
+    known = set(codes)
+    return {
+        fold(name): code
+        for language in LANGUAGES
+        for code, name in Locale(language).territories.items()
+        if code in known
+    }
 
 
 def read_description(texts: Sequence[str], vocabulary: Vocabulary) -> Description:

@@ -405,6 +405,12 @@ def test_a_playlist_is_made_ordered_and_saved_as_a_file(visit, service):
     assert service.get(lines[3]).status_code == 200
     page.get_by_role("button", name=f"Remove {answers[0]}").click()
     expect(page.locator(".answers > li")).to_have_count(2)
+    page.get_by_role("button", name="Add 10 songs that fit").click()
+    expect(page.locator(".answers > li")).to_have_count(12)
+    assert (
+        len(set(page.locator(".answers > li").evaluate_all("e => e.map(x => x.dataset.id)"))) == 12
+    )
+    expect(page.get_by_role("status")).to_have_text("10 songs added")
     page.get_by_role("button", name="Empty the playlist").click()
     expect(page.get_by_role("link", name=re.compile("Playlist"))).to_have_count(0)
 

@@ -30,6 +30,7 @@ from undersong.runs.reader import RunReader
 from undersong.service import routes, schemas
 from undersong.service.app import make_app
 from undersong.service.options import QUERY, UPLOAD, ServiceSettings
+from undersong.service.page import read_page
 from undersong.service.snapshot import open_answers
 
 
@@ -666,3 +667,35 @@ def test_a_compressed_map_is_the_plain_one(whole, home):
     plain, small = map_reply(answers, "track")
     assert gzip.decompress(small) == plain
     assert np.isfinite(json.loads(plain)["x"]).all()
+
+
+def test_the_page_is_small_compressed_and_asked_for_once_in_a_version(client):
+    index = client.get("/", headers={"Accept": "text/html"})
+    paths = re.findall(r'(?:href|src)="([0-9a-f]{16}/[^"]+)"', index.text)
+    assert {x.partition("/")[2] for x in paths} == {"icon.svg", "style.css", "app.js"}
+    lazy = {
+        "texts-de.js",
+        "report.js",
+        "report.css",
+        "plots.js",
+        "mixtape.js",
+        "shader.js",
+        "why.js",
+    }
+    digest, wire = paths[0].partition("/")[0], 0
+    for name, file in read_page().items():
+        if "/" in name:
+            continue
+        wire += 0 if name in lazy else len(file.compressed)
+        assert gzip.decompress(file.compressed) == file.body
+        plain = client.get(f"/{name}", headers={"Accept-Encoding": ""})
+        assert (plain.content, plain.headers["cache-control"]) == (file.body, "no-cache")
+        if name != "index.html":
+            lasting = client.get(f"/{digest}/{name}")
+            assert lasting.content == file.body
+            assert lasting.headers["content-encoding"] == "gzip"
+            assert "immutable" in lasting.headers["cache-control"]
+    assert wire <= 40_000
+    old = client.get(f"/{'0' * 16}/report.js")
+    assert (old.status_code, old.headers["cache-control"]) == (200, "no-cache")
+    assert client.get(f"/{'0' * 16}/nothing.js").status_code == 404

@@ -1,11 +1,11 @@
 // A list of items as rows: each with its place, how strong an answer it is and why, and what one
 // can do with it.
 
-import { address, addressOf, note, state } from "./address.js";
+import { addressOf, note, state } from "./address.js";
 import { button, element, named } from "./elements.js";
 import { playButton } from "./player.js";
 import { addButton } from "./playlist.js";
-import { inShort, reasons, strength } from "./reasons.js";
+import { inShort, strength } from "./reasons.js";
 import { listing, phrase, place, text } from "./texts.js";
 
 /** What is told of an item wherever it is listed, with countries by their names. */
@@ -34,12 +34,11 @@ function answer(row, { of, seeds, learned, playable }) {
     class: "why", "aria-expanded": "false", "aria-controls": id,
     label: text(why ? "whyName" : "moreName", { name: item.name }),
   });
-  function open(wanted) {
-    if (wanted && !panel.childNodes.length) {
-      panel.append(...[why && reasons(why, { kind: item.kind, a: of.name, b: item.name }), further(of, item)].filter(Boolean));
-    }
+  async function open(wanted) {
     panel.hidden = !wanted;
     opener.setAttribute("aria-expanded", String(wanted));
+    const { whyParts } = await import("./why.js");
+    if (!panel.childNodes.length) panel.append(...whyParts(of, item, why));
   }
   if (of && state().why === item.id) open(true);
   const because = seeds && row.seeds
@@ -63,14 +62,3 @@ function answer(row, { of, seeds, learned, playable }) {
     panel,
   );
 }
-
-/** Where one can go on from an item and one of its answers. */
-function further(of, item) {
-  const now = state();
-  const own = { [of.kind]: of.id, kind: now.kind };
-  return element("p", { class: "further" },
-    element("a", { href: address({ ...own, also: [...new Set([...now.also, item.id])] }) }, text("toBoth")),
-    element("a", { href: address({ ...own, path: item.id }) },
-      phrase("path", { a: named(of.name), b: named(item.name) })));
-}
-

@@ -7,6 +7,8 @@ import { read, write } from "./playlist.js";
 import { ask, itemPath, soundOf } from "./service.js";
 import { text } from "./texts.js";
 
+const SONGS = 10; // that are added at a time
+const SEEDS = 200; // of the playlist, that they fit to
 const FORMS = { m3u8: "audio/x-mpegurl", jspf: "application/json", xspf: "application/xspf+xml" };
 const NAMESPACE = "http://xspf.org/ns/0/";
 
@@ -32,6 +34,20 @@ export function playlistParts(again) {
     type: "text", value: list.name, maxlength: 100, "aria-label": text("playlistName"), placeholder: text("myPlaylist"),
     onchange: () => write({ ...list, name: name.value.trim() }),
   });
+  const grow = async () => {
+    const ids = list.items.map((one) => one.id);
+    const body = new Blob([JSON.stringify({ like: ids.slice(-SEEDS), never: ids.slice(-10_000), k: SONGS })], { type: "application/json" });
+    try {
+      const { answers } = await ask("api/playlist", {}, { body });
+      const fitting = answers.map(({ item: { kind, id, name: called, about }, media }) => ({ kind, id, name: called, about, media }));
+      change([...list.items, ...fitting]);
+      announce(text("grown", { n: fitting.length }));
+    } catch (error) {
+      announce(error.message);
+      note.textContent = error.message;
+    }
+  };
+  const note = element("p", { class: "note" }, text("playlistNote"));
   const playable = list.items.filter((one) => one.media);
   const title = () => name.value.trim() || text("myPlaylist");
   return [
@@ -39,8 +55,9 @@ export function playlistParts(again) {
       playable.length > 0 && button(text("playAll"), () => playAll(playable)),
       Object.keys(FORMS).filter((form) => form !== "m3u8" || playable.length)
         .map((form) => button(text("save", { form: form.toUpperCase() }), () => save(list.items, { title: title(), form }))),
+      !byId("kinds").hidden && button(text("grow", { n: SONGS }), grow),
       button(text("clear"), () => change([]))),
-    element("p", { class: "note" }, text("playlistNote")),
+    note,
     element("ol", { class: "answers" }, list.items.map((item, at) => element(
       "li",
       { "data-id": item.id },

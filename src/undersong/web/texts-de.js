@@ -64,6 +64,7 @@ export const GERMAN = {
   add: "{name} zur Playlist hinzufügen", added: "{name} hinzugefügt, {n} in der Playlist",
   taken: "{name} herausgenommen, {n} in der Playlist", playlistN: "Playlist ({n})", playlistName: "Name der Playlist", myPlaylist: "Meine Playlist",
   up: "{name} nach oben", down: "{name} nach unten", moved: "{name} ist jetzt Nummer {n}",
+  grow: "{n} passende Lieder dazu", grown: "{n} Lied hinzugefügt|{n} Lieder hinzugefügt",
   save: "Als {form} sichern", clear: "Playlist leeren", cleared: "Die Playlist ist leer", playlistNote: "Nur in diesem Browser aufbewahrt.",
   reportTitle: "Wie gut ist dieses Modell?", back: "Zurück zur Musik", methods: "Methode für Methode",
   hidden: "Alle Verknüpfungen von {n} {what} waren vor dem Modell verborgen. Bei {ours} davon enthalten die ersten {k} Antworten eine dieser Verknüpfungen; durch Zufall bei {chance}.",

@@ -66,6 +66,7 @@ const ENGLISH = {
   add: "Add {name} to the playlist", added: "{name} added, {n} in the playlist",
   taken: "{name} taken out, {n} in the playlist", playlistN: "Playlist ({n})", playlistName: "Name of the playlist", myPlaylist: "My playlist",
   up: "Move {name} up", down: "Move {name} down", moved: "{name} is now number {n}",
+  grow: "Add {n} songs that fit", grown: "{n} song added|{n} songs added",
   save: "Save as {form}", clear: "Empty the playlist", cleared: "The playlist is empty", playlistNote: "Kept in this browser alone.",
   reportTitle: "How good is this model?", back: "Back to the music", methods: "Method by method",
   hidden: "All links of {n} {what} were hidden from the model. For {ours} of them the first {k} answers contain one of these links; by chance, for {chance}.",

@@ -26,6 +26,7 @@ from undersong.audio.logmel import (
     mel_power,
     starts,
 )
+from undersong.errors import install
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 from fuzz_audio import seed_files, with_av, written
@@ -322,7 +323,7 @@ def test_without_pyav_other_formats_name_the_extra(tmp_path, monkeypatch, name, 
     path.write_bytes(SEEDS[name])
     with pytest.raises(Undecodable, match=f"{said}.*needs PyAV") as caught:
         file.read(path)
-    assert caught.value.remedy.startswith("pip install 'undersong[av]'")
+    assert caught.value.remedy.startswith(install("av"))
 
 
 def test_ten_hours_of_silence_cost_no_more_than_a_minute(tmp_path):

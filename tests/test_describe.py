@@ -1,3 +1,4 @@
+import re
 import sys
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from undersong.catalogue.describe import (
 )
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings
-from undersong.errors import DataError, UndersongError
+from undersong.errors import DataError, UndersongError, install
 
 
 @pytest.fixture
@@ -152,5 +153,5 @@ def test_without_relations_there_is_nothing_to_draw(catalogue, tmp_path):
 def test_without_matplotlib_the_extra_is_named(catalogue, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(UndersongError, match=r"pip install 'undersong\[plot\]'"):
+    with pytest.raises(UndersongError, match=re.escape(install("plot"))):
         plot_relations(describe_catalogue(catalogue), tmp_path / "figure.png")

@@ -178,7 +178,7 @@ def test_evaluate_prints_the_published_metrics_of_a_run_on_the_public_files(home
     call("train", home / "catalogue", home / "run", "--settings", home / "s.toml")
     shown = call("evaluate", home / "run")
     part = shown[shown.index("Protocol directed") :]
-    assert "23 artists ask; accuracy is over the 23" in part
+    assert "accuracy counts the 23 queries" in part
     heads = [x.split() for x in part.splitlines() if "recall@" in x]
     assert heads[:2] == [[f"{x}@{k}" for x in ("recall", "map", "ndcg")] for k in (20, 100)]
     assert heads[2][:3] == ["recall@200", "map@200", "ndcg@200"]

@@ -1,11 +1,14 @@
 import hashlib
+import json
+import re
 from functools import partial
+from importlib import metadata
 
 import numpy as np
 import polars as pl
 import pytest
 
-from undersong.errors import ArtifactError, DataError, UndersongError, needs
+from undersong.errors import ArtifactError, DataError, UndersongError, install, needs
 from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, replacing, sha256, write_json
 from undersong.io.parquet import (
@@ -205,6 +208,38 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_a_missing_package_is_named_with_what_installs_it():
-    message = r"drawing needs nowhere; install it with: pip install 'undersong\[plot\]'"
+    message = re.escape(f"drawing needs nowhere; install it with: {install('plot')}")
     with pytest.raises(UndersongError, match=message), needs("plot", "drawing"):
         import nowhere.at.all  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (
+            {"url": "file:///src", "dir_info": {"editable": True}},
+            "pip install -e 'file:///src[plot]'",
+        ),
+        (
+            {"url": "file:///a/undersong-0.1.0-py3-none-any.whl", "archive_info": {}},
+            "pip install 'undersong[plot] @ file:///a/undersong-0.1.0-py3-none-any.whl'",
+        ),
+        (
+            {"url": "https://git.example/undersong", "vcs_info": {"vcs": "git"}},
+            "pip install 'undersong[plot] @ git+https://git.example/undersong'",
+        ),
+        (None, "pip install '.[plot]' in a checkout of undersong"),
+    ],
+)
+def test_what_installs_a_part_comes_from_where_the_package_came_from(
+    monkeypatch, tmp_path, record, line
+):
+    if record is not None:
+        (tmp_path / "direct_url.json").write_text(json.dumps(record))
+    monkeypatch.setattr(metadata, "distribution", lambda name: metadata.PathDistribution(tmp_path))
+    assert install("plot") == line
+
+
+def test_without_a_record_of_an_installation_the_checkout_is_named(monkeypatch):
+    monkeypatch.setattr(metadata.Distribution, "discover", classmethod(lambda *_, **__: iter(())))
+    assert install("plot").endswith("in a checkout of undersong")

@@ -1,4 +1,3 @@
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -147,6 +146,13 @@ def test_a_name_keeps_its_direction_to_itself(page):
     assert f"<bdi>{HOSTILE[3]}</bdi>" in page
 
 
+def test_metrics_stand_in_words_with_their_names_small_and_no_markup_is_left(page):
+    assert '<th scope="col">links near the top<small>ndcg@200</small></th>' in page
+    assert "by chance .000; ndcg@200 of undersong" in page
+    said = "".join(Structure(re.sub(r"(?s)<style>.*</style>", "", page)).said)
+    assert not re.search("`|--long-tail", said)
+
+
 def test_every_picture_is_svg_and_says_in_words_what_it_shows(page):
     pictures = re.findall(r"<svg .*?</svg>", page, re.S)
     for picture in pictures:
@@ -192,11 +198,11 @@ def test_figures_of_what_is_not_known_are_left_out(page, home):
     run = runs.read(home / "run")
     unknown = replace(contents.collect(run), described=(), origins=())
     bare = html.page(run, report(methods=("random", "GRM")), contents=unknown)
-    for text in ("--long-tail 0, 0.5 and 1", "(grey) and of the long tail", "Friends"):
+    for text in ("ignore known links by half", "(grey) and of the long tail", "Friends"):
         assert text in page
         assert text not in bare
     assert "The catalogue is missing or has changed" in bare
-    assert "Not stated. List sources and licences" in bare
+    assert "Not stated. The mapping file" in bare
 
 
 def test_the_page_of_a_catalogue_that_is_gone_is_made_without_it(home, tmp_path):
@@ -235,12 +241,12 @@ def test_a_run_without_a_report_of_its_training_says_what_to_do(home, tmp_path):
     run = replace(runs.read(home / "run"), folder=home / "run")
     place = report_files.path_of(run)
     assert place == home / "run" / "report.json"
-    about = json.loads(place.read_text())
+    kept = place.read_bytes()
     try:
-        place.write_text(json.dumps(about | {"content": "of another training"}))
+        report_files.write(report(content="of another training"), place.parent)
         found = CliRunner().invoke(cli, ["report", str(home / "run"), str(tmp_path / "x.html")])
     finally:
-        place.write_text(json.dumps(about))
+        place.write_bytes(kept)
     assert found.exit_code == 1
     assert f"make it with: undersong evaluate {home / 'run'}" in found.stderr
     assert not (tmp_path / "x.html").exists()
@@ -326,9 +332,10 @@ def test_finding_is_shown_by_relations_and_by_popularity_of_who_asks(home):
     found = Protocol("found", "Known ones ask.", 853, 7, 0, slices)
     judged = replace(judged, protocols=(*judged.protocols, found))
     text = html.page(run, judged, contents=contents.collect(run))
-    assert "recall@10 by number of relations; lines" in text
-    assert "recall@10 by popularity of who asks; lines" in text
-    assert "recall@10 in found, by popularity of who asks" in text
+    assert "links found (recall@10) by number of links, with" in text
+    assert "links found (recall@10) by popularity of the query, with" in text
+    assert "links found (recall@10) in found, by popularity of the query" in text
+    assert "Who finds unlinked items <small>found</small>" in text
     assert "popularity 80-100 % (66)" in text
 
 

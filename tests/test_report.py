@@ -110,14 +110,14 @@ def test_the_terminal_says_what_confidence_means_and_how_often_it_was_right():
     }
     text = terminal.render_confidence(ranking)
     assert "the chance that somebody who looked at both would list the pair" in text
-    linked, unlinked = text.split("Confidence of unlinked candidates")
+    linked, unlinked = text.split("Confidence of unlinked answers")
     assert "51.0%" in linked
     assert "5,479" in linked
     assert [x.split() for x in unlinked.splitlines() if "%" in x] == [["43.0%", "37.0%", "97"]]
     assert max(map(len, text.splitlines())) <= terminal.WIDTH
     assert terminal.render_confidence(None) == ""
     earlier = terminal.render_confidence({"reliability": ranking["reliability"]})
-    assert "unlinked candidates" not in earlier
+    assert "unlinked answers" not in earlier
 
 
 def test_a_report_begins_with_who_is_found_and_who_is_not(report):
@@ -130,8 +130,10 @@ def test_a_report_begins_with_who_is_found_and_who_is_not(report):
     assert "All links of 611 validation artists were hidden from the model." in lines[0]
     assert "For 196 of them the first 10 answers contain" in lines[0]  # hit@10 .32, by chance .22
     assert "by chance, for 134." in lines[0]
-    assert "find 50% of the hidden artists that belong to them among 10" in lines[1]
-    assert "51% of the hidden artists are among the first 50 answers of nobody" in lines[2]
+    assert "hold 50% of the hidden artists linked to them; by chance" in lines[1]
+    assert (
+        "51% of the hidden artists are found by no artist linked to them, even among 50" in lines[2]
+    )
     assert markdown(both).splitlines()[2:5] == list(lines)
     assert terminal.render(both).startswith(lines[0][:80])
 
@@ -139,25 +141,24 @@ def test_a_report_begins_with_who_is_found_and_who_is_not(report):
 def test_of_few_queries_there_is_no_verdict(report):
     cold = protocol("cold", 8365, answerable=29)
     lines = layout.summary(replace(report, protocols=(cold,)))
-    assert "29 are too few to judge: below 30, differences are luck." in lines
+    assert "29 queries are too few to judge: below 30, differences are luck." in lines
     assert not any("too few" in x for x in layout.summary(report))
 
 
 def test_the_counts_and_meanings_are_said(report):
     text = terminal.render(report)
     assert "What paper means." in text
-    assert "853 artists ask; accuracy is over the 611" in text
-    assert "(242 skipped). 8,365 candidates." in text
+    assert "853 artists are queries, 8,365 candidates; accuracy counts the 611" in text
     assert "Hubness is measured on 31 random queries." in text
     assert "No field is withheld" in text
-    assert "visible degree 1-2 (1)" in text
-    assert "visible degree 0" not in text  # none of those 17 has a relevant candidate
+    assert "1-2 visible links (1)" in text
+    assert "0 visible links" not in text  # none of those 17 has a relevant candidate
 
 
 def test_without_a_relevant_candidate_there_is_no_accuracy_but_a_report(report, tmp_path):
     lonely = replace(report, protocols=(protocol("cold", 8365, answerable=0),))
     text = terminal.render(lonely)
-    assert "No relation of any validation artist is known" in text
+    assert "No link of any validation artist is known" in text
     assert "consistent@10" in text
     report_files.write(lonely, tmp_path)
     assert "### Accuracy" not in (tmp_path / "report.md").read_text()
@@ -217,15 +218,19 @@ def test_default_answers_that_agree_much_less_than_the_cosine_are_called_out(
     assert len(lines) == said
     for line in lines:
         assert "in label, mood at .170, those of GRM at .480" in line
-        assert "`--paper`" in line
+        assert "--paper" in line
 
 
 @pytest.mark.parametrize(
     ("fields", "withheld", "said"),
     [
-        (("genre",), ("mood",), "equal fields among genre; models read these. withheld: mood, whi"),
-        (("genre",), (), "models read these. No field is withheld"),
-        ((), ("mood",), "withheld: mood, which no model reads. The row"),
+        (
+            ("genre",),
+            ("mood",),
+            "counted over genre, which models read. Withheld from all models: mood.",
+        ),
+        (("genre",), (), "which models read. No field is withheld"),
+        ((), ("mood",), "Withheld from all models: mood. The row"),
         ((), (), "No field of metadata is known"),
     ],
 )
@@ -235,3 +240,35 @@ def test_the_fields_that_agreement_is_judged_by_are_named_if_there_are_any(
     line = layout.notes(replace(report, fields=fields, withheld=withheld))[1]
     assert said in line
     assert "none" not in line
+
+
+@pytest.mark.parametrize(
+    ("measure", "line"),
+    [
+        ("by number of plays", "Popularity of the answers: mean percentile by number of plays."),
+        ("by popularity", "Popularity of the answers: mean percentile."),
+    ],
+)
+def test_popularity_is_not_measured_by_popularity(report, measure, line):
+    assert line in layout.notes(replace(report, popularity=measure))
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("ndcg@200", "links near the top"),
+        ("strict@10 long tail", "all metadata in common, long tail"),
+        ("nobody's neighbour", "in nobody's list"),
+        ("1-2 links (40)", ""),
+    ],
+)
+def test_metrics_have_words_and_other_columns_none(column, words):
+    assert layout.in_words(column) == words
+
+
+def test_protocols_and_slices_have_words():
+    assert layout.protocol_in_words("cold, labelled") == (
+        "What unlinked items find, linked candidates only"
+    )
+    assert layout.slice_in_words("visible degree 11+") == "11+ visible links"
+    assert layout.slice_in_words("3-5 relations") == "3-5 links"

@@ -28,7 +28,7 @@ from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, s
 from undersong import runs
 from undersong.cli.main import cli
 from undersong.cli.serving import is_loopback
-from undersong.errors import ArtifactError, DataError
+from undersong.errors import ArtifactError, DataError, install
 from undersong.explanation import data
 from undersong.io.files import sha256, write_json
 from undersong.pipeline.publish import publish
@@ -413,4 +413,4 @@ def test_the_command_says_what_to_install(folder, monkeypatch):
         monkeypatch.delattr(undersong.service, name, raising=False)
     found = CliRunner().invoke(cli, ["serve", str(folder)])
     assert found.exit_code == 1
-    assert "undersong[serve]" in found.stderr
+    assert install("serve") in found.stderr

@@ -6,6 +6,7 @@ bug in undersong and keeps its traceback.
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -51,8 +52,23 @@ def nearest_known(word: str, known: Iterable[str]) -> str:
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an optional part of this package."""
-    return f"pip install 'undersong[{extra}]'"
+    """Return the command that installs an optional part from where this package came from.
+
+    Installers write down the checkout, wheel file or address that they were given (PEP 610).
+    """
+    from importlib import metadata  # slow to import, and an error alone needs it
+
+    try:
+        record = metadata.distribution("undersong").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        record = None
+    if record is None:
+        return f"pip install '.[{extra}]' in a checkout of undersong"
+    origin = json.loads(record)
+    if origin.get("dir_info", {}).get("editable"):
+        return f"pip install -e '{origin['url']}[{extra}]'"
+    scheme = f"{origin['vcs_info']['vcs']}+" if "vcs_info" in origin else ""
+    return f"pip install 'undersong[{extra}] @ {scheme}{origin['url']}'"
 
 
 @contextmanager

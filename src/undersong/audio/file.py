@@ -45,7 +45,6 @@ BLOCK = 1 << 22  # samples of all channels read at a time, 16 MB: soundfile seek
 
 CONVERT = "convert it to FLAC, OGG, MP3 or WAV"
 FETCH = "get the file again"
-INSTALL = install("av")
 
 
 def read(path: Path) -> Sound:
@@ -143,7 +142,7 @@ def _opened(file: BinaryIO) -> Iterator[AudioFile]:
     else:
         with sound:
             if not _tells_its_length(sound, file):
-                raise Damaged("its header does not tell its length", INSTALL)
+                raise Damaged("its header does not tell its length", install("av"))
             yield _source(sound)
         return
     file.seek(0)
@@ -273,6 +272,6 @@ def _guess(head: bytes, error: soundfile.LibsndfileError) -> Undecodable:
         ("WavPack sound", 0, b"wvpk"),
     ):
         if head[offset:].startswith(magic):
-            return Undecodable(f"{name}, which needs PyAV", f"{INSTALL}, or {CONVERT}")
+            return Undecodable(f"{name}, which needs PyAV", f"{install('av')}, or {CONVERT}")
     unknown = _damaged(error)
-    return Undecodable(unknown.reason, f"{unknown.remedy}, or {INSTALL} to read more formats")
+    return Undecodable(unknown.reason, f"{unknown.remedy}, or {install('av')} to read more formats")

@@ -43,7 +43,11 @@ from undersong.ranking.ranker import Ranker, scorer
 from undersong.relations import Task, listeners
 from undersong.runs import Run
 
-DIALS = (-1.0, 0.5, 1.0)  # settings of the dial long_tail that are judged beside 0
+DIALS = {  # settings of long_tail that are judged besides 0
+    -1.0: "unlinked answers last, as on most lists",
+    0.5: "known links count half",
+    1.0: "known links are ignored",
+}
 MODELS = {"GRM": "judged", "CbRM": "content", "UiRM": "interaction"}
 NOTES = {
     "GRM": "E_G, cosine alone",
@@ -255,17 +259,21 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
             f"{RANKED}, long tail {dial:g}",
             ranker,
             judged,
-            note=f"--long-tail {dial:g}",
+            note=note,
             long_tail=dial,
         )
-        for dial in DIALS
+        for dial, note in DIALS.items()
     ]
     return [
-        _ranked(RANKED, ranker, judged, note="the default answers: E_G and evidence around it"),
+        _ranked(RANKED, ranker, judged, note="the default answers: a learned order"),
         *dialled,
         *models,
         _ranked(
-            f"{RANKED}, with edges", ranker, shown, note="and the query's own", sees_edges=True
+            f"{RANKED}, with edges",
+            ranker,
+            shown,
+            note="the same, seeing the query's links",
+            sees_edges=True,
         ),
     ]
 

@@ -25,9 +25,9 @@ from undersong.io.parquet import read_table
 
 FILE = "directed.parquet"
 MEANING = (
-    "Every {split} {kind} asks the whole catalogue; right is whoever it points to, better who is "
-    "more similar. None of its relations was ever visible. The published protocol of Deezer's "
-    "similar artists."
+    "Each {split} {kind} is a query, the whole catalogue the candidates; right are those it points "
+    "to, and the more similar, the better. All its links were hidden. The published protocol of "
+    "Deezer's similar artists."
 )
 
 

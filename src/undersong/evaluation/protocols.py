@@ -22,27 +22,27 @@ from undersong.relations import Task, known
 ASKING = ("test", "validation")
 DEGREES = ((0, 0), (1, 2), (3, 5), (6, 10), (11, None))
 MEANINGS = {
-    "cold": "Every {split} {kind} asks the whole catalogue. None of its relations was ever "
-    "visible: this is how well an item that nobody has linked yet is answered.",
-    "paper": "Every {split} {kind} asks the other {split} {kind}s, as in the paper. None of its "
-    "relations was ever visible.",
-    "linked": "As paper, but relations between {split} and training {kind}s are visible to the "
-    "methods that can use them. Those between two {split} {kind}s are not.",
+    "cold": "Each {split} {kind} is a query, the whole catalogue the candidates. All its links "
+    "were hidden: this measures the answers to items that nobody has linked yet.",
+    "paper": "Each {split} {kind} is a query, the other {split} {kind}s are the candidates, as in "
+    "the paper. All their links were hidden.",
+    "linked": "As paper, but methods that can use them see the links between {split} and training "
+    "{kind}s. Links between two {split} {kind}s stay hidden.",
 }
 MEANINGS |= {
-    "ask": "{kind}s of which the run knows no relation ask the whole catalogue. Right is whom the "
-    "file relates them to.",
-    "more": "{kind}s of which the run knows relations ask the whole catalogue, without what they "
-    "were shown. Right are linked ones that the file relates them to, too.",
-    "found": "known {kind}s ask the whole catalogue, without what they were shown. Right are "
-    "{split} {kind}s that they are related to, of which no relation is shown: how well those find "
-    "an item that nobody has linked, who should. To be read beside cold: it can be won by putting "
-    "all such items first.",
+    "ask": "{kind}s without any link in the run are queries, the whole catalogue the candidates. "
+    "Their links in the file are right.",
+    "more": "{kind}s with links in the run are queries; the candidates are the whole catalogue "
+    "without those links. Further links in the file to linked {kind}s are right.",
+    "found": "{kind}s with known links are queries; the candidates are the whole catalogue without "
+    "those links. Right are the {split} {kind}s linked to them, all of whose links were hidden: "
+    "this measures who finds an unlinked item. Read it together with cold: a method that puts all "
+    "unlinked items first would win here alone.",
 }
 VARIANTS = {
     "other artists": "Tracks of the query's own artist are no candidates.",
-    "labelled": "Candidates without any known relation are left out of the answers: no list "
-    "mentions them, so nobody can say that they are wrong.",
+    "labelled": "Candidates without any known link are left out of the answers: no list mentions "
+    "them, so nobody can say whether they are wrong.",
 }
 LIKE_TAIL = "like the unlinked"  # a quarter of the queries, drawn by the odds of being unlinked
 

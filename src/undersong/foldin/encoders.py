@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FOLDER, ABOUT = "onnx", "encoders.json"
-NO_ENGINE = (
-    f"nothing here can run the encoders of {{run}}; {install('train')}, or, without PyTorch, "
-    f"{install('onnx')} and run `undersong export onnx {{run}}` where PyTorch is"
-)
 
 Floats = NDArray[np.float32]
 
@@ -69,7 +65,11 @@ def open_encoders(run: Run) -> Encoders:
     """
     engine = engine_of(run)
     if engine is None:
-        raise Unavailable(NO_ENGINE.format(run=run.folder))
+        raise Unavailable(
+            f"nothing here can run the encoders of {run.folder}; {install('train')}, or, without "
+            f"PyTorch, {install('onnx')} and run `undersong export onnx {run.folder}` where "
+            "PyTorch is"
+        )
     models = _open_onnx(run) if engine == "ONNX" else _open_torch(run)
     about = _about_content(run)
     settings = json.loads(about.get("settings", "{}"))

@@ -19,7 +19,7 @@ from undersong.progress import Progress, silent
 from undersong.report import layout, plots, report_files
 from undersong.report.axes import percent
 from undersong.report.contents import ANSWERS, LIST_LENGTH, Contents, collect
-from undersong.report.layout import digits, is_degree, is_popularity
+from undersong.report.layout import digits, in_words, is_degree, is_popularity
 from undersong.runs import Run
 
 # What XML forbids in text, and browsers drop or misread.
@@ -81,6 +81,7 @@ def page(run: Run, report: Evaluation, *, contents: Contents) -> str:
         confidence=layout.CONFIDENCE,
         item_map=contents.map and plots.item_map(contents.map),
         methods=[(x.name, layout.tables(x, report, slices=False)) for x in report.protocols],
+        meanings=list(layout.METRICS.items()),
         notes=layout.notes(report),
         training=list(_training(run)),
         settings=list(_flat(run.manifest["settings"])),
@@ -98,6 +99,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "thousands": "{:,.0f}".format}
+    environment.filters |= {"in_words": in_words, "test": layout.protocol_in_words}
     return environment
 
 
@@ -153,16 +155,16 @@ def _by_relations(protocol: Protocol, report: Evaluation) -> dict[str, Any]:
 def _pictures(
     protocol: Protocol, metric: str, methods: list[tuple[str, str]]
 ) -> Iterator[tuple[Markup, str]]:
-    """Draw the lead metric by relations and, in ``found``, by popularity; with what it is by."""
+    """Draw the lead metric by links and, in ``found``, by popularity; with what it is by."""
     every = [x for x in protocol.slices[2:] if x.answerable]
     degrees, fifths = ([x for x in every if of(x)] for of in (is_degree, is_popularity))
     visible = any(x.name.startswith("visible") for x in degrees)
-    label = "relations that are visible" if visible else "relations, none of them visible"
+    label = "links that are visible" if visible else "links, all hidden"
     if degrees:
-        yield plots.by_slice(degrees, metric, methods, x_label=label), "number of relations"
+        yield plots.by_slice(degrees, metric, methods, x_label=label), "number of links"
     if fifths:
-        label = "popularity of who asks (%)"
-        yield plots.by_slice(fifths, metric, methods, x_label=label), "popularity of who asks"
+        label = "popularity of the query (%)"
+        yield plots.by_slice(fifths, metric, methods, x_label=label), "popularity of the query"
 
 
 def _compared(protocol: Protocol, report: Evaluation) -> list[str]:

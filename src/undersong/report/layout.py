@@ -25,11 +25,40 @@ BEYOND = (
     "hubness",
     "nobody's neighbour",
 )
+METRICS = {  # in words, and what a number of it means; "@10" is the length of the list
+    "hit": ("lists with a link", "share of lists that hold at least one hidden link"),
+    "recall": ("links found", "share of the hidden links that the list holds"),
+    "precision": ("right answers", "share of the list that is right"),
+    "map": ("exactness", "how exact the list is down to each hidden link in it, on average"),
+    "ndcg": ("links near the top", "how high the hidden links are; 1: all of them come first"),
+    "combined": ("found and near the top", "harmonic mean of ndcg here and in cold"),
+    "consistent": ("metadata in common", "share of fields equal to the query's; models read these"),
+    "strict_consistent": ("all metadata in common", "share of answers equal in all these fields"),
+    "withheld_consistent": ("withheld metadata in common", "the same for fields no model reads"),
+    "nobody finds": ("found by nobody", "share of hidden items that no query finds that should"),
+    "coverage": ("items shown", "share of all items that are in anybody's list"),
+    "gini": ("inequality", "0: every item is shown equally often; 1: one item fills all lists"),
+    "long-tail share": ("long tail in the lists", "share of the answers without a known link"),
+    "popularity": ("popularity of the answers", "mean percentile among all items"),
+    "hubness": ("hubness", "how strongly a few items crowd all lists; 0: not at all"),
+    "nobody's neighbour": ("in nobody's list", "share of all items that no list holds"),
+}
+TESTS = {  # protocols in words
+    "cold": "What unlinked items find",
+    "found": "Who finds unlinked items",
+    "paper": "The test of the paper",
+    "linked": "Some links known",
+    "directed": "The test of Deezer's similar artists",
+    "ask": "What unlinked items find, by links learned later",
+    "more": "More answers for linked items",
+    "labelled": "linked candidates only",
+    "other artists": "other artists only",
+}
 CALIBRATED = {"linked": "reliability", "unlinked": "reliability of unlinked"}
 CONFIDENCE = (
     "Confidence is the chance that somebody who looked at both would list the pair. It is "
-    "calibrated apart for candidates that have relations and for those that have none, on "
-    "validation items: their relations are known and were hidden."
+    "calibrated on the hidden links of validation items, separately for candidates with known "
+    "links and for those without."
 )
 FEW = 30  # queries, below which a difference of methods is luck
 FAR = 0.8  # of the agreement of the cosine; below it listeners will notice
@@ -80,16 +109,35 @@ def lead(protocol: Protocol, report: Evaluation) -> str:
     return f"{name}{report.k}" if name.endswith("@") else name
 
 
+def in_words(column: str) -> str:
+    """Return the metric of a column in words, such as of "ndcg@200"; "" where it names none."""
+    base, _, rest = column.partition("@")
+    words = METRICS.get(base, METRICS.get(f"{base}_consistent", ("",)))[0]
+    part = rest.partition(" ")[2]
+    return f"{words}, {part}" if words and part else words
+
+
+def protocol_in_words(protocol: str) -> str:
+    """Return the name of a protocol in words."""
+    return ", ".join(TESTS.get(x, x) for x in protocol.split(", "))
+
+
+def slice_in_words(name: str) -> str:
+    """Return the name of a slice in words: "1-2 visible links" of "visible degree 1-2"."""
+    degree = name.removeprefix("visible degree ")
+    return f"{degree} visible links" if degree != name else name.replace("relations", "links")
+
+
 def count_line(protocol: Protocol, report: Evaluation) -> str:
-    """Return the sentence that counts queries, skipped queries and candidates."""
+    """Return the sentence that counts queries and candidates."""
     whole = protocol.slices[0]
     if protocol.name == SAME_ARTIST:
         few = f" {whole.queries:,} are too few to judge: below {FEW}, differences are luck."
         line = f"{whole.queries:,} tracks ask. {protocol.candidates:,} candidates."
         return line + (few if whole.queries < FEW else "")
     return (
-        f"{whole.queries:,} {report.kind}s ask; accuracy is over the {whole.answerable:,} with "
-        f"a relevant candidate ({protocol.skipped:,} skipped). {protocol.candidates:,} candidates."
+        f"{whole.queries:,} {report.kind}s are queries, {protocol.candidates:,} candidates; "
+        f"accuracy counts the {whole.answerable:,} queries with a link to a candidate."
     )
 
 
@@ -98,8 +146,8 @@ def unjudged(report: Evaluation) -> str:
     if any(x.slices[0].answerable for x in report.protocols if x.name != SAME_ARTIST):
         return ""
     return (
-        f"No relation of any {report.part} {report.kind} is known, so answers cannot be judged by "
-        "relations: only how well metadata agree, and who is shown."
+        f"No link of any {report.part} {report.kind} is known, so accuracy cannot be measured: "
+        "only what metadata answers have in common, and who is shown."
     )
 
 
@@ -118,19 +166,21 @@ def summary(report: Evaluation) -> tuple[str, ...]:
             f"chance, for {chance}."
         )
         if asking < FEW:
-            lines.append(f"{asking:,} are too few to judge: below {FEW}, differences are luck.")
+            lines.append(
+                f"{asking:,} queries are too few to judge: below {FEW}, differences are luck."
+            )
     if found and (share := _share(found, report, f"recall@{report.k}")):
         lines.append(
-            f"The other way round, {report.kind}s with known links find {share[0]:.0%} of the "
-            f"hidden {report.kind}s that belong to them among {report.k} answers; by chance, "
+            f"In the other direction, the first {report.k} answers of {report.kind}s with known "
+            f"links hold {share[0]:.0%} of the hidden {report.kind}s linked to them; by chance, "
             f"{share[1]:.0%}."
         )
     name = next((x for x in metric_names(found.slices[0], ("nobody finds",))), "") if found else ""
     if found and name and (share := _share(found, report, name)):
         depth = name.partition("@")[2]
         lines.append(
-            f"{share[0]:.0%} of the hidden {report.kind}s are among the first {depth} answers of "
-            "nobody who should find them."
+            f"{share[0]:.0%} of the hidden {report.kind}s are found by no {report.kind} linked to "
+            f"them, even among {depth} answers."
         )
     return tuple(lines)
 
@@ -190,7 +240,9 @@ def consistency(protocol: Protocol, report: Evaluation, show: Callable[[Interval
         for name in metric_names(whole, CONSISTENCY)
         for part in (whole, tail)
     ]
-    title = f"Consistency in {protocol.name} (all {whole.queries:,}, long tail {tail.queries:,})"
+    title = (
+        f"Metadata in common in {protocol.name} (all {whole.queries:,}, long tail {tail.queries:,})"
+    )
     return _table(title, report, columns, show)
 
 
@@ -200,7 +252,7 @@ def beyond_accuracy(
     """Return who is shown, over all queries."""
     whole = protocol.slices[0]
     columns = [(name, whole, name) for name in metric_names(whole, BEYOND)]
-    return _table(f"Beyond accuracy in {protocol.name}", report, columns, show)
+    return _table(f"Who is shown in {protocol.name}", report, columns, show)
 
 
 def by_slice(
@@ -209,12 +261,12 @@ def by_slice(
     """Return one metric for each slice with an answerable query; popularity has its own table."""
     every = [x for x in protocol.slices[2:] if x.answerable]
     fifths = [x for x in every if is_popularity(x)]
-    groups = {"": [x for x in every if x not in fifths], ", by popularity of who asks": fifths}
+    groups = {"number of links": [x for x in every if x not in fifths], "popularity": fifths}
     return [
         _table(
-            f"{name} in {protocol.name}{title}",
+            f"{in_words(name)} ({name}) in {protocol.name}, by {title} of the query",
             report,
-            [(f"{x.name} ({x.answerable:,})", x, name) for x in slices],
+            [(f"{slice_in_words(x.name)} ({x.answerable:,})", x, name) for x in slices],
             show,
         )
         for title, slices in groups.items()
@@ -252,7 +304,7 @@ def reliability_tables(ranking: Mapping[str, Any] | None) -> tuple[Table, ...]:
     """Return how often answers of a confidence were right, for each kind of candidate."""
     return tuple(
         Table(
-            f"Confidence of {kind} candidates, on validation items",
+            f"Confidence of {kind} answers to validation items",
             ("mean confidence", "right", "answers"),
             tuple((f"{sure:.1%}", f"{right:.1%}", f"{int(n):,}") for sure, right, n in rows),
         )
@@ -264,24 +316,28 @@ def notes(report: Evaluation) -> tuple[str, ...]:
     """Return what a reader must know to read the tables."""
     hubs = {x.hub_queries for x in report.protocols if x.hub_queries < x.candidates}
     lines = [
-        f"95 % intervals: bootstrap over queries, {report.resamples:,} resamples, seed "
-        f"{report.seed}, paired between methods; jackknife for coverage, Gini and hubness.",
+        f"95 % confidence intervals from {report.resamples:,} bootstrap samples of the queries, "
+        f"seed {report.seed}, paired between methods; for coverage, Gini and hubness by jackknife.",
         _fields_line(report),
-        f"popularity: mean percentile of the answers, {report.popularity}.",
+        f"Popularity of the answers: mean percentile{_measure(report.popularity)}.",
     ]
     if hubs:
         lines.append(f"Hubness is measured on {min(hubs):,} random queries.")
     return (*lines, *filter(None, [agreement_warning(report)]))
 
 
+def _measure(popularity: str) -> str:
+    """Return by what popularity is measured, unless that is only the word again."""
+    return "" if popularity == "by popularity" else f" {popularity}"
+
+
 def _fields_line(report: Evaluation) -> str:
-    chance = " The row `random` is the chance level."
-    withheld = f"withheld: {', '.join(report.withheld)}, which no model reads."
+    chance = " The row random shows what chance gives."
+    withheld = f"Withheld from all models: {', '.join(report.withheld)}."
     if not report.fields:
         return (withheld if report.withheld else "No field of metadata is known.") + chance
     return (
-        f"consistent@{report.k}: share of equal fields among {', '.join(report.fields)}; models "
-        "read these. "
+        f"Metadata in common is counted over {', '.join(report.fields)}, which models read. "
         + (withheld if report.withheld else "No field is withheld from the models.")
         + chance
     )
@@ -304,9 +360,9 @@ def agreement_warning(report: Evaluation) -> str:
     return (
         f"WARNING: in {protocol.name} the default answers agree with the query in "
         f"{', '.join(report.withheld)} at {digits(ours.mean.value)}, those of {report.reference} "
-        f"at {digits(plain.mean.value)}. Few items have known relations, and the learned order "
+        f"at {digits(plain.mean.value)}. Few items have known links, and the learned order "
         "has learned which ones: that counts as right here, but the answers need not sound alike. "
-        "`--paper` orders by the cosine."
+        "The option --paper orders by the cosine instead."
     )
 
 

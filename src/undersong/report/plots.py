@@ -11,7 +11,7 @@ from undersong.evaluation.results import Slice
 from undersong.report import axes
 from undersong.report.axes import Frame, Scale, percent, plain
 from undersong.report.contents import ItemMap
-from undersong.report.layout import digits
+from undersong.report.layout import digits, in_words
 from undersong.report.svg import tag
 
 WIDTH, HEIGHT = 420, 260
@@ -36,7 +36,7 @@ def long_tail(relations: NDArray[np.int64]) -> Markup:
     behind = axes.grid(
         field,
         x_label="share of the items, the best linked first",
-        y_label="known relations",
+        y_label="known links",
         x_ticks=[(x, percent(x)) for x in (0, 0.25, 0.5, 0.75, 1)],
         y_ticks=[(x, f"{x:,}") for x in counts],
     )
@@ -50,7 +50,7 @@ def long_tail(relations: NDArray[np.int64]) -> Markup:
     fits = width > len(label) * axes.CHARACTER
     x, anchor = (start + width / 2, "middle") if fits else (field.x.end, "end")
     text = tag("text", label, x=x, y=bottom - 12, class_="tail", text_anchor=anchor)
-    alt = f"{linked:,} of {n:,} items have a relation, the first {most:,}; {share} none."
+    alt = f"{linked:,} of {n:,} items have a link, the first {most:,}; {share} none."
     return axes.picture(field, behind, _line(points, "line"), bar, text, alt=alt)
 
 
@@ -95,7 +95,7 @@ def by_slice(
     behind = axes.grid(
         field,
         x_label=x_label,
-        y_label=metric,
+        y_label=in_words(metric),
         x_ticks=[(k + 0.5, _range_of(x.name)) for k, x in enumerate(slices)],
         y_ticks=[(x, plain(x)) for x in axes.ticks(0, high)],
     )
@@ -111,7 +111,7 @@ def by_slice(
                 parts.append(tag("line", x1=x, x2=x, y1=low, y2=high, class_="whisker"))
             label = f"{name}, {part.name}: {digits(interval.value)}"
             parts.append(mark(kind, x, field.y(interval.value), title=label))
-    alt = f"{metric} of {', '.join(x for x, _ in methods)} by {x_label}; see the table."
+    alt = f"{in_words(metric)} of {', '.join(x for x, _ in methods)} by {x_label}; see the table."
     return axes.picture(field, behind, *parts, alt=alt)
 
 
@@ -135,7 +135,7 @@ def reliability(rows: Sequence[Sequence[float]]) -> Markup:
     behind = axes.grid(
         field,
         x_label="confidence (root scale)",
-        y_label="share of answers that are known relations",
+        y_label="share of answers that are known links",
         x_ticks=ticks,
         y_ticks=ticks,
     )
@@ -199,7 +199,7 @@ def trade_off(
     behind = axes.grid(
         field,
         x_label="share of long-tail items among the answers",
-        y_label=metric,
+        y_label=in_words(metric),
         x_ticks=[(x, percent(x)) for x in axes.ticks(0, far, 4)],
         y_ticks=[(x, plain(x)) for x in axes.ticks(0, best)],
     )
@@ -221,7 +221,9 @@ def trade_off(
         style = None if name in joined else "quiet"
         parts.append(tag("text", name, x=edge, y=height + 4, class_=style))
     words = "; ".join(f"{name} {digits(y)} at {percent(x)}" for name, x, y in rows)
-    return axes.picture(field, behind, *parts, alt=f"{metric} and share of the long tail: {words}.")
+    return axes.picture(
+        field, behind, *parts, alt=f"{in_words(metric)} and share of the long tail: {words}."
+    )
 
 
 def item_map(item_map: ItemMap) -> Markup:

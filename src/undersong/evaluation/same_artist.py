@@ -26,8 +26,8 @@ from undersong.relations import Task
 from undersong.runs import Run
 
 MEANING = (
-    "Does a song find others of its artist? Tracks ask all tracks, and nothing was learned from "
-    "their artists. Intervals are over artists."
+    "Does a song find others of its artist? Each track of an artist that nothing was learned from "
+    "is a query, all tracks are candidates. Intervals are over artists."
 )
 NOTES = {
     "MFCC": "mean and spread of 20 cepstral coefficients of the sound",

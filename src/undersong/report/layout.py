@@ -51,6 +51,7 @@ TESTS = {  # protocols in words
     "directed": "The test of Deezer's similar artists",
     "ask": "What unlinked items find, by links learned later",
     "more": "More answers for linked items",
+    SAME_ARTIST: "Songs of artists that were held out",
     "labelled": "linked candidates only",
     "other artists": "other artists only",
 }
@@ -133,7 +134,7 @@ def count_line(protocol: Protocol, report: Evaluation) -> str:
     whole = protocol.slices[0]
     if protocol.name == SAME_ARTIST:
         few = f" {whole.queries:,} are too few to judge: below {FEW}, differences are luck."
-        line = f"{whole.queries:,} tracks ask. {protocol.candidates:,} candidates."
+        line = f"{whole.queries:,} tracks are queries, {protocol.candidates:,} candidates."
         return line + (few if whole.queries < FEW else "")
     return (
         f"{whole.queries:,} {report.kind}s are queries, {protocol.candidates:,} candidates; "

@@ -20,7 +20,7 @@ from undersong.catalogue import tables
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings, unit
 from undersong.features import Modality, side_by_side
-from undersong.models.general import training
+from undersong.models.general import load_general, save_general, training
 from undersong.models.general.network import GeneralModel, GeneralSettings
 from undersong.models.general.training import stay_side_by_side
 from undersong.pipeline.learn import learn
@@ -228,6 +228,57 @@ def test_vectors_of_artists_without_relations_keep_their_angles(tmp_path):
     usual = unit((vectors - vectors.mean(axis=0)) / vectors.std(axis=0))
     made = learned.embeddings["artist", "content"].vectors
     np.testing.assert_allclose(made @ made.T, usual @ usual.T, atol=1e-4)
+
+
+def test_sound_and_features_keep_their_angles_in_an_embedding_that_is_narrower(tmp_path):
+    """E_G of 12 numbers would lose much of the 20 of E_C, two sources of 10."""
+    world = small_world()
+    generator = np.random.default_rng(3)
+    ids = world.ids("artist")[:-1]
+    features = {
+        (name, "artist"): Embeddings(ids, generator.normal(size=(84, width)).astype(np.float32))
+        for name, width in (("mood", 7), ("key", 9))
+    }
+    bare = without(world, features=features, plays=world.plays.head(0), fields=())
+    learned = trained(bare, tmp_path)
+    content, general = (learned.embeddings["artist", x].vectors for x in ("content", "general"))
+    assert content.shape == (84, 20)
+    np.testing.assert_allclose(general @ general.T, content @ content.T, atol=1e-4)
+
+
+def test_an_item_of_which_a_field_says_nothing_is_as_near_as_it_sounds(tmp_path):
+    """Genre follows the sound; a third has none, of whom it is guessed."""
+    generator = np.random.default_rng(5)
+    group, untagged = np.arange(150) % 5, generator.random(150) < 0.3
+    centres = 1.5 * generator.normal(size=(5, 9))
+    sound = unit((centres[group] + generator.normal(size=(150, 9))).astype(np.float32))
+    genre = np.eye(5, dtype=np.float32)[group] * ~untagged[:, None]
+    none = np.zeros(150, dtype=bool)
+    sources = (Modality("content", sound, none, 1.0), Modality("genre", genre, untagged, 0.5))
+    torch.manual_seed(1)
+    settings = GeneralSettings(width=32, fields=4, heads=2, out=23)
+    model = GeneralModel([9, 5], settings, weights=[1.0, 0.5]).eval()
+
+    def listed():
+        """Share of untagged ones among the ten nearest of tagged ones, and of those of a group."""
+        vectors = training.embed(model, sources, device="cpu")
+        cosine = vectors @ vectors.T
+        np.fill_diagonal(cosine, -1)
+        nearest = np.argsort(-cosine, axis=1)[:, :10]
+        asks = ~untagged
+        return untagged[nearest][asks].mean(), (group[nearest] == group[:, None])[untagged].mean()
+
+    stay_side_by_side(model, sources, seed=1)
+    share, right = listed()
+    model.fill, fill = None, model.fill
+    without_guess, right_without = listed()
+    assert without_guess < 0.1 < 0.15 < share < untagged.mean()
+    assert right > right_without
+    model.fill = fill
+    save_general(model, tmp_path / "general.safetensors")
+    loaded = load_general(tmp_path / "general.safetensors")
+    vectors = [training.embed(x, sources, device="cpu") for x in (model, loaded)]
+    np.testing.assert_array_equal(*vectors)
 
 
 def test_sources_keep_their_cosines_exactly_where_they_fit_and_well_where_not():

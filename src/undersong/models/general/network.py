@@ -91,7 +91,13 @@ class GeneralModel(nn.Module):
 
     It begins as a random projection of its inputs, which keeps their cosines: the layers of
     figure 3 end in zeros, so that they learn what to add to it.
+
+    ``fill``, (s, size of E_C + 1, out) or None, guesses what a source that misses would add, from
+    E_C, the first source, and a 1: so that an item is not far from all others for what nobody has
+    said of it. A model that learns from relations has none.
     """
+
+    fill: Tensor | None
 
     def __init__(
         self,
@@ -106,6 +112,7 @@ class GeneralModel(nn.Module):
         """
         super().__init__()
         self.settings, self.sizes = settings, tuple(widths)
+        self.register_buffer("fill", None)
         width, z = settings.width, settings.fields
         f, pairs = width // z, z * (z - 1) // 2 if settings.crossing else 0
         beside = settings.out if settings.skip else 0
@@ -147,6 +154,11 @@ class GeneralModel(nn.Module):
             fields = torch.cat([fields, crossed], dim=1)
         general: Tensor = self.head(fields.flatten(1)).float()
         if self.settings.skip:
+            if self.fill is not None:
+                guesses = torch.einsum("nc,sco->nso", sources[0], self.fill[:, :-1])
+                guessed = missing & ~missing[:, :1]
+                beside = torch.where(guessed[..., None], guesses + self.fill[:, -1], beside)
+                missing = missing & ~guessed
             general = general + beside.masked_fill(missing[..., None], 0).sum(dim=1)
         return F.normalize(general, dim=1)
 

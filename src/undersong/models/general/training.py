@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from undersong import features, relations
 from undersong import settings as settings_file
 from undersong.errors import DataError
-from undersong.features import Modality
+from undersong.features import CONTENT, KNOWN_OF_EACH, Modality
 from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
@@ -199,6 +199,7 @@ def load_general(path: Path) -> GeneralModel:
     table = json.loads(about["settings"])
     settings = cast(GeneralSettings, settings_file.build(GeneralSettings, table, f"{path}:"))
     model = GeneralModel(json.loads(about["widths"]), settings)
+    model.fill = tensors.get("fill")
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -288,6 +289,7 @@ def _pairs(
 
 
 ITEMS = 20_000  # at most that say which directions matter
+RIDGE = 3.0  # items; by so much a guess of a field is drawn to its mean
 
 
 @torch.no_grad()
@@ -310,7 +312,34 @@ def stay_side_by_side(model: GeneralModel, sources: Sequence[Modality], *, seed:
         beside = torch.zeros(source.width, model.settings.out)
         beside[:, : own.shape[1]] = torch.from_numpy(own) * source.weight
         reader.get_parameter("weight")[:, first:] = beside
+    model.fill = _guesses(model, sources)
     model.eval()
+
+
+def _guesses(model: GeneralModel, sources: Sequence[Modality]) -> Tensor | None:
+    """What each field would add to E_G where it misses, guessed from E_C by ridge regression.
+
+    An item of which a field says nothing would else be far from all that have it, however alike
+    they sound. None without E_C. What listening would add is not guessed.
+    """
+    heard = sources[0]
+    if heard.name != CONTENT:
+        return None
+    content = np.asarray(heard.values, dtype=np.float64)
+    fill = torch.zeros(len(sources), heard.width + 1, model.settings.out)
+    for place, (reader, source) in enumerate(zip(model.read, sources, strict=True)):
+        rows = np.flatnonzero(~heard.missing & ~source.missing)
+        if source.name in KNOWN_OF_EACH or not len(rows):
+            continue
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), ITEMS)).astype(np.int64)]
+        weight = reader.get_parameter("weight")[:, model.settings.width :].numpy()
+        added = np.asarray(source.values[some] @ weight, dtype=np.float64)
+        known = content[some]
+        square = known.T @ known + RIDGE * np.eye(heard.width)
+        usual = added.mean(axis=0)
+        fill[place, :-1] = torch.from_numpy(np.linalg.solve(square, known.T @ (added - usual)))
+        fill[place, -1] = torch.from_numpy(usual)
+    return fill
 
 
 def _principal_axes(values: sparse.csr_matrix, most: int, *, seed: int) -> NDArray[np.float32]:

@@ -28,7 +28,6 @@ from undersong.catalogue import tables
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "gallery"
 VIEW = {"width": 1100, "height": 700}
-COLOURS = 96
 HEAD = """# Gallery
 
 Real output for the catalogue that `undersong demo` generates: 300 artists who do not exist, with
@@ -135,14 +134,21 @@ def pictures(demo: Path) -> Iterator[str]:
     _, tail = examples(demo)
     items = runs.read(demo / "run").items("artist")
     item = items.filter(pl.col("name") == tail)["id"][0]
+    first = json.loads(run(demo, f"similar run {shlex.quote(tail)} -k 1 --json"))["name"]
+    answer = items.filter(pl.col("name") == first)["id"][0]
     with sync_playwright() as playwright, serving(demo) as address:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
             args=["--enable-unsafe-swiftshader"],
         )
-        yield "## The page\n\n`undersong serve shelf` shows it; one colour means the long tail.\n"
+        yield "## The page\n\n`undersong serve shelf` shows it; the accent means the long tail.\n"
         yield shoot(browser, f"{address}/", "map", "The map, with the search over it")
-        yield shoot(browser, f"{address}/?artist={item}", "card", f"What is similar to {tail}")
+        yield shoot(
+            browser,
+            f"{address}/?artist={item}&why={answer}",
+            "card",
+            f"What is similar to {tail}, and why",
+        )
         yield shoot(browser, f"{address}/?page=report", "methods", "How good the model is")
         yield "## The report\n"
         yield "`undersong report shelf report.html` writes one file that opens anywhere.\n"
@@ -174,13 +180,13 @@ def serving(demo: Path) -> Iterator[str]:
 
 
 def shoot(browser: Browser, address: str, name: str, caption: str, *, part: str = "") -> str:
-    """Take a picture of a page or of a part of it, in few colours; return its Markdown."""
+    """Take a picture of a page or of a part of it; return its Markdown."""
     context = browser.new_context(viewport=VIEW, reduced_motion="reduce", color_scheme="light")
     page = context.new_page()
     page.goto(address, wait_until="networkidle")
     page.wait_for_timeout(3000)  # the map comes to rest
     image = page.locator(part).first.screenshot() if part else page.screenshot()
-    picture = Image.open(io.BytesIO(image)).convert("RGB").quantize(COLOURS, dither=0)
+    picture = Image.open(io.BytesIO(image)).convert("RGB")
     picture.save(PICTURES / f"{name}.png", optimize=True)
     context.close()
     return f"![{caption}](gallery/{name}.png)\n\n*{caption}.*\n"

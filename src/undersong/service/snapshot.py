@@ -214,7 +214,9 @@ class Snapshot:
         if not neighbours:
             return nothing, ""
         if index.background is None:
-            return nothing, f"this run tells no reasons for {kind}s"
+            if kind != self.model.kind:
+                return nothing, f"Reasons are available for {self.model.kind}s only."
+            return nothing, "This run has no reasons; train again with `undersong train`."
         trained = index.background.index
         if item.id not in trained:
             return nothing, "reasons are told of trained items; this one was added since"

@@ -159,13 +159,16 @@ function fill(list, rows, now, { of, seeds, learned }) {
   }
   const held = focused(list);
   const more = !now.path && rows.length === asked && asked < MOST;
+  const first = rows.note && (now.path || now.described); // how words were understood, and the like
+  const note = (sentence) => element("p", { class: "note", lang: now.path ? null : "en" }, sentence);
   const unsure = rows.some(({ confidence: sure }) => sure !== undefined && sure !== null && sure < 1);
   list.replaceChildren(
     element("h3", { class: now.path ? "unseen" : null }, text("similar")),
-    rows.note ? element("p", { class: "note", lang: now.path ? null : "en" }, rows.note) : "",
+    first ? note(rows.note) : "",
     answerList(rows, { of, seeds, learned }),
     ...(more ? [element("a", { class: "more button", href: address({ ...now, k: Math.min(asked + STEP, MOST) }) }, text("moreAnswers"))] : []),
     unsure ? element("p", { class: "note" }, text("sureMeans")) : "",
+    rows.note && !first ? note(rows.note) : "",
   );
   announce(text("firstIs", { n: rows.length, name: rows[0].item.name }));
   if (grown && before) list.querySelectorAll(".answers .what > a")[before]?.focus();

@@ -80,7 +80,7 @@ function lead() {
   const lost = found && named(found, "nobody finds");
   if (lost) sentences.push(text("nobodyFinds", { ours: whole(of(found, best(), lost)), what: what() }));
   return [
-    element("p", { class: "lead" }, sentences.join(" ")),
+    element("p", { class: "lead" }, sentences.join(" ").replaceAll(" %", "\u00a0%")),
     element("p", { class: "note" }, text("noGrades")),
   ];
 }

@@ -3,7 +3,7 @@
 export const GERMAN = {
   language: "English",
   skip: "Zur Suche springen", pages: "Seiten", report: "Wie gut ist es?", reportShort: "Bericht", playlist: "Playlist",
-  surprise: "Überrasche mich mit unverknüpfter Musik", surpriseShort: "Überrasche mich",
+  surprise: "Überrasche mich mit einem unverknüpften Künstler", surpriseShort: "Überrasche mich",
   question: "Was ähnelt …", name: "Name", placeholder: "ein Name", searchFor: "Suchen nach",
   artists: "Künstler", tracks: "Titel", suggestions: "Vorschläge",
   drop: "Was klingt so? Lied hierher ziehen oder auswählen", dropping: "Hier ablegen",
@@ -24,7 +24,7 @@ export const GERMAN = {
   onAlbum: "auf {album}", by: "von {artist}", and: "und", decade: "{year}er",
   lackLinks: "keine Verknüpfungen", lackListeners: "keine Hörer", lack: "ohne Angabe: {what}",
   tagCount: "{n} Tag|{n} Tags", listenerCount: "{n} Hörer",
-  sourceAudio: "Klang", sourceListeners: "Hörer", sourceTags: "Tags", sourceLinks: "gemeinsame Verknüpfungen",
+  sourceAudio: "Klang", sourceListeners: "Hörer", sourceTags: "Tags", sourceLinks: "Verknüpfungen",
   sourceRegion: "Land", sourcePopularity: "Beliebtheit", howItSounds: "Klang",
   elsewhere: "Anderswo",
   about: "Infos", tune: "Abstimmen", tuneN: "Abstimmen ({n})", similar: "Ähnlich", moreAnswers: "Mehr",

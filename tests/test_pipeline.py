@@ -368,7 +368,7 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
     for stage in ("GRM, rehearsal 3 of 3", "ranking", "GRM, refit"):
         last = []
 
-        def killing(at, done, total, note, *, stage=stage, last=last):
+        def killing(at, done, total, note="", *, stage=stage, last=last):
             last.append(at)
             if at == stage and done == total // 2:
                 raise Killed
@@ -380,7 +380,9 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
     seen = []
     run, new = trained(lambda at, *_: seen.append(at))
     assert new
-    assert set(seen) == {"GRM, refit"}  # the others had ended
+    trained_now = {x for x in seen if x.startswith(("CbRM", "GRM", "ranking"))}
+    assert trained_now == {"GRM, refit"}  # the others had ended
+    assert {"train", "evidence", "reasons"} <= set(seen)
     expected = runs.read(wide / "run")
     for name in ("judged", "general"):
         np.testing.assert_array_equal(

@@ -159,7 +159,8 @@ def train(
     distributed.same_state(model)
     distributed.same_state(averaged)
     losses: list[float] = []
-    progress(stage, history.steps, history.steps if history.finished else schedule.steps)
+    if not history.finished:
+        progress(stage, history.steps, schedule.steps)
     while not history.finished:
         step = history.steps
         for group in optimizer.param_groups:

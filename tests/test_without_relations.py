@@ -126,16 +126,17 @@ def test_answers_state_no_confidence_and_offer_no_dial(home):
 def test_an_evaluation_says_once_that_nothing_can_be_judged_by_relations(home):
     out = say("evaluate", home / "run")
     said = " ".join(out.split())
-    assert said.count("No relation of any test artist is known") == 1
-    assert "Protocol same artist" in said
-    assert "44 tracks ask. 44 candidates." in said
+    assert said.count("No link of any test artist is known") == 1
+    assert "Does a song find others of its artist?" in said
+    assert "44 tracks are queries, 44 candidates." in said
+    assert re.search(r"Of 44 songs .* \d+ find another of their artist among 10 answers", said)
     rows = {x.split()[0] for x in out.splitlines() if x.startswith("   ")}
     assert {"random", "MFCC", "start", "E_G"} <= rows
     assert not {"GRM", "popularity"} & rows
     assert "hubness" in said
     assert "coverage@10" in said
     page = (home / "run/report.md").read_text()
-    assert "No relation of any test artist is known" in page
+    assert "No link of any test artist is known" in page
     assert "not trained" not in page
     assert "E_G: as it begins, its sources side by side" in page
 
@@ -147,7 +148,7 @@ def test_lists_reasons_pages_and_a_service_come_of_it(home, tmp_path):
     assert "rest on audio" in say("explain", run, "Composer 03", "Composer 07")
     say("publish", run, tmp_path / "shelf")
     say("report", run, tmp_path / "page.html")
-    assert "No relation of any test artist is known" in (tmp_path / "page.html").read_text()
+    assert "No link of any test artist is known" in (tmp_path / "page.html").read_text()
     reader = RunReader(tmp_path / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         reply = client.get("/api/items/artist/composer-03/similar", params={"k": 5})

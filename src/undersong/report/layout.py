@@ -1,6 +1,6 @@
 """Which number stands in which table, whatever the tables are written in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +155,7 @@ def unjudged(report: Evaluation) -> str:
 def summary(report: Evaluation) -> tuple[str, ...]:
     """Return plain sentences on who is found, who is not, and whether there are enough to judge."""
     if reason := unjudged(report):
-        return (reason,)
+        return (reason, *_same_artist(report))
     cold, found = (_protocol(report, x) for x in ("cold", "found"))
     lines = []
     if cold and (share := _share(cold, report, f"hit@{report.k}")):
@@ -184,6 +184,21 @@ def summary(report: Evaluation) -> tuple[str, ...]:
             f"them, even among {depth} answers."
         )
     return tuple(lines)
+
+
+def _same_artist(report: Evaluation) -> Iterator[str]:
+    """Yield a sentence on songs that find others of their artist, if that was asked."""
+    for protocol in report.protocols:
+        if protocol.name == SAME_ARTIST:
+            whole = protocol.slices[0]
+            rows = {x: y[f"hit@{report.k}"].mean.value for x, y in whole.numbers.items()}
+            count = {x: f"{round(y * whole.queries):,}" for x, y in rows.items()}
+            heard = f", by MFCCs {count['MFCC']}" if "MFCC" in count else ""
+            yield (
+                f"Of {whole.queries:,} songs of artists that nothing was learned from, "
+                f"{count.get('learned', count['start'])} find another of their artist among "
+                f"{report.k} answers{heard}, by chance {count['random']}."
+            )
 
 
 def default_method(report: Evaluation) -> str:

@@ -189,13 +189,17 @@ def train(
             if distributed.rank() == 0:
                 state.write(checkpoint)
         total = history.steps if history.finished else schedule.steps
-        scored = history.best_score > -math.inf
-        note = f"best {history.best_score:.4f}" if scored else f"loss {value.item():.4f}"
-        progress(stage, history.steps, total, note)
+        progress(stage, history.steps, total, _note(history, value.item()))
     model.load_state_dict(best)
     distributed.same_state(model)
     model.eval()
     return history
+
+
+def _note(history: History, loss: float) -> str:
+    """Return the best score, or the loss where nothing was judged yet."""
+    scored = history.best_score > -math.inf
+    return f"best {history.best_score:.4f}" if scored else f"loss {loss:.4f}"
 
 
 def lr_factor(step: int, schedule: Schedule) -> float:

@@ -170,11 +170,7 @@ def train(
         torch.manual_seed(_seed_of_dropout(seed, step))
         value = loss(np.random.default_rng([seed, step]))
         losses.append(value.item())
-        if not math.isfinite(losses[-1]):
-            raise ArtifactError(
-                f"{stage}: the loss is {losses[-1]} at step {step}; lower learning_rate "
-                f'({schedule.learning_rate}) or take precision = "float32"'
-            )
+        _check_finite(losses[-1], f"{stage}: the loss is {losses[-1]} at step {step}", schedule)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         distributed.average_gradients(model)
@@ -194,6 +190,13 @@ def train(
     distributed.same_state(model)
     model.eval()
     return history
+
+
+def _check_finite(loss: float, fault: str, schedule: Schedule) -> None:
+    if not math.isfinite(loss):
+        raise ArtifactError(
+            f'{fault}; lower learning_rate ({schedule.learning_rate}) or take precision = "float32"'
+        )
 
 
 def _note(history: History, loss: float) -> str:

@@ -289,3 +289,22 @@ def test_settings_are_found_with_their_tables():
     assert len(known) > len(asdict(Settings()))
     row = '| `[general.loss] margin` | `0.1` | why |\n| `[run] kind` | `"artist"` |\n'
     assert stated_settings(row) == [("[general.loss] margin", "0.1"), ("[run] kind", '"artist"')]
+
+
+FROM_AN_INDEX = re.compile(r"pip install (?:-\S+ )*['\"]?undersong(?![-\w])(?!\[[^]]*\] @)")
+
+
+@pytest.mark.parametrize("folder", ["src", "docs", "examples", "scripts", "."])
+def test_nothing_is_installed_from_an_index_that_lacks_it(folder):
+    files = (ROOT / folder).rglob("*") if folder != "." else ROOT.glob("*.md")
+    texts = [x for x in files if x.suffix in {"", ".py", ".md", ".ipynb", ".yaml"} and x.is_file()]
+    assert texts
+    found = {x: FROM_AN_INDEX.findall(x.read_text(encoding="utf-8")) for x in texts}
+    assert {str(x): lines for x, lines in found.items() if lines} == {}
+
+
+def test_a_line_that_installs_from_an_index_is_found():
+    assert FROM_AN_INDEX.search("pip install 'undersong[av]'")
+    assert FROM_AN_INDEX.search("pip install undersong")
+    assert not FROM_AN_INDEX.search("pip install 'undersong[av] @ file:///src'")
+    assert not FROM_AN_INDEX.search("pip install 'undersong-0.1.0-py3-none-any.whl[all]'")

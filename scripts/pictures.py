@@ -186,7 +186,10 @@ def shoot(browser: Browser, address: str, name: str, caption: str, *, part: str 
     page.goto(address, wait_until="networkidle")
     page.wait_for_timeout(3000)  # the map comes to rest
     image = page.locator(part).first.screenshot() if part else page.screenshot()
-    picture = Image.open(io.BytesIO(image)).convert("RGB")
+    # An octree keeps the few colours that mean something.
+    picture = (
+        Image.open(io.BytesIO(image)).convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
+    )
     picture.save(PICTURES / f"{name}.png", optimize=True)
     context.close()
     return f"![{caption}](gallery/{name}.png)\n\n*{caption}.*\n"

@@ -27,7 +27,10 @@ async function show({ back = false } = {}) {
   byId("card").hidden = !carded;
   byId("report").hidden = !reported;
   byId("desk").inert = byId("map").inert = reported;
-  byId("to-report").toggleAttribute("aria-current", reported);
+  for (const [id, here] of [["to-report", reported], ["to-playlist", now.page === "playlist"]]) {
+    if (here) byId(id).setAttribute("aria-current", "page");
+    else byId(id).removeAttribute("aria-current");
+  }
   fillSearch(now);
   const drawn = showMap(item?.kind ?? (now.list || now.kind || "artist"));
   const before = shown;

@@ -509,7 +509,7 @@ def test_an_item_that_was_added_since_answers_without_reasons(home, tmp_path):
     with TestClient(make_app(reader, ServiceSettings())) as client:
         found = ask(client, "/api/items/track/new/similar", k=3, reasons=True)
         assert len(found["answers"]) == 3
-        assert "no reasons for tracks" in found["note"]
+        assert found["note"] == "Reasons are available for artists only."
         assert ask(client, "/api/search", kind="track", q="new so")["items"][0]["id"] == "new"
 
 

@@ -85,10 +85,6 @@ class Service:
         """The version in use."""
         return self.reader.current
 
-    def plays(self, item: Item) -> bool:
-        """Whether an audio file of an item may be played."""
-        return self.media is not None and self.media.has(item.kind, item.id)
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -162,12 +158,13 @@ async def _similar(service: Service, request: Request, query: SimilarQuery) -> R
     if not query.reasons and not query.also and not query.unlike:
         listed = snapshot.look_up(query.kind, query.id, wanted)
         if listed is not None:
-            return _neighbours(service, listed.queries[0], listed)
-    return await run_in_threadpool(_searched, service, query, wanted)
+            return _neighbours(snapshot, listed.queries[0], listed, media=service.media)
+    return await run_in_threadpool(_searched, snapshot, query, wanted, service.media)
 
 
-def _searched(service: Service, query: SimilarQuery, wanted: Query) -> Response:
-    snapshot = service.snapshot
+def _searched(
+    snapshot: Snapshot, query: SimilarQuery, wanted: Query, media: Media | None
+) -> Response:
     if wanted.asks_facts and snapshot.of(query.kind).attributes is None:
         raise DataError(NO_FACTS)
     if query.also and query.reasons:
@@ -184,30 +181,31 @@ def _searched(service: Service, query: SimilarQuery, wanted: Query) -> Response:
     if query.also:
         neighbours = snapshot.agreed(query.kind, (query.id, *query.also), wanted)
         item, *also = neighbours.queries
-        return _neighbours(service, item, neighbours, also=also)
+        return _neighbours(snapshot, item, neighbours, also=also, media=media)
     neighbours = snapshot.similar(query.kind, query.id, wanted)
     (item,) = neighbours.queries
     if not query.reasons:
-        return _neighbours(service, item, neighbours)
+        return _neighbours(snapshot, item, neighbours, media=media)
     reasons, lacking = snapshot.reasons(query.kind, neighbours, wanted)
-    return _neighbours(service, item, neighbours, reasons=reasons, note=lacking)
+    return _neighbours(snapshot, item, neighbours, reasons=reasons, note=lacking, media=media)
 
 
 def _neighbours(
-    service: Service,
+    snapshot: Snapshot,
     item: Item | None,
     neighbours: Neighbours,
     *,
+    media: Media | None,
     also: list[Item] | None = None,
     reasons: list[Reasons | None] | None = None,
     note: str = "",
 ) -> Response:
     why = reasons or [None] * len(neighbours)
     content: dict[str, object] = {
-        "generation": service.snapshot.generation,
+        "generation": snapshot.generation,
         "item": item,
         "answers": [
-            _neighbour(x, y, media=service.plays(x.item))
+            _neighbour(x, y, media=_plays(media, x.item))
             for x, y in zip(neighbours, why, strict=True)
         ],
     }
@@ -232,6 +230,10 @@ def _neighbour(neighbour: Neighbour, reasons: Reasons | None, *, media: bool) ->
     return {**content, "reasons": _reasons(reasons)} if reasons else content
 
 
+def _plays(media: Media | None, item: Item) -> bool:
+    return media is not None and media.has(item.kind, item.id)
+
+
 def _reasons(reasons: Reasons) -> dict[str, object]:
     return {
         "score": reasons.score,
@@ -252,7 +254,7 @@ def _described(service: Service, request: Request, query: DescribedQuery) -> Res
     snapshot = service.snapshot
     kind = snapshot.of(query.kind).kind
     neighbours = snapshot.model.described_as(*query.words, kind=kind, query=query.query())
-    return _neighbours(service, None, neighbours)
+    return _neighbours(snapshot, None, neighbours, media=service.media)
 
 
 def _recommend(service: Service, request: Request, query: RecommendQuery) -> Response:
@@ -261,19 +263,20 @@ def _recommend(service: Service, request: Request, query: RecommendQuery) -> Res
     neighbours = snapshot.model.recommend(
         query.plays, unlike=query.unlike, kind=kind, tastes=query.tastes, query=query.query()
     )
-    return _neighbours(service, None, neighbours)
+    return _neighbours(snapshot, None, neighbours, media=service.media)
 
 
 def _playlist(service: Service, request: Request, query: PlaylistQuery) -> Response:
     snapshot = service.snapshot
     neighbours = snapshot.playlist(query)
-    return _neighbours(service, None, neighbours, also=list(neighbours.queries))
+    also = list(neighbours.queries)
+    return _neighbours(snapshot, None, neighbours, also=also, media=service.media)
 
 
 def _item(service: Service, request: Request, query: OneQuery) -> Response:
     snapshot = service.snapshot
     details = asdict(snapshot.details(query.kind, query.id))
-    media = service.plays(snapshot.item(query.kind, query.id))
+    media = _plays(service.media, snapshot.item(query.kind, query.id))
     item = {**details.pop("item"), **details, "media": media}
     index = snapshot.of(query.kind)
     facts = index.attributes.table if index.attributes else None
@@ -293,7 +296,7 @@ def _listed(service: Service, request: Request, query: ListQuery) -> Response:
         only_unlinked=query.only_unlinked,
     )
     total, items = snapshot.listed(query.kind, wanted, tag=query.tag)
-    shown = [{"item": x, "media": service.plays(x)} for x in items]
+    shown = [{"item": x, "media": _plays(service.media, x)} for x in items]
     return json({"generation": snapshot.generation, "total": total, "items": shown})
 
 
@@ -396,7 +399,7 @@ def _hear(service: Service, query: SoundQuery, file: BinaryIO) -> Response:
             neighbours = snapshot.model.sounds_like(path, kind=query.kind, k=query.k)
     except Undecodable as error:
         raise HTTPException(415, f"{error.reason}; {error.remedy}") from error
-    return _neighbours(service, None, neighbours)
+    return _neighbours(snapshot, None, neighbours, media=service.media)
 
 
 async def _without_file(request: Request) -> Response:

@@ -46,7 +46,7 @@ from undersong.report import report_files
 from undersong.runs import additions
 
 SHELF = Path(__file__).parent.parent / "tests" / "fixtures" / "shelf-1"
-SECONDS = 120.0  # that a command may take
+SECONDS = 600.0  # that a command may take
 LISTENS = "uts,utc_time,artist,artist_mbid,album,album_mbid,track,track_mbid\n"
 PROGRESS = {"audio/audio.json", "study.json"}  # say how far something is, for the next time
 Words = list[str]

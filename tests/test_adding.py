@@ -22,6 +22,7 @@ from undersong.errors import ArtifactError, DataError, UnknownItem
 from undersong.features import read_sources
 from undersong.foldin import add, added, drift, new_items
 from undersong.importers.music.scan import Failure
+from undersong.io.files import write_json
 from undersong.models.content.network import artist_embedding
 from undersong.ranking.context import RankingContext
 from undersong.retrieval.run_index import attributes_of, open_index
@@ -205,8 +206,7 @@ def test_after_a_training_the_catalogue_wins_and_the_rest_is_added_again(beside,
     list(add.add(beside, [*copy_of(QUIET), known]))
     folder = beside.run.folder
     shutil.copytree(folder / "generations/1", folder / "generations/2")
-    text = (folder / "current.json").read_text()
-    (folder / "current.json").write_text(text.replace('"1"', '"2"'))
+    write_json(folder / "current.json", {"format": 1, "generation": "2"})
     new = type(beside)(runs.read(folder))
     assert len(new.run.items("artist")) == 85
     assert "4 items were added to generation 1" in add.due(new.run)[0]

@@ -18,6 +18,7 @@ from planted import QUICK_SETTINGS, small_world
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.cli.main import cli
+from undersong.cli.models import heard
 from undersong.embeddings import Embeddings, unit
 from undersong.features import Modality, side_by_side
 from undersong.models.general import load_general, save_general, training
@@ -94,6 +95,22 @@ def test_a_folder_without_relations_is_trained_and_says_what_its_answers_rest_on
     manifest = runs.read(home / "run").manifest
     assert manifest["ranking"] is None
     assert set(manifest["training"]) == {"content"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"start": None, "asked": 35}, "audio: compared as it is, nothing learned: 35 tracks of"),
+        ({"learned": False}, "audio: compared as it is; learning did not surely help. 1,200 "),
+        ({"learned": True}, "audio: learned. 1,200 tracks of held-out artists find others"),
+    ],
+)
+def test_training_says_of_each_source_whether_learning_helped_and_by_what_number(choice, text):
+    about = {"learned": False, "asked": 1200, "start": 0.2345, "trained": 0.25, "error": 0.01}
+    sentence = heard("audio", about | choice)
+    assert sentence.startswith(text)
+    assert "\n" not in sentence
+    assert choice.get("start", 0) is None or "0.234 without learning and 0.250 with" in sentence
 
 
 def test_groups_that_only_sound_alike_are_found(home):

@@ -48,10 +48,10 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     done = f"trained in {spent:.0f} s" if new else "is up to date"
     echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
     for source, choice in latest.manifest.get("hearing", {}).items():
-        echo(_heard(source, choice))
+        echo(heard(source, choice))
 
 
-def _heard(source: str, choice: Mapping[str, Any]) -> str:
+def heard(source: str, choice: Mapping[str, Any]) -> str:
     """How a source is heard, as it was learned or not, and what says so."""
     asked = choice["asked"]
     if choice["start"] is None:

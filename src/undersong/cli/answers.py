@@ -21,20 +21,30 @@ if TYPE_CHECKING:
 
 SHARE = click.FloatRange(0, 1)
 FILTERS = (
-    click.option("--genre", "genres", multiple=True, help="Of this genre; again for another."),
-    click.option("--all-genres", is_flag=True, help="Of every --genre, not only of one."),
-    click.option("--region", "regions", multiple=True, help="From here; again for another."),
-    click.option("--decade", help="From these decades: 1970, 1960-1980, 1990- or -1950."),
-    click.option("--library", type=FILE, help="Only these may be answers: a file of ids."),
-    click.option("--exclude", type=FILE, help="These may not be answers: a file of ids."),
-    click.option("--max-popularity", default=1.0, type=SHARE, help="No answer above this share."),
-    click.option("--pop-begin", default=0.0, type=SHARE, help="Popularity from this share of all,"),
-    click.option("--pop-end", default=1.0, type=SHARE, help="up to this share."),
-    click.option("--per-artist", type=click.IntRange(1), help="At most so many of one artist."),
-    click.option("--per-album", type=click.IntRange(1), help="At most so many of one album."),
+    click.option("--genre", "genres", multiple=True, help="Only this genre; repeatable."),
+    click.option("--all-genres", is_flag=True, help="Require every --genre, not only one."),
+    click.option(
+        "--region", "regions", multiple=True, help="Only this region or country; repeatable."
+    ),
+    click.option("--decade", help="Only these decades: 1970, 1960-1980, 1990- or -1950."),
+    click.option("--library", type=FILE, help="Only the ids in this file."),
+    click.option("--exclude", type=FILE, help="None of the ids in this file."),
+    click.option(
+        "--max-popularity",
+        default=1.0,
+        type=SHARE,
+        help="Only the least popular, up to this share.",
+    ),
+    click.option("--pop-begin", default=0.0, type=SHARE, help="Popularity percentile from this,"),
+    click.option("--pop-end", default=1.0, type=SHARE, help="up to this."),
+    click.option("--per-artist", type=click.IntRange(1), help="At most this many of one artist."),
+    click.option("--per-album", type=click.IntRange(1), help="At most this many of one album."),
 )
 DIVERSITY = click.option(
-    "--diversity", default=0.0, type=SHARE, help="0: the order itself. 1: as unlike as can be."
+    "--diversity",
+    default=0.0,
+    type=SHARE,
+    help="0: plain order. 1: answers as different as possible.",
 )
 ONLY_UNLINKED = click.option(
     "--only-unlinked", is_flag=True, help="Only items without a known link."
@@ -85,10 +95,10 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 )
 @click.option("-k", default=10, show_default=True, help="How many to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@click.option("--not", "unlike", multiple=True, help="Nothing nearer to this than to any QUERY.")
 @click.option(
-    "--agree", multiple=True, type=FOLDER, help="Another run, to list what both agree on."
+    "--not", "unlike", multiple=True, help="Leave out what is nearer to this item; repeatable."
 )
+@click.option("--agree", multiple=True, type=FOLDER, help="Another run; list what both agree on.")
 @with_filters
 @ONLY_UNLINKED
 @DIVERSITY
@@ -108,16 +118,15 @@ def similar(
 ) -> None:
     """List the K items most similar to QUERY, an id or a name, best first.
 
-    The percentage is the chance that somebody who looked at both would list the pair; known
-    relations have 100 %. Accents, case and punctuation of a name do not matter. Where several
-    fit, the best known is taken and stderr names the others. Filters keep the order and leave
-    others out.
+    The percentage is the chance that somebody who looked at both would list the pair; known links
+    have 100 %. Accents, case and punctuation of a name do not matter. If several match, the best
+    known is used and stderr lists the others. Filters keep the order.
 
-    Of several QUERY each lists its own answers; those that stand high in the lists of several
-    come first, each with whom it is near to. The percentage is then the mean of those.
+    With several QUERY, answers that are high in the lists of several come first, each with the
+    items it is near to. The percentage is then the mean.
 
-    With --described somebody is asked for who exists in words alone: any field of the catalogue
-    with a value, or a phrase. The answers are by the cosine of E_G.
+    With --described the query is words: values of fields of the catalogue, or a phrase. The answers
+    are ordered by the cosine of E_G.
 
     \b
     Example:
@@ -170,12 +179,12 @@ def _echo_json(line: object) -> None:
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("--items", type=FILE, help="Whose neighbours: a file of ids; else all items.")
+@click.option("--items", type=FILE, help="Only for the ids in this file; else for all items.")
 @click.option(
     "--among",
     type=FILE,
-    help="These alone compete, as the pool of an evaluation does: a file of ids. --library keeps "
-    "the order among all items.",
+    help="The only candidates, as in an evaluation: a file of ids. --library keeps the order "
+    "among all items.",
 )
 @click.option("-k", default=200, show_default=True, help="Neighbours of each item.")
 @click.option("--out", required=True, type=FILE, help="The Parquet file to write.")
@@ -197,7 +206,7 @@ def neighbours(
     """Write the K nearest neighbours of many items as one table.
 
     The columns are item, rank (from 1), neighbour, score and confidence; with --paper score is the
-    cosine and there is no confidence. A file of ids is plain text with one id a line, or a CSV or
+    cosine and confidence is missing. A file of ids is text with one id per line, or a CSV or
     Parquet table with a column `id`.
 
     \b
@@ -252,14 +261,14 @@ def _closed(
 @click.argument("run", type=FOLDER)
 @click.argument("first")
 @click.argument("last")
-@click.option("--steps", type=click.IntRange(1), help="At most so many steps; else any number.")
+@click.option("--steps", type=click.IntRange(1), help="At most this many steps.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @TRACKS
 def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tracks: bool) -> None:
     """List a chain of items from FIRST to LAST in which each step is near.
 
-    Each step leads to one of the 20 items nearest to the last, or back from one to which it is
-    near; of all such chains the one whose distances (1 - cosine) have the smallest sum.
+    Each step connects an item with one of its 20 nearest. The chain has the smallest sum of
+    distances (1 - cosine).
 
     \b
     Example:
@@ -285,7 +294,7 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
 @click.argument("a")
 @click.argument("b")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--details", is_flag=True, help="Also the numbers that add up to the score.")
+@click.option("--details", is_flag=True, help="Also show the numbers that add up to the score.")
 @PAPER
 @LONG_TAIL
 @TRACKS
@@ -299,12 +308,11 @@ def explain(
     long_tail: float,
     tracks: bool,
 ) -> None:
-    """Explain why B is, or is not, similar to A; both an id or a name.
+    """Explain why B is similar to A, or not. A and B are ids or names.
 
-    Shows how much each source speaks for or against the pair, what the two have in common, and
-    what is not known. The source without which the score would change most stands first. With
-    --details the shares and the starting point add up to the score; "without it" is how the score
-    would change if nothing were known of either there.
+    Shows how much each source speaks for or against the pair, what the two have in common, and what
+    is not known. The most important source comes first. With --details the shares and the starting
+    point add up to the score; "without it" is how the score would change if both lacked the source.
 
     \b
     Example:
@@ -324,18 +332,20 @@ def explain(
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("--user", required=True, help="A file of what somebody plays, or a user's id.")
-@click.option("--catalogue", type=FOLDER, help="Where plays are; else the one that RUN is of.")
+@click.option("--user", required=True, help="File of a listener's plays, or a user's id.")
+@click.option(
+    "--catalogue", type=FOLDER, help="Catalogue with the plays; else the one RUN was trained on."
+)
 @click.option("-k", default=20, show_default=True, help="How many to list.")
 @click.option(
     "--tastes",
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Groups of what is played that take turns, such as 3; 1: all of it together.",
+    help="Split the plays into this many groups that take turns.",
 )
 @click.option(
-    "--not", "unlike", multiple=True, help="Nothing nearer to this than to what is played."
+    "--not", "unlike", multiple=True, help="Leave out what is nearer to this item; repeatable."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @with_filters
@@ -352,12 +362,12 @@ def recommend(
     tracks: bool,
     **options: Any,
 ) -> None:
-    """List K items that a listener may like and does not play yet, and what each is near to.
+    """List K items that a listener may like and does not play yet, with the reason for each.
 
-    Near is what has listeners in common with it, and what E_G places beside it.
+    An item is near to what shares its listeners, and to what is near it in E_G.
 
-    The file is a CSV or Parquet table with a column `id` or `name`, and perhaps `plays`; or text
-    with an id or a name a line. A user's id is one of the plays that the run was trained on.
+    The file is a CSV or Parquet table with a column `id` or `name`, and optionally `plays`; or text
+    with one id or name per line. A user's id is one from the plays that the run was trained on.
 
     \b
     Example:

@@ -18,12 +18,12 @@ def import_() -> None:
 @import_.command()
 @click.argument("mapping", type=FILE)
 @click.argument("catalogue", type=FOLDER)
-@click.option("--data", type=FOLDER, help="Where the tables lie; else beside MAPPING.")
+@click.option("--data", type=FOLDER, help="Folder of the tables; else that of MAPPING.")
 @REPLACING
 def tables(mapping: Path, catalogue: Path, data: Path | None, replace: bool) -> None:
     """Make CATALOGUE from CSV or Parquet tables; the TOML file MAPPING says which column is what.
 
-    Refuses data with faults and lists them; nothing is written then.
+    Data with faults are refused, and the faults listed.
 
     \b
     Example:
@@ -41,10 +41,10 @@ def tables(mapping: Path, catalogue: Path, data: Path | None, replace: bool) -> 
 @import_.command()
 @click.argument("music", type=FOLDER)
 @click.argument("catalogue", type=FOLDER)
-@click.option("--relations", type=FILE, help="Who is similar to whom: a table of two columns.")
+@click.option("--relations", type=FILE, help="Table of similar pairs, two columns.")
 @ALIASES
-@click.option("--moved", is_flag=True, help="The catalogue's music lies in MUSIC now: read it all.")
-@click.option("--forget", is_flag=True, help="Files that cannot be seen now are gone.")
+@click.option("--moved", is_flag=True, help="The music has moved to MUSIC: read all of it.")
+@click.option("--forget", is_flag=True, help="Remove files that cannot be seen now.")
 @REPLACING
 def folder(
     music: Path,
@@ -58,9 +58,9 @@ def folder(
 ) -> None:
     """Make CATALOGUE from the tags of all audio files in the folder MUSIC, or bring it up to date.
 
-    Run it again when you like: only new and changed files are read. What was left out stands in
-    CATALOGUE/failures.csv, with the reason and what to do. What is known of files on a disk that
-    is away stays until you say --forget.
+    Run it again at any time: only new and changed files are read. CATALOGUE/failures.csv lists
+    files that were left out, with reason and remedy. Files on a disk that is not mounted stay in
+    the catalogue unless you use --forget.
 
     \b
     Example:
@@ -91,13 +91,13 @@ def folder(
 @import_.command()
 @click.argument("catalogue", type=FOLDER)
 @click.argument("file", type=FILE)
-@click.option("--ids", type=FILE, required=True, help="Whose rows they are: .txt, CSV or Parquet.")
-@click.option("--name", default="", help="What to call the features; else as FILE is called.")
+@click.option("--ids", type=FILE, required=True, help="The ids of the rows: .txt, CSV or Parquet.")
+@click.option("--name", default="", help="Name of the features; else that of FILE.")
 def features(catalogue: Path, file: Path, ids: Path, name: str) -> None:
-    """Add to CATALOGUE an array of numbers, FILE, a row for each track or artist of --ids.
+    """Add an array of numbers to CATALOGUE: FILE has a row for each track or artist of --ids.
 
-    FILE is .npy, .npz or .safetensors, such as what another program has learned of the sound. The
-    next training reads them beside all else; those of the same name are replaced.
+    FILE is .npy, .npz or .safetensors, for example the embeddings of another program. The next
+    training reads them like any other source; features of the same name are replaced.
 
     \b
     Example:
@@ -110,7 +110,7 @@ def features(catalogue: Path, file: Path, ids: Path, name: str) -> None:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--data", type=FOLDER, help="Where the tables of a mapping lie; else beside it.")
+@click.option("--data", type=FOLDER, help="Folder of the tables; else that of the mapping.")
 def check(path: Path, data: Path | None) -> None:
     """List every fault of a mapping's tables, or of a catalogue, with its place and remedy.
 
@@ -130,10 +130,10 @@ def check(path: Path, data: Path | None) -> None:
 
 @click.command()
 @click.argument("catalogue", type=FOLDER)
-@click.option("--plot", type=FILE, help="Also draw it: a PNG or SVG file.")
+@click.option("--plot", type=FILE, help="Also draw the long tail: a PNG or SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
-    """Show what a catalogue knows: counts, coverage, relations, the long tail (figure 1).
+    """Show what a catalogue contains: counts, coverage, links, the long tail (figure 1).
 
     \b
     Example:
@@ -160,9 +160,11 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     default=2,
     show_default=True,
     type=click.IntRange(1),
-    help="So many contradicting facts keep two of one name apart; 5: the name alone decides.",
+    help="Contradictions that keep two of one name apart; 5: only the name counts.",
 )
-@click.option("--same-users", is_flag=True, help="A user's id means one person in all of them.")
+@click.option(
+    "--same-users", is_flag=True, help="The same user id is the same person in all catalogues."
+)
 @ALIASES
 @REPLACING
 def merge(
@@ -172,10 +174,10 @@ def merge(
     aliases: Path | None,
     replace: bool,
 ) -> None:
-    """Make one catalogue OUT of several; the same artist or track of two becomes one.
+    """Make one catalogue OUT of several; the same artist or track in two becomes one.
 
-    By MusicBrainz id, ISRC, then by name, unless region, genre and year contradict. Run it again
-    with more catalogues or changed ones: ids stay, and so does what you corrected.
+    Items match by MusicBrainz id, by ISRC, then by name, unless region, genre and year contradict.
+    Run it again with more catalogues or changed ones: ids and your corrections stay.
 
     \b
     Example:
@@ -206,9 +208,9 @@ def merge(
 @click.command()
 @click.argument("catalogue", type=FOLDER)
 @click.argument("query", required=False)
-@click.option("--same", nargs=2, metavar="A B", help="They are one; at the next merge.")
-@click.option("--different", nargs=2, metavar="A B", help="They are two; at the next merge.")
-@click.option("--aliases", type=FILE, help="Write names that may be one artist's here, to edit.")
+@click.option("--same", nargs=2, metavar="A B", help="Treat as one at the next merge.")
+@click.option("--different", nargs=2, metavar="A B", help="Treat as two at the next merge.")
+@click.option("--aliases", type=FILE, help="File to write probable aliases to, for editing.")
 @TRACKS
 def identify(
     catalogue: Path,
@@ -218,10 +220,10 @@ def identify(
     aliases: Path | None,
     tracks: bool,
 ) -> None:
-    """Show who QUERY is in each source of a merged CATALOGUE, or who is in doubt; and correct it.
+    """Show who QUERY is in each source of a merged CATALOGUE, or list doubtful cases; correct them.
 
     QUERY, A and B are ids of the catalogue, or source:id as listed; QUERY may be a name. --aliases
-    is for any catalogue: it proposes a table that imports and merge take as --aliases.
+    works for any catalogue: it proposes a table for the option --aliases of imports and merge.
 
     \b
     Example:

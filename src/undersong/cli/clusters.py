@@ -19,30 +19,30 @@ SOME = 9  # tracks that a server is asked for before their sound is
 
 @click.command()
 @click.argument("catalogue", type=FOLDER)
-@click.option("--out", type=FOLDER, help="Where the features go; else CATALOGUE/audio.")
+@click.option("--out", type=FOLDER, help="Folder for the features; else CATALOGUE/audio.")
 @click.option("--keep-going", is_flag=True, help="Exit 0 even if some files failed.")
 @click.option(
-    "--workers", type=click.IntRange(1), help="Processes that decode; else one a processor."
+    "--workers", type=click.IntRange(1), help="Processes that decode; else one per processor."
 )
 @click.option(
     "--ears",
     default="auto",
     show_default=True,
-    help="Pretrained ears that hear too: auto for all that are installed, none, or names.",
+    help="Pretrained ears to use: auto for all installed, none, or names.",
 )
 @click.option(
     "--words/--no-words",
     default=None,
-    help="Words that the ears hear are, or are not, a field of artists and tracks.",
+    help="Use the words that ears guess as a field of tracks and artists, or not.",
 )
-@click.option("--server", metavar="URL", help="Fetch what is no file here from this media server.")
+@click.option("--server", metavar="URL", help="Fetch missing files from this media server.")
 @LOGIN
 @click.option(
     "--rate",
     default=2.0,
     show_default=True,
     type=click.FloatRange(0, 100, min_open=True),
-    help="Songs a second that are fetched at most.",
+    help="Songs to fetch per second, at most.",
 )
 def extract(
     catalogue: Path,
@@ -58,13 +58,12 @@ def extract(
 ) -> None:
     """Analyse the audio files of CATALOGUE once, for every training to come.
 
-    Pretrained ears (`undersong ears`) hear them in the same pass. Interrupt it when you like: the
-    same command goes on. Later it analyses only what is new, has changed or had failed.
-    failures.csv beside the features says what is wrong with each file that gave no sound, and what
-    to do.
+    Pretrained ears (`undersong ears`) run in the same pass. You can interrupt it; the same command
+    continues. Later it analyses only new, changed and failed files. failures.csv in the folder of
+    the features lists each file without sound, with reason and remedy.
 
-    Tracks of a media server that are no files here are heard from it with --server, one after the
-    other; each is deleted once it was heard.
+    With --server, tracks without a file here are downloaded from a media server, one after the
+    other; each is deleted after its analysis.
 
     \b
     Example:
@@ -133,10 +132,10 @@ def _sounds(url: str, login: Path | None, *, rate: float, some: Sequence[str]) -
 @click.option("--threshold", default=1, show_default=True, type=click.IntRange(1))
 @TRACKS
 def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool) -> None:
-    """Write which items of CATALOGUE have many listeners in common (R_U).
+    """Write which items of CATALOGUE share many listeners (R_U).
 
-    Each item is related to the TOP items with which it shares most listeners, THRESHOLD or more.
-    The columns are a and b, and each pair stands once.
+    Each item is linked to the TOP items with which it shares most listeners, THRESHOLD or more. The
+    columns are a and b, and each pair comes once.
 
     \b
     Example:
@@ -173,7 +172,7 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
 def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     """Write E_G of every item of CATALOGUE, as the trained RUN reads it.
 
-    For a catalogue of which only a part was trained on. The columns are id and vector.
+    Use it if only a part of the catalogue was trained on. The columns are id and vector.
 
     \b
     Example:

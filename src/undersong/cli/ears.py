@@ -9,21 +9,21 @@ from undersong.cli.group import FILE, Group, echo
 
 @click.group(cls=Group)
 def ears() -> None:
-    """Install, list or remove pretrained ears, which hear more than the sound alone teaches.
+    """Install, list or remove pretrained ears: networks that analyse audio.
 
-    They lie in the user's cache, or where UNDERSONG_EARS says, and `undersong extract` and `train`
-    use all that are installed. docs/ears.md
+    They are in the user's cache, or in the folder UNDERSONG_EARS. `undersong extract` and `train`
+    use all installed ears. docs/ears.md
     """
 
 
 @ears.command()
 @click.argument("what", metavar="musicnn|CONTRACT")
-@click.option("--wheel", type=FILE, help="The wheel of musicnn 0.1.0, fetched elsewhere.")
+@click.option("--wheel", type=FILE, help="The wheel of musicnn 0.1.0, if pip cannot fetch it.")
 def install(what: str, wheel: Path | None) -> None:
-    """Install MusiCNN, whose published wheel pip fetches, or ears of your own by a TOML file.
+    """Install MusiCNN, from its published wheel, or your own ears, from a TOML file.
 
-    The wheel's sha256 is checked, its weights are read without TensorFlow, and it is deleted. A
-    CONTRACT says what the ONNX file beside it reads and answers.
+    pip fetches the wheel; its sha256 is checked, its weights are read without TensorFlow, and it is
+    deleted. A CONTRACT describes the input and output of the ONNX file next to it.
 
     \b
     Example:
@@ -42,7 +42,7 @@ def install(what: str, wheel: Path | None) -> None:
 
 @ears.command(name="list")
 def list_() -> None:
-    """List the ears that are installed, with sha256, licence and training.
+    """List installed ears, with sha256, licence and training data.
 
     \b
     Example:
@@ -59,7 +59,7 @@ def list_() -> None:
 @ears.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove the ears NAME; runs that hear with them then refuse new songs.
+    """Remove the ears NAME; runs that use them then refuse new songs.
 
     \b
     Example:

@@ -20,9 +20,9 @@ EMBEDDING = click.option(
     default="general",
     show_default=True,
     type=click.Choice(["general", "content", "interaction"]),
-    help="Which vectors: E_G, E_C of audio alone, or E_U of plays alone.",
+    help="E_G, E_C (audio alone) or E_U (plays alone).",
 )
-FORCE = click.option("--force", is_flag=True, help="Replace a file that is no export.")
+FORCE = click.option("--force", is_flag=True, help="Replace a file that is not an export.")
 
 
 def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
@@ -59,8 +59,8 @@ def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
 
 @click.group(cls=Group)
 def export() -> None:
-    """Hand vectors and answers to other programs. Beside each export a note OUT.json names the
-    generation and the sha256 of each file.
+    """Write vectors and answers for other programs. OUT.json next to each export has the generation
+    and the sha256 of each file.
     """
 
 
@@ -95,10 +95,10 @@ def numpy(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None
 @export.command()
 @of_vectors
 def csv(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
-    """Write a table for spreadsheets and scripts: what is known, and columns v0, v1, ...
+    """Write a CSV table: what is known about each item, and its vector in columns v0, v1, ...
 
-    No cell becomes a formula: text that a spreadsheet would calculate has a ' before it. The
-    neighbours as CSV: `undersong export lists`.
+    Text that a spreadsheet would run as a formula is preceded by '. For neighbours as CSV see
+    `undersong export lists`.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def csv(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
     default="flat",
     show_default=True,
     type=click.Choice(["flat", "ivf"]),
-    help="Exact, or a few of many lists a query: for a million items.",
+    help="Exact, or approximate for a million items.",
 )
 def faiss(rows: "Rows", out: Path, *, form: "FaissForm", force: bool, progress: "Progress") -> None:
     """Write a faiss index by inner product, and OUT.items.jsonl with the item of each number.
@@ -139,9 +139,9 @@ def faiss(rows: "Rows", out: Path, *, form: "FaissForm", force: bool, progress: 
     default="hnsw",
     show_default=True,
     type=click.Choice(["hnsw", "ivfflat", "exact", "plain"]),
-    help="Of pgvector; plain: real[] and a function, for a server without pgvector.",
+    help="Index of pgvector; plain works without pgvector.",
 )
-@click.option("--table", help="Its name; else undersong_artists or undersong_tracks.")
+@click.option("--table", help="Name of the table; else undersong_artists or undersong_tracks.")
 def pgvector(
     rows: "Rows",
     out: Path,
@@ -164,8 +164,8 @@ def pgvector(
 
 @export.command()
 @of_vectors
-@click.option("--url", help="Also send it to this server, such as http://localhost:6333.")
-@click.option("--alias", help="What readers ask; else undersong_artists or undersong_tracks.")
+@click.option("--url", help="Also send the points to this server, such as http://localhost:6333.")
+@click.option("--alias", help="Alias for readers; else undersong_artists or undersong_tracks.")
 def qdrant(
     rows: "Rows",
     out: Path,
@@ -177,8 +177,8 @@ def qdrant(
 ) -> str | None:
     """Write Qdrant points with their payload, one "upsert" request per line; send them with --url.
 
-    Points go to a collection of their own; the alias moves to it when all have arrived. A key is
-    taken from the environment variable QDRANT_API_KEY.
+    Points go to a new collection, and the alias switches to it when all have arrived. The
+    environment variable QDRANT_API_KEY may hold a key.
 
     \b
     Example:
@@ -200,7 +200,7 @@ def qdrant(
 @TRACKS
 @FORCE
 def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> None:
-    """Put names to the table NEIGHBOURS, which `undersong neighbours` wrote.
+    """Add names to the table NEIGHBOURS of `undersong neighbours`.
 
     OUT ends in .csv, .parquet or .jsonl.
 

@@ -26,15 +26,19 @@ FIELD = click.option(
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--artist", help="A new artist by its name; with FILES, whose tracks they are.")
-@click.option("--genre", help="Of the artist: words with commas between.")
-@click.option("--country", help="Of the artist, as the catalogue writes it.")
-@click.option("--year", help="Of the artist.")
+@click.option("--artist", help="Name of a new artist, or of the artist of FILES.")
+@click.option("--genre", help="Genres of the artist, separated by commas.")
+@click.option("--country", help="Country of the artist, as the catalogue writes it.")
+@click.option("--year", help="Year of the artist.")
 @FIELD
 @TRACKS
-@click.option("--list", "show", is_flag=True, help="List what was added, and whether to retrain.")
-@click.option("--remove", "removed", multiple=True, metavar="ID", help="Take an added item away.")
-@click.option("--again", "repeat", is_flag=True, help="Add what earlier generations had.")
+@click.option(
+    "--list", "show", is_flag=True, help="List what was added, and whether to train again."
+)
+@click.option("--remove", "removed", multiple=True, metavar="ID", help="Remove an added item.")
+@click.option(
+    "--again", "repeat", is_flag=True, help="Add again what was added before the last training."
+)
 def add(
     run: Path,
     files: tuple[Path, ...],
@@ -51,8 +55,8 @@ def add(
     """Add new tracks and artists to RUN, without training: audio FILES with tags, or tables.
 
     A table is CSV or Parquet (of artists; with --tracks of tracks), or TOML with [[artist]] and
-    [[track]]. What was added has neighbours and is a neighbour at once. A file that fails is named,
-    the others are added, and the exit code is 1. docs/add.md says more.
+    [[track]]. Added items have neighbours immediately; a service shows them after the next publish.
+    If a file fails, the others are added, and the exit code is 1. docs/add.md
 
     \b
     Example:

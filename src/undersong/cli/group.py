@@ -18,26 +18,23 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
-PAPER = click.option(
-    "--paper", is_flag=True, help="Answer by the cosine of E_G, as the paper does."
-)
+PAPER = click.option("--paper", is_flag=True, help="Order by the cosine of E_G, as in the paper.")
 LONG_TAIL = click.option(
     "--long-tail",
     default=0.0,
     show_default=True,
     type=click.FloatRange(-1, 1),
-    help="0: all evidence counts. 1: as if nobody were linked. -1: as lists do, which name hardly "
-    "anybody whom nobody has linked.",
+    help="1: ignore known links. -1: unlinked items last, as on most lists.",
 )
 REPLACING = click.option(
-    "--replace", is_flag=True, help="Also a catalogue that something else made, or a newer version."
+    "--replace", is_flag=True, help="Overwrite a catalogue of another command or a newer version."
 )
 LOGIN = click.option(
     "--login",
     type=FILE,
-    help="A file with a line NAME:PASSWORD, or an API key. Else the variable UNDERSONG_LOGIN.",
+    help="File with NAME:PASSWORD or an API key; else the variable UNDERSONG_LOGIN.",
 )
-ALIASES_HELP = "Names of one artist: a table with the columns alias, name, id. docs/identity.md"
+ALIASES_HELP = "Table of other names of artists: alias, name, id. docs/identity.md"
 ALIASES = click.option("--aliases", type=FILE, help=ALIASES_HELP)
 TRACKS = click.option("--tracks", is_flag=True, help="Tracks instead of artists.")
 
@@ -46,7 +43,7 @@ CLUSTERED = ("extract", "relations", "train", "embed", "neighbours")
 CLUSTER = click.option(
     "--cluster",
     metavar="HOST:PORT",
-    help=f"Do it on this Ray cluster: {', '.join(CLUSTERED)}. docs/cluster.md",
+    help=f"Run on this Ray cluster: {', '.join(CLUSTERED)}. docs/cluster.md",
 )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from undersong.importers.result import Read
 
 Reader: TypeAlias = "Callable[..., Read]"
-USER = click.Option(["--user"], default="", help="Whose it is; else the file's name says so.")
-MUSIC = click.Option(["--music"], type=FOLDER, help="Where the files lie, if not where it says.")
+USER = click.Option(["--user"], default="", help="Id of the user; else the name of the file.")
+MUSIC = click.Option(["--music"], type=FOLDER, help="Folder of the files, if they have moved.")
 CORE = click.Option(["--core"], is_flag=True, help="Leave out tags and genres, which are not CC0.")
 ALIASES = click.Option(["--aliases"], type=FILE, help=ALIASES_HELP)
 PATH = click.Path(exists=True, path_type=Path)
@@ -81,9 +81,9 @@ def listenbrainz(aliases: "Aliases") -> "Read":
 def lastfm(user: str, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from a Last.fm history, as one of many programs saved it.
 
-    HISTORY is a file, or a folder or archive of them, one a user: CSV of several shapes, JSON of
-    lastfmstats and Maloja, Pano Scrobbler's JSON lines, .scrobbler.log, libre.fm, the sets 360K
-    and 1K.
+    HISTORY is a file, or a folder or archive with one file per user: CSV of several shapes, JSON of
+    lastfmstats and Maloja, Pano Scrobbler's JSON lines, .scrobbler.log, libre.fm, the sets 360K and
+    1K.
 
     \b
     Example:
@@ -98,8 +98,8 @@ def lastfm(user: str, aliases: "Aliases") -> "Read":
 def spotify(user: str, aliases: "Aliases") -> "Read":
     """Make CATALOGUE from Spotify's extended streaming history.
 
-    EXPORT is the zip that Spotify sends, or the folder it was unpacked to. Skipped streams and
-    those below 30 seconds are no plays.
+    EXPORT is the zip from Spotify, or the folder it was unpacked to. Skipped streams and those
+    below 30 seconds do not count.
 
     \b
     Example:
@@ -141,7 +141,7 @@ def musicbrainz(core: bool) -> "Read":
     """Make CATALOGUE from the artists of a MusicBrainz JSON dump.
 
     DUMP is artist.tar.xz, or the folder it was unpacked to; a table artist_gid_redirect in that
-    folder says which ids were merged.
+    folder lists merged ids.
 
     \b
     Example:
@@ -214,9 +214,9 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
     @click.option(
         "--music",
         metavar="[PREFIX=]FOLDER",
-        help="Where files lie here, and how the server's paths begin that do.",
+        help="Folder of the files here, for server paths with this PREFIX.",
     )
-    @click.option("--forget", is_flag=True, help="Songs that the server lacks now are gone.")
+    @click.option("--forget", is_flag=True, help="Remove songs that the server no longer has.")
     @group.ALIASES
     @REPLACING
     def run(
@@ -263,9 +263,9 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
 
     run.help = f"""Make CATALOGUE from the library of {product}, or bring it up to date.
 
-    URL is the server's address. Read are its songs, artists and MusicBrainz ids, and what those who
-    log in have played and starred. Items keep the server's ids, so players can ask by them. The
-    server is only read.
+    URL is the server's address. Reads its songs, artists and MusicBrainz ids, and what the users of
+    --login have played and starred. Items keep the server's ids, so players can use them. Nothing
+    on the server changes.
 
     \b
     Example:
@@ -275,11 +275,13 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
 
 
 BY = click.Option(["--by"], default="album", show_default=True, help="Field that names the group.")
-MEMBERS = click.Option(
-    ["--members"], type=FILE, help="A table of group and track instead, such as playlists."
-)
+MEMBERS = click.Option(["--members"], type=FILE, help="Table of group and track to use instead.")
 LEAST = click.Option(
-    ["--least"], default=2, show_default=True, type=click.IntRange(1), help="Tracks of a group."
+    ["--least"],
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Fewest tracks of a group.",
 )
 
 
@@ -287,8 +289,8 @@ LEAST = click.Option(
 def groups(by: str, members: Path | None, least: int) -> "Read":
     """Make CATALOGUE of the albums of another one, of its labels, or of playlists.
 
-    TRACKS is the folder of a catalogue that has tracks. Each group stands where an artist would:
-    all other commands then learn and answer what is similar to an album.
+    TRACKS is the folder of a catalogue with tracks. Each group takes the place of an artist, so all
+    other commands work with albums.
 
     \b
     Example:

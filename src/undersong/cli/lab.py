@@ -17,8 +17,8 @@ from undersong.errors import needs
 def demo(context: click.Context, folder: Path, seed: int, artists: int, serving: bool) -> None:
     """Try everything on generated artists with audio files, listeners and known relations.
 
-    Takes each step that your own data would take, from files on disk to a page, and shows the
-    command of each. Takes some two minutes; run again, it is quick.
+    Runs each step that your own data would need, from files on disk to a page, and shows its
+    command. It takes about two minutes, and less when run again.
 
     \b
     Example:
@@ -44,10 +44,10 @@ def demo(context: click.Context, folder: Path, seed: int, artists: int, serving:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @REPLACING
 def twin(out: Path, artists: int, tracks: int, plays: int, seed: int, replace: bool) -> None:
-    """Generate a catalogue of the paper's shape at any size, to try speed and memory on.
+    """Generate a catalogue of the paper's shape at any size, to test speed and memory.
 
-    Without audio files. Artists belong to hidden taste groups, which plays, genres, descriptors
-    and relations follow; popularity is as uneven as in real listening.
+    It has no audio files. Artists belong to hidden taste groups, which determine plays, genres,
+    descriptors and links; popularity is as uneven as in real listening.
 
     \b
     Example:
@@ -72,23 +72,30 @@ def twin(out: Path, artists: int, tracks: int, plays: int, seed: int, replace: b
 @click.command()
 @click.argument("catalogue", type=FOLDER)
 @click.argument("study", type=FOLDER)
-@click.option("--settings", type=FILE, help="Where to begin: a TOML file; else the defaults.")
+@click.option("--settings", type=FILE, help="TOML file to start from; else the defaults.")
 @click.option(
     "--stage",
     default="general",
     show_default=True,
     type=click.Choice(["general", "content", "interaction"]),
-    help="Whose settings to search.",
+    help="Stage whose settings to search.",
 )
 @click.option(
-    "--trials", "count", default=40, show_default=True, type=click.IntRange(1), help="In all."
+    "--trials",
+    "count",
+    default=40,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of trials.",
 )
-@click.option(
-    "--minutes", type=click.FloatRange(0), help="Begin no trial after so long; one at least."
-)
+@click.option("--minutes", type=click.FloatRange(0), help="Start no trial after this time.")
 @click.option("--only", default="", help="Settings or tables to search, such as loss.known,tail.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the search.")
-@click.option("--confirm", is_flag=True, help="Train given and best with two other seeds too.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the search."
+)
+@click.option(
+    "--confirm", is_flag=True, help="Also train the first and the best with two other seeds."
+)
 def tune(
     catalogue: Path,
     study: Path,
@@ -100,11 +107,11 @@ def tune(
     seed: int,
     confirm: bool,
 ) -> None:
-    """Search better settings of one stage for CATALOGUE, judged by its validation items alone.
+    """Search better settings of one stage for CATALOGUE, on its validation items alone.
 
-    The first trial is what --settings gives, so the gain over it is known. Keeps everything in the
-    folder STUDY: run it again to go on, with more --trials to go further. STUDY/best.toml is for
-    `undersong train --settings`.
+    The first trial is --settings, so the gain over it is known. Everything is in the folder STUDY:
+    run it again to continue, with more --trials to go further. STUDY/best.toml is for `undersong
+    train --settings`.
 
     \b
     Example:
@@ -137,8 +144,7 @@ def tune(
 @click.option(
     "--data",
     "sets",
-    help="Which sets, with commas between: A, B, T, lieder, olga.  [default: A,B,T; for ablations "
-    "B]",
+    help="Sets, separated by commas: A, B, T, lieder, olga.  [default: A,B,T; for ablations B]",
 )
 @click.option(
     "--seeds",
@@ -146,11 +152,11 @@ def tune(
     help="Training seeds.  [default: 5; with --quick 2; for ablations 1]",
 )
 @click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
-@click.option("--ablations", is_flag=True, help="What each part of GRM is worth, in place of all.")
+@click.option("--ablations", is_flag=True, help="Only measure what each part of GRM contributes.")
 @click.option(
     "--processes",
     type=click.IntRange(1),
-    help="Trainings side by side, 2 GB each or so.  [default: one a processor; on a GPU 1]",
+    help="Trainings at a time, about 2 GB each.  [default: one per processor; on a GPU 1]",
 )
 @click.option(
     "--from",
@@ -173,7 +179,7 @@ def tune(
     default="validation",
     show_default=True,
     type=click.Choice(["validation", "test"]),
-    help="Whose items ask; the test relations of these sets are sealed.",
+    help="Queries; the test relations of these sets are sealed.",
 )
 def reproduce(
     out: Path,
@@ -186,11 +192,10 @@ def reproduce(
     examples: Path,
     split: str,
 ) -> None:
-    """Measure the paper: tables 1 and 2, figures 1 and 4, and what becomes of its claims.
+    """Reproduce the paper: tables 1 and 2, figures 1 and 4, and a verdict on each claim.
 
-    Everything lies in OUT. Interrupt it when you like: the same command goes on where it was.
-    Writes reproduction.md, reproduction.json and the figures into OUT; with --ablations
-    ablations.md and ablations.json.
+    You can interrupt it; the same command continues. Writes reproduction.md, reproduction.json and
+    the figures into OUT; with --ablations ablations.md and ablations.json.
 
     \b
     Example:

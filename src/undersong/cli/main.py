@@ -25,30 +25,30 @@ from undersong.cli.group import CLUSTER, Group, check_cluster
 SECTIONS: dict[str, dict[click.Command, str]] = {
     "Start": {
         lab.demo: "Try everything on generated artists, audio and listeners.",
+        refresh.refresh: "Do it all: import, train, publish, serve; again by a timer.",
         catalogues.import_: "Make a catalogue from your music, listens or tables.",
         catalogues.check: "List the faults of tables or of a catalogue, with remedies.",
-        catalogues.describe: "Show what a catalogue knows, and its long tail.",
+        catalogues.describe: "Show what a catalogue contains, and its long tail.",
     },
     "Learn": {
         clusters.extract: "Analyse the audio files of a catalogue, once.",
-        ears.ears: "Install pretrained ears, which hear your music better.",
+        ears.ears: "Install pretrained networks that analyse audio better.",
         models.train: "Learn an embedding for every artist and track.",
-        models.evaluate: "Measure how good the answers are, beside baselines.",
+        models.evaluate: "Measure how good the answers are, against baselines.",
         serving.report: "Write figures, examples and a model card as one page.",
     },
     "Ask": {
         answers.similar: "List what is most similar to an artist or track.",
-        answers.explain: "Explain why two items are similar, or are not.",
+        answers.explain: "Explain why two items are similar, or not.",
         answers.path: "List a chain of similar items from one to another.",
         answers.recommend: "List what a listener may like and does not play yet.",
         playlists.playlist: "Make a playlist, as a file or on a media server.",
         answers.neighbours: "Write the nearest neighbours of many items as one table.",
     },
     "Serve": {
-        serving.publish: "Publish a run for a service, checked and with a map.",
+        serving.publish: "Check a run, draw the map and switch the service to it.",
         serving.serve: "Serve the page and the HTTP API.",
-        refresh.refresh: "Every night: import, train if due, publish, playlists.",
-        serving.rollback: "Go back to what was published before.",
+        serving.rollback: "Return to the previous generation.",
         exports.export: "Write vectors and answers for other programs.",
     },
     "Grow": {
@@ -59,8 +59,8 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
     "Research": {
         lab.reproduce: "Measure the tables, figures and claims of the paper.",
         lab.tune: "Search better settings on validation items.",
-        lab.twin: "Generate a catalogue of any size, for speed and memory.",
-        clusters.relations: "Write which items have many listeners in common.",
+        lab.twin: "Generate a catalogue of any size, to test speed and memory.",
+        clusters.relations: "Write which items share many listeners.",
         clusters.embed: "Write the embedding of every item of a catalogue.",
     },
 }
@@ -71,10 +71,10 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
 @CLUSTER
 @click.pass_context
 def cli(context: click.Context, cluster: str | None) -> None:
-    """Learn one embedding for every artist and track, and answer what is similar.
+    """Find similar music, also among artists and tracks that nobody has linked yet.
 
-    Also for those that nobody has linked yet. Begin with `undersong demo`, or with your own
-    music: `undersong import folder`, `train`, `similar`.
+    Start with `undersong demo`, or with your own music: `undersong refresh my/music --music ~/Music
+    --serve`.
     """
     check_cluster(context, cluster)
 

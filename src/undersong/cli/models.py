@@ -14,13 +14,13 @@ SOURCE_NAMES = {"content": "sound or features", "interaction": "listeners"}  # s
 @click.command()
 @click.argument("catalogue", type=FOLDER)
 @click.argument("run", type=FOLDER)
-@click.option("--settings", type=FILE, help="A TOML file; docs/choices.md lists what it may say.")
-@click.option("--fresh", is_flag=True, help="Begin anew, even if nothing changed.")
+@click.option("--settings", type=FILE, help="TOML file; docs/choices.md lists all settings.")
+@click.option("--fresh", is_flag=True, help="Train from the start, even if nothing changed.")
 def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> None:
     """Learn all embeddings of CATALOGUE and publish them in the folder RUN.
 
-    Interrupt it when you like: the same command goes on from the last checkpoint. When the
-    catalogue and the settings are those of RUN already, there is nothing to do.
+    You can interrupt it; the same command continues from the last checkpoint. If neither the
+    catalogue nor the settings have changed, there is nothing to do.
 
     \b
     Example:
@@ -87,23 +87,23 @@ def _judged(manifest: Mapping[str, Any]) -> str:
     default="test",
     show_default=True,
     type=click.Choice(["test", "validation"]),
-    help="Whose items ask.",
+    help="Items to use as queries.",
 )
-@click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on.")
+@click.option("--catalogue", type=FOLDER, help="Catalogue, if moved since the training.")
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="CSV file of similar pairs, columns a and b, that the run never saw: judge by these.",
+    help="Evaluate by this CSV file of similar pairs (columns a, b).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of tables.")
 def evaluate(
     run: Path, split: str, catalogue: Path | None, truth: Path | None, as_json: bool
 ) -> None:
-    """Measure how good the answers of RUN are, with intervals, beside random and the baselines.
+    """Measure how good the answers of RUN are, with intervals, against random and baselines.
 
-    Writes report.json and report.md into RUN. With --truth the answers are judged by relations
-    that the run never saw, such as a later list's or another platform's: items that nobody had
-    linked ask, and known ones should find them. That writes truth.json and truth.md.
+    Writes report.json and report.md into RUN. With --truth the answers are evaluated by links that
+    the run never saw, such as a later list: what unlinked items find, and whether linked ones find
+    them. That writes truth.json and truth.md.
 
     \b
     Example:

@@ -17,29 +17,39 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("--like", multiple=True, help="An artist or track by id or name; repeatable.")
-@click.option("--not", "unlike", multiple=True, help="Nothing nearer to this than to any --like.")
-@click.option("--user", help="A file of what somebody plays, or a user's id, as of `recommend`.")
-@click.option("--tastes", default=1, type=click.IntRange(1), help="Of --user: groups in turns.")
-@click.option("--path", nargs=2, metavar="A B", help="From one song to another.")
-@click.option("--extend", type=FILE, help="Go on with a playlist: an M3U8 file.")
-@click.option("-n", "k", default=50, show_default=True, help="How many songs.")
-@click.option("--minutes", type=float, help="How long it lasts, instead of how many songs.")
+@click.option("--like", multiple=True, help="Artist or track, by id or name; repeatable.")
 @click.option(
-    "--apart", default=5, show_default=True, help="No artist twice among so many songs in a row."
+    "--not", "unlike", multiple=True, help="Leave out what is nearer to this item; repeatable."
+)
+@click.option("--user", help="File of a listener's plays, or a user's id.")
+@click.option(
+    "--tastes",
+    default=1,
+    type=click.IntRange(1),
+    help="Split the plays of --user into groups that take turns.",
+)
+@click.option("--path", nargs=2, metavar="A B", help="Go from song A to song B.")
+@click.option("--extend", type=FILE, help="Continue this M3U8 playlist.")
+@click.option("-n", "k", default=50, show_default=True, help="Number of songs.")
+@click.option("--minutes", type=float, help="Length in minutes, instead of -n.")
+@click.option(
+    "--apart", default=5, show_default=True, help="No artist twice within this many songs."
 )
 @click.option(
-    "--smooth", default=0.5, show_default=True, help="Worth of being near the song before; 0: none."
+    "--smooth",
+    default=0.5,
+    show_default=True,
+    help="How much nearness to the previous song counts.",
 )
-@click.option("--unlinked", default=0.0, help="At least this share by artists nobody has linked.")
-@click.option("--never", type=FILE, help="These never: ids or names a line, or an M3U8 file.")
-@click.option("--seed", type=int, help="Number of another playlist; the same each time.")
-@click.option("--artists", is_flag=True, help="A list of artists instead of tracks.")
-@click.option("--title", default="undersong", show_default=True, help="Its name.")
-@click.option("--out", type=FILE, help="The .m3u8, .jspf or .xspf file to write.")
-@click.option("--to", "server", metavar="URL", help="A media server to write it to.")
+@click.option("--unlinked", default=0.0, help="At least this share by unlinked artists.")
+@click.option("--never", type=FILE, help="Leave these out: a file of ids or names, or M3U8.")
+@click.option("--seed", type=int, help="Another playlist for each number.")
+@click.option("--artists", is_flag=True, help="List artists instead of tracks.")
+@click.option("--title", default="undersong", show_default=True, help="Name of the playlist.")
+@click.option("--out", type=FILE, help="File to write: .m3u8, .jspf or .xspf.")
+@click.option("--to", "server", metavar="URL", help="Media server to write to.")
 @LOGIN
-@click.option("--append", is_flag=True, help="Of --to: leave what is in the playlist there.")
+@click.option("--append", is_flag=True, help="With --to: keep the songs in the playlist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @with_filters
 @LONG_TAIL
@@ -62,12 +72,12 @@ def playlist(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make a playlist of what is like artists or tracks, or of what somebody plays.
+    """Make a playlist from artists, tracks or a listener's plays.
 
-    It begins with --like, --extend or both, with --user, or with --path. Each song is near what is
-    asked for and near the one before, by tempo and mood, too, where the catalogue has them. An
-    artist stands for its five best-known tracks. The same command makes the same playlist; --out
-    and --to put it in the place of the one before.
+    Give --like, --extend or both, or --user, or --path. Each song is near these and near the
+    previous song, also in tempo and mood if the catalogue has them. An artist counts as its five
+    best-known tracks. The same command makes the same playlist; --out and --to replace the previous
+    one.
 
     \b
     Example:

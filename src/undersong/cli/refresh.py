@@ -32,16 +32,16 @@ INCOMPLETE = 3
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--music", type=FOLDER, help="Begin with the audio files here.")
+@click.option("--music", type=FOLDER, help="Write a plan for this folder of music first.")
 @click.option("--serve", "serving", is_flag=True, help="Then serve the page until Ctrl-C.")
 @click.pass_context
 def refresh(context: click.Context, folder: Path, music: Path | None, serving: bool) -> None:
-    """Do what FOLDER/undersong.toml names: import, merge, extract, train, publish, playlists.
+    """Import, merge, extract, train, publish and write playlists, as FOLDER/undersong.toml says.
 
-    For a timer: run it as often as you like, one runs at a time, and each step goes on where it was
-    interrupted. What is new has neighbours at once; it trains again when much has changed. A server
-    that is away costs its news alone. Exit codes: 0 all done, 1 not done, 3 published, but an
-    import or playlist failed. docs/refresh.md has a file to begin with.
+    For a timer: one refresh runs at a time, and each step continues where it was interrupted. New
+    items have neighbours immediately; it trains again when much has changed. If a server is off,
+    its previous library is used. Exit codes: 0 all done, 1 not done, 3 published, but an import or
+    playlist failed. docs/refresh.md explains the file.
 
     \b
     Example:

@@ -16,11 +16,11 @@ from undersong.errors import needs
 @click.argument("run", type=FOLDER)
 @click.argument("shelf", type=FOLDER)
 def publish(run: Path, shelf: Path) -> None:
-    """Publish RUN on SHELF, the folder that a service reads, and move its readers there at once.
+    """Copy RUN to SHELF, the folder that a service reads, and switch its readers to it.
 
-    Checks every file of RUN, draws the map, and then replaces one pointer: readers have the old
-    generation or the new one, never a mixture. The generation before is kept for
-    `undersong rollback`.
+    Checks every file of RUN, draws the map, and then replaces one pointer: readers see the old
+    generation or the new one, never a mixture. The previous generation is kept for `undersong
+    rollback`.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def publish(run: Path, shelf: Path) -> None:
 @click.command()
 @click.argument("shelf", type=FOLDER)
 def rollback(shelf: Path) -> None:
-    """Move the readers of SHELF back to the generation before.
+    """Switch the readers of SHELF back to the previous generation.
 
     \b
     Example:
@@ -63,15 +63,15 @@ def rollback(shelf: Path) -> None:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.argument("out", required=False, type=FILE)
-@click.option("--catalogue", type=FOLDER, help="Else the one that RUN was trained on, if there.")
+@click.option("--catalogue", type=FOLDER, help="Catalogue, if moved since the training.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the samples."
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the samples."
 )
 def report(run: Path, out: Path | None, catalogue: Path | None, seed: int) -> None:
-    """Write one HTML page about RUN: figures, answers of some items, all methods, a model card.
+    """Write one HTML page about RUN: who is found, figures, sample answers, a model card.
 
-    RUN must have been evaluated. The page, OUT or report.html in RUN, opens without a network. RUN
-    may be a shelf, too; then it also shows the map.
+    RUN must have been evaluated. The page, OUT or report.html in RUN, needs no network. If RUN is a
+    shelf, the page also shows the map.
 
     \b
     Example:
@@ -95,35 +95,37 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0: any free port.",
 )
-@click.option(
-    "--host-name", "names", multiple=True, help="A name that clients ask by; may be repeated."
-)
+@click.option("--host-name", "names", multiple=True, help="Host name that clients use; repeatable.")
 @click.option(
     "--cors",
     "origins",
     metavar="ORIGIN",
     multiple=True,
-    help="A site whose pages may read replies in a browser; may be repeated.",
+    help="Site whose pages may read replies in a browser; repeatable.",
 )
-@click.option("--token-file", type=FILE, help="Where the secret token is, or will be made.")
+@click.option("--token-file", type=FILE, help="File of the secret token; made if missing.")
 @click.option(
     "--rate",
     type=click.FloatRange(0),
-    help="Requests a second of one address; 0: any. Else 20, with --upstream 200, on loopback any.",
+    help="Requests per second and address; 0: no limit. Else 20, or 200 with --upstream.",
 )
-@click.option("--media", type=FOLDER, help="Catalogue whose audio files may be played.")
+@click.option("--media", type=FOLDER, help="Catalogue whose audio files the page may play.")
 @click.option(
     "--upstream",
     metavar="URL",
-    help="A Subsonic server that answers what undersong does not, for players pointed here.",
+    help="Subsonic server that handles all other requests of players.",
 )
-@click.option("--certificate", type=FILE, help="For TLS: certificates in a PEM file,")
-@click.option("--key", type=FILE, help="and the private key.")
-@click.option("--quiet", is_flag=True, help="No line of log for each request.")
+@click.option("--certificate", type=FILE, help="For TLS: PEM file of certificates,")
+@click.option("--key", type=FILE, help="and of the private key.")
+@click.option("--quiet", is_flag=True, help="Do not log each request.")
 def serve(
     folder: Path,
     host: str,
@@ -138,14 +140,13 @@ def serve(
     key: Path | None,
     quiet: bool,
 ) -> None:
-    """Answer over HTTP with FOLDER, a shelf that was published or a run.
+    """Serve the page and the HTTP API from FOLDER, a shelf or a run.
 
-    The first line says where, with what, and in which dialects. A newly published generation is
-    used within a second or two, and nobody waits for it. SIGTERM or Ctrl-C: running requests end.
+    The first line names the address, the generation and the APIs. A newly published generation is
+    used within two seconds. On SIGTERM or Ctrl-C running requests finish.
 
-    On another address than loopback clients must show a token, which is made at the first start
-    and kept in a file that only you can read. Clients ask by an address of the machine, or by a
-    name that --host or --host-name says.
+    Except on loopback, clients need a token, which is made at the first start, in a file that only
+    you can read. Clients use an address of the machine, or a name given by --host or --host-name.
 
     \b
     Example:

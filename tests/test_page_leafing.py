@@ -23,6 +23,8 @@ from browsing import (  # noqa: F401
     query,
     service,
     similar,
+    start,
+    stop,
     visit,
 )
 
@@ -456,3 +458,44 @@ def test_a_long_name_stays_in_its_box_and_on_the_map(visit, service):
     (box,) = [box for text, box in written.items() if text.startswith("Antidis")]
     assert box[2] - box[0] <= 240
     assert 0 <= box[0] < box[2] <= 320
+
+
+def test_a_page_that_may_remember_nothing_works_and_a_broken_memory_is_none(visit):
+    barred = """for (const name of ["localStorage", "sessionStorage"]) {
+      const get = () => { throw new DOMException("no", "SecurityError"); };
+      Object.defineProperty(window, name, { get });
+    }"""
+    page = visit("?artist=a02", script=barred)
+    listed(page)
+    broken = visit("?artist=a02", script='localStorage.setItem("undersong playlist", "{[")')
+    first = listed(broken)[0]
+    broken.get_by_role("button", name=f"Add {first} to the playlist").click()
+    expect(broken.get_by_role("link", name="Playlist (1)")).to_be_visible()
+
+
+def test_the_first_screen_says_when_all_was_refreshed_if_something_does(visit):
+    page = visit()
+    lens(page)
+    expect(page.locator("#refreshed")).to_be_hidden()
+    times = {"started": "2026-03-01T02:00:00Z", "finished": "2026-03-04T12:00:00Z", "next": ""}
+    refreshed = times | {"new": {}, "trained": "", "failed": {}}
+    page.route("**/api/status", replying({"generation": 1, "refreshed": refreshed}))
+    page.reload()
+    expect(page.locator("#refreshed")).to_have_text(re.compile(r"Last refreshed on .*2026\.$"))
+
+
+def test_a_saved_file_tells_no_token(visit, folders):
+    (folders / "secret").write_text("a-secret-of-24-characters")
+    (folders / "secret").chmod(0o600)
+    process, address = start(
+        folders, "--token-file", folders / "secret", "--media", folders / "media"
+    )
+    page = visit("?track=a00-0&token=a-secret-of-24-characters", base=address)
+    page.locator("#card > .deeds").get_by_role("button", name="Add").click()
+    page.get_by_role("link", name="Playlist (1)").click()
+    expect(page.get_by_role("button", name="Save as M3U8")).to_have_count(0)
+    _, jspf = saved(page, "JSPF")
+    assert "secret" not in jspf
+    page.goto("about:blank")
+    page.evaluate("window.violations = []")
+    stop(process)

@@ -10,7 +10,7 @@ import { startPlaylist } from "./playlist.js";
 import { fillSearch, offerWords, startSearch } from "./search.js";
 import { ask, keepToken, token } from "./service.js";
 import { showSound, startSound } from "./sound.js";
-import { count, phrase, readTexts, text, turnLanguage } from "./texts.js";
+import { count, language, phrase, readTexts, text, turnLanguage } from "./texts.js";
 
 const found = new Map(); // kind -> what /api/map replied
 let map = null;
@@ -120,6 +120,14 @@ async function offerSurprise() {
   byId("surprise").hidden = tail.every(Boolean) || !tail.some(Boolean);
 }
 
+/** When all of it was last refreshed, where something refreshes it. */
+async function tellRefreshed() {
+  const { refreshed } = await ask("api/status");
+  if (!refreshed) return;
+  byId("refreshed").textContent = text("refreshed", { when: new Date(refreshed.finished).toLocaleDateString(language()) });
+  byId("refreshed").hidden = false;
+}
+
 /** Offer tracks to search for, where the catalogue has some. */
 async function offerKinds() {
   try {
@@ -173,3 +181,4 @@ byId("kinds").addEventListener("change", (event) => {
 follow(show);
 show();
 offerKinds();
+tellRefreshed().catch(() => {});

@@ -4,17 +4,23 @@ import { address, addressOf, keep, listAddress, state, trail, walk, reset } from
 import { about, answerList } from "./answers.js";
 import { controls, filtered, filterWords, parameters, tuned } from "./controls.js";
 import { announce, button, byId, element, named, SIGNS, sign, trouble } from "./elements.js";
-import { linksOut } from "./links.js";
 import { playAll, playButton } from "./player.js";
 import { addButton } from "./playlist.js";
 import { gaps } from "./reasons.js";
 import { startCombining } from "./search.js";
 import { ask, itemPath } from "./service.js";
-import { count, phrase, place, text } from "./texts.js";
+import { count, language, phrase, place, text } from "./texts.js";
 
 const STEP = 20; // answers more
 const MOST = 200;
 const REST = 150; // milliseconds without scrolling, until the place is kept
+
+// Plain links out: nobody is asked before somebody clicks one.
+const SEARCHES = {
+  Bandcamp: "https://bandcamp.com/search?q=",
+  YouTube: "https://www.youtube.com/results?search_query=",
+  Wikipedia: (words) => `https://${language()}.wikipedia.org/w/index.php?search=${words}`,
+};
 
 const card = byId("card");
 const wide = matchMedia("(min-width: 48.01rem)");
@@ -235,6 +241,18 @@ function aboutItem(item) {
     gaps(item),
     linksOut(item),
   ].filter(Boolean);
+}
+
+/** Links from an item to what others say of it. */
+function linksOut(item) {
+  const words = encodeURIComponent(item.kind === "track" ? `${item.about} ${item.name}` : item.name);
+  const type = item.kind === "track" ? "recording" : "artist";
+  const musicbrainz = item.mbid ? `https://musicbrainz.org/${type}/${item.mbid}`
+    : `https://musicbrainz.org/search?type=${type}&query=${words}`;
+  const places = [["MusicBrainz", musicbrainz], ...Object.entries(SEARCHES).map(([name, search]) => (
+    [name, typeof search === "string" ? search + words : search(words)]))];
+  return element("p", { class: "elsewhere" }, `${text("elsewhere")} `, places.map(([name, href]) => (
+    element("a", { href, target: "_blank", rel: "noopener noreferrer" }, name))));
 }
 
 function fame({ kind, relations, percentile }) {

@@ -138,7 +138,7 @@ function makeLegend({ found, tinted, tail, marks, redraw }) {
     Object.assign(marks, stands(wanted) ? { genre: -1, tail: false } : wanted);
     draw();
     redraw();
-  }, { title: text("standOut", { genre: name }) }));
+  }));
   const draw = () => buttons.forEach((one, at) => one.setAttribute("aria-pressed", String(stands(entries[at][2]))));
   draw();
   const wide = matchMedia("(min-width: 48.01rem)").matches;

@@ -4,13 +4,15 @@ import { go } from "./address.js";
 import { SIGNS, announce, button, byId, element, named, sign } from "./elements.js";
 import { playAll } from "./player.js";
 import { read, write } from "./playlist.js";
-import { ask, itemPath, soundOf } from "./service.js";
+import { ask, itemPath, soundOf, token } from "./service.js";
 import { text } from "./texts.js";
 
 const SONGS = 10; // that are added at a time
 const SEEDS = 200; // of the playlist, that they fit to
 const FORMS = { m3u8: "audio/x-mpegurl", jspf: "application/json", xspf: "application/xspf+xml" };
 const NAMESPACE = "http://xspf.org/ns/0/";
+
+const located = !token(); // else each address would tell the token to whoever gets the file
 
 /** What the card shows of the playlist. */
 export function playlistParts(again) {
@@ -53,7 +55,7 @@ export function playlistParts(again) {
   return [
     element("div", { class: "playlist" }, name,
       playable.length > 0 && button(text("playAll"), () => playAll(playable)),
-      Object.keys(FORMS).filter((form) => form !== "m3u8" || playable.length)
+      Object.keys(FORMS).filter((form) => form !== "m3u8" || (located && playable.length))
         .map((form) => button(text("save", { form: form.toUpperCase() }), () => save(list.items, { title: title(), form }))),
       !byId("kinds").hidden && button(text("grow", { n: SONGS }), grow),
       button(text("clear"), () => change([]))),
@@ -92,7 +94,7 @@ async function song(item) {
     creator: artist ? item.name : item.about,
     album: known.album ?? null,
     identifier: known.mbid ? `https://musicbrainz.org/${artist ? "artist" : "recording"}/${known.mbid}` : null,
-    location: known.media ? new URL(soundOf(item), document.baseURI).href : null,
+    location: located && known.media ? new URL(soundOf(item), document.baseURI).href : null,
   };
 }
 

@@ -1,17 +1,24 @@
 // A playlist that the reader makes, kept in this browser.
 
 import { SIGNS, announce, button, byId, sign } from "./elements.js";
+import { recall, remember } from "./memory.js";
 import { text } from "./texts.js";
 
-const KEY = "undersong playlist";
-
 /** The playlist as it is now: its name, and its items as kind, id, name, about and media. */
-export const read = () => JSON.parse(localStorage.getItem(KEY) ?? '{"name": "", "items": []}');
+export function read() {
+  try {
+    const { name, items } = JSON.parse(recall("playlist"));
+    return { name: String(name), items: items.filter((one) => one.kind && one.id) };
+  } catch {
+    return { name: "", items: [] }; // none yet, or no playlist
+  }
+}
+
 const same = (a) => (b) => a.id === b.id && a.kind === b.kind;
 
 /** Keep the playlist, and show in the top line how long it is. */
 export function write(list) {
-  localStorage.setItem(KEY, JSON.stringify(list));
+  remember("playlist", JSON.stringify(list));
   const n = list.items.length;
   byId("to-playlist").hidden = !n;
   byId("to-playlist").textContent = text("playlistN", { n });

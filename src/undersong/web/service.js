@@ -1,5 +1,6 @@
 // Questions to the service: JSON in, or a Refused that says in a sentence what is wrong.
 
+import { recall, remember } from "./memory.js";
 import { text } from "./texts.js";
 
 /** An answer that did not come; status 0 where nobody answered at all. */
@@ -10,14 +11,12 @@ export class Refused extends Error {
   }
 }
 
-const KEY = "undersong token";
-
 /** Keep a token for as long as this tab is open: never in the address, which people share. */
 export function keepToken(value) {
-  sessionStorage.setItem(KEY, value);
+  remember("token", value, { tab: true });
 }
 
-export const token = () => sessionStorage.getItem(KEY);
+export const token = () => recall("token", { tab: true });
 
 /**
  * Ask the service. Parameters that are null or "" are left out, a list stands there again; `body` makes it a POST.

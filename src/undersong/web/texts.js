@@ -1,6 +1,8 @@
 // Every text that people read on this page, in one table a language. A text with "|" has a form for
 // one and one for many; {name} stands for a value.
 
+import { recall, remember } from "./memory.js";
+
 const ENGLISH = {
   language: "Deutsch",
   skip: "Skip to the search", pages: "Pages", report: "How good is it?", reportShort: "Report", playlist: "Playlist",
@@ -11,10 +13,11 @@ const ENGLISH = {
   mapOf: "Map of {n}", map: "Map", everything: "Map of everything",
   mapHelp: "Arrow keys move the map, plus and minus zoom, 0 shows all of it, Enter opens what is in the middle.",
   zoom: "Zoom", closer: "Closer", farther: "Farther", whole: "The whole map", inTheMiddle: "{name} in the middle",
-  legend: "Legend", standOut: "{genre}: let it stand out on the map",
+  legend: "Legend",
   artist: "artist", track: "track", nArtists: "{n} artist|{n} artists", nTracks: "{n} track|{n} tracks",
   unlinked: "unlinked", counts: "{all}. Nobody has linked {n} of them yet: they are {unlinked}.",
   countsNone: "{all}. Nobody has linked any of them yet.", countsAll: "{all}, all of them linked.",
+  refreshed: "Last refreshed on {when}.",
   searching: "Searching {what}", nothingCalled: "Nothing here is called “{text}”, or nearly so.",
   nSuggestions: "{n} suggestion, arrow keys choose|{n} suggestions, arrow keys choose",
   describe: "Described in words: “{text}”", describedKind: "Described in words",
@@ -100,11 +103,9 @@ let table = ENGLISH;
 /** Language of the page: what a reader chose, else what the browser asks for, else English. */
 export const language = () => (table === ENGLISH ? "en" : "de");
 
-const CHOSEN = "undersong language";
-
 /** Load the texts of the reader's language. */
 export async function readTexts() {
-  const wanted = localStorage.getItem(CHOSEN) ?? navigator.language.slice(0, 2);
+  const wanted = recall("language") ?? navigator.language.slice(0, 2);
   if (wanted === "de") table = (await import("./texts-de.js")).GERMAN;
   document.documentElement.lang = language();
   for (const node of document.querySelectorAll("[data-text]")) node.textContent = text(node.dataset.text);
@@ -117,7 +118,7 @@ export async function readTexts() {
 
 /** Change to the other language. */
 export function turnLanguage() {
-  localStorage.setItem(CHOSEN, language() === "en" ? "de" : "en");
+  remember("language", language() === "en" ? "de" : "en");
   location.reload();
 }
 

@@ -173,7 +173,7 @@ def test_what_the_first_run_does_not_know_is_no_answer():
 
 
 def test_a_run_that_does_not_know_the_item_is_named():
-    with pytest.raises(DataError, match="run 2 of 2 knows nothing of 'i60'"):
+    with pytest.raises(DataError, match="run 2 of 2 has nothing about 'i60'"):
         fusion.fuse([plain(), plain(n=31)], ["i3", "i60"], query=Query())
 
 

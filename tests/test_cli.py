@@ -125,7 +125,7 @@ def test_who_competes_is_said_once_and_by_ids_that_exist(home, tmp_path):
     assert "1 of 2 ids are not in the catalogue, first 'a0x'" in result.stderr
     (tmp_path / "some.txt").write_text("a01\n")
     result = call(*words, tmp_path / "some.txt", "--library", tmp_path / "some.txt", code=1)
-    assert "--among and --library both say who may be an answer" in result.stderr
+    assert "--among and --library both limit the answers" in result.stderr
     assert not (tmp_path / "n.parquet").exists()
 
 

@@ -336,11 +336,11 @@ def broken(kind, path):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("external", "own.toml: these ears do not hear: .*cannot be loaded.*beside.bin"),
+        ("external", "own.toml: these ears do not work: .*cannot be loaded.*beside.bin"),
         ("endless", "32 s of noise: not decoded within 2 s"),
         ("not a number", "32 s of noise: tiny answers what is no number"),
-        ("url", "these ears do not hear: .*cannot be loaded"),
-        ("text", "these ears do not hear: .*cannot be loaded"),
+        ("url", "these ears do not work: .*cannot be loaded"),
+        ("text", "these ears do not work: .*cannot be loaded"),
         ("shape", r"tiny answers \(1, 7\), expected \(1, 8\)"),
         ("samples", "cannot be run"),
         ("hash", "own.onnx has [0-9,]+ bytes and the sha256 [0-9a-f]{64}; expected .* fffffffff"),

@@ -490,9 +490,9 @@ def test_the_command_shows_the_reasons(home, opened):
     ("words", "message"),
     [
         (("a03", "Artist O3"), "no item 'Artist O3' among 85; did you mean"),
-        (("a03", "Artist 03"), "'a03' is asked why it is similar to itself"),
+        (("a03", "Artist 03"), "'a03' is not compared with itself"),
         (("a84", "a03"), "nothing is known about 'a84'"),
-        (("a03", "a05", "--long-tail", "0.5"), "the dial long_tail is 0.5"),
+        (("a03", "a05", "--long-tail", "0.5"), "long_tail is 0.5"),
         (("a03-0", "a05-1", "--tracks"), "trained on artists and can explain these alone"),
     ],
 )

@@ -334,7 +334,7 @@ def test_who_asks_comes_from_no_command_line(url, login, tmp_path):
     result = run("subsonic", url, folder, "--login", login, code=1)
     assert f"others can read the passwords in {login}; run: chmod 600" in result.stderr
     result = run("subsonic", url, folder, code=1, env={"UNDERSONG_LOGIN": ""})
-    assert "nothing says who asks the server; give --login FILE" in result.stderr
+    assert "the server needs a login; give --login FILE" in result.stderr
     assert "UNDERSONG_LOGIN" not in os.environ
 
 

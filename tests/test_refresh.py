@@ -246,5 +246,5 @@ def test_a_folder_of_music_writes_the_file_once(tmp_path):
     assert plan.extract == []
     write_plan(folder, music)  # the same command every night
     (folder / "undersong.toml").write_text("[import.plays]\n")
-    with pytest.raises(SettingsError, match="is there and says what to do; change it, or leave"):
+    with pytest.raises(SettingsError, match="exists and is another plan; change it, or leave"):
         write_plan(folder, music)

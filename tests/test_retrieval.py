@@ -356,8 +356,8 @@ def test_more_diversity_lies_further_apart():
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({"k": 0}, "k is 0; ask for 1 neighbour or more"),
-        ({"k": -1}, "k is -1; ask for 1"),
+        ({"k": 0}, "k is 0; it must be 1 or more"),
+        ({"k": -1}, "k is -1; it must be 1"),
         ({"decade_from": 1990, "decade_to": 1960}, "first decade is 1990, the last is 1960; turn"),
         ({"pop_begin": 0.8, "pop_end": 0.2}, "pop_begin is 0.8, but the window ends at 0.2"),
         ({"pop_begin": 0.8, "max_popularity": 0.3}, "the window ends at 0.3"),
@@ -367,7 +367,7 @@ def test_more_diversity_lies_further_apart():
         ({"per_artist": 0}, "per_artist is 0; allow 1 or more"),
         ({"library": frozenset("ab"), "exclude": frozenset("abc")}, "all 2 ids of the library are"),
         ({"library": frozenset()}, "the library holds no id"),
-        ({"paper": True, "long_tail": 0.5}, "leave one of the two out"),
+        ({"paper": True, "long_tail": 0.5}, "leave long_tail or paper out"),
     ],
 )
 def test_wishes_that_nothing_can_fulfil_are_refused(wishes, message):

@@ -142,6 +142,6 @@ def test_a_refused_table_leaves_the_old_one(tmp_path):
     out = tmp_path / "n.parquet"
     out.write_bytes(b"old")
     index, dial = Index(random_embeddings(7, 3)), Query(long_tail=0.5)
-    with pytest.raises(DataError, match="the dial long_tail is 0.5, but this run orders"):
+    with pytest.raises(DataError, match="long_tail is 0.5, but this run has no learned order"):
         write_neighbours(index, out, queries=np.arange(7), query=dial)
     assert [x.read_bytes() for x in tmp_path.iterdir()] == [b"old"]

@@ -125,7 +125,7 @@ def test_an_api_key_of_several_users_says_nobody_whose_playlist_it_is():
     kept = Jellyfin([{"Id": "a1", "Name": "One"}], {"ann": PASSWORD, "bob": "x"})
     with answering(kept) as url:
         opened = open_server(url, Login("", Jellyfin.KEY))
-        with pytest.raises(DataError, match="stands for 2 users; log in as the one"):
+        with pytest.raises(DataError, match="is valid for 2 users; log in as the one"):
             write_playlist(opened, NAME, ["a1"])
         opened.close()
     assert not kept.playlists

@@ -210,7 +210,7 @@ def test_several_items_are_refused_as_one_is(whole, client):
     path = "/api/items/artist/a03/similar"
     assert "no artist has the id 'a99'" in refused(whole, f"{path}?also=a99", 404)
     line = refused(whole, f"{path}?also=a08&reasons=true", 400)
-    assert line.startswith("reasons are told of two items; leave reasons or also out")
+    assert line.startswith("reasons are between two items; leave reasons or also out")
     many = "&".join(f"also=a{x:02}" for x in range(21))
     assert "at most 20 items" in refused(whole, f"{path}?{many}", 400)
     line = refused(client, "/api/items/artist/artist 3/similar?also=artist 21", 400)
@@ -360,8 +360,12 @@ def test_names_arrive_as_they_are(client):
         ("/api/items/artist/artist 1/similar?k=ten", 400, "k: .*valid integer.*'ten'"),
         ("/api/items/artist/artist 1/similar?kk=3", 400, "no parameter 'kk'"),
         ("/api/items/artist/artist 1/similar?long_tail=nan", 400, "long_tail: .*finite"),
-        ("/api/items/artist/artist 1/similar?long_tail=0.5", 400, "leave the dial out"),
-        ("/api/items/artist/artist 1/similar?paper=1&long_tail=.5", 400, "leave one of the two"),
+        ("/api/items/artist/artist 1/similar?long_tail=0.5", 400, "leave long_tail out"),
+        (
+            "/api/items/artist/artist 1/similar?paper=1&long_tail=.5",
+            400,
+            "leave long_tail or paper out",
+        ),
         (
             "/api/items/artist/artist 1/similar?pop_begin=.9&max_popularity=.1",
             400,
@@ -384,8 +388,8 @@ def test_names_arrive_as_they_are(client):
         ("/api/search?kind=artist", 400, "q: Field required"),
         ("/api/search?q=x&kind=album", 400, "kind: .*'artist' or 'track'"),
         ("/api/path?kind=artist&a=artist 1&b=artist 2&steps=0", 400, "steps"),
-        ("/api/explain?kind=artist&a=artist 1&b=artist 1", 400, "similar to itself"),
-        ("/api/explain?kind=artist&a=artist 1&b=artist 2", 400, "tells no reasons"),
+        ("/api/explain?kind=artist&a=artist 1&b=artist 1", 400, "not compared with itself"),
+        ("/api/explain?kind=artist&a=artist 1&b=artist 2", 400, "has no reasons"),
         ("/api/map?kind=artist", 404, "undersong publish"),
         ("/api/report", 404, "undersong evaluate"),
         ("/media/artist/artist 1", 404, "no audio file"),

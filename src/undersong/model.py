@@ -402,7 +402,7 @@ class Model:
         ends, parts = [index.names.get(x) for x in begin.ends], [begin.weights]
         if path:
             if len(ends) != 2 or query.k < 3:
-                raise DataError("a path leads from one song to another; ask for 3 or more in all")
+                raise DataError("a path has two ends and songs between; k must be 3 or more")
             way = index.path(ends[0], ends[1])
             if not way:
                 return Neighbours(tuple(ends), (), way.note, index.names.linked)
@@ -532,7 +532,7 @@ class Model:
             raise Unavailable(self.audio_unavailable)
         index = self._index(kind or self.kind)
         if index.content is None:
-            raise Unavailable(f"this run knows the sound of no {index.kind}; ask with an id")
+            raise Unavailable(f"this run learned the sound of no {index.kind}; use an id")
         if not Path(file).is_file():
             raise DataError(f"there is no file {file}; give an audio file")
         # Imported when first needed: it would double the time that the service takes to start.
@@ -886,9 +886,9 @@ class ItemIndex:
         """
         row, *others = self._rows([item, *answers], query)
         if row in others:
-            raise DataError(f"{item.id!r} is asked why it is similar to itself; name two items")
+            raise DataError(f"{item.id!r} is not compared with itself; name two items")
         if self.background is None:
-            raise DataError(f"this run tells no reasons for {self.kind}s")
+            raise DataError(f"this run has no reasons for {self.kind}s; train again to have them")
         index, _, query = self._searched(query)
         long_tail = query.long_tail or 0.0
         return explain_pairs(index, self.background, row, np.array(others), long_tail=long_tail)

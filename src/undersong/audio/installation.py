@@ -86,7 +86,7 @@ def install_ears(contract: Path) -> Ears:
             _try(ears)
         except UndersongError as error:
             reason = str(error).replace(str(ears.network), network.name)
-            raise ArtifactError(f"{contract}: these ears do not hear: {reason}") from error
+            raise ArtifactError(f"{contract}: these ears do not work: {reason}") from error
         with locked(folder):
             for file in (ears.network, ears.path):  # the contract last: it makes them ears
                 with replacing(folder / file.name) as temporary:

@@ -170,7 +170,7 @@ def _name_others(model: "Model", name: str, kind: "Kind") -> None:
     _, *others = model.find(name, kind=kind)
     if others:
         ids = ", ".join(x.id for x in others)
-        echo(f"{name!r} may also be: {ids}; ask by id", err=True)
+        echo(f"{name!r} may also be: {ids}; use an id", err=True)
 
 
 def _echo_json(line: object) -> None:
@@ -252,7 +252,7 @@ def _closed(
     from undersong.errors import DataError
 
     if query.library is not None:
-        raise DataError("--among and --library both say who may be an answer; leave one out")
+        raise DataError("--among and --library both limit the answers; leave one out")
     select(embeddings, table, ids)  # refuses ids that nobody has
     return replace(query, library=frozenset(ids), closed=True)
 

@@ -77,7 +77,7 @@ def extract(
     chosen = choose_ears(ears)
     if words and not chosen:
         raise DataError(
-            "--words needs pretrained ears, and none hear; run `undersong ears install musicnn`"
+            "--words needs pretrained ears, and none are used; run `undersong ears install musicnn`"
         )
     folder = out or catalogue / EXTRACTED
     with cluster() as clustered, ProgressDisplay() as progress, ExitStack() as stack:

@@ -170,7 +170,7 @@ def logins(path: Path | None) -> "tuple[Login, ...]":
         return known
     if not sys.stdin.isatty():
         raise DataError(
-            "nothing says who asks the server; give --login FILE, with a line NAME:PASSWORD, or "
+            "the server needs a login; give --login FILE, with a line NAME:PASSWORD, or "
             f"set {VARIABLE}"
         )
     user = click.prompt("User (none: an API key)", default="", show_default=False, err=True)

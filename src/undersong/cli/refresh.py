@@ -18,7 +18,6 @@ from undersong.cli.models import train
 from undersong.cli.playlists import playlist
 from undersong.cli.serving import serve
 from undersong.errors import SettingsError, nearest_known, needs
-from undersong.io.files import replacing
 from undersong.settings import read_toml
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def write_plan(folder: Path, music: Path) -> None:
     SettingsError
         If the file is there and says anything else, or there is no such folder of music.
     """
+    from undersong.io.files import replacing
+
     path = folder / FILE
     if not music.is_dir():
         raise SettingsError(f"{music} is no folder; name the one that holds your music")
@@ -85,7 +86,7 @@ def write_plan(folder: Path, music: Path) -> None:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
-        raise SettingsError(f"{path} is there and says what to do; change it, or leave --music out")
+        raise SettingsError(f"{path} exists and is another plan; change it, or leave --music out")
 
 
 def read_plan(folder: Path) -> "Plan":

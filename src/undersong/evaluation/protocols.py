@@ -196,7 +196,7 @@ def _check(task: Task, split: str) -> None:
         raise DataError(f"{len(task.splits)} splits for {n} {kind}s; split this catalogue again")
     if task.within(split).sum() < 2:
         raise DataError(
-            f"{task.within(split).sum()} {kind}s in the {split} split, too few to ask each other; "
+            f"{task.within(split).sum()} {kind}s in the {split} split, too few to evaluate; "
             "give a larger share under [split] in the settings"
         )
 

@@ -54,8 +54,8 @@ def explain_pairs(
         scored = _learned(index, background, (query, a), (others, b), long_tail=long_tail)
     elif long_tail:
         raise DataError(
-            f"the dial long_tail is {long_tail:g}, but these answers are ordered by cosine, which "
-            "has no dial; leave it out"
+            f"long_tail is {long_tail:g}, but these answers are ordered by plain cosine; leave "
+            "long_tail out"
         )
     else:
         scored = _by_cosine(index, background, (query, a), (others, b))

@@ -198,9 +198,9 @@ def audio_unavailable(run: Run) -> str | None:
     """
     sources = dict(sources_in(_about_content(run)))
     if not sources or not run.has_embeddings(run.manifest["kind"], "content"):
-        return f"this run knows the sound of no {run.manifest['kind']}; ask with an id"
+        return f"this run learned the sound of no {run.manifest['kind']}; use an id"
     if AUDIO not in sources and not run.manifest.get("ears"):
-        return "this run learned from feature vectors, not from sound; ask by id"
+        return "this run learned from feature vectors, not from sound; use an id"
     try:
         ears_of(run)
     except UndersongError as error:

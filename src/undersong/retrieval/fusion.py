@@ -123,7 +123,7 @@ def _lists(
         for seed in seeds:
             if seed not in index.embeddings.index:
                 raise DataError(
-                    f"run {place} of {len(indexes)} knows nothing of {seed!r}; leave the run out"
+                    f"run {place} of {len(indexes)} has nothing about {seed!r}; leave the run out"
                 )
         rows, before = np.array([index.embeddings.index[x] for x in seeds]), 0
         for block in search(index, rows, query=query, attributes=known):

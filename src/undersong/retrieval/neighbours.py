@@ -40,8 +40,8 @@ def search(
     filters.check(query, attributes)
     if query.long_tail and index.ranker is None:
         raise DataError(
-            f"the dial long_tail is {query.long_tail:g}, but this run orders answers by cosine: "
-            "no order was learned that beats it; leave the dial out"
+            f"long_tail is {query.long_tail:g}, but this run has no learned order and ranks by "
+            "plain cosine; leave long_tail out"
         )
     n = len(index.embeddings.ids)
     if attributes is not None and len(attributes.table) != n:

@@ -55,7 +55,7 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise DataError(f"k is {self.k}; ask for 1 neighbour or more")
+            raise DataError(f"k is {self.k}; it must be 1 or more")
         for name in ("per_artist", "per_album"):
             most = getattr(self, name)
             if most is not None and most < 1:
@@ -68,8 +68,8 @@ class Query:
             raise DataError(f"long_tail is {self.long_tail:g}; it lies between -1 and 1")
         if self.paper and self.long_tail:
             raise DataError(
-                f"the dial long_tail is {self.long_tail:g}, but the paper's answers are by cosine, "
-                "which has none; leave one of the two out"
+                f"long_tail is {self.long_tail:g}, but the paper ranks by plain cosine; leave "
+                "long_tail or paper out"
             )
         self._check_windows()
 

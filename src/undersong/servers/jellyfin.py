@@ -155,8 +155,8 @@ class Jellyfin:
         """Id of the user whose playlists are meant."""
         if len(self.users) > 1:
             raise DataError(
-                f"an API key of {self.place} stands for {len(self.users)} users; log in as the one "
-                "whose playlist it is, with NAME:PASSWORD"
+                f"an API key of {self.place} is valid for {len(self.users)} users; log in as the "
+                "one whose playlist it is, with NAME:PASSWORD"
             )
         return next(iter(self.users))
 

@@ -169,7 +169,7 @@ def _searched(
         raise DataError(NO_FACTS)
     if query.also and query.reasons:
         raise DataError(
-            "reasons are told of two items; leave reasons or also out, or ask /api/explain for an "
+            "reasons are between two items; leave reasons or also out, or use /api/explain for an "
             "answer and one of its seeds"
         )
     if query.unlike:

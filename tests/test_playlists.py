@@ -285,9 +285,9 @@ def test_a_path_keeps_its_two_ends(model):
     assert playlist.ids[0] == "a04-0"
     assert playlist.ids[-1] in ("a09-0", "a09-1")
     assert len(set(playlist.ids)) == 11
-    with pytest.raises(DataError, match="a path has two ends"):
+    with pytest.raises(DataError, match="a path needs two different ends"):
         model.playlist(path=("a04-0", "a04-0"), k=11)
-    with pytest.raises(DataError, match="k must be 3 or more"):
+    with pytest.raises(DataError, match="a k of 3 or more"):
         model.playlist(path=("a04-0", "a09-0"), k=2)
 
 

@@ -402,7 +402,7 @@ class Model:
         ends, parts = [index.names.get(x) for x in begin.ends], [begin.weights]
         if path:
             if len(ends) != 2 or query.k < 3:
-                raise DataError("a path has two ends and songs between; k must be 3 or more")
+                raise DataError("a path needs two different ends and a k of 3 or more")
             way = index.path(ends[0], ends[1])
             if not way:
                 return Neighbours(tuple(ends), (), way.note, index.names.linked)

@@ -184,8 +184,16 @@ def test_a_trail_shows_where_one_came_from(visit):
     assert query(page)["artist"]
 
 
+SLOW = """
+  const real = fetch;
+  window.fetch = async (path, ...more) => {
+    if (window.slow) await new Promise((done) => setTimeout(done, 300));
+    return real(path, ...more);
+  };"""
+
+
 def test_back_finds_the_place_in_the_list_and_no_view_is_pinned(visit):
-    page = visit("?artist=a02")
+    page = visit("?artist=a02", script=SLOW)
     listed(page)
     link = page.locator(".answers .what > a").nth(14)
     link.scroll_into_view_if_needed()
@@ -197,6 +205,7 @@ def test_back_finds_the_place_in_the_list_and_no_view_is_pinned(visit):
     settled(page)
     assert page.locator("#card").evaluate("e => e.scrollTop") == 0
     assert "at" not in query(page)
+    page.evaluate("window.slow = true")
     page.go_back()
     expect(page.locator("#card-name")).to_have_text("Artist 02")
     expect(link).to_be_focused()

@@ -31,14 +31,15 @@ let current = null; // what the card was made for: key, update(now, {rows})
 /** Keep the place in the list, so that "back" finds it. */
 export function startCard() {
   let resting = 0;
-  const here = () => keep({ scroll: card.scrollTop });
+  // While a list is on its way there is no place in it yet.
+  const here = () => card.hidden || card.hasAttribute("aria-busy") || keep({ scroll: card.scrollTop });
   card.addEventListener("scroll", () => {
     clearTimeout(resting);
     resting = setTimeout(here, REST);
   });
   addEventListener("leave", () => {
     clearTimeout(resting);
-    if (!card.hidden) here();
+    here();
   });
 }
 
@@ -50,6 +51,7 @@ export async function showCard(now, { item, again, back = false }) {
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
+  const depth = (back && history.state?.scroll) || 0;
   const key = JSON.stringify([item, now.also, now.path, now.list, now.tag, now.page, now.described]);
   card.setAttribute("aria-busy", "true");
   try {
@@ -61,7 +63,7 @@ export async function showCard(now, { item, again, back = false }) {
       if (item && !now.path) walk({ ...item, name: made.name });
     }
     const shown = await current.update(now, { signal, again });
-    if (back) card.scrollTop = history.state?.scroll ?? 0;
+    if (back) card.scrollTop = depth;
     return shown;
   } catch (error) {
     if (error.name === "AbortError") return null;
@@ -247,7 +249,7 @@ function aboutItem(item) {
 function linksOut(item) {
   const words = encodeURIComponent(item.kind === "track" ? `${item.about} ${item.name}` : item.name);
   const type = item.kind === "track" ? "recording" : "artist";
-  const musicbrainz = item.mbid ? `https://musicbrainz.org/${type}/${item.mbid}`
+  const musicbrainz = item.mbid ? `https://musicbrainz.org/${type}/${encodeURIComponent(item.mbid)}`
     : `https://musicbrainz.org/search?type=${type}&query=${words}`;
   const places = [["MusicBrainz", musicbrainz], ...Object.entries(SEARCHES).map(([name, search]) => (
     [name, typeof search === "string" ? search + words : search(words)]))];

@@ -93,7 +93,7 @@ async function song(item) {
     title: artist ? null : item.name,
     creator: artist ? item.name : item.about,
     album: known.album ?? null,
-    identifier: known.mbid ? `https://musicbrainz.org/${artist ? "artist" : "recording"}/${known.mbid}` : null,
+    identifier: known.mbid ? `https://musicbrainz.org/${artist ? "artist" : "recording"}/${encodeURIComponent(known.mbid)}` : null,
     location: located && known.media ? new URL(soundOf(item), document.baseURI).href : null,
   };
 }

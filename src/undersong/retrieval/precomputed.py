@@ -58,14 +58,15 @@ def make_lists(
     lists = np.zeros((n, min(length, weighed, max(n - 1, 1))), dtype=RECORD)
     lists["neighbour"] = -1
     everyone = np.ones(n, dtype=bool)
+    turn = index.evidence.by_cell if index.evidence else np.arange(n)
     for start in range(0, n, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, n))
+        rows = turn[start : start + BLOCK]
         block = order(index, rows, allowed=everyone, k=lists.shape[1], query=Query())
         width = block.neighbours.shape[1]
         lists["neighbour"][rows, :width] = block.neighbours
         lists["score"][rows, :width] = block.scores
         lists["confidence"][rows, :width] = block.confidence
-        progress("lists", int(rows[-1]) + 1, n)
+        progress("lists", start + len(rows), n)
     raised = raise_unreached(lists["neighbour"], lists["confidence"])
     lists = np.take_along_axis(lists, raised.places, axis=1)
     write_array(folder / file_of(kind), lists)

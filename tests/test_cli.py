@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
+from undersong import runs
 from undersong.catalogue import tables
 from undersong.cli.main import cli
 
@@ -93,6 +94,23 @@ def test_similar_as_json_is_one_object_a_line(home):
 def test_tracks_are_answered_too(home):
     result = call("similar", home / "run", "Song a05 1", "--tracks", "-k", 2)
     assert result.stdout.startswith("Song a05 1 (a05-1)")
+
+
+def test_the_name_of_a_track_is_said_to_be_one(home):
+    (line,) = call("similar", home / "run", "Song a05 1", code=1).stderr.splitlines()
+    assert line.endswith("A track is called so; add --tracks.")
+
+
+def test_a_run_of_tracks_is_asked_about_tracks(home, tmp_path):
+    text = (home / "quick.toml").read_text()
+    (tmp_path / "tracks.toml").write_text(f'[run]\nkind = "track"\n{text}')
+    words = ("--settings", tmp_path / "tracks.toml")
+    call("train", home / "catalogue", tmp_path / "run", *words)
+    assert runs.read(str(tmp_path / "run")).manifest["kind"] == "track"
+    answers = call("similar", tmp_path / "run", "Song a05 1", "-k", 2).stdout
+    assert answers.startswith("Song a05 1 (a05-1)")
+    call("export", "csv", tmp_path / "run", tmp_path / "items.csv")
+    assert "a05-1" in pl.read_csv(tmp_path / "items.csv")["id"]
 
 
 def test_an_unknown_name_is_one_line_and_exit_1(home):

@@ -631,6 +631,11 @@ class Model:
         try:
             return index, tuple(x if isinstance(x, Item) else names.find(x)[0] for x in named)
         except UnknownItem as error:
+            tracks = self._index("track").names
+            if index.kind == "artist" and all(
+                isinstance(x, str) and tracks.knows(x) for x in named
+            ):
+                raise UnknownItem(f"{error} A track is called so; add --tracks.") from error
             whole = " ".join(str(x) for x in named)
             if len(named) == 1 or not names.knows(whole):
                 raise

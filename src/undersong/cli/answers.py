@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, echo, kind_of
+from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, echo, kind_in
 from undersong.io.plain import harmless_json
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def similar(
 
     if bool(queries) == bool(described):
         raise click.UsageError("give QUERY or --described")
-    kind, query = kind_of(tracks), query_of(k, options)
     model, *others = [load(folder) for folder in (run, *agree)]
+    kind, query = kind_in(model.run, tracks), query_of(k, options)
     if described:
         neighbours = model.described_as(*described, kind=kind, query=query)
         echo_neighbours(neighbours, as_json=as_json)
@@ -218,7 +218,8 @@ def neighbours(
     from undersong.model import load
     from undersong.retrieval import search, write_neighbours
 
-    query, model = query_of(k, options), load(run).of(kind_of(tracks))
+    query, opened = query_of(k, options), load(run)
+    model = opened.of(kind_in(opened.run, tracks))
     index = model.cosine_index if query.paper else model.index
     attributes = model.cosine_attributes if query.paper else model.attributes
     table = model.names.table
@@ -278,7 +279,8 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
     from undersong.model import load
 
     with ProgressDisplay() as progress:
-        way = load(run, progress=progress).path(first, last, kind=kind_of(tracks), steps=steps)
+        model = load(run, progress=progress)
+        way = model.path(first, last, kind=kind_in(model.run, tracks), steps=steps)
     if not as_json:
         echo(str(way))
         return
@@ -320,7 +322,8 @@ def explain(
     """
     from undersong.model import load
 
-    model, kind = load(run), kind_of(tracks)
+    model = load(run)
+    kind = kind_in(model.run, tracks)
     why = model.explain(a, b, kind=kind, long_tail=long_tail, paper=paper)
     for name in (a, b):
         _name_others(model, name, kind)
@@ -377,7 +380,8 @@ def recommend(
     from undersong.model import load
     from undersong.retrieval.recommend import read_seeds, seeds_of_user
 
-    model, kind, query = load(run), kind_of(tracks), query_of(k, options)
+    model, query = load(run), query_of(k, options)
+    kind = kind_in(model.run, tracks)
     listens = read_catalogue(catalogue) if catalogue else model.catalogue
     names, file = model.of(kind).names, Path(user)
     seeds = read_seeds(file, names) if file.is_file() else seeds_of_user(listens, kind, user)

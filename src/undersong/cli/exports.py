@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, TRACKS, Group, echo, kind_of
+from undersong.cli.group import FILE, FOLDER, TRACKS, Group, echo, kind_in
 
 if TYPE_CHECKING:
     from undersong.export.faiss_index import Form as FaissForm
@@ -40,7 +40,8 @@ def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
         from undersong.cli.progress_line import ProgressDisplay
         from undersong.export.rows import open_rows
 
-        rows = open_rows(runs.read(run), kind_of(tracks), embedding=embedding)
+        opened = runs.read(run)
+        rows = open_rows(opened, kind_in(opened, tracks), embedding=embedding)
         with ProgressDisplay() as progress:
             last = write(rows, out, progress=progress, **options)
         origin = rows.origin
@@ -212,5 +213,5 @@ def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> 
     from undersong.export.lists import write_lists
 
     opened = runs.read(run)
-    count = write_lists(opened, neighbours, out, kind=kind_of(tracks), force=force)
+    count = write_lists(opened, neighbours, out, kind=kind_in(opened, tracks), force=force)
     echo(f"{out}: {count} rows, named by generation {opened.generation}")

@@ -14,6 +14,7 @@ from undersong.io.plain import harmless
 
 if TYPE_CHECKING:
     from undersong.catalogue import Kind
+    from undersong.runs import Run
     from undersong.servers.connection import Login
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -176,6 +177,12 @@ def logins(path: Path | None) -> "tuple[Login, ...]":
     user = click.prompt("User (none: an API key)", default="", show_default=False, err=True)
     secret = click.prompt("Password" if user else "API key", hide_input=True, err=True)
     return (Login(user, secret),)
+
+
+def kind_in(run: "Run", tracks: bool) -> "Kind":
+    """Return the kind of item that a command asks about: tracks, or what the run is about."""
+    own: Kind = run.manifest["kind"]
+    return "track" if tracks else own
 
 
 def kind_of(tracks: bool) -> "Kind":

@@ -184,7 +184,7 @@ def check(path: Path, expected: str) -> None:
         )
 
 
-def read(folder: Path) -> Run:
+def read(folder: str | Path) -> Run:
     """Open the current generation of a run, or of a shelf that runs were published to.
 
     Raises
@@ -193,6 +193,7 @@ def read(folder: Path) -> Run:
         If the folder is no run, was never published, has another format, or its pointer or
         manifest is not one that was written here.
     """
+    folder = Path(folder)
     path = folder / "current.json"
     if not path.exists():
         raise ArtifactError(f"{path} is missing: {_why_none(folder)}")

@@ -193,7 +193,7 @@ def test_train_again_says_that_nothing_is_to_do(home):
         (["train", "{home}/nowhere", "{home}/x"], "nowhere/catalogue.json is missing"),
         (["similar", "{home}/nowhere", "x"], "there is no folder"),
         (["describe", "{home}/run"], "run/catalogue.json is missing"),
-        (["neighbours", "{home}/run", "-k", "0", "--out", "{home}/n"], "k is 0; ask for 1"),
+        (["neighbours", "{home}/run", "-k", "0", "--out", "{home}/n"], "k is 0; it must be 1"),
         (
             ["train", "{home}/catalogue", "{home}/x", "--settings", "{home}/no.toml"],
             "no.toml is missing",

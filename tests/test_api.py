@@ -129,7 +129,7 @@ def test_an_evaluation_is_a_table_in_every_form(model, folder):
     assert by_method["mine"]["difference"] == pytest.approx(
         by_method["mine"]["value"] - by_method["GRM"]["value"]
     )
-    assert str(report).startswith("Protocol cold")
+    assert str(report).startswith("All links of ")
     assert "\n   mine " in str(report)
     assert repr(report) == str(report)
     judged = [x for x in report.results.protocols if x.slices[0].answerable]

@@ -187,7 +187,7 @@ def test_a_run_is_compared_with_every_baseline(home):
         runs.read(home / "run"), split="test", settings=EvaluationSettings(resamples=100)
     )
     names = {name for name, _ in report.methods}
-    assert {"GRM", "CbRM", "UiRM", "random", "popularity", "PageRank", "Adamic-Adar"} <= names
+    assert {"GRM", "E_C", "UiRM", "random", "popularity", "PageRank", "Adamic-Adar"} <= names
     cold = next(x for x in report.protocols if x.name == "cold")
     numbers = cold.slices[0].numbers
     assert "PageRank" not in numbers

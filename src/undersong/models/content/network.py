@@ -95,7 +95,7 @@ class ContentSettings:
     noise: float = 0.1
     dropout: float = 0.1
     tags: float = 0.0
-    judges: int = 100
+    judges: int = 200
     workers: int = 0
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)

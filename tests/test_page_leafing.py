@@ -235,6 +235,7 @@ def test_the_view_holds_an_item_and_most_of_its_answers(visit, service, item):
         return desk["width"] <= place[0] <= wide and 0 <= place[1] <= high
 
     assert seen(chosen)
+    assert chosen[1] < page.locator("#legend").bounding_box()["y"], "not below the legend"
     assert sum(map(seen, places)) >= 0.8 * len(places)
     spread = np.ptp([x for x in [*places, chosen] if seen(x)], axis=0)
     assert max(spread / (wide - desk["width"], high)) > 0.4, "and they are no heap"

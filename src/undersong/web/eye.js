@@ -91,11 +91,13 @@ export function makeEye(canvas, moved) {
 /** Place on the map of a pixel. */
 export const placeAt = ({ scale, left, top }, x, y) => [(x - left) / scale, (top - y) / scale];
 
-/** What search and card leave free of the map: beside them, or between them on a phone. */
+/** What search, card and legend leave free of the map: beside them, or between them on a phone. */
 function freeArea(width, height) {
   const desk = byId("desk").getBoundingClientRect();
   if (desk.width < 0.6 * width) {
-    return { left: desk.right, top: HEAD, width: width - desk.right, height: Math.max(height - HEAD, 80) };
+    const legend = byId("legend").getBoundingClientRect();
+    const below = legend.height && legend.left >= desk.right ? legend.top : height;
+    return { left: desk.right, top: HEAD, width: width - desk.right, height: Math.max(below - HEAD, 80) };
   }
   const search = byId("search").getBoundingClientRect();
   const bottom = search.bottom || HEAD;

@@ -111,7 +111,7 @@ class Jellyfin:
             self.add_songs(text(made.get("Id")), ids.split(","))
 
     def replace_songs(self, playlist: str, songs: Sequence[str]) -> None:
-        """Give a playlist other songs, in one request where the server can do that.
+        """Replace the songs of a playlist, in one request where the server can do that.
 
         Elsewhere the new ones are added before the old ones go, so that it is never empty.
         """

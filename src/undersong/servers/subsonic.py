@@ -139,7 +139,7 @@ class Subsonic:
         self.ask("createPlaylist", name=name, songId=list(songs))
 
     def replace_songs(self, playlist: str, songs: Sequence[str]) -> None:
-        """Give a playlist other songs, in one request."""
+        """Replace the songs of a playlist, in one request."""
         self.ask("createPlaylist", playlistId=playlist, songId=list(songs))
 
     def add_songs(self, playlist: str, songs: Sequence[str]) -> None:

@@ -137,7 +137,7 @@ def test_answers_state_no_confidence_and_offer_no_dial(home):
         cli, ["similar", str(home / "run"), "Composer 03", "--long-tail", "1"]
     )
     assert turned.exit_code == 1
-    assert "no order was learned" in turned.output
+    assert "this run has no learned order" in turned.output
 
 
 def test_an_evaluation_says_once_that_nothing_can_be_judged_by_relations(home):

@@ -19,7 +19,7 @@ from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
 
 sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is missing: pip install 'undersong[dev]'"
+    "playwright.sync_api", reason="playwright is missing: scripts/setup dev"
 )
 expect = sync_api.expect
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

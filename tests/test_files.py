@@ -180,7 +180,7 @@ def test_a_file_that_is_no_array_is_refused(tmp_path):
 
 @pytest.mark.parametrize("framework", ["numpy", "pt"])
 def test_tensors_come_back_in_either_framework_with_the_words_about_them(tmp_path, framework):
-    torch = pytest.importorskip("torch", reason="torch is missing: pip install 'undersong[train]'")
+    torch = pytest.importorskip("torch", reason="torch is missing: scripts/setup dev")
     path, values = tmp_path / "x.safetensors", np.arange(6, dtype=np.float32).reshape(2, 3).T
     last = torch.arange(120.0).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
     tensors = {"w": values} if framework == "numpy" else {"w": torch.from_numpy(values), "c": last}

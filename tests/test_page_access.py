@@ -57,7 +57,7 @@ def violations(page):
     return [(x["id"], [y["target"] for y in x["nodes"]][:3]) for x in found["violations"]]
 
 
-@pytest.mark.skipif(AXE is None, reason="axe is missing: pip install 'undersong[dev]'")
+@pytest.mark.skipif(AXE is None, reason="axe is missing: scripts/setup dev")
 @pytest.mark.parametrize("state", STATES)
 def test_axe_finds_nothing_in_both_themes_at_three_widths(visit, state):
     place, wanted = STATES[state]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("faiss", reason="faiss is not installed: pip install 'undersong[faiss]'")
+pytest.importorskip("faiss", reason="faiss is not installed: scripts/setup dev")
 
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError

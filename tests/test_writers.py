@@ -434,7 +434,7 @@ write_tensors(folder / "t", {x: torch.ones(5) for x in "bac"}, version=1, about=
 
 @pytest.mark.parametrize(("umask", "mode"), [("022", "0o644"), ("027", "0o640"), ("077", "0o600")])
 def test_files_have_the_mode_of_the_umask_and_equal_tensors_equal_bytes(tmp_path, umask, mode):
-    pytest.importorskip("torch", reason="torch is missing: pip install 'undersong[train]'")
+    pytest.importorskip("torch", reason="torch is missing: scripts/setup dev")
     for folder in ("one", "two"):
         subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / folder), umask], check=True)
     assert modes(tmp_path) == {mode}

@@ -75,7 +75,8 @@ def judge_same_artist(
     generator = np.random.default_rng(seed)
     answers = {"random": generator.standard_normal((len(tracks), 64), dtype=np.float32)}
     if any(x.source == AUDIO for x in models):
-        mels = extract(catalogue, catalogue.extracted or run.folder / "work" / "log-mel").done
+        folder = catalogue.extracted or run.folder / "work" / "log-mel"
+        mels = extract(catalogue, folder, retry=False, progress=progress).done
         answers["MFCC"] = _mfcc(mels, catalogue.ids("track"))[tracks]
     scores = {name: _scores(x, queries, truth, k=k) for name, x in answers.items()}
     scores["start"] = np.empty((len(queries), 3))

@@ -138,6 +138,14 @@ def test_a_report_begins_with_who_is_found_and_who_is_not(report):
     assert terminal.render(both).startswith(lines[0][:80])
 
 
+def test_where_nobody_is_missed_the_report_says_so(report):
+    whole = Slice("all", 71, 71, numbers(("nobody finds@50",), METHODS[:3], -0.1))  # GRM: 0
+    slices = (whole, Slice("long tail", 0, 0, {}))
+    found = replace(report.protocols[0], name="found", slices=slices)
+    lines = layout.summary(replace(report, protocols=(*report.protocols, found)))
+    assert "Each hidden artist is among the first 50 answers of at least one" in lines[-1]
+
+
 def test_of_few_queries_there_is_no_verdict(report):
     cold = protocol("cold", 8365, answerable=29)
     lines = layout.summary(replace(report, protocols=(cold,)))

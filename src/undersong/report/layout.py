@@ -182,6 +182,9 @@ def summary(report: Evaluation) -> tuple[str, ...]:
         lines.append(
             f"{share[0]:.0%} of the hidden {report.kind}s are found by no {report.kind} linked to "
             f"them, even among {depth} answers."
+            if share[0]
+            else f"Each hidden {report.kind} is among the first {depth} answers of at least one "
+            f"{report.kind} linked to it."
         )
     return tuple(lines)
 

@@ -83,10 +83,8 @@ def tour(
         f"\nAll of it took {time.monotonic() - started:.0f} s. Open its page, a map and a card for "
         f"every artist:\n\n   undersong serve {shelf}\n\nWith your own music:\n"
     )
-    say("   undersong import folder ~/Music my/catalogue      # or tables, listenbrainz, ...")
-    say("   undersong train my/catalogue my/run")
-    say("   undersong publish my/run my/shelf")
-    say("   undersong serve my/shelf")
+    say("   undersong refresh my/music --music ~/Music --serve")
+    say("\nFrom tables, listens or a media server: undersong import --help")
 
 
 def _examples(run: Run) -> tuple[str, str]:

@@ -208,7 +208,7 @@ def listed(place: Path, size: int, plays: int) -> Callable[[], object]:
     arrays = {name: x.numpy() for name, x in model.state_dict().items()}
     ranker = Ranker(evidence.names, arrays, (1.0, 0.0), settings.candidates)
     index = Index(Embeddings(catalogue.ids("artist"), evidence.vectors), ranker, evidence)
-    rows = evidence.by_cell[size // 3 :][:QUERIES]  # in the order in which lists are made
+    rows = evidence.cells.in_turn(np.arange(size))[size // 3 :][:QUERIES]  # as lists are made
     next(search(index, rows[:1], query=Query(k=K)))  # cells and who is near whom, as in a run
     return lambda: [None for _ in search(index, rows, query=Query(k=K))]
 

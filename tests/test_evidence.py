@@ -367,12 +367,13 @@ def test_of_many_items_those_of_few_cells_are_looked_at(small_cells):
     np.testing.assert_array_equal(near, again)
 
 
-def test_rows_by_cell_are_all_rows_each_once(small_cells):
-    rows = random_evidence().by_cell
-    assert sorted(rows) == list(range(N))
-    assert set(rows[-2:]) == {BARE, UNKNOWN}
-    cells = random_evidence().cells
-    assert (np.diff(cells.cell[rows[:-2]]) >= 0).all()
+def test_many_are_asked_cell_by_cell_and_each_once(small_cells):
+    cells, some = random_evidence().cells, np.arange(N)[::-1]
+    turn = cells.in_turn(some)
+    assert sorted(turn) == list(range(len(some)))
+    cell = cells.cells_of(some[turn])
+    assert set(some[turn][cell < 0]) == {BARE, UNKNOWN}
+    assert (np.diff(cell.view(np.uint32).astype(np.int64)) >= 0).all()
 
 
 def test_of_few_items_that_may_be_answers_all_are_looked_at(small_cells):

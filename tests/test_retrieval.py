@@ -14,7 +14,7 @@ from undersong.ranking.ranker import scorer
 from undersong.retrieval import diversity as spread
 from undersong.retrieval import filters, hubness, paths, precomputed
 from undersong.retrieval.index import Index, TopK, by_cosine
-from undersong.retrieval.neighbours import search
+from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.query import Query
 
 
@@ -200,6 +200,34 @@ def test_stored_lists_answer_as_the_search_does(tmp_path, monkeypatch):
     facts, rows = facts_for(searched), list(range(N))
     for request in (Query(k=3), Query(k=19), Query(k=77), *REQUESTS):
         assert ask(searched, rows, request, facts) == ask(stored, rows, request, facts)
+
+
+def test_the_table_of_neighbours_is_asked_cell_by_cell_and_stands_in_its_own_order(
+    tmp_path, monkeypatch
+):
+    for name, value in {"SMALL": 50, "SIZE": 8, "LOOKED": 40}.items():
+        monkeypatch.setattr(f"undersong.ranking.cells.{name}", value)
+    monkeypatch.setattr("undersong.retrieval.neighbours.BLOCK", 5)
+    index, queries, asked = learned(), np.arange(N)[::-1][:91], []
+
+    def recording(index, rows, **options):
+        asked.extend(rows)
+        return search(index, rows, **options)
+
+    out, query = tmp_path / "n.parquet", Query(k=9)
+    assert write_neighbours(index, out, queries=queries, query=query, search=recording)[1] == ""
+    cells = index.evidence.cells.cells_of(np.array(asked))
+    assert sorted(asked) == sorted(queries)
+    assert np.count_nonzero(np.diff(cells)) == len(set(cells)) - 1 > 9
+    wanted = [
+        (f"i{row}", rank, f"i{neighbour}")
+        for block in search(index, queries, query=query)
+        for row, own in zip(block.rows, block.neighbours, strict=True)
+        for rank, neighbour in enumerate(own[own >= 0], 1)
+    ]
+    table = pl.read_parquet(out)
+    assert table.select("item", "rank", "neighbour").rows() == wanted
+    assert table["confidence"].is_between(0, 1).all()
 
 
 def test_hub_control_of_stored_lists_moves_one_place_and_loses_no_answer(tmp_path):

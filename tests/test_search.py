@@ -118,7 +118,7 @@ def test_the_table_of_neighbours_is_complete_and_ordered(tmp_path, monkeypatch):
     found = pl.read_parquet(out)
     assert (rows, note) == (len(found), "") == (15, "")
     assert found.columns == ["item", "rank", "neighbour", "score"]
-    assert seen == [(4, 5), (5, 5)]
+    assert seen == [(0, 5), (4, 5), (5, 5)]
     assert found["item"].unique(maintain_order=True).to_list() == [f"i{x}" for x in queries]
     for query, group in itertools.groupby(found.iter_rows(), key=lambda x: x[0]):
         ranks, names, scores = zip(*[x[1:] for x in group], strict=True)

@@ -47,6 +47,18 @@ class Cells:
         cell[self.order] = np.repeat(np.arange(len(self.beside)), np.diff(self.starts))
         return cell
 
+    def cells_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the cell of each of some items, (q,); -1 where it has none."""
+        cell = np.full(len(rows), -1, dtype=np.int32)
+        inside = rows < len(self.cell)
+        cell[inside] = self.cell[rows[inside]]
+        return cell
+
+    def in_turn(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return places in ``rows``, (q,), cell by cell: to look around an item is then to look at
+        what was looked at just before. Those without a cell come last."""
+        return np.argsort(self.cells_of(rows).view(np.uint32), kind="stable")
+
     def looked_at(self, cell: int, *, looked: int) -> NDArray[np.int32]:
         """Rows of about so many items that those of a cell are compared with."""
         beside = self.beside[cell]
@@ -71,11 +83,8 @@ class Cells:
         (n,), all of those are looked at.
         """
         few = None if among is None else self.order[among[self.order]]
-        cell = np.full(len(rows), -1, dtype=np.int32)
-        inside = rows < len(self.cell)
-        cell[inside] = self.cell[rows[inside]]
-        turn = np.argsort(cell, kind="stable")
-        turn = turn[np.searchsorted(cell[turn], 0) :]
+        cell, turn = self.cells_of(rows), self.in_turn(rows)
+        turn = turn[cell[turn] >= 0]
         for group in np.split(turn, np.flatnonzero(np.diff(cell[turn])) + 1):
             for start in range(0, len(group), BLOCK):
                 places = group[start : start + BLOCK]

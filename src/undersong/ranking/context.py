@@ -125,12 +125,6 @@ class RankingContext:
         """Cells of the items that have an E_G: who is near whom is looked up in them."""
         return self.made or make_cells(self.vectors, np.flatnonzero(self.embedded))
 
-    @property
-    def by_cell(self) -> NDArray[np.int64]:
-        """Return all rows, (n,), those near each other one after another: to look around is then
-        to look at what was looked at just before."""
-        return np.append(self.cells.order, np.flatnonzero(~self.embedded)).astype(np.int64)
-
     @cached_property
     def crowd(self) -> NDArray[np.float32]:
         """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS)."""

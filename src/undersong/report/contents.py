@@ -142,7 +142,7 @@ def _appearances(
         counts = np.zeros(len(index.embeddings.ids), dtype=np.int64)
         done = 0
         request = Query(k=LIST_LENGTH, paper=paper, library=library)
-        for block in search(index, queries, query=request):
+        for block in search(index, queries[index.in_turn(queries)], query=request):
             np.add.at(counts, block.neighbours[block.neighbours >= 0], 1)
             done += len(block.rows)
             progress(f"answers, {method}", done, len(queries))

@@ -17,6 +17,7 @@ from undersong.ranking.context import RankingContext
 from undersong.ranking.ranker import BELOW, Ranker, rerank
 
 BLOCK = 256
+RECORD = np.dtype([("neighbour", "<i4"), ("score", "<f4"), ("confidence", "<f4")])
 GROUPS = 4  # of columns, for every answer that is wanted, when the best are looked for
 
 
@@ -71,6 +72,12 @@ class Index:
     linked: NDArray[np.bool_] | None = None
     asking: NDArray[np.float32] | None = None
 
+    def in_turn(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return places in ``rows``, (q,), in the order in which many are answered fastest."""
+        if self.evidence is None:
+            return np.arange(len(rows))
+        return self.evidence.cells.in_turn(rows)
+
 
 @dataclass(frozen=True)
 class TopK:
@@ -91,6 +98,15 @@ class TopK:
         if self.neighbours.shape[1] <= k:
             return self
         return TopK(self.rows, self.neighbours[:, :k], self.scores[:, :k], self.confidence[:, :k])
+
+    def records(self, width: int) -> NDArray[np.void]:
+        """Return the answers as records of ``RECORD``, (q, width); a neighbour is -1 behind all."""
+        records = np.zeros((len(self.rows), width), dtype=RECORD)
+        records["neighbour"] = -1
+        own = records[:, : self.neighbours.shape[1]]
+        own["neighbour"], own["score"] = self.neighbours, self.scores
+        own["confidence"] = self.confidence
+        return records
 
     def take(self, places: NDArray[np.int64]) -> "TopK":
         """Choose answers by their places, (q, k); -1 chooses none."""

@@ -15,7 +15,17 @@ from undersong.io.files import replacing
 from undersong.io.refusals import writing
 from undersong.progress import Progress, silent
 from undersong.retrieval import diversity, filters
-from undersong.retrieval.index import BLOCK, Index, TopK, by_cosine, join, nothing, pick, rerank_all
+from undersong.retrieval.index import (
+    BLOCK,
+    RECORD,
+    Index,
+    TopK,
+    by_cosine,
+    join,
+    nothing,
+    pick,
+    rerank_all,
+)
 from undersong.retrieval.query import Query
 
 
@@ -195,27 +205,41 @@ def write_neighbours(
 ) -> tuple[int, str]:
     """Write the answers of many items as one table: item, rank from 1, neighbour, score.
 
-    With a learned order there is also a column confidence. Each block goes to a file of its own
-    and they are joined by streaming, so memory is bounded by a block. Returns the number of rows,
-    and in a sentence why there is none, if filters left none. ``out`` appears whole or not at all.
-    ``search`` may be another one that answers alike, such as on a cluster.
+    With a learned order there is also a column confidence. Items are asked in the order in which
+    that is fastest and stand in the table in their own. What is answered lies in a file meanwhile,
+    so memory is bounded by a block. Returns the number of rows, and in a sentence why there is
+    none, if filters left none. ``out`` appears whole or not at all. ``search`` may be another one
+    that answers alike, such as on a cluster.
     """
     ids = np.array(index.embeddings.ids, dtype=object)
     learned = index.ranker is not None and not query.paper
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+    turn, width = index.in_turn(queries), max(min(query.k, len(ids)), 1)
     done, note = 0, ""
     with (
         writing(out),
         tempfile.TemporaryDirectory(prefix=".neighbours-", dir=out.parent) as folder,
+        (Path(folder) / "answers").open("w+b") as answers,
     ):
         empty = nothing(np.zeros(0, dtype=np.int64))
         _table(ids, empty, learned=learned).write_parquet(Path(folder) / "empty.parquet")
-        for number, block in enumerate(search(index, queries, query=query, attributes=attributes)):
-            table = _table(ids, block, learned=learned)
-            table.write_parquet(Path(folder) / f"{number:08}.parquet")
-            done, note = done + len(block.rows), block.note
+        progress("neighbours", 0, len(queries))
+        for block in search(index, queries[turn], query=query, attributes=attributes):
+            for record in block.records(width):
+                answers.seek(int(turn[done]) * record.nbytes)
+                answers.write(record.tobytes())
+                done += 1
+            note = block.note
             progress("neighbours", done, len(queries))
+        answers.seek(0)
+        for start in range(0, len(queries), BLOCK):
+            rows = queries[start : start + BLOCK]
+            records = np.fromfile(answers, dtype=RECORD, count=len(rows) * width)
+            neighbours, *values = (records[x].reshape(-1, width) for x in RECORD.names or ())
+            block = TopK(rows, neighbours.astype(np.int64), values[0], values[1])
+            table = _table(ids, block, learned=learned)
+            table.write_parquet(Path(folder) / f"{start:012}.parquet")
         with replacing(out) as temporary:
             blocks = pl.scan_parquet(Path(folder) / "*.parquet")
             blocks.sink_parquet(temporary)

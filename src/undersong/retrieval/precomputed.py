@@ -14,13 +14,12 @@ from undersong.errors import ArtifactError, DataError
 from undersong.io.arrays import map_array, write_array
 from undersong.progress import Progress, silent
 from undersong.retrieval.hubness import raise_unreached
-from undersong.retrieval.index import BLOCK, Index, Precomputed
+from undersong.retrieval.index import BLOCK, RECORD, Index, Precomputed
 from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query
 
 LENGTH = 200
 CHECKED = 1 << 18  # records that are checked at once
-RECORD = np.dtype([("neighbour", "<i4"), ("score", "<f4"), ("confidence", "<f4")])
 REMEDY = "publish the run again with `undersong publish`"
 
 
@@ -56,16 +55,12 @@ def make_lists(
     n = len(index.embeddings.ids)
     weighed = index.ranker.candidates if index.ranker else length
     lists = np.zeros((n, min(length, weighed, max(n - 1, 1))), dtype=RECORD)
-    lists["neighbour"] = -1
     everyone = np.ones(n, dtype=bool)
-    turn = index.evidence.by_cell if index.evidence else np.arange(n)
+    turn = index.in_turn(np.arange(n))
     for start in range(0, n, BLOCK):
         rows = turn[start : start + BLOCK]
         block = order(index, rows, allowed=everyone, k=lists.shape[1], query=Query())
-        width = block.neighbours.shape[1]
-        lists["neighbour"][rows, :width] = block.neighbours
-        lists["score"][rows, :width] = block.scores
-        lists["confidence"][rows, :width] = block.confidence
+        lists[rows] = block.records(lists.shape[1])
         progress("lists", start + len(rows), n)
     raised = raise_unreached(lists["neighbour"], lists["confidence"])
     lists = np.take_along_axis(lists, raised.places, axis=1)

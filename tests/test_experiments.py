@@ -11,14 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from scipy import sparse
 
 from planted import QUICK_SETTINGS, small_world
 from undersong.cli import main
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation import bootstrap
+from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.baselines.network import NetworkSettings
 from undersong.evaluation.scoring import Judged, Whole
-from undersong.lab.reproduction import claims, datasets, outcomes, pages, questions
+from undersong.lab.reproduction import claims, datasets, noise, outcomes, pages, questions
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.experiment import reproduce
 from undersong.lab.reproduction.job_runner import Job, run_jobs
@@ -32,6 +34,7 @@ from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
 from undersong.lab.reproduction.questions import ModelAnswers
 from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
+from undersong.relations import listeners, shared_listeners
 from undersong.training.loop import Schedule
 
 GRAPH = GraphSettings(
@@ -69,6 +72,7 @@ file = "relations.csv"
 a = "a"
 b = "b"
 source_column = "source"
+sources = ["editors"]
 [[features]]
 name = "descriptors"
 kind = "track"
@@ -108,7 +112,10 @@ def put(folder):
     artists.write_csv(data / "artists.csv")
     world.tracks.select("id", "artist", "title").write_csv(data / "tracks.csv")
     world.played("artist").collect().write_csv(data / "plays.csv")
-    world.relations.drop("kind").write_csv(data / "relations.csv")
+    ids = world.ids("artist")
+    others = [(a, b, "another platform") for a, b in zip(ids, ids[31:], strict=False)]
+    lists = pl.DataFrame(others, schema=world.relations.drop("kind").schema, orient="row")
+    pl.concat([world.relations.drop("kind"), lists]).write_csv(data / "relations.csv")
     features = world.features["descriptors", "track"]
     columns = {f"f{x}": features.vectors[:, x] for x in range(features.vectors.shape[1])}
     pl.DataFrame({"id": features.ids} | columns).write_csv(data / "features.csv")
@@ -257,7 +264,7 @@ def test_what_is_finished_is_not_done_again_and_what_is_gone_is(home):
 def test_progress_names_the_job_and_the_time_left(home):
     reports = [x for x in home[2] if x[0] == "reproduce"]
     assert reports[0][3].startswith("planted, seed 0: train; about")
-    assert reports[-1][1] == reports[-1][2] == 2 * (7 + 2)
+    assert reports[-1][1] == reports[-1][2] == 2 * (8 + 2)
     assert [x[1] for x in reports] == sorted(x[1] for x in reports)
 
 
@@ -269,12 +276,21 @@ def test_a_quick_and_a_whole_reproduction_do_not_share_a_folder(home):
         reproduce(plan_in(folder, split="test"), [EDGES])
 
 
-def test_the_page_says_what_a_reader_must_know(home):
-    folder, found, _ = home
-    page = pages.reproduction_page(plan_in(folder), found)
+@pytest.fixture(scope="module")
+def page(home):
+    return pages.reproduction_page(plan_in(home[0]), home[1])
+
+
+def test_the_page_says_what_a_reader_must_know(home, page):
+    folder = home[0]
     written = pages.write(page)
     text = (folder / "out/reproduction.md").read_text()
-    for word in ("Table 1, set planted: accuracy", "sealed", "2 training seeds", "## Claims"):
+    for word in (
+        "Table 1, set planted: the paper's columns",
+        "sealed",
+        "2 training seeds",
+        "## Claims",
+    ):
         assert word in text
     start = text.index("Table 1, set planted: cold and found")
     for word in ("found recall@10", "found recall@50", "nobody finds@50", "combined@200"):
@@ -290,9 +306,8 @@ def test_the_page_says_what_a_reader_must_know(home):
         assert "nan" not in line
 
 
-def test_the_quick_version_says_so_first_and_last(home):
-    folder, found, _ = home
-    quick = pages.reproduction_page(plan_in(folder, quick=True), found)
+def test_the_quick_version_says_so_first_and_last(page):
+    quick = replace(page, plan=replace(page.plan, quick=True))
     printed = pages.terminal(quick)
     assert printed.startswith("QUICK VERSION")
     assert "QUICK VERSION" in printed.rstrip().splitlines()[-1]
@@ -314,9 +329,8 @@ def test_test_items_are_asked_where_that_is_wanted(tmp_path):
     assert "sealed. The same items" not in text
 
 
-def test_olga_has_a_table_by_visible_degree(home):
-    folder, found, _ = home
-    lines = pages.terminal(pages.reproduction_page(plan_in(folder), found)).splitlines()
+def test_olga_has_a_table_by_visible_degree(page):
+    lines = pages.terminal(page).splitlines()
     start = next(i for i, x in enumerate(lines) if "ndcg@200 in linked, by visible degree" in x)
     table = "\n".join(lines[start : start + 12])
     assert all(x in table for x in ("RdRM_G", "PageRank", "common neighbours", "1-2 ("))
@@ -324,7 +338,7 @@ def test_olga_has_a_table_by_visible_degree(home):
 
 def test_claims_are_judged_where_their_models_are(home):
     found = {x.text: x for x in claims.claims_of(home[1][0])}
-    assert len(found) == 18
+    assert len(found) == 21
     tail = found["GRM gains over CbRM on the long tail"]
     assert [(x.metric, x.of) for x in tail.comparisons] == [("consistent@10", "long tail")]
     harmed = found["the GNN harms the long tail of UiRM"].comparisons[0]
@@ -352,6 +366,119 @@ def test_claims_are_judged_where_their_models_are(home):
 )
 def test_a_claim_holds_only_where_every_interval_is_above_0(intervals, expected):
     assert claims.verdict([Estimate(0.15, low, high) for low, high in intervals]) == expected
+
+
+def test_listening_joins_the_long_tail_with_famous_items_as_often_as_counted_by_hand(
+    home, monkeypatch
+):
+    monkeypatch.setattr(claims, "FAMOUS_FROM", 4)
+    results = home[1][0]
+    judged = {x.text: x for x in claims.claims_of(results)}
+    task, plays = results.task, listeners(results.task.catalogue, "artist").toarray() > 0
+    together = shared_listeners(sparse.csr_matrix(plays), threshold=2, top=20).toarray()
+    visible = visible_edges(task, "validation").toarray()
+    shares = []
+    for item in np.flatnonzero(task.related().getnnz(axis=1) == 0):
+        partners = np.flatnonzero(together[item])
+        if len(partners):
+            shares.append(np.mean([visible[x].sum() >= 4 for x in partners]))
+    text = "user interactions connect long-tail and famous items"
+    some, more = judged[text].comparisons[0], judged[f"{text} more than chance"].comparisons[0]
+    assert some.difference.value == pytest.approx(np.mean(np.array(shares) > 0))
+    assert 0 < more.difference.value < np.mean(shares)
+    assert f"of {together.sum() // 2:,} pairs of R_U" in judged[text].note
+    helped = judged["user interactions help the long tail to be found"].comparisons
+    assert [(x.below, x.metric, x.pool) for x in helped] == [
+        ("GRM without listening", "recall@50", "found"),
+        ("GRM without listening", "ndcg@200", "found"),
+    ]
+
+
+def test_a_folder_of_a_version_that_knew_fewer_settings_goes_on_with_their_defaults(tmp_path):
+    put(tmp_path)
+    plan = plan_in(tmp_path, seeds=1)
+    open_folder(plan, [EDGES])
+    seed_runs(plan, EDGES)
+    stamp = plan.out / "edges/seed-0/made.json"
+    made = json.loads(stamp.read_text())
+    del made["settings"]["ranking"], made["settings"]["general"]["pace"], made["graph"]["margin"]
+    stamp.write_text(json.dumps(made))
+    assert len(seed_runs(plan, EDGES)) == 1
+    del made["settings"]["general"]["width"]  # was not the default
+    stamp.write_text(json.dumps(made))
+    with pytest.raises(ArtifactError, match="general.width is 128, not 32"):
+        seed_runs(plan, EDGES)
+
+
+@pytest.fixture(scope="module")
+def noisy(home):
+    """GRM of the planted set, with noise and three lambdas, on the run that is there."""
+    plan = plan_in(home[0], seeds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "WEIGHTS", (0.0, 0.05, 1.0))
+        patch.setattr(noise, "SHARES", (0.3,))
+        (results,) = noise.measure_noise(plan, [ARTISTS])
+        yield plan, results
+
+
+def test_noise_replaces_a_share_of_the_training_relations_and_nothing_else(noisy):
+    plan, results = noisy
+    task, (seed_run,) = results.task, seed_runs(plan, ARTISTS)
+    pairs = noise.platform_pairs(plan, seed_run)
+    assert {abs(a - b) for a, b in pairs.tolist()} == {31}
+    assert task.within("train")[pairs].all()
+    true = task.related("train")
+    before = true.nnz // 2
+    lost = []
+    for share in (0.1, 0.3):
+        changed = noise.with_noise(task, noise.Noise(noise.RANDOM, share), pairs, seed=0)
+        false = changed.related("train")
+        assert false.nnz == true.nnz
+        lost.append(true > false)
+        assert lost[-1].nnz // 2 == round(share * before)
+        assert not false[true.getnnz(axis=1) == 0].nnz  # the long tail stays without a label
+        assert (changed.related() != task.related()).nnz == (false != true).nnz
+    assert (lost[0] > lost[1]).nnz == 0
+    kinds = noise.noises(task, pairs)
+    assert kinds[-1] == noise.Noise(noise.PLATFORM, min(0.3, len(pairs) / before))
+    other = noise.with_noise(task, kinds[-1], pairs, seed=0).related("train")
+    added = {tuple(x) for x in np.argwhere((other > true).toarray()).tolist()}
+    assert {tuple(sorted(x)) for x in added} <= {tuple(x) for x in pairs.tolist()}
+
+
+def test_every_noise_has_a_curve_over_lambda_beside_its_own_lambda_0(noisy):
+    plan, results = noisy
+    curves = noise.curves_of(results)
+    assert next(iter(curves)) == "no noise"
+    assert {len(x) for x in curves.values()} == {3}
+    default = curves["no noise"][1]
+    answers = questions.read(plan.out / "planted/seed-0/answers/GRM.parquet").pools["cold"]
+    assert default.numbers[0].value == pytest.approx(np.nanmean(answers.accuracy["ndcg@200"]))
+    for rows in curves.values():
+        assert rows[0].differences == (None, None, None)
+        for row in rows[1:]:
+            gain = row.numbers[0].value - rows[0].numbers[0].value
+            assert row.differences[0].value == pytest.approx(gain)
+    (claim, *rest) = noise.noise_claims(results)
+    assert len(rest) == 3
+    best, more = claim.comparisons
+    rows = curves[best.below.split(",")[0]]
+    assert best.difference.value == max(x.differences[0].value for x in rows[1:])
+    same = next(x for x in curves["no noise"] if x.name.split()[-1] == best.above.split()[-1])
+    assert more.difference.value == pytest.approx(best.difference.value - same.differences[0].value)
+
+
+def test_the_page_of_noise_has_its_curves_and_goes_on_where_it_was(noisy):
+    plan, results = noisy
+    before = {x: x.stat().st_mtime_ns for x in plan.out.rglob("*.parquet")}
+    page = pages.noise_page(plan, noise.measure_noise(plan, [ARTISTS]))
+    written = pages.write(page)
+    assert {x: x.stat().st_mtime_ns for x in plan.out.rglob("*.parquet")} == before
+    assert {x.name for x in written} == {"noise.md", "noise.json", "noise.png", "noise.svg"}
+    text = written[0].read_text()
+    assert "with the right lambda the prior removes noise: random pairs, ndcg@200" in text
+    assert "| 30 % random pairs, lambda 1 |" in text
+    assert max(len(x) for x in pages.terminal(page).splitlines()) <= 150
 
 
 def test_an_estimate_covers_queries_and_seeds():
@@ -561,11 +688,11 @@ def test_tracks_have_their_table_with_and_without_the_own_artist(tmp_path):
     (results,) = reproduce(plan_in(tmp_path, seeds=1), [TRACKS])
     found = outcomes.tables_of(results, outcomes.plus_minus)
     assert [x.title for x in found] == [
-        "Table 2, set songs: accuracy",
+        "Table 2, set songs: the paper's columns",
         "Table 2, set songs: cold and found",
-        "Table 2, set songs: accuracy without the query's own artist",
+        "Table 2, set songs: the paper's columns without the query's own artist",
         "Table 2, set songs: cold and found without the query's own artist",
-        "Table 2, set songs: consistency and exposure",
+        "Table 2, set songs: withheld fields and exposure",
     ]
     assert results.rows == ("RdRM", "CbRM", "GRM", "RdRM_G", "CbRM_G", "GRM_G")
     own = results.number("GRM", "recall@10", pool="cold")
@@ -583,11 +710,15 @@ def test_the_command_prints_tables_and_claims(tmp_path, monkeypatch):
     done = CliRunner().invoke(main.cli, ["reproduce", str(tmp_path / "out"), *words])
     assert done.exit_code == 0, done.output
     assert "QUICK VERSION" in done.output
-    assert "OLGA, set edges: accuracy" in done.output
+    assert "OLGA, set edges: the paper's columns" in done.output
     assert "edges: the GNN helps RdRM" in done.output
     wrong = CliRunner().invoke(main.cli, ["reproduce", str(tmp_path / "o"), "--data", "edge"])
     assert wrong.exit_code == 1
     assert "did you mean 'edges'" in wrong.output
+    both = CliRunner().invoke(
+        main.cli, ["reproduce", str(tmp_path / "o"), "--noise", "--ablations"]
+    )
+    assert (both.exit_code, "one at a time" in both.output) == (2, True)
     assert silent("x", 1, 1) is None
 
 

@@ -144,15 +144,17 @@ def tune(
 @click.option(
     "--data",
     "sets",
-    help="Sets, separated by commas: A, B, T, lieder, olga.  [default: A,B,T; for ablations B]",
+    help="Sets, separated by commas: A, B, T, lieder, olga.  [default: A,B,T; for ablations B, for "
+    "noise A,B]",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
-    help="Training seeds.  [default: 5; with --quick 2; for ablations 1]",
+    help="Training seeds.  [default: 5; with --quick 2; for ablations 1, for noise 3]",
 )
 @click.option("--quick", is_flag=True, help="Short trainings, to see that it runs.")
 @click.option("--ablations", is_flag=True, help="Only measure what each part of GRM contributes.")
+@click.option("--noise", is_flag=True, help="Only measure what the prior does to false relations.")
 @click.option(
     "--processes",
     type=click.IntRange(1),
@@ -187,6 +189,7 @@ def reproduce(
     seeds: int | None,
     quick: bool,
     ablations: bool,
+    noise: bool,
     processes: int | None,
     data: Path,
     examples: Path,
@@ -195,7 +198,8 @@ def reproduce(
     """Reproduce the paper: tables 1 and 2, figures 1 and 4, and a verdict on each claim.
 
     You can interrupt it; the same command continues. Writes reproduction.md, reproduction.json and
-    the figures into OUT; with --ablations ablations.md and ablations.json.
+    the figures into OUT; with --ablations ablations.md and ablations.json, with --noise noise.md,
+    noise.json and its curves.
 
     \b
     Example:
@@ -207,22 +211,33 @@ def reproduce(
     from undersong.lab.reproduction.datasets import named
     from undersong.lab.reproduction.experiment import reproduce as reproduce_paper
     from undersong.lab.reproduction.job_runner import usual_processes
-    from undersong.lab.reproduction.pages import ablations_page, reproduction_page, terminal, write
+    from undersong.lab.reproduction.noise import measure_noise
+    from undersong.lab.reproduction.pages import (
+        ablations_page,
+        noise_page,
+        reproduction_page,
+        terminal,
+        write,
+    )
     from undersong.lab.reproduction.plan import Plan
 
+    if ablations and noise:
+        raise click.UsageError("give --ablations or --noise, one at a time")
+    measure, make_page, usual, usual_seeds = reproduce_paper, reproduction_page, "A,B,T", 5
+    if ablations:
+        measure, make_page, usual, usual_seeds = ablate, ablations_page, "B", 1
+    if noise:
+        measure, make_page, usual, usual_seeds = measure_noise, noise_page, "A,B", 3
     plan = Plan(
         out,
         data,
         examples,
-        seeds=seeds or (1 if ablations else 2 if quick else 5),
+        seeds=seeds or (min(usual_seeds, 2) if quick else usual_seeds),
         quick=quick,
         split=split,
         processes=processes or usual_processes(),
     )
-    chosen = named(sets or ("B" if ablations else "A,B,T"))
-    measure, make_page = reproduce_paper, reproduction_page
-    if ablations:
-        measure, make_page = ablate, ablations_page
+    chosen = named(sets or usual)
     with locked(out), ProgressDisplay() as progress:
         results = measure(plan, chosen, progress=progress)
         page = make_page(plan, results)

@@ -12,13 +12,16 @@ from undersong.evaluation.baselines.graph import (
 from undersong.evaluation.baselines.untrained import random
 from undersong.evaluation.compare import MODELS, baselines, learned
 from undersong.evaluation.method import Method
+from undersong.features import INTERACTION
 from undersong.io.files import read_json, write_json
 from undersong.lab.reproduction import questions
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import (
     WITH_GRAPH,
+    WITHOUT_LISTENING,
     WITHOUT_PRIOR,
+    make_general,
     make_graph,
     make_without_prior,
     method_of,
@@ -57,11 +60,22 @@ def _jobs(seed_run: SeedRun) -> Iterator[Job]:
         path = seed_run.vectors(WITHOUT_PRIOR)
         yield seed_run.job(WITHOUT_PRIOR, 11, path, make_without_prior, *trained)
         names.append(WITHOUT_PRIOR)
+    if "UiRM" in seed_run.data_set.models:
+        path = seed_run.answers(WITHOUT_LISTENING)
+        yield seed_run.job(WITHOUT_LISTENING, 13, path, _answer_without_listening, *trained)
     for name in seed_run.data_set.models:
         title = f"{name}{WITH_GRAPH}"
         work = partial(make_graph, name=name)
         yield seed_run.job(title, 3, seed_run.vectors(title), work, *trained)
     yield seed_run.job("answers", 10, seed_run.home / "answered.json", _answer, *trained, *names)
+
+
+def _answer_without_listening(seed_run: SeedRun, progress: Progress) -> None:
+    """Train GRM without E_U and ask it; a folder of an older version has this row added."""
+    general, name = seed_run.settings.general, WITHOUT_LISTENING
+    make_general(seed_run, name, settings=general, without=(INTERACTION,), progress=progress)
+    answered = questions.ask(method_of(seed_run, name), seed_run.questions())
+    questions.write(answered, seed_run.answers(name))
 
 
 def _answer(seed_run: SeedRun, progress: Progress) -> None:
@@ -107,6 +121,8 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
     answers: dict[str, dict[int, ModelAnswers]] = {}
     for seed_run in by_seed:
         stamp = seed_run.home / "answered.json"
-        for name in read_json(stamp, version=FORMAT, hint="reproduce again")["models"]:
+        names = read_json(stamp, version=FORMAT, hint="reproduce again")["models"]
+        names += [WITHOUT_LISTENING] if "UiRM" in seed_run.data_set.models else []
+        for name in names:
             answers.setdefault(name, {})[seed_run.seed] = questions.read(seed_run.answers(name))
     return dict(answers)

@@ -21,6 +21,7 @@ from undersong.progress import Progress, silent
 from undersong.training import Compute
 
 RANDOM, WITH_GRAPH, WITHOUT_PRIOR = "RdRM", "_G", "GRM without prior"
+WITHOUT_LISTENING = "GRM without listening"
 RANDOM_WIDTH = 128
 
 

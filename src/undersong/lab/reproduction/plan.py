@@ -89,10 +89,10 @@ def measure(
     return tuple(
         Results(
             data_set=data_set,
-            kind=by_seed[0].task.kind,
+            task=by_seed[0].task,
+            settings=by_seed[0].settings,
             part=plan.split,
             seeds=tuple(x.seed for x in by_seed),
-            items=len(by_seed[0].task.splits),
             questions=by_seed[0].questions(),
             answers=read_answers(by_seed),
         )

@@ -7,10 +7,11 @@ OUT/SET/seed-N/answers/NAME.parquet what each model answered
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from undersong import runs
 from undersong.catalogue import fingerprint
@@ -94,6 +95,8 @@ class SeedRun:
 def claim(seed_run: SeedRun) -> None:
     """Record what the folder is for; one of another catalogue or of other settings stays as it is.
 
+    A setting that the version which made it did not know had the value that is the default now.
+
     Raises
     ------
     ArtifactError
@@ -116,5 +119,17 @@ def claim(seed_run: SeedRun) -> None:
     recorded = read_json(stamp, version=FORMAT, hint=remedy)
     if recorded.get("catalogue") != expected["catalogue"]:
         raise ArtifactError(f"{home} was made of another catalogue; {remedy}")
-    if difference := first_difference(recorded, expected):
+    defaults = {
+        "settings": asdict(Settings()),
+        "graph": asdict(GraphSettings()),
+        "network": asdict(NetworkSettings()),
+    }
+    before = _filled(recorded, json.loads(json.dumps(defaults)))
+    if difference := first_difference(before, expected):
         raise ArtifactError(f"{home} was made with other settings: {difference}; {remedy}")
+
+
+def _filled(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults that a nested table lacks."""
+    inner = {x: y for x, y in table.items() if isinstance(y, Mapping) and x in defaults}
+    return {**defaults, **table, **{x: _filled(y, defaults[x]) for x, y in inner.items()}}

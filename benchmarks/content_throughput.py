@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from undersong.audio.augment import augment
-from undersong.audio.logmel import BANDS, CHUNKS, FRAMES
+from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, augment
 from undersong.audio.shards import LogMels
 from undersong.losses import cosine, multi_similarity
 from undersong.models.content.network import AudioEncoder, ContentSettings

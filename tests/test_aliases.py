@@ -11,9 +11,8 @@ from undersong.catalogue import read_catalogue
 from undersong.cli.imports import COMMANDS
 from undersong.cli.main import cli
 from undersong.errors import DataError
-from undersong.importers.aliases import proposed, read_aliases, renamed
-from undersong.importers.music.credits import Credit
-from undersong.io.parquet import read_table
+from undersong.importers.music.credits import Credit, proposed, read_aliases, renamed
+from undersong.io.table_files import read_table
 
 ANN, BEE = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 

@@ -397,7 +397,7 @@ def test_damaged_files_of_every_format_are_all_answered(tmp_path):
 
 CONFINED = """
 import socket, sys
-from undersong.confinement import confine
+from undersong.sandbox import confine
 from undersong.sandbox import close_standard_streams
 requests, answers = close_standard_streams()
 confine(memory=1 << 30)
@@ -425,7 +425,7 @@ def test_a_child_reaches_no_network_and_has_no_more_memory_than_it_may():
 
 
 def test_a_child_whose_parent_is_gone_computes_no_longer_than_it_may():
-    code = "from undersong.confinement import allow_processor; allow_processor(0.1)\nwhile 1: pass"
+    code = "from undersong.sandbox import allow_processor; allow_processor(0.1)\nwhile 1: pass"
     found = subprocess.run([sys.executable, "-c", code], check=False)
     assert found.returncode == -signal.SIGXCPU
 

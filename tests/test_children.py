@@ -155,8 +155,8 @@ def test_the_working_folder_is_not_searched_however_it_is_named(tmp_path, monkey
 ATTACK = """
 import ctypes, ctypes.util, json, os, resource, signal, socket, sys, threading, time
 import undersong.audio.file, undersong.importers.music.tags
-from undersong import confinement
-from undersong.confinement import confine
+from undersong import sandbox
+from undersong.sandbox import confine
 home, port, user, without = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 answers = os.dup(1)
 parent, file = os.getppid(), home + "/file"
@@ -165,7 +165,7 @@ if user:
     os.setgid(user)
     os.setuid(user)
 if without:
-    setattr(confinement, without, lambda library: None)
+    setattr(sandbox, without, lambda library: None)
 threads = len(os.listdir("/proc/self/task"))
 confine(memory=3 << 30)
 def connect(family, address):
@@ -281,7 +281,7 @@ def test_a_figure_does_not_ask_the_working_folder_how_to_draw(download, tmp_path
 FIGURE = """
 import sys
 del sys.path[0]
-from undersong.io.figures import new_figure
+from undersong.io.display import new_figure
 with new_figure(1.5, 2.5) as figure:
     figure.text(0, 0, "text")
     assert figure.get_facecolor() == (1, 1, 1, 1), figure.get_facecolor()

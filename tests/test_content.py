@@ -9,9 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from undersong.audio.augment import augment
 from undersong.audio.decode import Decoded
-from undersong.audio.logmel import RATE
+from undersong.audio.logmel import RATE, augment
 from undersong.audio.shards import FILE, LogMels, write_shard
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue
 from undersong.embeddings import Embeddings, unit

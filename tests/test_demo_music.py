@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from undersong.errors import ArtifactError, SettingsError
-from undersong.lab.synthetic import music, people, styles, world
+from undersong.lab.synthetic import music, styles, world
 from undersong.lab.synthetic.styles import REGIONS, plain
 from undersong.lab.synthetic.world import make_demo
 
@@ -160,8 +160,8 @@ def test_every_pattern_has_a_digit_or_a_dot_for_each_of_16_steps():
 
 
 def test_37_percent_of_the_artists_have_no_relation_and_they_are_the_less_known():
-    artists = people.make_artists(300, np.random.default_rng(3))
-    pairs = np.array(people.make_relations(artists, np.random.default_rng(4)))
+    artists = world.make_artists(300, np.random.default_rng(3))
+    pairs = np.array(world.make_relations(artists, np.random.default_rng(4)))
     degree = np.bincount(pairs.ravel(), minlength=300)
     assert (degree == 0).sum() == 111
     assert 5 <= degree[degree > 0].mean() <= 8
@@ -173,8 +173,8 @@ def test_37_percent_of_the_artists_have_no_relation_and_they_are_the_less_known(
 
 
 def test_listeners_play_what_is_popular_and_what_they_like_and_never_play_some():
-    artists = people.make_artists(300, np.random.default_rng(3))
-    plays = people.make_plays(artists, np.random.default_rng(5))
+    artists = world.make_artists(300, np.random.default_rng(3))
+    plays = world.make_plays(artists, np.random.default_rng(5))
     listeners = np.bincount([artist for _, artist, _ in plays], minlength=300)
     assert (listeners == 0).sum() == 36
     order = np.argsort(-artists.popularity)
@@ -188,13 +188,13 @@ def test_listeners_play_what_is_popular_and_what_they_like_and_never_play_some()
 
 
 def test_no_source_alone_tells_the_relations_but_each_tells_something():
-    artists = people.make_artists(300, np.random.default_rng(3))
+    artists = world.make_artists(300, np.random.default_rng(3))
     related = np.zeros((300, 300), dtype=bool)
-    for a, b in people.make_relations(artists, np.random.default_rng(4)):
+    for a, b in world.make_relations(artists, np.random.default_rng(4)):
         related[a, b] = related[b, a] = True
     regions = np.array([list(REGIONS).index(x) for x in artists.region])
     users = np.zeros((300, 510))
-    for listener, artist, _ in people.make_plays(artists, np.random.default_rng(5)):
+    for listener, artist, _ in world.make_plays(artists, np.random.default_rng(5)):
         users[artist, listener] = 1
     users /= np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1)
     same_style = (artists.first[:, None] == artists.first).astype(float)
@@ -220,7 +220,7 @@ def recall(scores, related):
 
 
 def test_names_differ_even_without_accents_and_some_have_accents():
-    names = people.make_artists(300, np.random.default_rng(3)).names
+    names = world.make_artists(300, np.random.default_rng(3)).names
     assert len({plain(x) for x in names}) == 300
     assert 30 < sum(not x.isascii() for x in names) < 270
 
@@ -298,7 +298,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_another_seed_is_another_world(demo, tmp_path):
-    names = people.make_artists(ARTISTS, np.random.default_rng([8, 0])).names
+    names = world.make_artists(ARTISTS, np.random.default_rng([8, 0])).names
     assert names != pl.read_csv(demo / "artists.csv")["name"].to_list()
     assert json.loads((demo / "demo.json").read_text())["seed"] == 7
 

@@ -20,11 +20,10 @@ from undersong.catalogue.tables import Field
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explanation import ablation, attribution, data
+from undersong.explanation import ablation, data, explain
 from undersong.explanation import reasons as wording
-from undersong.explanation.attribution import of_cosines
 from undersong.explanation.data import Background
-from undersong.explanation.explain import explain_pairs
+from undersong.explanation.explain import explain_pairs, of_cosines
 from undersong.explanation.reasons import KnownOfItem
 from undersong.model import Model
 from undersong.models.general import training
@@ -361,7 +360,7 @@ def looked_up(learned, tmp_path_factory):
     _, index, known = learned
     path = tmp_path_factory.mktemp("first") / "first.npy"
     rows = np.arange(len(known.ids))
-    attribution.write(path, index.ranker, index.evidence, background=known, rows=rows)
+    explain.write(path, index.ranker, index.evidence, background=known, rows=rows)
     return replace(known, first=np.load(path, mmap_mode="r"))
 
 
@@ -369,8 +368,8 @@ def test_reasons_looked_up_are_those_computed(learned, looked_up):
     _, index, known = learned
     for row in np.flatnonzero(index.evidence.known)[::9].tolist():
         items = rerank(index.ranker, index.evidence, np.array([row])).candidates[0]
-        others = items[: attribution.LENGTH][items[: attribution.LENGTH] >= 0][::-1]
-        assert attribution.look_up(looked_up.first, row, others) is not None
+        others = items[: explain.LENGTH][items[: explain.LENGTH] >= 0][::-1]
+        assert explain.look_up(looked_up.first, row, others) is not None
         now, before = (
             explain_pairs(index, known, row, others),
             explain_pairs(index, looked_up, row, others),
@@ -386,8 +385,8 @@ def test_reasons_looked_up_are_those_computed(learned, looked_up):
 def test_what_was_not_computed_is_computed_now(learned, looked_up):
     _, index, known = learned
     items = rerank(index.ranker, index.evidence, np.array([12])).candidates[0]
-    mixed = items[[2, attribution.LENGTH + 1]]
-    assert attribution.look_up(looked_up.first, 12, mixed) is None
+    mixed = items[[2, explain.LENGTH + 1]]
+    assert explain.look_up(looked_up.first, 12, mixed) is None
     assert explain_pairs(index, looked_up, 12, mixed) == explain_pairs(index, known, 12, mixed)
     turned = explain_pairs(index, looked_up, 12, items[:4], long_tail=0.7)
     assert turned == explain_pairs(index, known, 12, items[:4], long_tail=0.7)

@@ -19,10 +19,9 @@ from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError
 from undersong.export import flat_files, rows
 from undersong.export.faiss_index import write_faiss
-from undersong.export.flat_files import write_numpy, write_parquet
-from undersong.export.lists import write_lists
+from undersong.export.flat_files import write_lists, write_numpy, write_parquet
 from undersong.export.rows import open_rows
-from undersong.io import csv_files
+from undersong.io import table_files
 from undersong.io.files import sha256
 
 
@@ -171,7 +170,7 @@ def test_no_cell_of_text_is_a_formula_to_a_spreadsheet(run, tmp_path):
 )
 def test_text_that_would_be_calculated_is_quoted_and_comes_back(text, cell):
     table = pl.DataFrame({"x": pl.Series([text], dtype=pl.String)})
-    assert table.select(csv_files.safe(pl.col("x")))["x"].to_list() == [cell]
+    assert table.select(table_files.safe(pl.col("x")))["x"].to_list() == [cell]
     assert cell is None or back(cell) == text
 
 

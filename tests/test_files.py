@@ -9,16 +9,15 @@ import polars as pl
 import pytest
 
 from undersong.errors import ArtifactError, DataError, UndersongError, install, needs
-from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, replacing, sha256, write_json
-from undersong.io.parquet import (
+from undersong.io.table_files import (
     read_metadata,
     read_table,
     read_user_table,
     scan_table,
     write_table,
 )
-from undersong.io.tensors import read_about, read_tensors, write_tensors
+from undersong.io.tensors import map_array, read_about, read_tensors, write_array, write_tensors
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):

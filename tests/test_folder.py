@@ -25,7 +25,7 @@ from undersong.importers.music import folder
 from undersong.importers.music.folder import import_folder, text
 from undersong.importers.music.library import slug
 from undersong.importers.music.scan import Failure
-from undersong.io.parquet import write_table
+from undersong.io.table_files import write_table
 
 DATA = Path(os.environ.get("UNDERSONG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ANN, BOB, OTHER = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "abc")

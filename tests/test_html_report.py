@@ -19,8 +19,8 @@ from undersong.errors import ArtifactError
 from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
-from undersong.report import axes, contents, html, plots, report_files
-from undersong.report.svg import tag
+from undersong.report import contents, html, plots, report_files
+from undersong.report.plots import tag
 from undersong.retrieval import projection
 
 HOSTILE = (
@@ -279,20 +279,20 @@ def test_text_and_attributes_are_escaped_and_markup_is_not():
     [(0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1)), (0, 0.07, (0, 0.02, 0.04, 0.06)), (3, 3, (3,))],
 )
 def test_ticks_are_round_numbers(low, high, expected):
-    assert axes.ticks(low, high) == expected
+    assert plots.ticks(low, high) == expected
 
 
 def test_labels_that_would_touch_are_moved_apart_in_their_order():
-    moved = axes.apart([50, 51, 52, 9, 120], gap=10, low=0, high=100)
+    moved = plots.apart([50, 51, 52, 9, 120], gap=10, low=0, high=100)
     assert moved == [50, 60, 70, 9, 100]
-    assert np.diff(axes.apart([99, 98, 97], gap=10, low=0, high=100)).tolist() == [-10, -10]
+    assert np.diff(plots.apart([99, 98, 97], gap=10, low=0, high=100)).tolist() == [-10, -10]
 
 
 @pytest.mark.parametrize("relations", [[0], [0, 0, 0], [5, 4], [900, 30, 1, 0, 0]])
 def test_the_long_tail_is_drawn_for_any_relations(relations):
     drawn = plots.long_tail(np.array(relations, dtype=np.int64))
     share = relations.count(0) / len(relations)
-    assert axes.percent(share) in drawn
+    assert plots.percent(share) in drawn
 
 
 def test_the_map_writes_no_two_labels_over_each_other():

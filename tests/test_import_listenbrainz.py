@@ -16,7 +16,7 @@ from undersong.catalogue.names import name_key
 from undersong.cli.main import cli
 from undersong.importers import archives
 from undersong.importers.listens import listenbrainz as source
-from undersong.importers.listens.entities import keys
+from undersong.importers.listens.history import keys
 
 ANN, BOB = (f"{x}383dadf-2a4e-4d10-a46a-e9e041da8eb3" for x in "ab")
 ONE, TWO = (f"{x}c8a3f3e-5f0f-4d57-8f0b-5a1b6bd9a2f1" for x in "12")

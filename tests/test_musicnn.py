@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from undersong.audio import musicnn
+from undersong.audio import installation
 from undersong.audio.ears import installed
 from undersong.cli.main import cli
 from undersong.errors import DataError
@@ -40,7 +40,7 @@ def random_weights(*, kernels=KERNELS, middle=MIDDLE, width=WIDTH, words=WORDS):
     sizes |= {x.replace("kernel", "bias"): size[-1:] for x, size in sizes.items()}
     for number, size in enumerate([1, *(x[3] for x in kernels), pooled, width]):
         layer = f"batch_normalization{f'_{number}' if number else ''}"
-        sizes |= {f"{layer}/{x}": (size,) for x in musicnn.NORM}
+        sizes |= {f"{layer}/{x}": (size,) for x in installation.NORM}
     weights = {}
     for name, size in sizes.items():
         values = rng.normal(size=size) / np.sqrt(np.prod(size[:-1]))
@@ -51,7 +51,7 @@ def random_weights(*, kernels=KERNELS, middle=MIDDLE, width=WIDTH, words=WORDS):
 
 def answers(weights, pictures):
     session = onnxruntime.InferenceSession(
-        musicnn.network(weights), providers=["CPUExecutionProvider"]
+        installation.build_network(weights), providers=["CPUExecutionProvider"]
     )
     names = ["mean_pool", "penultimate", "tags"]
     return dict(zip(names, session.run(names, {"log_mel": pictures}), strict=True))
@@ -117,7 +117,7 @@ def test_weights_and_answers_are_those_of_the_original(tmp_path):
         pytest.skip("needs MUSICNN_WHEEL, the path of the published wheel")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path, [x for x in archive.namelist() if "MSD_musicnn/." in x])
-    weights = musicnn.read_wheel(wheel)
+    weights = installation.read_wheel(wheel)
     reader = tensorflow.compat.v1.train.NewCheckpointReader(f"{tmp_path}/musicnn/MSD_musicnn/")
     for name, values in weights.items():
         np.testing.assert_array_equal(values, reader.get_tensor(name))
@@ -265,9 +265,9 @@ def wheel(tmp_path, monkeypatch):
     index, data = bundle(random_weights(kernels=kernels, middle=64, width=200, words=50))
     path = tmp_path / "musicnn-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in zip(musicnn.MEMBERS, (index, data), strict=True):
+        for name, content in zip(installation.MEMBERS, (index, data), strict=True):
             archive.writestr(name, content)
-    monkeypatch.setattr(musicnn, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(installation, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -310,7 +310,7 @@ def test_without_an_index_the_way_out_is_told(tmp_path, monkeypatch):
     assert said.startswith("Error: pip could not fetch musicnn==0.1.0 (ERROR: No matching")
     assert "--wheel" in said
     assert said.count("\n") == 1
-    monkeypatch.setattr(musicnn, "FETCHING", 0.01)
+    monkeypatch.setattr(installation, "FETCHING", 0.01)
     assert "pip did not fetch musicnn==0.1.0 within 0.01 s" in command("install", "musicnn", code=1)
     assert not (tmp_path / "ears").exists()
 
@@ -318,6 +318,6 @@ def test_without_an_index_the_way_out_is_told(tmp_path, monkeypatch):
 def test_without_onnx_nothing_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("UNDERSONG_EARS", str(tmp_path / "ears"))
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.setattr(musicnn, "fetch_weights", lambda: pytest.fail("fetched"))
+    monkeypatch.setattr(installation, "fetch_weights", lambda: pytest.fail("fetched"))
     said = command("install", "musicnn", code=1)
     assert "building MusiCNN needs onnx; install it with: pip install" in said

@@ -12,8 +12,7 @@ import pytest
 from test_architecture import PACKAGE, modules
 from undersong.catalogue import fold
 from undersong.catalogue.names import name_key
-from undersong.importers.music.credits import Tags, credits_of, path_names
-from undersong.importers.nobody import is_nobody
+from undersong.importers.music.credits import Tags, credits_of, is_nobody, path_names
 from undersong.linkage.items import main_artist, spell, together
 
 LENGTH = 100_000

@@ -13,8 +13,8 @@ from exported import make_run
 from undersong.catalogue import write_failures
 from undersong.cli.group import echo
 from undersong.cli.main import cli
+from undersong.io.display import harmless, harmless_json, one_line, text_of
 from undersong.io.files import SUM, sha256, write_json
-from undersong.io.plain import harmless, harmless_json, one_line, text_of
 
 SOURCE = Path(__file__).parent.parent / "src" / "undersong"
 # Colours, the title of the window, the clipboard, a line overwritten, C1, writing turned around.
@@ -70,7 +70,7 @@ def test_every_csv_is_written_by_one_function():
         if re.search(r"\.write_csv\(|sink_csv\(|csv\.(writer|DictWriter)", path.read_text("utf-8"))
     }
     # A stream for PostgreSQL's COPY, and tables that are read again, with names we invent.
-    assert writers == {"io/csv_files.py", "export/postgres.py", "lab/synthetic/world.py"}
+    assert writers == {"io/table_files.py", "export/postgres.py", "lab/synthetic/world.py"}
 
 
 def test_every_command_prints_by_one_function():

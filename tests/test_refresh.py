@@ -17,7 +17,7 @@ from undersong.catalogue import read_catalogue
 from undersong.cli.main import cli
 from undersong.cli.refresh import read_plan, write_plan
 from undersong.errors import SettingsError
-from undersong.io.lock import locked
+from undersong.io.files import locked
 from undersong.runs import RunReader
 from undersong.service.app import make_app
 from undersong.service.options import ServiceSettings

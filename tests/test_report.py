@@ -6,7 +6,7 @@ import pytest
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.report import layout, report_files, terminal
-from undersong.report.markdown import markdown
+from undersong.report.report_files import markdown
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
 ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")

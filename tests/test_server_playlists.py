@@ -9,9 +9,8 @@ import soundfile
 
 from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic
 from undersong.errors import DataError
-from undersong.servers import open_server
+from undersong.servers import open_server, write_playlist
 from undersong.servers.connection import Login
-from undersong.servers.playlists import write_playlist
 
 NAME = "Rádio & Söhne"
 SONGS = 7

@@ -4,14 +4,14 @@ import itertools
 
 import pytest
 
-from undersong.cli import progress_line
-from undersong.cli.progress_line import ProgressDisplay
+from undersong.cli import group
+from undersong.cli.group import ProgressDisplay
 from undersong.errors import nearest_known
 
 
 def test_a_log_has_a_line_now_and_then_which_says_how_long_the_rest_takes(monkeypatch, capsys):
     clock = itertools.count(100, 10)
-    monkeypatch.setattr(progress_line.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(group.time, "monotonic", lambda: float(next(clock)))
     with ProgressDisplay() as progress:
         for done in (4, 5, 6, 7, 9):
             progress("listen", done, 9, "loud" if done == 6 else "")

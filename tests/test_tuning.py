@@ -18,10 +18,9 @@ from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
 from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError, SettingsError, install
-from undersong.lab.tuning import space, study, trials_table
-from undersong.lab.tuning.space import SPACE, Range
+from undersong.lab.tuning import study, trials, trials_table
 from undersong.lab.tuning.study import tune
-from undersong.lab.tuning.trials import Bench, TrialScore
+from undersong.lab.tuning.trials import SPACE, Bench, Range, TrialScore
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings, read_settings
 
@@ -120,7 +119,7 @@ def test_the_first_trial_is_what_was_given(home, whole, learned):
     settings = read_settings(home / "quick.toml")
     assert whole.trials[0] == whole.first
     assert whole.first.values["general.anchors"] == settings.general.anchors
-    assert all(space.value_of(settings, path) == x for path, x in whole.first.values.items())
+    assert all(trials.value_of(settings, path) == x for path, x in whole.first.values.items())
     assert whole.first.score == learned.outcomes["general"].best_score
 
 
@@ -415,7 +414,7 @@ def test_of_one_item_there_is_no_standard_error():
 
 
 def test_every_range_is_of_a_setting_and_holds_its_default():
-    default = space.flat(Settings())
+    default = trials.flat(Settings())
     for path, known in SPACE.items():
         assert known.low <= default[path] <= known.high, path
         whole = {isinstance(x, int) for x in (known.low, known.high)}
@@ -427,13 +426,13 @@ def test_every_range_is_of_a_setting_and_holds_its_default():
 @pytest.mark.parametrize("path", SPACE)
 def test_every_end_of_a_range_is_a_setting_that_is_let_through(path, end):
     value = getattr(SPACE[path], end)
-    within = {path: dataclasses.replace(SPACE[path], start=space.value_of(Settings(), path))}
-    changed = space.apply(Settings(), {path: value}, within)
-    assert space.value_of(changed, path) == value
+    within = {path: dataclasses.replace(SPACE[path], start=trials.value_of(Settings(), path))}
+    changed = trials.apply(Settings(), {path: value}, within)
+    assert trials.value_of(changed, path) == value
 
 
 def test_only_restricts_the_search_to_tables_and_settings():
-    chosen = space.choose("general", ["loss.known", "prior_weight"])
+    chosen = trials.choose("general", ["loss.known", "prior_weight"])
     assert chosen == (
         "general.loss.known.alpha",
         "general.loss.known.beta",
@@ -441,8 +440,8 @@ def test_only_restricts_the_search_to_tables_and_settings():
         "general.loss.known.margin",
         "general.loss.prior_weight",
     )
-    assert space.choose("content", ["content.loss.beta"]) == ("content.loss.beta",)
-    assert space.choose("interaction", []) == tuple(x for x in SPACE if x[0] == "i")
+    assert trials.choose("content", ["content.loss.beta"]) == ("content.loss.beta",)
+    assert trials.choose("interaction", []) == tuple(x for x in SPACE if x[0] == "i")
 
 
 @pytest.mark.parametrize(
@@ -458,19 +457,19 @@ def test_only_restricts_the_search_to_tables_and_settings():
 )
 def test_a_word_that_names_nothing_to_search_is_refused(stage, word, message):
     with pytest.raises(SettingsError, match=message):
-        space.choose(stage, [word])
+        trials.choose(stage, [word])
 
 
 def test_ranges_hold_their_start_and_end_with_the_data():
     settings = Settings()
     paths = ["general.anchors", "general.tail", "general.indirect", "general.loss.known.margin"]
-    assert space.ranges(settings, paths, most={"general.anchors": 60, "general.tail": 0}) == {
+    assert trials.ranges(settings, paths, most={"general.anchors": 60, "general.tail": 0}) == {
         "general.anchors": Range(15, 60, log=True, start=60),
         "general.indirect": Range(0, 30, start=10),
         "general.loss.known.margin": Range(0.05, 0.7, start=0.5),
     }
     far = dataclasses.replace(settings.general, indirect=77, anchors=9)
-    wide = space.ranges(dataclasses.replace(settings, general=far), paths, most={})
+    wide = trials.ranges(dataclasses.replace(settings, general=far), paths, most={})
     assert wide["general.indirect"] == Range(0, 77, start=77)
     assert wide["general.anchors"] == Range(9, 1700, log=True, start=9)
 
@@ -496,7 +495,7 @@ def test_fractions_are_tried_as_they_are_written_and_a_start_is_left_as_it_is():
     }
     given = Settings()
     tries = {"general.loss.known.alpha": 3.14159265, "general.anchors": 60}
-    changed = space.apply(given, tries, within)
+    changed = trials.apply(given, tries, within)
     assert changed.general.loss.known.alpha == 3.142
     assert changed.general.anchors == given.general.anchors == 850
     assert given.general.loss.known.alpha == 2.0

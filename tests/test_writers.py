@@ -25,8 +25,7 @@ from undersong.audio.logmel import BANDS, FRAMES
 from undersong.catalogue import tables
 from undersong.errors import ArtifactError, DataError
 from undersong.export import rows
-from undersong.io.files import replacing, sha256, write_json
-from undersong.io.lock import NAME, locked
+from undersong.io.files import NAME, locked, replacing, sha256, write_json
 from undersong.pipeline.publish import publish
 from undersong.runs import additions
 
@@ -40,7 +39,7 @@ name = "name"
 HOLD = """
 import sys
 from pathlib import Path
-from undersong.io.lock import locked
+from undersong.io.files import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -135,7 +134,7 @@ def test_many_processes_are_never_inside_at_once(tmp_path):
     child = """
 import sys
 from pathlib import Path
-from undersong.io.lock import locked
+from undersong.io.files import locked
 folder = Path(sys.argv[1])
 for _ in range(60):
     with locked(folder / "x"):

@@ -16,8 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError, DataError
-from undersong.io.arrays import map_array, write_array
-from undersong.io.parquet import read_table, write_table
+from undersong.io.table_files import read_table, write_table
+from undersong.io.tensors import map_array, write_array
 
 METADATA = {"undersong.embeddings": "1"}  # what marks a Parquet file as one of embeddings
 

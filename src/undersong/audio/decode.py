@@ -3,7 +3,7 @@
 A child reads one path a line from its standard input. It answers on its standard output with one
 line of JSON, then the log-mel chunks and what pretrained ears hear in the same sound; nothing that
 it sends is run or unpickled. Its memory and
-processor time are limited, and it can do nothing but read (``confinement``), where the system can
+processor time are limited, and it can do nothing but read (``sandbox``), where the system can
 forbid that. A timer in the parent ends it when a file takes too long.
 """
 
@@ -25,9 +25,17 @@ from numpy.typing import NDArray
 
 from undersong.audio.hearing import Contract, Ears, Hear, open_ears
 from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
-from undersong.confinement import allow_processor, confine
 from undersong.errors import ArtifactError, UndersongError, install
-from undersong.sandbox import GONE, Child, answers, close_standard_streams, receive, send
+from undersong.sandbox import (
+    GONE,
+    Child,
+    allow_processor,
+    answers,
+    close_standard_streams,
+    confine,
+    receive,
+    send,
+)
 
 SECONDS = 60.0  # of wall time for one file
 START = 300.0  # of wall time to load the audio libraries, which a busy disk may delay

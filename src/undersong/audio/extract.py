@@ -24,7 +24,7 @@ from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Heard, write_failures, write_heard
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.io.lock import locked
+from undersong.io.files import locked
 from undersong.processors import usable_processors
 from undersong.progress import Progress, silent
 

@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from undersong.audio.decode import Decoded
 from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.errors import ArtifactError
-from undersong.io.arrays import map_array, write_array
 from undersong.io.files import read_json, reading, sha256, write_json
-from undersong.io.parquet import (
+from undersong.io.table_files import (
     DAMAGE,
     content_sum,
     read_metadata,
     read_table,
     write_table,
 )
+from undersong.io.tensors import map_array, write_array
 
 FORMAT = 1  # of the folder, and of what the chunks hold: raise it when rate, bands or levels change
 ROWS_SUM, SOUND_SUM = "undersong.rows", "undersong.sound"  # sha256s; earlier versions wrote none

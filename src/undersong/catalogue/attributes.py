@@ -25,7 +25,7 @@ import polars as pl
 
 from undersong.catalogue.schema import Kind, Role
 from undersong.catalogue.tables import Catalogue
-from undersong.io.parquet import read_table, write_table
+from undersong.io.table_files import read_table, write_table
 
 ATTRIBUTES_FILE = "facts.parquet"
 COLUMNS: dict[str, pl.DataType] = {

@@ -24,7 +24,7 @@ from undersong.catalogue.schema import (
     Field,
     Kind,
 )
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE
 
 
 def check_catalogue(folder: Path) -> tuple[Issues, ...]:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from undersong.catalogue.schema import KINDS, Kind, Role
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError
-from undersong.io.figures import new_figure
+from undersong.io.display import new_figure, text_of
 from undersong.io.files import replacing
-from undersong.io.plain import text_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,7 +24,7 @@ from undersong.catalogue.schema import Field
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 from undersong.io.files import read_json, sha256, write_json
-from undersong.io.parquet import read_table
+from undersong.io.table_files import read_table
 
 FORMAT = 1
 EARS, ABOUT = "ears", "ears.json"

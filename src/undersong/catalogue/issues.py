@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from undersong.errors import DataError
-from undersong.io.csv_files import write_csv
+from undersong.io.display import one_line, text_of
 from undersong.io.files import replacing
-from undersong.io.plain import one_line, text_of
+from undersong.io.table_files import write_csv
 
 LISTED = 20
 ROW = "(row)"

@@ -9,9 +9,7 @@ from typing import Any
 
 from undersong.catalogue.schema import FORMAT, REMEDY, Field, Kind, Origin
 from undersong.errors import ArtifactError, DataError
-from undersong.io.files import load_json, read_json, sha256, write_json
-from undersong.io.lock import locked
-from undersong.io.refusals import writing
+from undersong.io.files import load_json, locked, read_json, sha256, write_json, writing
 
 FILE = "catalogue.json"
 CHANGED = "is missing or was changed since it was written"

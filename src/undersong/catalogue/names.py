@@ -17,7 +17,7 @@ from undersong.catalogue.schema import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading
-from undersong.io.parquet import DAMAGE, read_user_table
+from undersong.io.table_files import DAMAGE, read_user_table
 
 # Letters that are no plain letter with an accent, and what people type in their place.
 PLAIN = str.maketrans(

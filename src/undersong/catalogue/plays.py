@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from undersong.catalogue.schema import Kind
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import ArtifactError
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE
 from undersong.progress import Progress, silent, watched
 
 AT_ONCE = 2**20  # rows whose users and items are looked up: names take most memory

@@ -60,9 +60,8 @@ from undersong.catalogue.schema import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
-from undersong.io.files import stamp
-from undersong.io.lock import locked
-from undersong.io.parquet import read_table, scan_table, write_table
+from undersong.io.files import locked, stamp
+from undersong.io.table_files import read_table, scan_table, write_table
 
 EXTRACTED = "audio"
 LISTENS = "listens"

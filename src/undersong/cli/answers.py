@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, echo, kind_in
-from undersong.io.plain import harmless_json
+from undersong.io.display import harmless_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -214,7 +214,7 @@ def neighbours(
         undersong neighbours my/run -k 50 --out neighbours.parquet
     """
     from undersong.catalogue import read_ids, select
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.model import load
     from undersong.retrieval import search, write_neighbours
 
@@ -275,7 +275,7 @@ def path(run: Path, first: str, last: str, steps: int | None, as_json: bool, tra
     Example:
         undersong path my/run "Clara Schumann" "Amy Beach" --steps 6
     """
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.model import load
 
     with ProgressDisplay() as progress:

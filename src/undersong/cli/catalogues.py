@@ -67,9 +67,9 @@ def folder(
         undersong import folder ~/Music my/catalogue
     """
     with needs("audio", "reading tags"):
-        from undersong.importers.aliases import read_aliases
+        from undersong.importers.music.credits import read_aliases
         from undersong.importers.music.folder import import_folder, text
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
 
     with ProgressDisplay() as progress:
         summary = import_folder(
@@ -191,7 +191,7 @@ def merge(
         )
     *sources, out = folders
     with needs("identity", "merging"):
-        from undersong.importers.aliases import read_aliases
+        from undersong.importers.music.credits import read_aliases
         from undersong.linkage.identify import merge_folders, summary
 
     merged = merge_folders(

@@ -72,7 +72,7 @@ def extract(
     from undersong.audio import extract as extraction
     from undersong.audio.ears import choose_ears
     from undersong.catalogue import EXTRACTED, read_catalogue
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
 
     chosen = choose_ears(ears)
     if words and not chosen:
@@ -146,8 +146,8 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
 
     from undersong import relations as related
     from undersong.catalogue import read_catalogue
-    from undersong.cli.progress_line import ProgressDisplay
-    from undersong.io.parquet import write_table
+    from undersong.cli.group import ProgressDisplay
+    from undersong.io.table_files import write_table
 
     kind, known = kind_of(tracks), read_catalogue(catalogue)
     with cluster() as clustered, ProgressDisplay() as progress:
@@ -180,7 +180,7 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     """
     from undersong import runs
     from undersong.catalogue import EXTRACTED, read_catalogue
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.inference import Each, embed_catalogue
 
     opened, known, kind = runs.read(run), read_catalogue(catalogue), kind_of(tracks)

@@ -37,7 +37,7 @@ def of_vectors(write: Callable[..., str | None]) -> Callable[..., None]:
         run: Path, out: Path, tracks: bool, embedding: "Embedding", **options: object
     ) -> None:
         from undersong import runs
-        from undersong.cli.progress_line import ProgressDisplay
+        from undersong.cli.group import ProgressDisplay
         from undersong.export.rows import open_rows
 
         opened = runs.read(run)
@@ -210,7 +210,7 @@ def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> 
         undersong export lists my/run neighbours.parquet neighbours.csv
     """
     from undersong import runs
-    from undersong.export.lists import write_lists
+    from undersong.export.flat_files import write_lists
 
     opened = runs.read(run)
     count = write_lists(opened, neighbours, out, kind=kind_in(opened, tracks), force=force)

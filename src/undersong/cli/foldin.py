@@ -9,7 +9,7 @@ import click
 
 from undersong.cli.group import FOLDER, TRACKS, echo, kind_of
 from undersong.errors import DataError, needs
-from undersong.io.plain import one_line
+from undersong.io.display import one_line
 
 if TYPE_CHECKING:
     from undersong.catalogue import Field

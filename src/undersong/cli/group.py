@@ -1,18 +1,25 @@
-"""What every command shares: how errors end it, and options that mean the same everywhere."""
+"""What every command shares: how errors end it, options that mean the same, and how work shows.
+
+Long work shows as a live bar for a person, as plain lines in a log file.
+"""
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from undersong.errors import DataError, UndersongError, nearest_known, needs
-from undersong.io.plain import harmless
+from undersong.io.display import harmless, one_line
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from undersong.catalogue import Kind
     from undersong.runs import Run
     from undersong.servers.connection import Login
@@ -127,7 +134,7 @@ class Group(click.Group):
             _discard_output()
             return None
         except _refused() as error:
-            from undersong.io.refusals import refusal
+            from undersong.io.files import refusal
 
             if sentence := refusal(error):
                 _discard_output()
@@ -137,7 +144,7 @@ class Group(click.Group):
 
 def _refused() -> tuple[type[Exception], ...]:
     """Return what is caught; polars and safetensors are imported where something was raised."""
-    from undersong.io.refusals import REFUSED
+    from undersong.io.files import REFUSED
 
     return REFUSED
 
@@ -188,3 +195,74 @@ def kind_in(run: "Run", tracks: bool) -> "Kind":
 def kind_of(tracks: bool) -> "Kind":
     """Return the kind of item that a command asks about."""
     return "track" if tracks else "artist"
+
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class ProgressDisplay:
+    """Shows progress on stderr; hand the object itself to library functions."""
+
+    def __init__(self) -> None:
+        # Imported when first needed: it would double the time that `--version` takes.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=12),  # leaves 28 columns of 80 for the note
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._printed: dict[str, float] = {}
+
+    def __enter__(self) -> "ProgressDisplay":
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._bars.stop()
+        sys.stderr.flush()
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` steps of a stage are finished."""
+        note = one_line(note)
+        if self._live:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total, note=note)
+            self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+            return
+        now = time.monotonic()
+        started, before = self._begun.setdefault(stage, (now, done))
+        if done < total and now - self._printed.get(stage, started) < SECONDS_BETWEEN_LINES:
+            return
+        if self._printed.get(stage) == float("inf"):
+            return
+        self._printed[stage] = float("inf") if done >= total else now
+        spent, remaining = now - started, ""
+        if before < done < total:
+            remaining = f", {spent / (done - before) * (total - done):.0f} s left"
+        self._console.print(
+            f"{stage}: {done} of {total}, {spent:.0f} s{remaining}  {note}".rstrip()
+        )

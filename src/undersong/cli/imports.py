@@ -13,7 +13,7 @@ from undersong.cli.group import ALIASES_HELP, FILE, FOLDER, LOGIN, REPLACING, ec
 from undersong.errors import needs
 
 if TYPE_CHECKING:
-    from undersong.importers.aliases import Aliases
+    from undersong.importers.music.credits import Aliases
     from undersong.importers.result import Read
 
 Reader: TypeAlias = "Callable[..., Read]"
@@ -40,7 +40,7 @@ def imports(
         def run(catalogue: Path, replace: bool, **values: Any) -> None:
             path = values.pop(what)
             with needs("sources", "this import"):
-                from undersong.importers.aliases import read_aliases
+                from undersong.importers.music.credits import read_aliases
                 from undersong.importers.result import import_source, text
 
                 if "aliases" in values:
@@ -230,11 +230,11 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
         replace: bool,
     ) -> None:
         with needs("servers", "this import"):
-            from undersong.importers.aliases import read_aliases
+            from undersong.importers.music.credits import read_aliases
             from undersong.importers.players.server import Music, read
             from undersong.importers.result import import_source, text
             from undersong.servers import open_server
-        from undersong.cli.progress_line import ProgressDisplay
+        from undersong.cli.group import ProgressDisplay
 
         prefix, _, folder = (music or "").rpartition("=")
         with ExitStack() as stack:

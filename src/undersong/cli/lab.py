@@ -25,9 +25,9 @@ def demo(context: click.Context, folder: Path, seed: int, artists: int, serving:
         undersong demo my-demo
         undersong demo my-demo --serve
     """
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.cli.serving import serve
-    from undersong.io.lock import locked
+    from undersong.io.files import locked
     from undersong.lab.synthetic.tour import shelf_of, tour
 
     with locked(folder), ProgressDisplay() as progress:
@@ -53,7 +53,7 @@ def twin(out: Path, artists: int, tracks: int, plays: int, seed: int, replace: b
     Example:
         undersong twin my-twin --artists 100000 --tracks 640000 --plays 70000000
     """
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.lab.synthetic.twin import make_twin
 
     with ProgressDisplay() as progress:
@@ -120,7 +120,7 @@ def tune(
     with needs("tune", "tuning"):
         from undersong.lab.tuning.study import tune as search
         from undersong.lab.tuning.trials_table import text
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
 
     with ProgressDisplay() as progress:
@@ -205,8 +205,8 @@ def reproduce(
     Example:
         undersong reproduce my-reproduction --data A,T --seeds 3
     """
-    from undersong.cli.progress_line import ProgressDisplay
-    from undersong.io.lock import locked
+    from undersong.cli.group import ProgressDisplay
+    from undersong.io.files import locked
     from undersong.lab.reproduction.ablations import ablate
     from undersong.lab.reproduction.datasets import named
     from undersong.lab.reproduction.experiment import reproduce as reproduce_paper

@@ -26,7 +26,7 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     Example:
         undersong train my/catalogue my/run
     """
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
     from undersong.pipeline.train import train_run
     from undersong.training import distributed
@@ -111,9 +111,9 @@ def evaluate(
         undersong evaluate my/run --truth later.csv
     """
     from undersong import runs
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.evaluation.compare import compare, compare_truth
-    from undersong.io.lock import locked
+    from undersong.io.files import locked
     from undersong.report import report_files, terminal
 
     opened = runs.read(run)

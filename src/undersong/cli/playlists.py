@@ -151,12 +151,13 @@ def _written(
 ) -> str:
     """Write a playlist to a media server; say what became of it."""
     who, *_ = logins(login)
-    from undersong.servers import open_server, playlists
+    from undersong import servers
+    from undersong.servers import open_server
 
     server = open_server(url, who)
     try:
-        mode: playlists.Mode = "append" if append else "replace"
-        written = playlists.write_playlist(server, title, [x.id for x in songs if x.id], mode=mode)
+        mode: servers.Mode = "append" if append else "replace"
+        written = servers.write_playlist(server, title, [x.id for x in songs if x.id], mode=mode)
     finally:
         server.close()
     made = "made" if written.made else "changed"

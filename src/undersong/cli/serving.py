@@ -26,7 +26,7 @@ def publish(run: Path, shelf: Path) -> None:
     Example:
         undersong publish my/run my/shelf
     """
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.publish import publish as make
     from undersong.pipeline.publish import unlisted
 
@@ -78,7 +78,7 @@ def report(run: Path, out: Path | None, catalogue: Path | None, seed: int) -> No
         undersong report my/run my-report.html
     """
     from undersong import runs
-    from undersong.cli.progress_line import ProgressDisplay
+    from undersong.cli.group import ProgressDisplay
     from undersong.report import html
 
     path = out or run / "report.html"

@@ -21,7 +21,7 @@ from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
 from undersong.evaluation.scoring import Judged, summarise
 from undersong.evaluation.ties import blocks, make_ties, rank
-from undersong.io.parquet import read_table
+from undersong.io.table_files import read_table
 
 FILE = "directed.parquet"
 MEANING = (

@@ -28,7 +28,7 @@ from undersong.evaluation.results import Protocol
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge
 from undersong.evaluation.ties import make_ties
 from undersong.io.files import reading
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE
 from undersong.progress import Progress, part_of, silent
 
 COLUMNS = ("a", "b")

@@ -14,7 +14,7 @@ RUN/generations/N/reasons/without.npy, (n, g, d) float16: E_G of the n items tha
 order of the embedding, had nothing of group g been known; zeros where nothing would be left.
 
 RUN/generations/N/reasons/first.npy, where an order was learned: the effects behind the first
-answers of every item (``undersong.explanation.attribution``).
+answers of every item (``undersong.explanation.explain``).
 """
 
 import json
@@ -33,9 +33,9 @@ from undersong.catalogue import Catalogue, Field, Kind, numbered, rows_of
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.features import Modality
-from undersong.io.arrays import map_array
 from undersong.io.files import check_format
-from undersong.io.parquet import read_metadata, read_table, write_table
+from undersong.io.table_files import read_metadata, read_table, write_table
+from undersong.io.tensors import map_array
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import polars as pl
 
 from undersong.explanation.data import LISTENERS, TAGS
-from undersong.io.display import html_table, to_pandas
-from undersong.io.plain import text_of
+from undersong.io.display import html_table, text_of, to_pandas
 
 Whose = Literal["both", "asked", "answered", "neither"]
 

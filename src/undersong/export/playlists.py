@@ -13,8 +13,8 @@ import polars as pl
 
 from undersong.catalogue import Item
 from undersong.errors import DataError, nearest_known
+from undersong.io.display import BREAKS, one_line
 from undersong.io.files import reading, replacing
-from undersong.io.plain import BREAKS, one_line
 from undersong.model import Model
 
 LONGEST = 10_000  # songs of a file that is read

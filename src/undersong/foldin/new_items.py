@@ -23,7 +23,7 @@ from undersong.importers.music.scan import Failure, ScannedFile
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags
 from undersong.io.files import reading, sha256
-from undersong.io.parquet import DAMAGE, read_user_table
+from undersong.io.table_files import DAMAGE, read_user_table
 
 Value = str | float | list[str]
 TABLES = (".csv", ".parquet", ".toml")

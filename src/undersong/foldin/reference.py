@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from undersong.catalogue import FIELD_TYPES, Catalogue, Field, Kind, name_key
 from undersong.io.files import check_format
-from undersong.io.parquet import read_metadata, read_table, write_table
+from undersong.io.table_files import read_metadata, read_table, write_table
 from undersong.runs import Run
 
 FILE = "known.parquet"

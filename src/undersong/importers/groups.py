@@ -27,7 +27,7 @@ from undersong.features import with_artist_fields
 from undersong.importers.music.library import slug
 from undersong.importers.result import IDENTITIES, Failures, Imported
 from undersong.io.files import reading
-from undersong.io.parquet import PolarsError, read_user_table
+from undersong.io.table_files import PolarsError, read_user_table
 
 LEAST = 2  # tracks of a group
 MEMBERS = dict.fromkeys(("track", "group", "name"), pl.String())

@@ -11,9 +11,9 @@ import polars as pl
 
 from undersong.catalogue import SERVICE, Catalogue, importing, write_catalogue, write_failures
 from undersong.errors import DataError
-from undersong.importers import nobody
-from undersong.io.parquet import writing_tables
-from undersong.io.plain import one_line, text_of
+from undersong.importers.music import credits
+from undersong.io.display import one_line, text_of
+from undersong.io.table_files import writing_tables
 
 MOST = 100_000  # rows that are listed; more are counted only, so that memory stays bounded
 COLUMNS = dict.fromkeys(("file", "line", "reason", "remedy"), pl.String()) | {"line": pl.Int64()}
@@ -150,5 +150,9 @@ def _write(imported: Imported, folder: Path, failures: Failures, *, source: str)
 
 def text(imported: Imported) -> str:
     """Describe for the terminal what an import came to."""
-    lines = (*imported.notes, nobody.note(imported.catalogue), imported.catalogue.counts_text())
+    lines = (
+        *imported.notes,
+        credits.nobodies_note(imported.catalogue),
+        imported.catalogue.counts_text(),
+    )
     return text_of(filter(None, lines))

@@ -1,24 +1,234 @@
 """Files on disk: whole or not at all, and never of an unknown format.
 
 Every file is written beside its place, flushed to the disk and renamed, so a crash at any
-moment leaves the old file or the new one.
+moment leaves the old file or the new one. What the system refuses a writer is named in a sentence,
+which Python, polars, safetensors and faiss each word in their own way.
+
+One writer at a time works in a folder, by a lock that the system takes from a process that dies:
+the file ``.lock`` is there while somebody writes, and one that a killed process left locks nobody
+out.
 """
 
+import errno
 import glob
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
 import stat
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import polars as pl
+from safetensors import SafetensorError
+
 from undersong.errors import ArtifactError, UndersongError
-from undersong.io.lock import clear, holding
-from undersong.io.refusals import writing
+
+# What they raise; RuntimeError is of faiss and of sound files.
+REFUSED = (OSError, RuntimeError, pl.exceptions.PolarsError, SafetensorError)
+ROOM = "make room there, or choose another place"
+RIGHTS = "see that you may write there, or choose another place"
+REMEDIES = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: ROOM,
+    errno.EROFS: RIGHTS,
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+    errno.EMFILE: "let more files be open at once with `ulimit -n`",
+    errno.ENFILE: "close other programs",
+    errno.ENOTDIR: "choose another place",
+    errno.EISDIR: "choose another place",
+    errno.EEXIST: "choose another place",
+    errno.ENOTEMPTY: "choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "look after the disk, or choose another place",
+    errno.ESTALE: "mount it again",
+}
+SHORT = re.compile(r"\d requested and \d+ written")  # what NumPy says of a disk that is full
+NUMBER = re.compile(r"\bos error (\d+)\b")  # what Rust says behind each of the system's errors
+
+
+def number_of(error: BaseException) -> int | None:
+    """Return which of ``REMEDIES`` an error stands for; None if it is none of them."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if match := NUMBER.search(text):
+        number = int(match[1])
+    elif SHORT.search(text):
+        number = errno.ENOSPC
+    elif number is None:
+        number = next((x for x in REMEDIES if os.strerror(x) in text), None)
+    return number if number in REMEDIES else None
+
+
+def refusal(
+    error: BaseException, path: Path | None = None, *, beside: Path | None = None
+) -> str | None:
+    """Return what the system refused and what to do; None if the error is of another kind.
+
+    ``path`` is what was to be written, and ``beside`` where it is written first.
+    """
+    number = number_of(error)
+    if number is None:
+        return None
+    place = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    if path and (place is None or str(place) == str(beside) or path.parent in Path(place).parents):
+        place = path
+    place = place or "a file"
+    verb = "written" if path else "used"
+    return f"{place} cannot be {verb} ({os.strerror(number)}); {REMEDIES[number]}"
+
+
+@contextmanager
+def writing(path: Path, *, beside: Path | None = None) -> Iterator[None]:
+    """Name the path where the system refuses what the block does.
+
+    Parameters
+    ----------
+    beside : where it is written first, which is not what a reader of the message looks for
+
+    Raises
+    ------
+    ArtifactError
+        In place of the error of the system, or of a library that met it.
+    """
+    try:
+        yield
+    except REFUSED as error:
+        if sentence := refusal(error, path, beside=beside):
+            raise ArtifactError(sentence) from error
+        raise
+
+
+NAME = ".lock"
+LACKING = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+_log = logging.getLogger(__name__)  # its warnings are lines on stderr unless a program takes them
+_own = threading.local()  # folders that this thread has locked
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[int]:
+    """Make a file that is no remnant (``clear``) while the block runs; yield its mode."""
+    with path.open("xb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if sys.platform == "win32":  # a file that is open cannot be renamed there
+            file.close()
+        else:
+            _try_lock(file.fileno())
+        if path.exists():
+            yield mode
+            return
+    with holding(path) as mode:  # another writer cleared it before it was locked
+        yield mode
+
+
+def clear(folder: Path, pattern: str) -> None:
+    """Remove files that no living process holds, where the system can tell."""
+    for path in folder.glob(pattern):
+        with suppress(OSError), path.open("rb") as file:
+            if sys.platform != "win32" and _try_lock(file.fileno()):
+                path.unlink()
+
+
+def _try_lock(handle: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another holds it, or nothing can be locked here
+        return False
+    return True
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Make a folder, and keep all other writers out of it while the block runs.
+
+    The thread that has locked it may lock it again. A folder that was made here, and is empty at
+    the end, goes again. Windows has no such lock.
+
+    Parameters
+    ----------
+    wait : for another writer, with a line on stderr, or else raise
+
+    Raises
+    ------
+    ArtifactError
+        If another one writes there and not ``wait``, or the folder cannot be written.
+    """
+    place, folders = os.path.realpath(folder), _own.__dict__.setdefault("folders", set())
+    new = [x for x in (folder, *folder.parents) if not x.exists()]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lone = place in folders or sys.platform == "win32"
+        handle = None if lone else _take(folder, wait=wait)
+    if handle is None:
+        yield
+        return
+    folders.add(place)
+    try:
+        yield
+    finally:
+        folders.remove(place)
+        with suppress(OSError):
+            (folder / NAME).unlink()
+        os.close(handle)
+        with suppress(OSError):
+            for made in new:
+                made.rmdir()
+
+
+def _take(folder: Path, *, wait: bool) -> int:
+    """Open and lock the file of a folder, which the writer before may have removed meanwhile."""
+    path = folder / NAME
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the folder went between the two
+            continue
+        try:
+            _lock(handle, folder, wait=wait)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path, *, wait: bool) -> None:
+    import fcntl
+
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not wait:
+                raise ArtifactError(
+                    f"another process writes to {folder}; wait for it, or choose another folder"
+                ) from error
+            _log.warning("another process writes to %s; waiting until it has ended", folder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        _log.warning(
+            "%s lies where nothing can be locked (%s); let only one command at a time write there",
+            folder,
+            error.strerror,
+        )
+
 
 Stamp = tuple[int, int, int]
 SUM = "sum"  # key of the sha256 of all else in a JSON file
@@ -36,7 +246,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     ArtifactError
-        If the system lets nothing be written there (``undersong.io.refusals``).
+        If the system lets nothing be written there (``undersong.io.files``).
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
     with writing(path, beside=temporary):

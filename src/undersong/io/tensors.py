@@ -1,4 +1,6 @@
-"""Named tensors in a safetensors file with a format number, for NumPy or PyTorch."""
+"""Numbers in files: one array in .npy, read by memory map, so that readers share one copy of it;
+named tensors in safetensors with a format number, for NumPy or PyTorch.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from undersong.errors import ArtifactError
 from undersong.io.files import check_format, reading, replacing
 
 HINT = "train again"
@@ -86,3 +90,24 @@ def read_about(path: Path, *, hint: str = HINT) -> dict[str, str]:
     """Read the words about the tensors of a file alone; errors as for ``read_tensors``."""
     with reading(path, SafetensorError, hint=hint), safe_open(path, framework="numpy") as file:
         return dict(file.metadata() or {})
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array row by row."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def map_array(path: Path, *, hint: str, fault: str = "cannot be read") -> np.memmap[Any, Any]:
+    """Open an array for reading; the parts that are used are read when they are used.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is absent or damaged, or holds anything else, Python objects among it.
+    """
+    with reading(path, ValueError, EOFError, hint=hint, fault=fault):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.memmap):
+        raise ArtifactError(f"{path} {fault} (it holds several arrays); {hint}")
+    return array

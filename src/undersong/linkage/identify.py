@@ -1,7 +1,10 @@
-"""Make a folder of a merged catalogue, look up who an item is in each source, and correct it."""
+"""Make a folder of a merged catalogue, look up who an item is in each source, and correct it.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Of listens that several sources of one merge have, a user, an item and a second count once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -17,13 +20,11 @@ from undersong.catalogue import (
     write_catalogue,
 )
 from undersong.errors import DataError, UnknownItem
-from undersong.importers.aliases import NONE, PROPOSED, Aliases, proposed
-from undersong.io.csv_files import write_csv
-from undersong.io.files import replacing
-from undersong.io.lock import locked
-from undersong.io.plain import text_of
+from undersong.importers.music.credits import NO_ALIASES, PROPOSED, Aliases, proposed
+from undersong.io.display import text_of
+from undersong.io.files import locked, replacing
+from undersong.io.table_files import write_csv
 from undersong.linkage.items import Key
-from undersong.linkage.listens import once
 from undersong.linkage.merge import Merged, merge
 from undersong.linkage.records import (
     FORMER,
@@ -42,6 +43,63 @@ from undersong.linkage.records import (
     word,
     writing_records,
 )
+
+KEY = ["user", "artist", "track", "listened_at"]
+
+
+def once(merged: Merged, folders: Mapping[str, Path]) -> Merged:
+    """Take away the plays of listens that an earlier source has, too, of the same user.
+
+    Sources without listens, which are totals, stay as they are: nobody knows when those were.
+
+    Parameters
+    ----------
+    merged : of sources in which a user's id means the same person
+    folders : of the catalogues, by the names of the sources
+    """
+    with_listens = {x: y / "listens" for x, y in folders.items() if (y / "listens").is_dir()}
+    if len(with_listens) < 2:
+        return merged
+    rows = pl.concat(_listens(merged, name, folder) for name, folder in with_listens.items())
+    # How many times each listen counts too often: once a source beyond the first.
+    again = (
+        rows.group_by(KEY)
+        .agg(pl.col("source").n_unique() - 1)
+        .filter(pl.col("source") > 0)
+        .collect(engine="streaming")
+    )
+    if again.is_empty():
+        return merged
+    twice = pl.concat(
+        again.drop_nulls(kind)
+        .group_by("user", item=kind)
+        .agg(pl.col("source").sum().cast(pl.Float64).alias("twice"))
+        .with_columns(kind=pl.lit(kind))
+        for kind in KINDS
+    )
+    plays = (
+        merged.catalogue.plays.join(twice.lazy(), on=["kind", "user", "item"], how="left")
+        .with_columns(pl.col("plays") - pl.col("twice").fill_null(0.0))
+        .drop("twice")
+        .sort("kind", "user", "item")
+        .collect()
+    )
+    return replace(merged, catalogue=replace(merged.catalogue, plays=plays.lazy()))
+
+
+def _listens(merged: Merged, source: str, folder: Path) -> pl.LazyFrame:
+    """Read the listens of a source that are plays and have a time, with the ids of the merge."""
+    own = items_alone(merged.identities).filter(pl.col("source") == source)
+    items = pl.scan_parquet(folder / "items.parquet").select("item", "artist_id", "track_id")
+    for kind in KINDS:
+        ids = own.filter(pl.col("kind") == kind).select(kind="id", own="source_id")
+        ids = ids.rename({"kind": kind})
+        items = items.join(ids.lazy(), left_on=f"{kind}_id", right_on="own", how="left")
+    listens = pl.scan_parquet(folder / "part-*.parquet").filter(
+        pl.col("listened_at").is_not_null() & ~pl.col("skipped").fill_null(value=False)
+    )
+    return listens.join(items, on="item").select(*KEY, source=pl.lit(source))
+
 
 SERVERS = ("subsonic", "jellyfin")  # imports whose ids players ask by
 REASONS = {
@@ -79,7 +137,7 @@ def merge_folders(
     *,
     conflicts: int = 2,
     same_users: bool = False,
-    aliases: Aliases = NONE,
+    aliases: Aliases = NO_ALIASES,
     replace: bool = False,
 ) -> Merged:
     """Merge catalogues into a folder; each source has the name of its folder.

@@ -12,8 +12,8 @@ import polars as pl
 
 from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind, name_key
 from undersong.errors import DataError
-from undersong.importers.aliases import NONE, Aliases
-from undersong.linkage import values
+from undersong.importers.music.credits import NO_ALIASES, Aliases
+from undersong.linkage import items as values
 from undersong.linkage.items import Key, LinkedItem, items_of
 from undersong.linkage.matching import match
 from undersong.linkage.records import (
@@ -54,7 +54,7 @@ def merge(
     same_users: bool = False,
     redirects: Mapping[str, str] = MappingProxyType({}),
     servers: Collection[str] = (),
-    aliases: Aliases = NONE,
+    aliases: Aliases = NO_ALIASES,
 ) -> Merged:
     """Make one catalogue of several.
 

@@ -17,9 +17,8 @@ import polars as pl
 
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import DataError, UnknownItem, nearest_known
-from undersong.io.csv_files import write_csv
 from undersong.io.files import reading, replacing
-from undersong.io.parquet import DAMAGE, read_table, read_user_table, writing_tables
+from undersong.io.table_files import DAMAGE, read_table, read_user_table, write_csv, writing_tables
 from undersong.linkage.items import UUID, Key
 
 FORMER = "former"

@@ -17,10 +17,9 @@ import numpy as np
 from undersong import runs
 from undersong.catalogue import KINDS, Kind
 from undersong.errors import ArtifactError
-from undersong.explanation import attribution, data
+from undersong.explanation import data, explain
 from undersong.foldin.encoders import ABOUT, FOLDER
-from undersong.io.files import replacing, sha256
-from undersong.io.lock import locked
+from undersong.io.files import locked, replacing, sha256
 from undersong.progress import Progress, silent
 from undersong.report.report_files import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
@@ -141,7 +140,7 @@ def _explain(copied: Run, kind: Kind, index: Index, *, progress: Progress) -> No
     known = data.read_background(copied, kind)
     rows = np.array([known.index[x] for x in index.embeddings.ids], dtype=np.int64)
     path = copied.home / data.FIRST
-    attribution.write(
+    explain.write(
         path, index.ranker, index.evidence, background=known, rows=rows, progress=progress
     )
 

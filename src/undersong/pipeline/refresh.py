@@ -34,9 +34,8 @@ from undersong.catalogue import (
 )
 from undersong.errors import UndersongError
 from undersong.foldin.drift import SHARE
-from undersong.io.files import write_json
-from undersong.io.lock import locked
-from undersong.io.plain import one_line
+from undersong.io.display import one_line
+from undersong.io.files import locked, write_json
 from undersong.runs import Run
 from undersong.sandbox import import_path
 

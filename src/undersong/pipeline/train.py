@@ -17,8 +17,7 @@ from undersong.audio.extract import extract
 from undersong.audio.hearing import Ears
 from undersong.catalogue import EXTRACTED, Catalogue, fingerprint, read_catalogue
 from undersong.errors import ArtifactError, DataError
-from undersong.io.lock import locked
-from undersong.io.refusals import writing
+from undersong.io.files import locked, writing
 from undersong.models.content.inputs import AUTO, NONE
 from undersong.models.content.network import ContentSettings
 from undersong.pipeline import write

@@ -24,7 +24,7 @@ from undersong.features import CONTENT, read_items
 from undersong.foldin import drift
 from undersong.foldin.reference import write_reference
 from undersong.io.files import write_json
-from undersong.io.parquet import write_table
+from undersong.io.table_files import write_table
 from undersong.models.content.network import save_content
 from undersong.models.general import save_general
 from undersong.pipeline.learn import Learned, task_of

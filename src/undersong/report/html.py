@@ -17,9 +17,9 @@ from undersong.evaluation.results import RANKED, Evaluation, Protocol
 from undersong.io.files import replacing
 from undersong.progress import Progress, silent
 from undersong.report import layout, plots, report_files
-from undersong.report.axes import percent
 from undersong.report.contents import ANSWERS, LIST_LENGTH, Contents, collect
 from undersong.report.layout import digits, in_words, is_degree, is_popularity
+from undersong.report.plots import percent
 from undersong.runs import Run
 
 # What XML forbids in text, and browsers drop or misread.

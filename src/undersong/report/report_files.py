@@ -7,8 +7,34 @@ from typing import Any
 
 from undersong.evaluation.results import FORMAT, Evaluation, Interval, Number, Protocol, Slice
 from undersong.io.files import read_json, replacing, write_json
-from undersong.report.markdown import markdown
+from undersong.report import layout
+from undersong.report.layout import Table
 from undersong.runs import Run
+
+
+def markdown(report: Evaluation) -> str:
+    """Return a report as Markdown, every metric with the bounds of its interval."""
+    lines = [f"# How good the answers are: {report.part} {report.kind}s", ""]
+    lines += [*layout.summary(report), ""]
+    lines += [f"- {name}: {note}" for name, note in report.methods if note]
+    lines += ["", *(f"- {line}" for line in layout.notes(report)), ""]
+    for protocol in report.protocols:
+        lines += [f"## Protocol {protocol.name}", ""]
+        lines += [f"{protocol.meaning} {layout.count_line(protocol, report)}", ""]
+        for table in layout.tables(protocol, report):
+            lines += markdown_table(table)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(table: Table) -> list[str]:
+    """Return the lines of one table, with its title as a heading."""
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    rule = "|---|" + "---:|" * (len(table.header) - 1)
+    return [f"### {table.title}", "", line(table.header), rule, *map(line, table.rows), ""]
+
 
 REPORT = "report.json"
 REMEDY = "make it again with `undersong evaluate`"

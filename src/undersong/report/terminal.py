@@ -1,17 +1,20 @@
-"""A report as text for a terminal of 110 columns."""
+"""A report as people read it: text for a terminal of 110 columns, tables in a notebook."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+import polars as pl
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from undersong.evaluation.results import DEPTHS, SAME_ARTIST, Evaluation, Protocol
+from undersong.evaluation.results import DEPTHS, SAME_ARTIST, Evaluation, Interval, Protocol
+from undersong.io.display import html_table
 from undersong.report import layout
 from undersong.report.layout import Table
 
@@ -118,3 +121,65 @@ def _print(console: Console, table: Table) -> None:
     if table.title:
         console.print(Text(table.title))
     console.print(Padding(rich_table, (0, 2)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """How good the answers of a run are; it prints as tables, in a notebook too.
+
+    Parameters
+    ----------
+    results : every number, by protocol, slice and method
+    """
+
+    results: Evaluation
+
+    def frame(self) -> pl.DataFrame:
+        """Return every number as one table.
+
+        Returns
+        -------
+        protocol, slice, method, metric, queries (that count), value, low and high (its 95 %
+        interval), difference, difference_low and difference_high (to ``results.reference``,
+        paired); null where it cannot be known
+        """
+        rows = [
+            (protocol.name, part.name, method, metric, part.queries, *_interval(number.mean))
+            + _interval(number.difference)
+            for protocol in self.results.protocols
+            for part in protocol.slices
+            for method, numbers in part.numbers.items()
+            for metric, number in numbers.items()
+        ]
+        numbers = ("value", "low", "high", "difference", "difference_low", "difference_high")
+        schema = dict.fromkeys(("protocol", "slice", "method", "metric"), pl.String())
+        return pl.DataFrame(
+            rows,
+            schema=schema | {"queries": pl.Int64()} | dict.fromkeys(numbers, pl.Float64()),
+            orient="row",
+        )
+
+    def __str__(self) -> str:
+        return render(self.results)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            html_table(
+                pl.DataFrame(table.rows, schema=["method", *table.header[1:]], orient="row"),
+                above=f"{protocol.name}: {protocol.meaning}",
+                below=layout.count_line(protocol, self.results),
+            )
+            for protocol in self.results.protocols
+            for table in [_accuracy(protocol, self.results)]
+        )
+
+
+def _interval(interval: Interval | None) -> tuple[float | None, ...]:
+    return (interval.value, interval.low, interval.high) if interval else (None, None, None)
+
+
+def _accuracy(protocol: Protocol, evaluation: Evaluation) -> layout.Table:
+    names = layout.metric_names(protocol.slices[0], layout.ACCURACY)
+    return layout.accuracy(protocol, evaluation, names, layout.plus_minus)

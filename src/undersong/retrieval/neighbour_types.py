@@ -9,8 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.catalogue import Item
-from undersong.io.display import html_table, to_pandas
-from undersong.io.plain import one_line, text_of
+from undersong.io.display import html_table, one_line, text_of, to_pandas
 
 FEW = 3  # queries that are named of each neighbour
 WIDEST = 48  # characters of a name with its id; a longer one widens its own line alone

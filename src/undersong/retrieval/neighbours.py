@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from undersong.catalogue import Attributes
 from undersong.errors import ArtifactError, DataError
-from undersong.io.files import replacing
-from undersong.io.refusals import writing
+from undersong.io.files import replacing, writing
 from undersong.progress import Progress, silent
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from undersong.errors import ArtifactError, DataError
-from undersong.io.arrays import map_array, write_array
+from undersong.io.tensors import map_array, write_array
 from undersong.progress import Progress, silent
 from undersong.retrieval.hubness import raise_unreached
 from undersong.retrieval.index import BLOCK, RECORD, Index, Precomputed

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from undersong.catalogue import ATTRIBUTES_FILE, KINDS, Kind, read_attributes
 from undersong.embeddings import unit
 from undersong.errors import needs
-from undersong.io.parquet import read_table, write_table
+from undersong.io.table_files import read_table, write_table
 from undersong.progress import Progress, silent, watched
 from undersong.retrieval import approximate
 from undersong.runs import Run

@@ -16,7 +16,7 @@ from undersong.catalogue import Attributes, Catalogue, Kind, Names, refuse
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.importers.tables.spreadsheets import header, read_sheet
 from undersong.io.files import reading
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE
 from undersong.retrieval import diversity, filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search, unlinked

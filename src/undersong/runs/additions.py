@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from undersong.errors import ArtifactError
-from undersong.io.lock import locked
-from undersong.io.parquet import content_sum, read_metadata, read_table, write_table
+from undersong.io.files import locked
+from undersong.io.table_files import content_sum, read_metadata, read_table, write_table
 
 METADATA = {"undersong.added": "1"}
 SUM = "undersong.sum"  # sha256 of what the table holds; an earlier version wrote none
@@ -76,5 +76,5 @@ def write(folder: Path, generation: str, table: pl.DataFrame) -> None:
 
 
 def changing(folder: Path) -> AbstractContextManager[None]:
-    """Lock what was added; other writers wait (``undersong.io.lock``)."""
+    """Lock what was added; other writers wait (``undersong.io.files``)."""
     return locked(folder / "added")

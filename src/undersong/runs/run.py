@@ -32,10 +32,18 @@ from undersong import embeddings
 from undersong.catalogue import Kind
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, nearest_known
-from undersong.io.files import Stamp, flush, read_json, reading, sha256, stamp, write_json
-from undersong.io.lock import locked
-from undersong.io.parquet import read_table
-from undersong.io.refusals import writing
+from undersong.io.files import (
+    Stamp,
+    flush,
+    locked,
+    read_json,
+    reading,
+    sha256,
+    stamp,
+    write_json,
+    writing,
+)
+from undersong.io.table_files import read_table
 from undersong.runs import additions
 
 FORMAT = 1

@@ -6,8 +6,18 @@ from urllib.parse import quote
 
 from undersong import __version__
 from undersong.errors import DataError
-from undersong.servers.connection import Connection, Login, Refused, Value
-from undersong.servers.library import Artist, Song, fields, number, rows, text
+from undersong.servers.connection import (
+    Artist,
+    Connection,
+    Login,
+    Refused,
+    Song,
+    Value,
+    fields,
+    number,
+    rows,
+    text,
+)
 
 PAGE = 1_000  # items of one reply
 IDS = 100  # of a query: they stand in the address

@@ -6,9 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from undersong.errors import DataError
-from undersong.io.plain import one_line
-from undersong.servers.connection import Connection, Form, Login, Refused, Value
-from undersong.servers.library import Artist, Song, fields, number, rows, text
+from undersong.io.display import one_line
+from undersong.servers.connection import (
+    Artist,
+    Connection,
+    Form,
+    Login,
+    Refused,
+    Song,
+    Value,
+    fields,
+    number,
+    rows,
+    text,
+)
 
 PAGE = 500  # songs or albums of one reply, the most that the API allows
 VERSION = "1.16.1"

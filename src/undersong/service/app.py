@@ -30,11 +30,10 @@ from undersong.service.dialects import (
     listenbrainz_labs,
     opensubsonic,
 )
-from undersong.service.media import read_media
 from undersong.service.middleware import Limits, ShownToken, address
 from undersong.service.monitoring import AccessLog, Log, Metrics, line, silent
 from undersong.service.options import LOOK_SECONDS, ServiceSettings
-from undersong.service.page import read_page, route
+from undersong.service.page import read_media, read_page, route
 from undersong.service.responses import json, refusal
 from undersong.service.routes import routes
 from undersong.service.snapshot import Snapshot, warm

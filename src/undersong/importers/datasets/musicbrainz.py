@@ -19,8 +19,8 @@ import polars as pl
 from undersong.catalogue import FIELD_TYPES, ITEMS, Catalogue, Field, Origin
 from undersong.errors import DataError
 from undersong.importers.archives import Member, members
+from undersong.importers.music.credits import is_nobody
 from undersong.importers.music.tags import UUID
-from undersong.importers.nobody import is_nobody
 from undersong.importers.result import IDENTITIES, Failures, Imported
 
 ORIGIN = Origin("MusicBrainz", "CC0; tags and genres CC BY-NC-SA 3.0", "artists, fields")

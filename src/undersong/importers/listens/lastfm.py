@@ -22,9 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from undersong.catalogue import Origin
-from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import Member, elements, members
 from undersong.importers.listens.history import LISTENS, listen, listens_of
+from undersong.importers.music.credits import NO_ALIASES, Aliases
 from undersong.importers.result import Failures, Listens, shown
 
 ORIGIN = Origin("Last.fm", "its users' own, or non-commercial", "plays")
@@ -57,7 +57,9 @@ SEPARATOR = re.compile(r"sep=(.)$", re.I)
 PLAYER = re.compile(r"#AUDIOSCROBBLER/")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NONE) -> Listens:
+def listens(
+    path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NO_ALIASES
+) -> Listens:
     """Read a history, or a folder or archive of them, block by block.
 
     Parameters

@@ -20,12 +20,12 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue import Origin
-from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import NEWLINE, Member, elements, members
 from undersong.importers.listens.history import BLOCK, ITEM, LISTENS, Block, block, gather
+from undersong.importers.music.credits import NO_ALIASES, Aliases
 from undersong.importers.music.tags import UUID
 from undersong.importers.result import Failures, Listens
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE
 
 ORIGIN = Origin("ListenBrainz", "CC0", "plays")
 WANTED = r"(^|/)listens/.*\.(listens|jsonl)$|\.parquet$"
@@ -78,7 +78,7 @@ LISTEN = msgspec.json.Decoder(_Listen)
 TRACK = msgspec.json.Decoder(_Track)
 
 
-def listens(path: Path, failures: Failures, *, aliases: Aliases = NONE) -> Listens:
+def listens(path: Path, failures: Failures, *, aliases: Aliases = NO_ALIASES) -> Listens:
     """Read a dump or an export, block by block.
 
     Parameters

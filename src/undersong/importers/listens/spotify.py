@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from undersong.catalogue import Origin
-from undersong.importers.aliases import NONE, Aliases
 from undersong.importers.archives import REMEDY, entries, members
 from undersong.importers.listens.history import listen, listens_of
+from undersong.importers.music.credits import NO_ALIASES, Aliases
 from undersong.importers.result import Failures, Listens
 
 ORIGIN = Origin("Spotify", "personal data, under Spotify's terms", "plays")
@@ -41,7 +41,9 @@ class _Stream(msgspec.Struct):
     short_ms_played: int | None = msgspec.field(default=None, name="msPlayed")
 
 
-def listens(path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NONE) -> Listens:
+def listens(
+    path: Path, failures: Failures, *, user: str = "", aliases: Aliases = NO_ALIASES
+) -> Listens:
     """Read an export, block by block.
 
     Parameters

@@ -17,7 +17,7 @@ import polars as pl
 from undersong.catalogue import complete
 from undersong.errors import DataError
 from undersong.importers.music.library import FILES
-from undersong.io.parquet import read_metadata, read_table, write_table
+from undersong.io.table_files import read_metadata, read_table, write_table
 
 FORMAT = "2"  # of files.parquet, and of how tags are understood: a new one reads them all again
 STAMP = ("path", "size", "modified", "inode")

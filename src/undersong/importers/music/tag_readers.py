@@ -1,7 +1,7 @@
 """Tags read in child processes, so that a hostile or broken file costs one file and nothing else.
 
 A child reads one line of JSON, a list of paths, and answers with one line of JSON for each in
-turn. It can do nothing but read (``confinement``), and ends itself when a file takes too long; its
+turn. It can do nothing but read (``sandbox``), and ends itself when a file takes too long; its
 death then tells which file it was, and another child goes on behind it.
 """
 
@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from undersong.confinement import confine
 from undersong.importers.music.tags import Tags, Unreadable, read
-from undersong.sandbox import GONE, Child, close_standard_streams, receive, send
+from undersong.sandbox import GONE, Child, close_standard_streams, confine, receive, send
 
 SECONDS = 20  # of wall time for one file; a disk that wakes up takes about 10
 MEMORY = 1 << 30  # bytes of address space of a child

@@ -17,10 +17,9 @@ import polars as pl
 
 from undersong.catalogue import Catalogue, Origin
 from undersong.errors import DataError
-from undersong.importers.aliases import NONE, Aliases, renamed
 from undersong.importers.archives import TO_UTF_8
-from undersong.importers.listens.entities import resolve
-from undersong.importers.music.credits import Credit
+from undersong.importers.listens.history import resolve
+from undersong.importers.music.credits import NO_ALIASES, Aliases, Credit, renamed
 from undersong.importers.music.library import FILES, library
 from undersong.importers.music.tags import UUID, is_genre, something
 from undersong.importers.result import IDENTITIES, Failures, Imported
@@ -72,7 +71,7 @@ def make_catalogue(
     origin: Origin,
     remedy: str,
     music: Path | None,
-    aliases: Aliases = NONE,
+    aliases: Aliases = NO_ALIASES,
 ) -> Imported:
     """Make a catalogue of files and of how often each was played.
 

@@ -15,8 +15,7 @@ from typing import Any
 import polars as pl
 
 from undersong.catalogue import Origin
-from undersong.importers.aliases import NONE, Aliases
-from undersong.importers.music.credits import Credit, credits_of, is_somebody
+from undersong.importers.music.credits import NO_ALIASES, Aliases, Credit, credits_of, is_somebody
 from undersong.importers.music.tags import UUID, Tags
 from undersong.importers.players import collection
 from undersong.importers.players.collection import TOTALS, file_row, mbid, records
@@ -32,7 +31,7 @@ NAMES = (
 
 
 def read(
-    path: Path, failures: Failures, *, music: Path | None = None, aliases: Aliases = NONE
+    path: Path, failures: Failures, *, music: Path | None = None, aliases: Aliases = NO_ALIASES
 ) -> Imported:
     """Read a database.
 

@@ -27,8 +27,14 @@ from undersong.catalogue import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.importers.aliases import NONE, Aliases, renamed
-from undersong.importers.music.credits import Credit, credits_of, is_somebody
+from undersong.importers.music.credits import (
+    NO_ALIASES,
+    Aliases,
+    Credit,
+    credits_of,
+    is_somebody,
+    renamed,
+)
 from undersong.importers.music.library import keep
 from undersong.importers.music.tags import UUID, Tags
 from undersong.importers.players.collection import (
@@ -40,11 +46,10 @@ from undersong.importers.players.collection import (
     mbid,
 )
 from undersong.importers.result import Failures, Imported
-from undersong.io.parquet import read_table
+from undersong.io.table_files import read_table
 from undersong.progress import Progress, silent
 from undersong.servers import Server
-from undersong.servers.connection import Refused
-from undersong.servers.library import Song
+from undersong.servers.connection import Refused, Song
 
 MBIDS = tuple(Field("mbid", kind, "category", withheld=True) for kind in ("artist", "track"))
 ROWS = COLLECTION | {"place": pl.String(), "main": pl.String()}
@@ -85,7 +90,7 @@ def read(
     folder: Path,
     music: Music | None = None,
     forget: bool = False,
-    aliases: Aliases = NONE,
+    aliases: Aliases = NO_ALIASES,
     progress: Progress = silent,
 ) -> Imported:
     """Read a library.

@@ -33,7 +33,7 @@ from undersong.catalogue import (
 )
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, nearest_known
-from undersong.importers import nobody
+from undersong.importers.music import credits
 from undersong.importers.tables import spreadsheets
 from undersong.importers.tables.columns import (
     Column,
@@ -41,6 +41,7 @@ from undersong.importers.tables.columns import (
     Reading,
     TableSummary,
     members,
+    read_matrix,
     read_rows,
     with_artists_of,
 )
@@ -54,8 +55,7 @@ from undersong.importers.tables.mapping import (
     TracksMapping,
     read_mapping,
 )
-from undersong.importers.tables.matrices import read_matrix
-from undersong.io.plain import text_of
+from undersong.io.display import text_of
 from undersong.settings import build
 
 FeatureKey = tuple[str, Kind]
@@ -102,7 +102,7 @@ def import_tables(
     refuse(tables.issues, remedy=f"`undersong check {mapping_path}` lists them")
     readings = [*tables.items.values(), *tables.plays, *tables.relations, *tables.features.values()]
     made = _catalogue(mapping, tables)
-    return made, ImportSummary(tuple(x.summary for x in readings), nobody.note(made))
+    return made, ImportSummary(tuple(x.summary for x in readings), credits.nobodies_note(made))
 
 
 def check_tables(mapping_path: Path, *, data: Path | None = None) -> tuple[Issues, ...]:

@@ -17,8 +17,7 @@ import polars as pl
 
 from undersong.catalogue import LISTED, ROW, Fault, Issues, Sheet, empty_table, whole
 from undersong.errors import nearest_known
-from undersong.io.csv_files import SEPARATOR, SPACES, UNSEEN, delimiter_of
-from undersong.io.parquet import DAMAGE
+from undersong.io.table_files import DAMAGE, SEPARATOR, SPACES, UNSEEN, delimiter_of
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 

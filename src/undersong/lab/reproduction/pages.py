@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from undersong.catalogue import describe_catalogue, plot_relations, read_catalogue
-from undersong.io.figures import new_figure
+from undersong.io.display import new_figure
 from undersong.io.files import replacing, write_json
 from undersong.lab.reproduction import outcomes
 from undersong.lab.reproduction.ablations import COLUMNS, Row, rows_of
@@ -33,7 +33,7 @@ from undersong.lab.reproduction.outcomes import (
 )
 from undersong.lab.reproduction.plan import Plan, catalogue_folder
 from undersong.report.layout import Table
-from undersong.report.markdown import markdown_table
+from undersong.report.report_files import markdown_table
 from undersong.report.terminal import render_tables
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from undersong.evaluation.protocols import (
 )
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
-from undersong.io.parquet import read_metadata, read_table, write_table
+from undersong.io.table_files import read_metadata, read_table, write_table
 from undersong.relations import Task
 
 ACCURACY, ANSWERS, WHOLE = "accuracy", "answers", "whole"

@@ -30,8 +30,7 @@ from undersong.catalogue import (
     replacing_tables,
 )
 from undersong.errors import SettingsError
-from undersong.io.files import replacing
-from undersong.io.refusals import writing
+from undersong.io.files import replacing, writing
 from undersong.progress import Progress, silent
 
 Rows = NDArray[np.int64]

@@ -30,12 +30,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from undersong.catalogue import fingerprint, read_catalogue
 from undersong.errors import ArtifactError, SettingsError, UndersongError
-from undersong.io.arrays import write_array
-from undersong.io.files import read_json, write_json
-from undersong.io.lock import locked
-from undersong.lab.tuning import space, trials, trials_table
-from undersong.lab.tuning.space import Range
-from undersong.lab.tuning.trials import Bench
+from undersong.io.files import locked, read_json, write_json
+from undersong.io.tensors import write_array
+from undersong.lab.tuning import trials, trials_table
+from undersong.lab.tuning.trials import Bench, Range
 from undersong.lab.tuning.trials_table import Confirmation, Trial, Tuned
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
@@ -113,20 +111,20 @@ def tune(
     """
     if count < 1 or seed < 0:
         raise SettingsError(f"{count} trials with seed {seed}: take 1 or more, and 0 or more")
-    paths = space.choose(stage, only)
+    paths = trials.choose(stage, only)
     catalogue = read_catalogue(catalogue_folder)
     about: dict[str, Any] = {
         "catalogue": fingerprint(catalogue_folder),
         "stage": stage,
         "searched": list(paths),
         "seed": seed,
-        "settings": space.flat(settings),
+        "settings": trials.flat(settings),
     }
     with locked(folder, wait=False):
         _claim(folder, about)
         bench = trials.prepare(stage, catalogue, settings, folder=folder, progress=progress)
         active = [x for x in paths if x not in bench.idle]
-        ranges = space.ranges(settings, active, most=bench.most)
+        ranges = trials.ranges(settings, active, most=bench.most)
         if not ranges:
             raise SettingsError(
                 f"of {', '.join(paths)} none makes a difference with this catalogue and these "
@@ -164,7 +162,7 @@ def _try_one(search: _Search) -> None:
     draw = np.random.SeedSequence([search.seed, len(_ended(study))]).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(draw))
     trial = study.ask({path: x.distribution for path, x in search.ranges.items()})
-    settings = space.apply(search.settings, trial.params, search.ranges)
+    settings = trials.apply(search.settings, trial.params, search.ranges)
     started = time.monotonic()
     try:
         result = search.bench.judge(settings, settings.run.seed)
@@ -209,7 +207,7 @@ def _tuned(search: _Search) -> Tuned:
         trials=tuple(ended.values()),
         first=first,
         best=best,
-        settings=space.apply(search.settings, values, search.ranges),
+        settings=trials.apply(search.settings, values, search.ranges),
         queries=None if queries[0] is None else len(queries[0]),
         standard_error=trials_table.paired_error(*queries),
         confirmation=_confirmation(search, first, best),
@@ -217,11 +215,11 @@ def _tuned(search: _Search) -> Tuned:
 
 
 def _trial(search: _Search, frozen: FrozenTrial) -> Trial:
-    settings = space.apply(search.settings, frozen.params, search.ranges)
+    settings = trials.apply(search.settings, frozen.params, search.ranges)
     error = frozen.user_attrs.get(ERROR, f"cut short {TRIES} times: given up")
     return Trial(
         number=frozen.number,
-        values={path: space.value_of(settings, path) for path in search.ranges},
+        values={path: trials.value_of(settings, path) for path in search.ranges},
         score=frozen.value,
         seconds=frozen.user_attrs.get(SECONDS, 0.0),
         error="" if frozen.state == TrialState.COMPLETE else error,

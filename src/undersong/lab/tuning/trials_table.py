@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.io.csv_files import write_csv
 from undersong.io.files import replacing, write_json
-from undersong.lab.tuning.space import flat
+from undersong.io.table_files import write_csv
+from undersong.lab.tuning.trials import flat
 from undersong.pipeline.run_settings import Settings
 
 FORMAT = 1

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from undersong.audio.augment import augment
 from undersong.audio.extract import FAILURES, extract, fetched
+from undersong.audio.logmel import augment
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import SettingsError, nearest_known

@@ -16,7 +16,7 @@ from undersong.catalogue import Item
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import lookup
+from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer, switched_on
 from undersong.service.middleware import address
 from undersong.service.responses import json
@@ -58,7 +58,7 @@ def _tracks(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
         raise UnknownItem(neighbours.note or f"no track is similar to {track.name!r}")
     return [
         _line(snapshot, x) | {"distance": _distance(similarity)}
-        for x, similarity in lookup.scored(neighbours)
+        for x, similarity in messages.scored(neighbours)
     ]
 
 
@@ -67,7 +67,7 @@ def _artists(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
     text = parameters.get("artist_id") or parameters.get("artist") or ""
     if not text:
         raise DataError("artist is missing; send its id or its name")
-    artist = lookup.by_id(snapshot, "artist", text) or lookup.by_name(snapshot, "artist", text)
+    artist = messages.by_id(snapshot, "artist", text) or messages.by_name(snapshot, "artist", text)
     if artist is None:
         raise UnknownItem(f"no artist is {text[:80]!r}")
     neighbours = snapshot.similar("artist", artist.id, Query(k=n))
@@ -75,13 +75,13 @@ def _artists(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
         raise UnknownItem(neighbours.note or f"nobody is similar to {artist.name!r}")
     lines: list[Line] = [
         {"artist": x.name, "artist_id": x.id, "divergence": _distance(similarity)}
-        for x, similarity in lookup.scored(neighbours)
+        for x, similarity in messages.scored(neighbours)
     ]
     if not switched_on(parameters, "include_component_matches"):
         return lines
     songs = {
         artist_id: [{"item_id": x.id, "title": x.name} for x in tracks[:REPRESENTATIVE]]
-        for artist_id, tracks in lookup.songs(snapshot, [artist.id, *neighbours.ids]).items()
+        for artist_id, tracks in messages.songs(snapshot, [artist.id, *neighbours.ids]).items()
     }
     for line in lines:
         pair = {
@@ -114,7 +114,7 @@ def _search(snapshot: Snapshot, parameters: Parameters) -> list[Line]:
     start = integer(parameters, "start", default=0, most=MOST, least=0)
     end = integer(parameters, "end", default=20, most=MOST)
     artists = snapshot.of("artist").names.suggest(text, limit=end)[start:]
-    songs = lookup.songs(snapshot, [x.id for x in artists])
+    songs = messages.songs(snapshot, [x.id for x in artists])
     return [{"artist": x.name, "artist_id": x.id, "track_count": len(songs[x.id])} for x in artists]
 
 
@@ -122,7 +122,7 @@ def _track(snapshot: Snapshot, parameters: Parameters, name: str) -> Item:
     text = parameters.get(name, "")
     if not text:
         raise DataError(f"{name} is missing; send the id of a track")
-    track = lookup.by_id(snapshot, "track", text)
+    track = messages.by_id(snapshot, "track", text)
     if track is None:
         raise UnknownItem(f"no track has the id {text[:80]!r}")
     return track
@@ -132,14 +132,14 @@ def _titled(snapshot: Snapshot, parameters: Parameters) -> Item:
     title, artist = parameters.get("title", ""), parameters.get("artist", "")
     if not title or not artist:
         raise DataError("send item_id, or title and artist")
-    track = lookup.by_title(snapshot, title, artist=artist)
+    track = messages.by_title(snapshot, title, artist=artist)
     if track is None:
         raise UnknownItem(f"no track is {title[:80]!r} by {artist[:80]!r}")
     return track
 
 
 def _line(snapshot: Snapshot, track: Item) -> Line:
-    song = lookup.song(snapshot, track)
+    song = messages.song(snapshot, track)
     return {
         "item_id": track.id,
         "title": track.name,

@@ -18,7 +18,7 @@ from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Neighbours, Query
 from undersong.runs import RunReader
 from undersong.service import responses
-from undersong.service.dialects import lookup
+from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer, read_parameters, xml
 from undersong.service.middleware import SHOWN, address, fits
 from undersong.service.snapshot import Snapshot
@@ -67,15 +67,15 @@ def _artists(snapshot: Snapshot, parameters: Parameters, *, home: str) -> Conten
     limit = integer(parameters, "limit", default=DEFAULT_ARTISTS, most=MOST)
     if not parameters.get("artist") and not parameters.get("mbid"):
         raise DataError("Invalid parameters: send artist or mbid")
-    artist = lookup.by_id(snapshot, "artist", parameters.get("mbid", ""))
-    artist = artist or lookup.by_name(snapshot, "artist", parameters.get("artist", ""))
+    artist = messages.by_id(snapshot, "artist", parameters.get("mbid", ""))
+    artist = artist or messages.by_name(snapshot, "artist", parameters.get("artist", ""))
     if artist is None:
         raise UnknownItem("The artist you supplied could not be found")
     neighbours = snapshot.similar("artist", artist.id, Query(k=limit))
     artists = [
         {
             "name": x.name,
-            **_identity(lookup.mbid(snapshot, x)),
+            **_identity(messages.mbid(snapshot, x)),
             "match": f"{match:.6g}",
             "url": _address(home, "artist", x.id),
             "image": _images(),
@@ -91,20 +91,21 @@ def _tracks(snapshot: Snapshot, parameters: Parameters, *, home: str) -> Content
     artist, title = parameters.get("artist", ""), parameters.get("track", "")
     if not (artist and title) and not parameters.get("mbid"):
         raise DataError("Invalid parameters: send artist and track, or mbid")
-    track = lookup.by_id(snapshot, "track", parameters.get("mbid", ""))
-    track = track or lookup.by_title(snapshot, title, artist=artist)
+    track = messages.by_id(snapshot, "track", parameters.get("mbid", ""))
+    track = track or messages.by_title(snapshot, title, artist=artist)
     if track is None:
         return {"track": [], "@attr": {"artist": artist, "track": title}}
     neighbours = snapshot.similar("track", track.id, Query(k=limit))
     return {
         "track": [
-            _track(lookup.song(snapshot, x), match, home=home) for x, match in _matches(neighbours)
+            _track(messages.song(snapshot, x), match, home=home)
+            for x, match in _matches(neighbours)
         ],
-        "@attr": {"artist": lookup.song(snapshot, track).artist, "track": track.name},
+        "@attr": {"artist": messages.song(snapshot, track).artist, "track": track.name},
     }
 
 
-def _track(song: lookup.Song, match: float, *, home: str) -> Content:
+def _track(song: messages.Song, match: float, *, home: str) -> Content:
     # Clients read the first name as the title and the second as the artist: the order counts.
     return {
         "name": song.item.name,
@@ -125,7 +126,7 @@ def _track(song: lookup.Song, match: float, *, home: str) -> Content:
 
 def _matches(neighbours: Neighbours) -> list[tuple[Item, float]]:
     """Return answers with similarities scaled so that the first is 1, as Last.fm does."""
-    scored = lookup.scored(neighbours)
+    scored = messages.scored(neighbours)
     return [(x, round(y / scored[0][1], 6) if scored[0][1] else 0.0) for x, y in scored]
 
 

@@ -7,7 +7,7 @@ from starlette.routing import Route
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import lookup
+from undersong.service.dialects import messages
 from undersong.service.dialects.messages import integer
 from undersong.service.middleware import address
 from undersong.service.responses import json
@@ -31,11 +31,13 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
         limit = integer(parameters, "limit", default=20, most=MOST)
         if not text:
             raise DataError("artist is missing; send its name, its id or its MusicBrainz id")
-        artist = lookup.by_id(snapshot, "artist", text) or lookup.by_name(snapshot, "artist", text)
+        artist = messages.by_id(snapshot, "artist", text) or messages.by_name(
+            snapshot, "artist", text
+        )
         if artist is None:
             raise UnknownItem(f"no artist is {text[:80]!r}; search for its name")
         neighbours = snapshot.similar("artist", artist.id, Query(k=MOST))
-        ids = (lookup.mbid(snapshot, x.item) for x in neighbours)
+        ids = (messages.mbid(snapshot, x.item) for x in neighbours)
         return json([{"MusicBrainzId": x} for x in ids if x][:limit])
 
     return [address("/lidarr/similar", answer)]

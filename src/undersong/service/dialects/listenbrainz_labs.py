@@ -21,7 +21,7 @@ from undersong.catalogue import Item, Kind
 from undersong.errors import DataError
 from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service.dialects import lookup
+from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer
 from undersong.service.middleware import address
 from undersong.service.responses import json
@@ -136,7 +136,7 @@ def _artists(snapshot: Snapshot, query: str, limit: int) -> list[Line]:
 def _recordings(snapshot: Snapshot, query: str, limit: int) -> list[Line]:
     lines = []
     for item, mbid, score in _similar(snapshot, "track", query, limit):
-        song = lookup.song(snapshot, item)
+        song = messages.song(snapshot, item)
         lines.append(
             {
                 "recording_mbid": mbid,
@@ -161,8 +161,8 @@ def _similar(snapshot: Snapshot, kind: Kind, query: str, limit: int) -> list[tup
         return []
     neighbours = snapshot.similar(kind, items[0].id, Query(k=SEARCHED))
     answers = (
-        (x, lookup.mbid(snapshot, x), round(HIGHEST_SCORE * similarity))
-        for x, similarity in lookup.scored(neighbours)
+        (x, messages.mbid(snapshot, x), round(HIGHEST_SCORE * similarity))
+        for x, similarity in messages.scored(neighbours)
     )
     return [(x, mbid, score) for x, mbid, score in answers if mbid][:limit]
 
@@ -181,7 +181,7 @@ def _radio(snapshot: Snapshot, query: str, parameters: Parameters) -> dict[str, 
     similar = [(item, mbid) for item, mbid, _ in _similar(snapshot, "artist", query, MOST)]
     named = snapshot.of("artist").with_mbid(query)[:1] if "artist" in snapshot.kinds else ()
     artists = [*((x, query) for x in named), *similar[first::step]]
-    songs = lookup.songs(snapshot, [x.id for x, _ in artists])
+    songs = messages.songs(snapshot, [x.id for x, _ in artists])
     lines = {mbid: _songs(snapshot, item, mbid, songs[item.id], window) for item, mbid in artists}
     stations = {mbid: recordings[:most] for mbid, recordings in lines.items() if recordings}
     return dict(islice(stations.items(), others + (query in stations)))
@@ -209,7 +209,7 @@ def _songs(
     lines = []
     for rank, song in enumerate(songs):
         percentile = 100 - 100 * rank / max(len(songs) - 1, 1)
-        recording = lookup.mbid(snapshot, song)
+        recording = messages.mbid(snapshot, song)
         if recording and (len(songs) == 1 or window[0] <= percentile <= window[1]):
             lines.append(
                 {

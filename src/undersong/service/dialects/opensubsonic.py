@@ -22,7 +22,7 @@ from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query
 from undersong.runs import RunReader
 from undersong.service import responses
-from undersong.service.dialects import lookup
+from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer, read_parameters, xml
 from undersong.service.middleware import SHOWN, address, fits
 from undersong.service.snapshot import Snapshot
@@ -111,11 +111,11 @@ async def _meant(
     first of its songs that we know.
     """
     item_id = parameters.get("id", "")
-    if not item_id or any(lookup.by_id(snapshot, kind, item_id) for kind in snapshot.kinds):
+    if not item_id or any(messages.by_id(snapshot, kind, item_id) for kind in snapshot.kinds):
         return {}
     for title, artist, song in await upstream.songs_of(item_id, parameters):
-        item = lookup.by_id(snapshot, "track", song)
-        if item := item or lookup.by_title(snapshot, title, artist=artist):
+        item = messages.by_id(snapshot, "track", song)
+        if item := item or messages.by_title(snapshot, title, artist=artist):
             return {"id": item.id}
     return {}
 
@@ -190,22 +190,22 @@ def _similar_songs2(snapshot: Snapshot, parameters: Parameters) -> Content:
 
 
 def _songs(snapshot: Snapshot, artist: Item, count: int) -> list[Content]:
-    return [_child(snapshot, x) for x in lookup.radio(snapshot, artist, count=count)]
+    return [_child(snapshot, x) for x in messages.radio(snapshot, artist, count=count)]
 
 
 def _info(snapshot: Snapshot, parameters: Parameters) -> Content:
     """Return the artist, or the one of a song, and who is similar."""
     item_id, count = _id(parameters), integer(parameters, "count", default=20, most=MOST)
     item = _artist_or_track(snapshot, item_id)
-    artist_id = item.id if item.kind == "artist" else lookup.song(snapshot, item).artist_id
-    artist = lookup.by_id(snapshot, "artist", artist_id or "")
+    artist_id = item.id if item.kind == "artist" else messages.song(snapshot, item).artist_id
+    artist = messages.by_id(snapshot, "artist", artist_id or "")
     if artist is None:
         raise _unknown(item_id)
     neighbours = snapshot.similar("artist", artist.id, Query(k=count))
     return {
-        **_identity(lookup.mbid(snapshot, artist)),
+        **_identity(messages.mbid(snapshot, artist)),
         "similarArtist": [
-            {"id": x.item.id, "name": x.item.name, **_identity(lookup.mbid(snapshot, x.item))}
+            {"id": x.item.id, "name": x.item.name, **_identity(messages.mbid(snapshot, x.item))}
             for x in neighbours
         ],
     }
@@ -217,10 +217,10 @@ def _top_songs(snapshot: Snapshot, parameters: Parameters) -> Content:
     if parameters.get("id"):
         artist: Item | None = _item(snapshot, "artist", parameters)
     elif parameters.get("artist"):
-        artist = lookup.by_name(snapshot, "artist", parameters["artist"])
+        artist = messages.by_name(snapshot, "artist", parameters["artist"])
     else:
         raise Refused(MISSING, "send artist, the name of one, or id")
-    songs = lookup.songs(snapshot, [artist.id])[artist.id] if artist else []
+    songs = messages.songs(snapshot, [artist.id])[artist.id] if artist else []
     return {"topSongs": {"song": [_child(snapshot, x) for x in songs[:count]]}}
 
 
@@ -228,7 +228,7 @@ def _sonic_similar(snapshot: Snapshot, parameters: Parameters) -> Content:
     count = integer(parameters, "count", default=10, most=MOST)
     track = _item(snapshot, "track", parameters)
     neighbours = snapshot.similar("track", track.id, Query(k=count))
-    return {"sonicMatch": [_match(snapshot, *x) for x in lookup.scored(neighbours)]}
+    return {"sonicMatch": [_match(snapshot, *x) for x in messages.scored(neighbours)]}
 
 
 def _sonic_path(snapshot: Snapshot, parameters: Parameters) -> Content:
@@ -250,7 +250,7 @@ def _has_tracks(snapshot: Snapshot) -> bool:
 
 def _item(snapshot: Snapshot, kind: Kind, parameters: Parameters, name: str = "id") -> Item:
     item_id = _id(parameters, name)
-    item = lookup.by_id(snapshot, kind, item_id)
+    item = messages.by_id(snapshot, kind, item_id)
     if item is None:
         raise _unknown(item_id, "song" if kind == "track" else kind)
     return item
@@ -258,8 +258,8 @@ def _item(snapshot: Snapshot, kind: Kind, parameters: Parameters, name: str = "i
 
 def _artist_or_track(snapshot: Snapshot, item_id: str) -> Item:
     """Return the artist or the track with an id, or the best known track of an album."""
-    item = lookup.by_id(snapshot, "artist", item_id) or lookup.by_id(snapshot, "track", item_id)
-    item = item or lookup.by_album(snapshot, item_id)
+    item = messages.by_id(snapshot, "artist", item_id) or messages.by_id(snapshot, "track", item_id)
+    item = item or messages.by_album(snapshot, item_id)
     if item is None:
         raise _unknown(item_id)
     return item
@@ -280,7 +280,7 @@ def _match(snapshot: Snapshot, item: Item, similarity: float) -> Content:
 
 
 def _child(snapshot: Snapshot, track: Item) -> Content:
-    song = lookup.song(snapshot, track)
+    song = messages.song(snapshot, track)
     values = {
         "album": song.album,
         "artist": song.artist,

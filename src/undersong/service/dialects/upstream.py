@@ -19,8 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from undersong.servers.connection import AGENT, place_of
-from undersong.servers.library import fields, rows, text
+from undersong.servers.connection import AGENT, fields, place_of, rows, text
 from undersong.service.dialects.messages import Parameters
 
 SECONDS = 60.0  # that the server may be silent

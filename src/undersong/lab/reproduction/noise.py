@@ -18,7 +18,7 @@ from undersong import embeddings
 from undersong.catalogue import RELATIONS
 from undersong.evaluation.method import Method, from_embeddings
 from undersong.importers.tables.mapping import read_mapping
-from undersong.io.parquet import read_user_table
+from undersong.io.table_files import read_user_table
 from undersong.lab.reproduction.ablations import COLUMNS, LAMBDAS, Row
 from undersong.lab.reproduction.claims import Claim, Comparison, verdict
 from undersong.lab.reproduction.datasets import DataSet

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "undersong"
 # fmt: off
 ORDER = [
     "errors", "processors", "progress", "io", "servers", "sandbox", "metrics",
-    "settings", "embeddings", "losses", "catalogue", "runs", "relations", "training", "features",
-    "audio", "models", "ranking", "importers", "foldin", "retrieval", "explanation", "model",
-    "evaluation", "report", "export", "pipeline", "api", "linkage", "lab", "cluster", "service",
-    "cli", "__main__",
+    "settings", "embeddings", "products", "losses", "catalogue", "runs", "relations", "training",
+    "features", "audio", "models", "ranking", "importers", "foldin", "retrieval", "explanation",
+    "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab", "cluster",
+    "service", "cli", "__main__",
 ]
 # fmt: on
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from undersong import losses
+from undersong import losses, products
 from undersong.losses import (
     MultiRelationship,
     MultiSimilarity,
@@ -268,7 +268,7 @@ def test_refuses_mining_in_the_prior_loss():
         MultiRelationship(prior=MultiSimilarity())
 
 
-def plainly(similarity, related, unrelated, settings, *, printed):
+def plainly(similarity, related, unrelated, settings, *, printed=False):
     """Equation 4 on whole matrices, with the gradient that autograd finds."""
     others = ~torch.eye(len(similarity), dtype=torch.bool)
     positive, negative = related & others, unrelated & others
@@ -331,3 +331,39 @@ def test_float32_and_its_gradient_agree_with_pytorch_metric_learning_to_a_millio
     ours.backward()
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6, abs=1e-6)
     torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="no oneDNN here")
+@pytest.mark.parametrize(("inputs", "outputs"), [(5, 11), (11, 5)])
+def test_by_onednn_a_linear_layer_and_its_gradients_are_the_same(monkeypatch, inputs, outputs):
+    monkeypatch.setattr(products, "FEWEST", 1)
+    torch.manual_seed(9)
+    given = [torch.randn(7, 3, inputs), torch.randn(outputs, inputs), torch.randn(outputs)]
+    upstream = torch.randn(7, 3, outputs)
+    results = []
+    for wide in (True, False):
+        monkeypatch.setattr(products, "underrated", lambda wide=wide: wide)
+        leaves = [x.clone().requires_grad_() for x in given]
+        product = products.linear(*leaves)
+        assert ("_Linear" in product.grad_fn.next_functions[0][0].name()) == wide
+        product.backward(upstream)
+        results.append([product.detach(), *(x.grad for x in leaves)])
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain)
+
+
+def test_known_relations_and_the_prior_together_cost_what_they_cost_apart():
+    similarity, related, unrelated = batch(5, n=13)
+    _, consistent, inconsistent = batch(6, n=13, groups=4)
+    settings = MultiRelationship(known=MultiSimilarity(**MILD), prior_weight=0.3)
+    given = [similarity.clone().requires_grad_() for _ in range(2)]
+    masks = {"consistent": consistent, "inconsistent": inconsistent}
+    both = multi_relationship(
+        given[0], related=related, unrelated=unrelated, settings=settings, **masks
+    )
+    apart = plainly(given[1], related, unrelated, settings.known)
+    apart = apart + 0.3 * plainly(given[1], consistent, inconsistent, settings.prior)
+    both.backward()
+    apart.backward()
+    torch.testing.assert_close(both.detach(), apart.detach())
+    torch.testing.assert_close(given[0].grad, given[1].grad)

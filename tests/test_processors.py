@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from undersong.processors import COUNTS, affine_processors, set_threads, usable_processors
+from undersong.processors import (
+    COUNTS,
+    affine_processors,
+    set_threads,
+    underrated,
+    usable_processors,
+)
 
 
 def groups(folder, *, membership, quotas):
@@ -50,6 +56,34 @@ def test_a_persons_own_variables_stand(monkeypatch):
     set_threads(environment)
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
     assert [environment[x] for x in COUNTS] == ["17", *[str(affine_processors() - 1)] * 5]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("AuthenticAMD", "fma avx512f avx512dq avx512bw avx512cd avx512vl", True),
+        ("AuthenticAMD", "fma avx2", False),
+        ("GenuineIntel", "avx512f avx512dq avx512bw avx512cd avx512vl", False),
+    ],
+)
+def test_a_processor_is_underrated_that_is_wide_and_of_another_maker(
+    tmp_path, vendor, flags, expected
+):
+    described = tmp_path / "cpuinfo"
+    described.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n")
+    assert underrated(described) == expected
+    assert not underrated(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_only_where_the_processor_is_underrated_libraries_learn_how_wide_it_is(monkeypatch, wide):
+    monkeypatch.setattr("undersong.processors.underrated", lambda: wide)
+    environment: dict[str, str] = {}
+    set_threads(environment)
+    assert environment.get("OPENBLAS_CORETYPE") == ("SkylakeX" if wide else None)
+    environment = {"OPENBLAS_CORETYPE": "Haswell"}
+    set_threads(environment)
+    assert environment["OPENBLAS_CORETYPE"] == "Haswell"
 
 
 def test_the_command_line_sets_them_before_torch_is_loaded():

@@ -4,6 +4,7 @@ A loss reads how similar the model finds each pair and which pairs are related o
 pair that is neither is unknown and costs nothing. No loss knows which model made the matrix.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from undersong.errors import nearest_known
+from undersong.products import multiply
 
 # Pairs that the loss looks at together on a CPU: so many stay in its cache from step to step.
 PAIRS_AT_ONCE = 2**17
@@ -121,14 +123,7 @@ def multi_similarity(
     Wang et al., Multi-Similarity Loss, CVPR 2019. Equation 2 of the paper prints ``min`` over
     unrelated pairs; Wang et al. take ``max``, as here: with ``min`` mining keeps next to nothing.
     """
-    n = len(similarity)
-    shapes = [tuple(x.shape) for x in (similarity, related, unrelated)]
-    if shapes != [(n, n)] * 3:
-        raise ValueError(
-            f"similarity, related and unrelated must be one square shape, got {shapes}"
-        )
-    loss = _MultiSimilarity.apply(similarity, related, unrelated, settings, printed)  # type: ignore[no-untyped-call]
-    return loss  # type: ignore[no-any-return]
+    return _summed(similarity, [_Term(related, unrelated, settings, printed=printed)])
 
 
 def informative(
@@ -148,8 +143,11 @@ def informative(
     ``printed`` takes equation 2 literally: a related pair stays when it is less similar than the
     *least* similar unrelated one plus the margin, which next to none is.
     """
-    easiest, hardest = _extremes(similarity, positive, negative)
-    lowest = _lowest(similarity, negative) if printed else hardest
+    easiest = torch.where(positive, similarity, torch.inf).amin(dim=1, keepdim=True)
+    lowest = torch.where(negative, similarity, -torch.inf).amax(dim=1, keepdim=True)
+    if printed:
+        lowest = torch.where(negative, similarity, torch.inf).amin(dim=1, keepdim=True)
+        lowest = lowest.masked_fill(lowest == torch.inf, -torch.inf)
     return positive & (similarity < lowest + margin), negative & (similarity > easiest - margin)
 
 
@@ -168,12 +166,20 @@ def multi_relationship(
     The prior takes every pair, without mining, so an item that nobody has linked learns too. As
     float they are weights in [0, 1]: a pair may be both, more or less.
     """
-    loss = _known(similarity, related, unrelated, settings)
-    if settings.prior_weight == 0:
-        return loss
-    grade = graded_similarity if consistent.is_floating_point() else multi_similarity
-    prior = grade(similarity, consistent, inconsistent, settings.prior)
-    return loss + settings.prior_weight * prior
+    mined = settings.form in FORMS[:2]
+    graded = settings.prior_weight > 0 and consistent.is_floating_point()
+    printed, weight = settings.form == "as printed", settings.prior_weight
+    terms = [_Term(related, unrelated, settings.known, printed=printed)] if mined else []
+    if weight and not graded:
+        terms.append(_Term(consistent, inconsistent, settings.prior, weight=weight))
+    loss = _summed(similarity, terms) if terms else similarity.new_zeros(())
+    if not mined:
+        loss = loss + _of_form(similarity, related, unrelated, settings)
+    if graded:
+        loss = loss + weight * graded_similarity(
+            similarity, consistent, inconsistent, settings.prior
+        )
+    return loss
 
 
 def graded_similarity(
@@ -197,18 +203,15 @@ def graded_similarity(
     return (pull + side(settings.beta, similarity - settings.gamma, away)).mean()
 
 
-def _known(
+def _of_form(
     similarity: Tensor, related: Tensor, unrelated: Tensor, settings: MultiRelationship
 ) -> Tensor:
-    """Loss on known relations, in the form that the settings name."""
+    """Loss on known relations in a form that takes the place of equation 4."""
     if settings.form == "contrastive":
         return contrastive(similarity, related, unrelated, margin=settings.margin)
     if settings.form == "triplet":
         return triplet(similarity, related, unrelated, margin=settings.margin)
-    if settings.form == "info-nce":
-        return info_nce(similarity, related, unrelated, temperature=settings.temperature)
-    printed = settings.form == "as printed"
-    return multi_similarity(similarity, related, unrelated, settings.known, printed=printed)
+    return info_nce(similarity, related, unrelated, temperature=settings.temperature)
 
 
 def _log_one_plus_sum_exp(logits: Tensor, keep: Tensor) -> Tensor:
@@ -217,32 +220,13 @@ def _log_one_plus_sum_exp(logits: Tensor, keep: Tensor) -> Tensor:
     return torch.logsumexp(F.pad(logits, (1, 0)), dim=1)  # the padded zero is the 1
 
 
-def _extremes(similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Least similar related and most similar unrelated item of each row, (n, m) -> (n, 1) each.
-
-    inf and -inf where there is none.
-    """
-    inf = float("inf")
-    return (
-        torch.where(positive, similarity, inf).amin(dim=1, keepdim=True),
-        torch.where(negative, similarity, -inf).amax(dim=1, keepdim=True),
-    )
-
-
-def _lowest(similarity: Tensor, negative: Tensor) -> Tensor:
-    """Least similar unrelated item of each row, (n, m) -> (n, 1); -inf where there is none."""
-    inf = float("inf")
-    lowest = torch.where(negative, similarity, inf).amin(dim=1, keepdim=True)
-    return lowest.masked_fill(lowest == inf, -inf)
-
-
 class _Cosine(torch.autograd.Function):
     """``e @ e.T``, whose gradient is one product instead of the two that autograd would do."""
 
     @staticmethod
     def forward(context: Any, embeddings: Tensor) -> Tensor:
         context.save_for_backward(embeddings)
-        return embeddings @ embeddings.T
+        return multiply(embeddings, embeddings)
 
     @staticmethod
     @once_differentiable
@@ -250,85 +234,102 @@ class _Cosine(torch.autograd.Function):
         embeddings: Tensor = context.saved_tensors[0]
         both = upstream.T.contiguous()  # a sum of the two as they lie would miss the cache
         both += upstream
-        return both @ embeddings
+        return multiply(both, embeddings.T)
+
+
+@dataclass(frozen=True, eq=False)
+class _Term:
+    """Equation 4 on some pairs, (n, n) bool each, and how much it counts in a sum."""
+
+    related: Tensor
+    unrelated: Tensor
+    settings: MultiSimilarity
+    weight: float = 1.0
+    printed: bool = False
+
+
+def _summed(similarity: Tensor, terms: Sequence[_Term]) -> Tensor:
+    n = len(similarity)
+    for term in terms:
+        shapes = [tuple(x.shape) for x in (similarity, term.related, term.unrelated)]
+        if shapes != [(n, n)] * 3:
+            raise ValueError(
+                f"similarity, related and unrelated must be one square shape, got {shapes}"
+            )
+    return _MultiSimilarity.apply(similarity, terms)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _MultiSimilarity(torch.autograd.Function):
-    """Equation 4 by blocks of rows, with its gradient on the way.
+    """Sum of equation 4 on several kinds of pairs, by blocks of rows, its gradient on the way.
 
-    Autograd would keep a dozen matrices of all pairs; here there is one, the gradient.
+    Autograd would keep a dozen matrices of all pairs for each; here there is one, the gradient.
     """
 
     @staticmethod
-    def forward(
-        context: Any,
-        similarity: Tensor,
-        related: Tensor,
-        unrelated: Tensor,
-        settings: MultiSimilarity,
-        printed: bool,
-    ) -> Tensor:
+    def forward(context: Any, similarity: Tensor, terms: Sequence[_Term]) -> Tensor:
         n = len(similarity)
         rows = max(1, PAIRS_AT_ONCE // max(1, n)) if similarity.device.type == "cpu" else n
         slope = torch.empty_like(similarity) if context.needs_input_grad[0] else None
-        losses = []
+        losses = similarity.new_zeros(n)
         for start in range(0, n, rows):
             some = slice(start, start + rows)
-            positive, negative = related[some].clone(), unrelated[some].clone()
-            positive.diagonal(start).fill_(False)  # no item is related or unrelated to itself
-            negative.diagonal(start).fill_(False)
-            loss, gradient = _some_rows(
-                similarity[some], positive, negative, settings, printed=printed
-            )
-            losses.append(loss)
-            if slope is not None:
-                torch.mul(*gradient, out=slope[some])
+            for place, term in enumerate(terms):
+                loss, (parts, scale), (row, column, pull) = _some_rows(
+                    similarity[some], start, term
+                )
+                losses[some] += term.weight * loss
+                if slope is not None:
+                    here, scale = slope[some], scale * (term.weight / n)
+                    here.addcmul_(parts, scale) if place else torch.mul(parts, scale, out=here)
+                    here.index_put_((row, column), pull * (term.weight / n), accumulate=True)
         if slope is not None:
             context.save_for_backward(slope)
-        return torch.cat(losses).mean()
+        return losses.mean()
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
         (slope,) = context.saved_tensors
-        return slope * (upstream / len(slope)), None, None, None, None
+        return slope if upstream == 1 else slope * upstream, None
 
 
 def _some_rows(
-    similarity: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    settings: MultiSimilarity,
-    *,
-    printed: bool,
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Loss of each of some items, (r,), and two factors of its gradient by similarity, (r, n)."""
-    easiest, hardest = _extremes(similarity, positive, negative)
-    below, above = torch.full_like(easiest, float("inf")), torch.full_like(easiest, -float("inf"))
+    similarity: Tensor, start: int, term: _Term
+) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Loss of the items from row ``start`` on, (r,), and its gradient by similarity, (r, n).
+
+    The gradient is a product, (r, n) and (r, 1), plus numbers at some cells: unrelated pairs are
+    nearly all, related ones a few of each item.
+    """
+    settings, some = term.settings, slice(start, start + len(similarity))
+    row, column = term.related[some].nonzero(as_tuple=True)
+    other = column != row + start  # no item is related or unrelated to itself
+    row, column = row[other], column[other]
+    apart = ~term.unrelated[some]
+    apart.diagonal(start).fill_(True)
+    near, far = similarity[row, column], torch.where(apart, -torch.inf, similarity)
+    infinite = similarity.new_full((len(similarity),), torch.inf)
+    easiest, hardest = infinite.scatter_reduce(0, row, near, "amin"), far.amax(dim=1)
+    pulled = easiest.isfinite()
     if settings.margin >= 0:
-        below = (_lowest(similarity, negative) if printed else hardest) + settings.margin
-        above = easiest - settings.margin
+        lowest = hardest
+        if term.printed:
+            lowest = torch.where(apart, torch.inf, similarity).amin(dim=1)
+            lowest = lowest.masked_fill(lowest.isinf(), -torch.inf)
+        below, above = lowest + settings.margin, easiest - settings.margin
+        chosen = near < below[row]
+        row, column, near = row[chosen], column[chosen], near[chosen]
+        far = torch.where(far > above[:, None], far, -torch.inf)
+        pulled, hardest = easiest < below, hardest.where(hardest > above, -torch.inf)
     # The largest exponent of each sum is subtracted, and is 0 where the sum holds the 1 alone.
-    largest = [
-        torch.where(chosen, exponent, 0).clamp(min=0)
-        for chosen, exponent in (
-            (easiest < below, settings.alpha * (settings.gamma - easiest)),
-            (hardest > above, settings.beta * (hardest - settings.gamma)),
-        )
-    ]
-    pull = settings.alpha * settings.gamma - largest[0] - settings.alpha * similarity
-    push = settings.beta * similarity - (settings.beta * settings.gamma + largest[1])
-    kept_positive, kept_negative = positive & (similarity < below), negative & (similarity > above)
-    parts = torch.where(kept_positive, pull, push).exp_()
-    parts.masked_fill_(~(kept_positive | kept_negative), 0)
-    sums = [
-        torch.where(one, parts, 0).sum(dim=1, keepdim=True) + torch.exp(-most)
-        for one, most in zip((kept_positive, kept_negative), largest, strict=True)
-    ]
-    loss = (sums[0].log() + largest[0]) / settings.alpha + (
-        sums[1].log() + largest[1]
-    ) / settings.beta
-    return loss[:, 0], (parts, torch.where(kept_positive, -1 / sums[0], 1 / sums[1]))
+    pull = (settings.alpha * (settings.gamma - easiest)).where(pulled, 0).clamp(min=0)
+    push = (settings.beta * (hardest - settings.gamma)).clamp(min=0)
+    related = torch.exp(settings.alpha * (settings.gamma - near) - pull[row])
+    parts = far.mul_(settings.beta).sub_((settings.beta * settings.gamma + push)[:, None]).exp_()
+    together = torch.exp(-pull).index_add(0, row, related)
+    against = parts.sum(dim=1) + torch.exp(-push)
+    loss = (together.log() + pull) / settings.alpha + (against.log() + push) / settings.beta
+    return loss, (parts, 1 / against[:, None]), (row, column, -related / together[row])
 
 
 def contrastive(similarity: Tensor, related: Tensor, unrelated: Tensor, *, margin: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Processors: how many this process may use, and threads that sleep while they wait.
+"""Processors: how many this process may use, threads that sleep while they wait, wide products.
 
 The threads of a parallel region wait for each other at its end. As compilers set it, they spin
 meanwhile; where other programs want the processors, each spins for as long as the one it waits for
@@ -6,8 +6,10 @@ is not running. Asleep they cost nothing: see docs/speed.md for both kinds of ma
 """
 
 import os
+import re
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 COUNTS = (
@@ -19,6 +21,7 @@ COUNTS = (
     "RAYON_NUM_THREADS",
 )
 CGROUPS = Path("/sys/fs/cgroup")
+AVX_512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 
 def usable_processors(*, cgroups: Path = CGROUPS, membership: Path | None = None) -> int:
@@ -38,13 +41,29 @@ def affine_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def underrated(description: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether libraries take this processor for a lesser one: AVX-512, but not made by Intel.
+
+    MKL multiplies float32 with half the width there, and so does OpenBLAS on one that is younger
+    than itself.
+    """
+    with suppress(OSError):
+        fields = dict(re.findall(r"^(.+?)\s*: (.*)$", description.read_text(), re.MULTILINE))
+        flags = set(fields.get("flags", "").split())
+        return flags >= AVX_512 and fields.get("vendor_id") != "GenuineIntel"
+    return False
+
+
 def set_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Have the libraries that are not loaded yet wait asleep, with no more threads than allowed.
 
-    What a person has set stands. Counts are only set below the number of processors: above it,
-    each library knows best.
+    They also learn how wide the processor multiplies. What a person has set stands. Counts are only
+    set below the number of processors: above it, each library knows best.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if underrated():
+        environment.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
     processors = usable_processors()
     if processors < affine_processors():
         for name in COUNTS:

@@ -58,10 +58,12 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
     for start in range(0, n, WALKS):
         some = slice(start, start + WALKS)
         # No walk arrives with a chance above 1: what is near comes out below 0.
-        walk = (step[some] @ step - 2 * near[some]).tocoo()
-        apart = walk.data > 0
-        row, item, reached = walk.row[apart], walk.col[apart], walk.data[apart]
-        order = np.lexsort((item, -reached, row))
+        walk = step[some] @ step - 2 * near[some]
+        walk.sort_indices()
+        cells = walk.tocoo()
+        apart = cells.data > 0
+        row, item, reached = cells.row[apart], cells.col[apart], cells.data[apart]
+        order = np.argsort(row - reached, kind="stable")  # by row, the likeliest first
         row, item = row[order], item[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
         pairs.append(np.stack([start + row, item])[:, place < top].astype(np.int64))
@@ -201,9 +203,10 @@ def meta_consistent(
     n, fields = codes.shape
     known = codes >= 0
     differ = np.zeros((n, n), dtype=bool)
-    for column, present in zip(codes.T, known.T, strict=True):
+    small = codes.max(initial=0) <= np.iinfo(np.int16).max  # twice as many at once
+    for column, present in zip(codes.astype("i2" if small else "i4").T, known.T, strict=True):
         apart = column[:, None] != column[None, :]
-        apart &= present[:, None]
+        apart[~present] = False
         apart &= present
         differ |= apart
     whole: NDArray[np.bool_] = np.all(known, axis=1) & (fields > 0)

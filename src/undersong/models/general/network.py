@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undersong.losses import MultiRelationship, MultiSimilarity
+from undersong.products import Linear, linear
 from undersong.training.loop import Schedule
 
 
@@ -123,15 +124,16 @@ class GeneralModel(nn.Module):
         self.source = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.absent = nn.Parameter(torch.randn(len(widths), width) * 0.02)
         self.fuse = nn.Sequential(
-            *(_Layer(width, settings.heads, settings.dropout) for _ in range(2)),
+            _Layer(width, settings.heads, settings.dropout),
+            _Layer(width, settings.heads, settings.dropout, summed=True),
         )
         self.scale = nn.LayerNorm(width)
         self.weigh: nn.Module = nn.Identity()
         if settings.weigh_fields:
             self.weigh = _Layer(f, settings.heads, settings.dropout)
-        last = nn.Linear(2 * width, settings.out)
+        last = Linear(2 * width, settings.out)
         self.head = nn.Sequential(
-            nn.Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
+            Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
         )
         if settings.skip:
             nn.init.zeros_(last.weight)
@@ -146,12 +148,11 @@ class GeneralModel(nn.Module):
         both = torch.stack([read(x) for read, x in zip(self.read, sources, strict=True)], dim=1)
         projected, beside = both[..., : self.settings.width], both[..., self.settings.width :]
         tokens = torch.where(missing[..., None], self.absent, projected) + self.source  # (n, s, d)
-        e = self.scale(self.fuse(tokens).sum(dim=1))  # (n, d)
+        e = self.scale(self.fuse(tokens))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
         if self.settings.crossing:
-            i, j = torch.triu_indices(self.settings.fields, self.settings.fields, offset=1)
-            crossed = fields[:, i] * fields[:, j]  # (n, z(z-1)/2, f)
-            fields = torch.cat([fields, crossed], dim=1)
+            pairs = [fields[:, i : i + 1] * fields[:, i + 1 :] for i in range(fields.shape[1] - 1)]
+            fields = torch.cat([fields, *pairs], dim=1)  # (n, z + z(z-1)/2, f)
         general: Tensor = self.head(fields.flatten(1)).float()
         if self.settings.skip:
             if self.fill is not None:
@@ -180,7 +181,7 @@ class _SourceReader(nn.Module):
         """Read n items, (n, size) dense or sparse -> (n, sum of widths) float32."""
         with torch.autocast(x.device.type, enabled=False):
             if not x.is_sparse:
-                return F.dropout(x, self.dropout, self.training) @ self.weight
+                return linear(F.dropout(x, self.dropout, self.training), self.weight.T)
             values = F.dropout(x.values(), self.dropout, self.training)
             inputs = torch.sparse_coo_tensor(
                 x.indices(), values, x.shape, is_coalesced=True, check_invariants=False
@@ -193,33 +194,37 @@ class _Layer(nn.TransformerEncoderLayer):
     """One pre-norm transformer layer that begins as the identity.
 
     It attends by plain products: with a handful of tokens an item these take a third of the time
-    that torch's fused attention does, forward and backward on a processor.
+    that torch's fused attention does, forward and backward on a processor. Where only the sum of
+    its tokens is wanted, it adds them before its last product, which then is of one row an item.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int, heads: int, dropout: float, *, summed: bool = False):
         super().__init__(
             width, heads, 2 * width, dropout, activation=F.gelu, batch_first=True, norm_first=True
         )
+        self.summed = summed
         for last in (self.self_attn.out_proj, self.linear2):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # no masks here
-        """Let the tokens of each item look at each other, (n, s, d) -> (n, s, d)."""
+        """Let the tokens of each item look at each other, (n, s, d) -> (n, s, d), or their sum."""
         tokens = tokens + self.dropout1(self._attended(self.norm1(tokens)))
-        hidden = self.dropout(F.gelu(self.linear1(self.norm2(tokens))))
-        output: Tensor = tokens + self.dropout2(self.linear2(hidden))
+        hidden = linear(self.norm2(tokens), self.linear1.weight, self.linear1.bias)
+        hidden = self.dropout(F.gelu(hidden))
+        bias: Tensor = self.linear2.bias
+        if self.summed:
+            tokens, hidden, bias = tokens.sum(dim=1), hidden.sum(dim=1), tokens.shape[1] * bias
+        output: Tensor = tokens + self.dropout2(linear(hidden, self.linear2.weight, bias))
         return output
 
     def _attended(self, tokens: Tensor) -> Tensor:
-        attention = self.self_attn
-        n, s, d = tokens.shape
-        heads = (n, s, 3, attention.num_heads, d // attention.num_heads)
-        together = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-        queries, keys, values = together.view(heads).permute(
-            2, 0, 3, 1, 4
-        )  # (n, heads, s, d / heads)
-        alike = queries @ keys.transpose(2, 3) * (d // attention.num_heads) ** -0.5
-        share = F.dropout(alike.softmax(dim=3), attention.dropout, self.training)
-        output: Tensor = attention.out_proj((share @ values).transpose(1, 2).reshape(n, s, d))
-        return output
+        attention, (n, s, d) = self.self_attn, tokens.shape
+        together = linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+        heads = together.view(n, s, 3, attention.num_heads, d // attention.num_heads)
+        queries, keys, values = heads.unbind(2)  # (n, s, heads, d / heads)
+        alike = torch.einsum("nihd,njhd->nijh", queries, keys) * heads.shape[4] ** -0.5
+        share = F.dropout(alike.softmax(dim=2), attention.dropout, self.training)
+        attended = torch.einsum("nijh,njhd->nihd", share, values)
+        out = attention.out_proj
+        return linear(attended.reshape(n, s, d), out.weight, out.bias)

@@ -451,9 +451,9 @@ def test_every_noise_has_a_curve_over_lambda_beside_its_own_lambda_0(noisy):
     curves = noise.curves_of(results)
     assert next(iter(curves)) == "no noise"
     assert {len(x) for x in curves.values()} == {3}
-    default = curves["no noise"][1]
-    answers = questions.read(plan.out / "planted/seed-0/answers/GRM.parquet").pools["cold"]
-    assert default.numbers[0].value == pytest.approx(np.nanmean(answers.accuracy["ndcg@200"]))
+    path = plan.out / "planted/seed-0/answers" / f"{curves['no noise'][1].name}.parquet"
+    cold = questions.read(path).pools["cold"].accuracy["ndcg@200"]
+    assert curves["no noise"][1].numbers[0].value == pytest.approx(np.nanmean(cold))
     for rows in curves.values():
         assert rows[0].differences == (None, None, None)
         for row in rows[1:]:

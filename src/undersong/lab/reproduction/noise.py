@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from undersong import embeddings
 from undersong.catalogue import RELATIONS
-from undersong.evaluation.method import Method, from_embeddings
+from undersong.evaluation.method import from_embeddings
 from undersong.importers.tables.mapping import read_mapping
 from undersong.io.table_files import read_user_table
 from undersong.lab.reproduction.ablations import COLUMNS, LAMBDAS, Row
@@ -24,7 +24,7 @@ from undersong.lab.reproduction.claims import Claim, Comparison, verdict
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import make_general, train
-from undersong.lab.reproduction.outcomes import COLD, Estimate, Results
+from undersong.lab.reproduction.outcomes import COLD, PAPER, Estimate, Results
 from undersong.lab.reproduction.plan import Plan, measure
 from undersong.lab.reproduction.questions import ModelAnswers, ask, read, write
 from undersong.lab.reproduction.seed_run import SeedRun
@@ -35,6 +35,7 @@ from undersong.settings import with_changes
 RANDOM, PLATFORM = "random pairs", "another platform's pairs"
 KINDS, SHARES = (RANDOM, PLATFORM), (0.1, 0.3)
 WEIGHTS = tuple(x for x in LAMBDAS if x != 0.1)
+PATIENCE = 2  # validations without gain that end a training: 25 a seed take a third less time
 Pairs = NDArray[np.int64]  # (p, 2) rows of items
 
 
@@ -148,27 +149,18 @@ def _answer(
     seed_run: SeedRun, progress: Progress, *, noise: Noise, weight: float, pairs: Pairs
 ) -> None:
     """Train GRM with one noise and one lambda, ask it, and leave the answers alone behind."""
-    name = noise.model(weight)
-    method = _method(seed_run, progress, noise=noise, weight=weight, pairs=pairs)
+    task, name = seed_run.task, noise.model(weight)
+    changes = {"loss.prior_weight": weight, "training.patience": PATIENCE}
+    settings = with_changes(seed_run.settings.general, changes, where="[general]")
+    noisy = with_noise(task, noise, pairs, seed=seed_run.seed) if noise.share else task
+    make_general(replace(seed_run, task=noisy), name, settings=settings, progress=progress)
+    method = from_embeddings(name, embeddings.read(seed_run.vectors(name)), task.ids)
     asking = seed_run.questions()
-    pools = {x: asking.pools[x] for x in (COLD, "paper")}
+    pools = {x: asking.pools[x] for x in (COLD, PAPER)}
     # Hubness is no column here and costs most.
     few = replace(asking, pools=pools, settings=replace(asking.settings, hub_queries=2))
     write(ask(method, few), seed_run.answers(name))
-    seed_run.vectors(name).unlink(missing_ok=True)
-
-
-def _method(
-    seed_run: SeedRun, progress: Progress, *, noise: Noise, weight: float, pairs: Pairs
-) -> Method:
-    task, name = seed_run.task, noise.model(weight)
-    changes = {"loss.prior_weight": weight}
-    settings = with_changes(seed_run.settings.general, changes, where="[general]")
-    if not noise.share and settings == seed_run.settings.general:
-        return from_embeddings(name, seed_run.run.embeddings(task.kind, "judged"), task.ids)
-    noisy = with_noise(task, noise, pairs, seed=seed_run.seed) if noise.share else task
-    make_general(replace(seed_run, task=noisy), name, settings=settings, progress=progress)
-    return from_embeddings(name, embeddings.read(seed_run.vectors(name)), task.ids)
+    seed_run.vectors(name).unlink()
 
 
 def _read_answers(

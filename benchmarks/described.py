@@ -23,7 +23,7 @@ from undersong import runs
 from undersong.catalogue import read_catalogue
 from undersong.embeddings import unit
 from undersong.evaluation.baselines.untrained import word_matrix
-from undersong.evaluation.protocols import pools_of
+from undersong.evaluation.protocols import EvaluationSettings, pools_of
 from undersong.features import CONTENT, INTERACTION, read_sources, rows_of
 from undersong.foldin.added import read_encoders
 from undersong.foldin.described import Description, embed_description
@@ -112,7 +112,7 @@ def main():
             save_general(model, weights)
     model = model.eval()
     vectors = embed(model, sources, device="cpu")
-    pool = pools_of(task, "validation")["cold, labelled"]
+    pool = pools_of(task, "validation", settings=EvaluationSettings())["cold, labelled"]
     table = catalogue.artists
     rows = pool.queries[pool.truth[pool.queries].getnnz(axis=1) > 0]
     some = [x for x in rows.tolist() if any(table[y][x] is not None for y in fields)]

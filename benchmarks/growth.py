@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,49 @@ def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
     return lambda: publishing.publish(folder, shelf)
 
 
+def evaluate(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """All of `evaluate`: every baseline, E_G and a learned order by networks that learned nothing.
+
+    Each is asked the same whatever it answers, so nothing needs to be trained.
+    """
+    import polars as pl
+    import torch
+
+    from undersong import features, runs
+    from undersong.catalogue import fingerprint
+    from undersong.embeddings import Embeddings
+    from undersong.evaluation.compare import compare
+    from undersong.io.files import write_json
+    from undersong.io.tensors import write_tensors
+    from undersong.pipeline.run_settings import Settings
+    from undersong.ranking import network, ranker
+
+    catalogue, parts, sources = general_of(place)
+    encoders = features.to_json(features.fit(catalogue, "artist", parts == "train"))
+    folder, settings, names = (
+        place / "judged",
+        network.RankingSettings(),
+        evidence_of(place)[2].names,
+    )
+    torch.manual_seed(1)
+    model = network.RankingModel(len(names), settings).state_dict()
+    about = {"names": json.dumps(names), "calibration": "[1.0, 0.0]"}
+    about |= {"candidates": str(settings.candidates)}
+    chosen = {"run": {"seed": 0}, "split": asdict(Settings().split)}
+    manifest = {"kind": "artist", "settings": chosen, "training": {"general": {"steps": 1}}}
+    manifest |= {"catalogue": fingerprint(place), "catalogue_folder": str(place)}
+    with runs.publishing(folder, manifest) as home:
+        embedded = Embeddings(catalogue.ids("artist"), untrained(sources)())
+        embedded.write(home / "embeddings" / "artist.judged.parquet")
+        write_tensors(
+            home / "weights/ranking.safetensors", model, version=ranker.FORMAT, about=about
+        )
+        write_json(home / "encoders.json", {"format": 1, "encoders": encoders})
+        items = catalogue.artists.select(pl.lit("artist").alias("kind"), "id", "name")
+        items.with_columns(part=pl.Series(parts)).write_parquet(home / "items.parquet")
+    return lambda: compare(runs.read(folder), split="validation")
+
+
 def untrained(sources):
     """E_G of all items by a GRM that has not learned yet, as something to do."""
     from undersong.models.general import training
@@ -290,6 +334,7 @@ STAGES: dict[str, Callable[[Path, int, int], Callable[[], object]]] = {
     "lists": listed,
     "nearest": nearest,
     "publish": publish,
+    "evaluate": evaluate,
 }
 SIZES = [1000, 3000, 10000, 30000, 100000, 1000000]
 

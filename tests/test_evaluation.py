@@ -278,7 +278,7 @@ def test_what_does_not_fit_is_named(change, error, message):
 
 def test_a_method_that_scores_with_nan_is_named():
     bad = Method("bad", lambda rows: np.full((len(rows), N), np.nan, dtype=np.float32))
-    with pytest.raises(ArtifactError, match="method 'bad': the scores of item 68 hold a NaN"):
+    with pytest.raises(ArtifactError, match="method 'bad': the scores of item 0 hold a NaN"):
         report_of([bad])
 
 

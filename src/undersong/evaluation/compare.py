@@ -300,7 +300,14 @@ def _ranked(
         return scorer(ranker, evidence, pool=pool, long_tail=long_tail)
 
     everything = np.arange(len(evidence.vectors))
-    return Method(name, among(everything), sees_edges=sees_edges, note=note, among=among)
+    return Method(
+        name,
+        among(everything),
+        sees_edges=sees_edges,
+        note=note,
+        among=among,
+        turn=lambda rows: evidence.cells.in_turn(rows),
+    )
 
 
 def baselines(

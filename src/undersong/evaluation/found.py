@@ -42,7 +42,8 @@ def pool_of(
     right.eliminate_zeros()
     asks = (visible.getnnz(axis=1) > 0) & (right.getnnz(axis=1) > 0) & ~hidden
     queries, everything = askers(np.flatnonzero(asks), seed=seed), np.arange(len(hidden))
-    return Pool(queries, everything, groups, right.astype(bool), shown=visible)
+    unlinked = visible.getnnz(axis=1) == 0
+    return Pool(queries, everything, groups, right.astype(bool), shown=visible, unlinked=unlinked)
 
 
 def askers(rows: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:

@@ -28,7 +28,9 @@ class Method:
     note : str
         What a reader of the table should know, in a few words.
     among : from the candidates of a pool, (c,) rows, to the scorer to use there
-        For a method whose order depends on who may be an answer; ``scores`` serves all items.
+        For a method whose order depends on who may be an answer, or that is faster for few; others
+        may score anything. ``scores`` serves all items.
+    turn : from rows of queries, (q,), to their places in the order in which they are scored fastest
     """
 
     name: str
@@ -36,6 +38,7 @@ class Method:
     sees_edges: bool = False
     note: str = ""
     among: Callable[[NDArray[np.int64]], Scorer] | None = None
+    turn: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None
 
 
 def from_embeddings(
@@ -67,16 +70,27 @@ def from_vectors(
     units = _unit_rows(vectors)
     empty = missing | (np.asarray(abs(units).sum(axis=1)).ravel() == 0)
 
-    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        if isinstance(units, np.ndarray):
-            cosines = units[rows] @ units.T
-        else:
-            cosines = np.ascontiguousarray((units @ units[rows].T.toarray()).T)
-        cosines[:, empty] = -np.inf
-        cosines[empty[rows]] = 0
-        return np.asarray(cosines, dtype=np.float32)
+    n = len(empty)
 
-    return Method(name, scores, sees_edges=sees_edges, note=note)
+    def among(pool: NDArray[np.int64]) -> Scorer:
+        pool = pool[~empty[pool]]
+        whole = len(pool) == n
+        theirs = units.T if whole else units[pool].T
+        if not isinstance(theirs, np.ndarray):
+            theirs = theirs.tocsr()  # by column, so that one only looks at what it shares
+
+        def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            product = units[rows] @ theirs
+            cosines = product if isinstance(product, np.ndarray) else product.toarray()
+            if not whole:
+                cosines, some = np.full((len(rows), n), -np.inf, dtype=np.float32), cosines
+                cosines[:, pool] = some
+            cosines[empty[rows]] = 0
+            return np.asarray(cosines, dtype=np.float32)
+
+        return scores
+
+    return Method(name, among(np.arange(n)), sees_edges=sees_edges, note=note, among=among)
 
 
 def _unit_rows(

@@ -115,47 +115,36 @@ def evaluate(
     degree = degree_of(visible_edges(task, split))
     visible = task.related("train")
     ties = make_ties(len(task.splits), seed=settings.seed)
-    pools = pools_of(task, split, seed=settings.seed)
+    pools = pools_of(task, split, settings=settings)
     odds = tail_odds(
         task.catalogue,
         task.kind,
         has_link=degree_of(pools["cold"].truth) > 0,
         among=~task.within("test") | (split == "test"),
     )
-    protocols: dict[str, Protocol] = {}
-    for place, (name, pool) in enumerate(pools.items()):
-        judged: dict[str, Judged] = {}
-        hubs = (
-            None
-            if pool.pool is not None or pool.shown is not None
-            else hub_queries_of(pool, settings)
+    answers = {
+        method.name: judge(
+            method,
+            {x: y for x, y in pools.items() if x.startswith("paper") or not method.sees_edges},
+            traits=judged_by,
+            ties=ties,
+            k=settings.k,
+            block=settings.block,
+            seed=settings.seed,
+            progress=part_of(progress, "evaluate", turn, len(methods), method.name),
         )
-        seen = judged_by
-        if pool.shown is not None:  # unlinked is who looks so to those that ask
-            seen = replace(judged_by, long_tail=degree_of(pool.shown) == 0)
-        for turn, method in enumerate(methods):
-            done, total = place * len(methods) + turn, len(pools) * len(methods)
-            note = f"{name}: {method.name}"
-            if method.sees_edges and not name.startswith("paper"):
-                continue
-            judged[method.name] = judge(
-                method,
-                pool,
-                traits=seen,
-                ties=ties,
-                k=settings.k,
-                block=settings.block,
-                hub_queries=hubs,
-                seed=settings.seed,
-                progress=part_of(progress, "evaluate", done, total, note),
-            )
+        for turn, method in enumerate(methods)
+    }
+    protocols: dict[str, Protocol] = {}
+    for name, pool in pools.items():
+        judged = {x: own[name] for x, own in answers.items() if name in own}
         edge_free = {m.name: judged[m.name] for m in methods if not m.sees_edges}
         about = About(
             task.kind,
             split,
             pool,
             judged_by,
-            len(pool.candidates if hubs is None else hubs),
+            len(pool.candidates if pool.hubs is None else pool.hubs),
             reference,
             settings,
         )
@@ -215,9 +204,12 @@ def _reference(methods: Sequence[Method], reference: str | None) -> str:
     return names[0] if reference is None else reference
 
 
-def pools_of(task: Task, split: str, *, seed: int = 0) -> dict[str, Pool]:
-    """Who asks whom in each protocol; ``linked`` asks the same as ``paper``."""
-    catalogue, asks = task.catalogue, task.within(split)
+def pools_of(task: Task, split: str, *, settings: EvaluationSettings) -> dict[str, Pool]:
+    """Who asks whom in each protocol; ``linked`` asks the same as ``paper``.
+
+    For hubness every candidate asks; of many, a fixed sample.
+    """
+    catalogue, asks, seed = task.catalogue, task.within(split), settings.seed
     unread = split == "validation"  # the test split
     truth = known(catalogue, task.kind, ~task.within("test")) if unread else task.related()
     among, everything = np.flatnonzero(asks), np.arange(len(asks))
@@ -238,16 +230,20 @@ def pools_of(task: Task, split: str, *, seed: int = 0) -> dict[str, Pool]:
         pools["cold, other artists"] = Pool(queries, everything, groups, truth)
         pools["paper, other artists"] = Pool(queries, among, groups, truth)
     return {
-        name: pool for name, pool in pools.items() if len(pool.queries) and len(pool.candidates)
+        name: pool
+        if pool.pool is not None or pool.shown is not None
+        else _asking_hubs(pool, settings)
+        for name, pool in pools.items()
+        if len(pool.queries) and len(pool.candidates)
     }
 
 
-def hub_queries_of(pool: Pool, settings: EvaluationSettings) -> NDArray[np.int64]:
-    """Return who asks for hubness: every candidate once; of many, a fixed sample."""
-    if len(pool.candidates) <= settings.hub_queries:
-        return pool.candidates
-    generator = np.random.default_rng([settings.seed, len(pool.candidates)])
-    return np.sort(generator.choice(pool.candidates, settings.hub_queries, replace=False))
+def _asking_hubs(pool: Pool, settings: EvaluationSettings) -> Pool:
+    hubs = pool.candidates
+    if len(hubs) > settings.hub_queries:
+        generator = np.random.default_rng([settings.seed, len(hubs)])
+        hubs = np.sort(generator.choice(hubs, settings.hub_queries, replace=False))
+    return replace(pool, hubs=hubs)
 
 
 def degree_of(relations: sparse.csr_matrix) -> NDArray[np.int64]:

@@ -1,8 +1,7 @@
 """One method before one set of questions: a number per query, nothing averaged yet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,8 @@ class Pool:
     pool : rows among which a method may order its answers; by default the candidates
         With all items, the answers are those of the whole catalogue, and what is no candidate is
         left out of them.
+    hubs : rows of the items that ask for the k-occurrence of each candidate; None: nobody
+    unlinked : (n,) bool, who looks unlinked to those that ask; None: who is in the catalogue
     """
 
     queries: NDArray[np.int64]
@@ -42,6 +43,18 @@ class Pool:
     truth: sparse.csr_matrix
     shown: sparse.csr_matrix | None = None
     pool: NDArray[np.int64] | None = None
+    hubs: NDArray[np.int64] | None = None
+    unlinked: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """Questions of one pool: who asks, ascending, for how many answers, and whether for ranks."""
+
+    pool: Pool
+    rows: NDArray[np.int64]
+    k: int
+    ranks: bool
 
 
 @dataclass(frozen=True)
@@ -128,21 +141,19 @@ def propensities(relations: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def judge(
     method: Method,
-    pool: Pool,
+    pools: Mapping[str, Pool],
     *,
     traits: Traits,
     ties: Ties,
     k: int,
     block: int,
-    hub_queries: NDArray[np.int64] | None,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Judged:
-    """Ask a method all questions of a pool.
+) -> dict[str, Judged]:
+    """Ask a method all questions of some pools; what several pools ask is scored once.
 
     Parameters
     ----------
-    hub_queries : rows of the items that ask for the k-occurrence of each candidate; None: nobody
     progress : called with how many questions are answered, of how many
 
     Raises
@@ -150,23 +161,37 @@ def judge(
     ArtifactError
         If the method scores with NaN or in another shape, with its name.
     """
-    depth = k if pool.shown is None else max(k, FAR)
-    asked = len(pool.queries) + (0 if hub_queries is None else len(hub_queries))
-    ask = partial(_ask, method, pool, ties=ties, block=block)
-    ranking = ask(pool.queries, k=depth, answered=lambda done: progress(done, asked))
+    asked = []
+    for name, pool in pools.items():
+        depth = k if pool.shown is None else max(k, FAR)
+        asked.append((name, _Questions(pool, pool.queries, depth, ranks=True)))
+        if pool.hubs is not None and not np.array_equal(pool.hubs, pool.queries):
+            asked.append((name, _Questions(pool, pool.hubs, k, ranks=False)))
+    rankings: dict[str, list[Ranking]] = {name: [] for name in pools}
+    for name, ranking in zip(
+        (name for name, _ in asked),
+        _ask(method, [x for _, x in asked], ties=ties, block=block, progress=progress),
+        strict=True,
+    ):
+        rankings[name].append(ranking)
+    return {
+        name: _judged(pool, rankings[name][0], rankings[name][-1], traits, k, seed)
+        for name, pool in pools.items()
+    }
+
+
+def _judged(
+    pool: Pool, ranking: Ranking, near: Ranking, traits: Traits, k: int, seed: int
+) -> Judged:
+    """Measure answers of one pool; ``near`` are those to the items that ask for hubness."""
     top = ranking.top[:, :k]
     group = bootstrap.groups(len(pool.queries), seed=seed)
     shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
     whole = _whole(top, pool.candidates, shown, group)
-    if hub_queries is not None:
-        near = top
-        if not np.array_equal(hub_queries, pool.queries):
-            before = len(pool.queries)
-            near = ask(
-                hub_queries, k=k, answers=False, answered=lambda x: progress(before + x, asked)
-            ).top
+    if pool.hubs is not None:
         hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
-        whole |= _whole(near, pool.candidates, hubs, bootstrap.groups(len(near), seed=seed))
+        groups = bootstrap.groups(len(near.top), seed=seed)
+        whole |= _whole(near.top[:, :k], pool.candidates, hubs, groups)
     accuracy = metrics.accuracy(ranking.ranks, k=k)
     named = propensities(np.asarray(pool.truth.getnnz(axis=0), dtype=np.int64))
     weights = [1 / named[items] for items in ranking.relevant]
@@ -175,49 +200,69 @@ def judge(
         name = f"recall@{FAR}"
         accuracy = {**accuracy, name: metrics.accuracy(ranking.ranks, k=FAR)[name]}
         whole[f"nobody finds@{FAR}"] = _never(ranking, group)
+    if pool.unlinked is not None:
+        traits = replace(traits, long_tail=pool.unlinked)
     return Judged(accuracy, _answers(pool.queries, top, traits, k), whole)
 
 
 def _ask(
     method: Method,
-    pool: Pool,
-    rows: NDArray[np.int64],
+    asked: Sequence[_Questions],
     *,
     ties: Ties,
-    k: int,
     block: int,
-    answered: Callable[[int], None],
-    answers: bool = True,
-) -> Ranking:
-    """Best k candidates of each row, (q, k), and ranks of its relevant ones."""
-    top = np.empty((len(rows), k), dtype=np.int64)
-    ranks: list[NDArray[np.int64]] = []
-    relevant: list[NDArray[np.int64]] = []
-    done = 0
-    among = pool.candidates if pool.pool is None else pool.pool
-    scores = method.among(among) if method.among else method.scores
-    for some in blocks(rows, n=len(pool.groups), block=block):
-        answered(done)
-        try:
-            values = scores(some)
-            if pool.shown is not None:
-                values = np.where(pool.shown[some].toarray(), -np.inf, values)
-            ranked = rank(
-                values,
-                some,
-                candidates=pool.candidates,
-                groups=pool.groups,
-                relevant=pool.truth if answers else None,
-                ties=ties,
-                k=k,
-            )
-        except ArtifactError as error:
-            raise ArtifactError(f"method {method.name!r}: {error}") from error
-        top[done : done + len(some)] = ranked.top
-        ranks += ranked.ranks
-        relevant += ranked.relevant
-        done += len(some)
-    return Ranking(top, tuple(ranks), tuple(relevant))
+    progress: Callable[[int, int], None],
+) -> list[Ranking]:
+    """Answer all questions, each row once for all who may answer alike."""
+    n = len(ties.place)
+    among = [x.pool.candidates if x.pool.pool is None else x.pool.pool for x in asked]
+    if not method.among:
+        among = [np.arange(n)] * len(asked)
+    alike = {
+        x: next(y for y in range(x + 1) if np.array_equal(among[y], among[x]))
+        for x in range(len(asked))
+    }
+    rows_of = {
+        first: np.unique(np.concatenate([asked[x].rows for x, y in alike.items() if y == first]))
+        for first in dict.fromkeys(alike.values())
+    }
+    tops = [np.empty((len(x.rows), x.k), dtype=np.int64) for x in asked]
+    nobody = np.zeros(0, dtype=np.int64)
+    ranks, relevant = ([[nobody] * len(x.rows) for x in asked] for _ in range(2))
+    done, total = 0, sum(len(x) for x in rows_of.values())
+    for first, rows in rows_of.items():
+        scores = method.among(among[first]) if method.among else method.scores
+        turn = method.turn(rows) if method.turn else np.arange(len(rows))
+        for some in blocks(rows[turn], n=n, block=block):
+            progress(done, total)
+            done += len(some)
+            try:
+                values = scores(some)
+                for x in (x for x, y in alike.items() if y == first):
+                    questions = asked[x]
+                    asking = np.isin(some, questions.rows)
+                    ranked = rank(
+                        values,
+                        some,
+                        candidates=questions.pool.candidates,
+                        groups=questions.pool.groups,
+                        relevant=questions.pool.truth if questions.ranks else None,
+                        shown=questions.pool.shown,
+                        ties=ties,
+                        k=questions.k,
+                        asking=asking,
+                    )
+                    places = np.searchsorted(questions.rows, some[asking])
+                    tops[x][places] = ranked.top
+                    for place, own in enumerate(ranked.ranks):
+                        ranks[x][places[place]] = own
+                        relevant[x][places[place]] = ranked.relevant[place]
+            except ArtifactError as error:
+                raise ArtifactError(f"method {method.name!r}: {error}") from error
+    return [
+        Ranking(top, tuple(own), tuple(items))
+        for top, own, items in zip(tops, ranks, relevant, strict=True)
+    ]
 
 
 def _never(ranking: Ranking, group: NDArray[np.int64]) -> Whole:

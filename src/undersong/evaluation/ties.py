@@ -14,7 +14,7 @@ from scipy import sparse
 
 from undersong.errors import ArtifactError
 
-CELLS = 1 << 20  # scores held at once: these 4 MB, and 8 MB of keys, stay in a processor's cache
+CELLS = 1 << 24  # scores held at once: fewer queries would read all items for hardly any product
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,23 @@ def rank(
     relevant: sparse.csr_matrix | None,
     ties: Ties,
     k: int,
+    shown: sparse.csr_matrix | None = None,
+    asking: NDArray[np.bool_] | None = None,
 ) -> Ranking:
-    """Rank all candidates for a block of queries.
+    """Rank all candidates for a block of queries, one after the other.
 
     Parameters
     ----------
     scores : (q, n) float, higher is more similar; -inf is allowed, NaN is not
     rows : (q,) int, which of the n items ask
-    candidates : (c,) int, which of the n items may be an answer
+    candidates : (c,) int, which of the n items may be an answer, ascending
     groups : (n,) int
         A candidate of the query's own group is no candidate. With ``arange(n)`` that is the
         query itself; with the artists of tracks it is every track of the query's artist.
     relevant : (n, n) bool, or None where only ``top`` is wanted
         Relevant items that are no candidates are ignored.
+    shown : (n, n) bool, pairs of which the query scores -inf
+    asking : (q,) bool, the queries to rank for; all if None
 
     Raises
     ------
@@ -97,66 +101,100 @@ def rank(
             f"scores of shape {scores.shape} for {len(rows)} queries among {len(groups)} items; "
             f"expected {(len(rows), len(groups))}"
         )
-    unknown = np.isnan(scores).any(axis=1)
-    if unknown.any():
-        raise ArtifactError(
-            f"the scores of item {rows[unknown][0]} hold a NaN; give -inf to what cannot be scored"
-        )
-    keys = _keys(scores[:, candidates], rows, candidates, groups, ties)
-    if relevant is None:
-        return Ranking(_top(keys, rows, ties, k), ())
-    return Ranking(_top(keys, rows, ties, k), *_ranks(keys, rows, candidates, relevant))
-
-
-def _keys(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    ties: Ties,
-) -> NDArray[np.uint64]:
-    """One whole number per cell that sorts by score, then by the order among ties; 0 is out."""
-    # Adding 0 turns -0 into 0. A float's bits sort like whole numbers once all bits of the
-    # negative ones and the sign of the others are flipped.
-    bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)
-    ordered = (bits ^ ((bits >> 31) | np.int32(-(1 << 31)))).view(np.uint32)
-    keys = ordered.astype(np.uint64)
-    keys <<= np.uint64(32)
-    n = np.uint32(len(ties.place))
-    order = ties.place[candidates].astype(np.uint32) + ties.turn[rows, None].astype(np.uint32)
-    keys |= np.minimum(order, order - n)  # modulo n: below n the difference wraps far above
-    keys[groups[rows][:, None] == groups[candidates][None, :]] = 0
-    return keys
-
-
-def _top(
-    keys: NDArray[np.uint64], rows: NDArray[np.int64], ties: Ties, k: int
-) -> NDArray[np.int64]:
-    """Rows of the k largest keys: the lower half of a key says which item it is."""
-    c = keys.shape[1]
-    best = np.partition(keys, c - k, axis=1)[:, c - k :] if k < c else keys
-    best = np.sort(best, axis=1)[:, ::-1]
-    order = (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    items = ties.item[(order - ties.turn[rows][:, None]) % len(ties.item)]
-    top = np.full((len(rows), k), -1, dtype=np.int64)
-    top[:, : best.shape[1]] = np.where(best == 0, -1, items)
-    return top
-
-
-def _ranks(
-    keys: NDArray[np.uint64],
-    rows: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    relevant: sparse.csr_matrix,
-) -> tuple[tuple[NDArray[np.int64], ...], tuple[NDArray[np.int64], ...]]:
-    """Ranks of the relevant candidates of each query, ascending, and their rows."""
-    cells = relevant[rows][:, candidates].tocsr()
+    chosen = np.arange(len(rows)) if asking is None else np.flatnonzero(asking)
+    top = np.full((len(chosen), k), -1, dtype=np.int64)
     ranks, items = [], []
-    for query, row in enumerate(keys):
-        places = cells.indices[cells.indptr[query] : cells.indptr[query + 1]]
-        places = places[row[places] > 0]
-        above = np.array([np.count_nonzero(row > key) for key in row[places]], dtype=np.int64)
-        order = np.argsort(above, kind="stable")
-        ranks.append(above[order] + 1)
-        items.append(candidates[places[order]])
-    return tuple(ranks), tuple(items)
+    of_candidates, whole = groups[candidates], len(candidates) == len(groups)
+    for place, query in enumerate(chosen):
+        row = int(rows[query])
+        if np.isnan(scores[query].max(initial=-np.inf)):
+            raise ArtifactError(
+                f"the scores of item {row} hold a NaN; give -inf to what cannot be scored"
+            )
+        values = scores[query].copy() if whole else scores[query].take(candidates)
+        if shown is not None:
+            values[_places(shown, row, candidates)] = -np.inf
+        out = np.flatnonzero(of_candidates == groups[row])
+        values[out] = -np.inf
+        order = _Order(values, out, candidates, ties, int(ties.turn[row]))
+        best = order.first(k)
+        top[place, : len(best)] = candidates[best]
+        if relevant is not None:
+            right = _places(relevant, row, candidates)
+            right = right[of_candidates[right] != groups[row]]
+            above = order.above(right)
+            turn = np.argsort(above, kind="stable")
+            ranks.append(above[turn] + 1)
+            items.append(candidates[right[turn]])
+    return Ranking(top, tuple(ranks), tuple(items))
+
+
+def _places(
+    matrix: sparse.csr_matrix, row: int, candidates: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Places among the candidates of the columns that a row of a sparse matrix names."""
+    own = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+    place = np.minimum(np.searchsorted(candidates, own), len(candidates) - 1)
+    return np.asarray(place[candidates[place] == own])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Order of the candidates of one query: by score, and among equal ones by ``ties``.
+
+    Parameters
+    ----------
+    values : (c,) float32, their scores; -inf for those that are ``out``
+    out : places of those of the query's own group, which have no rank
+    turn : how far the query turns the order among ties
+    """
+
+    values: NDArray[np.float32]
+    out: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+    ties: Ties
+    turn: int
+
+    def first(self, k: int) -> NDArray[np.int64]:
+        """Places of the k best, best first; fewer if there are fewer."""
+        wanted = min(k, len(self.values) - len(self.out))
+        if wanted <= 0:
+            return np.zeros(0, dtype=np.int64)
+        last = len(self.values) - wanted
+        least = np.partition(self.values, last)[last]
+        high = np.flatnonzero(self.values > least)
+        tied = self._equal(least)
+        lucky = self._luck(tied)
+        if len(tied) > wanted - len(high):
+            some = np.argpartition(-lucky, wanted - len(high) - 1)[: wanted - len(high)]
+            tied, lucky = tied[some], lucky[some]
+        best = np.append(high, tied)
+        luck = np.append(self._luck(high), lucky)
+        return best[np.lexsort((-luck, -self.values[best]))]
+
+    def above(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many candidates stand above each of some."""
+        if not len(places):
+            return np.zeros(0, dtype=np.int64)
+        ascending, wanted = np.sort(self.values), self.values[places]
+        ends = np.searchsorted(ascending, wanted, side="right")
+        above = len(ascending) - ends
+        several = ends - np.searchsorted(ascending, wanted, side="left") > 1
+        for value in np.unique(wanted[several]):
+            here = np.flatnonzero(wanted == value)
+            luck = np.sort(self._luck(self._equal(value)))
+            own = np.searchsorted(luck, self._luck(places[here]), side="right")
+            above[here] += len(luck) - own
+        return np.asarray(above, dtype=np.int64)
+
+    def _equal(self, value: np.float32) -> NDArray[np.int64]:
+        """Places of the candidates that score so."""
+        equal = self.values == value
+        if value == -np.inf:
+            equal[self.out] = False
+        return np.flatnonzero(equal)
+
+    def _luck(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what puts candidates of equal scores in their order, the highest first."""
+        n = len(self.ties.place)
+        return np.asarray((self.ties.place[self.candidates[places]] + self.turn) % n)

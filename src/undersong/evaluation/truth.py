@@ -25,7 +25,7 @@ from undersong.evaluation.protocols import (
     protocol_of,
 )
 from undersong.evaluation.results import Protocol
-from undersong.evaluation.scoring import Judged, Pool, Traits, judge
+from undersong.evaluation.scoring import Pool, Traits, judge
 from undersong.evaluation.ties import make_ties
 from undersong.io.files import reading
 from undersong.io.table_files import DAMAGE
@@ -131,23 +131,22 @@ def judge_truth(
     ties = make_ties(truth.shape[0], seed=settings.seed)
     seen = replace(traits, long_tail=degree_of(visible) == 0)
     methods = [x for x in methods if not x.sees_edges]
+    answers = {
+        method.name: judge(
+            method,
+            pools,
+            traits=seen,
+            ties=ties,
+            k=settings.k,
+            block=settings.block,
+            seed=settings.seed,
+            progress=part_of(progress, "evaluate", turn, len(methods), method.name),
+        )
+        for turn, method in enumerate(methods)
+    }
     protocols: dict[str, Protocol] = {}
-    for place, (name, pool) in enumerate(pools.items()):
-        judged: dict[str, Judged] = {}
-        for turn, method in enumerate(methods):
-            done = place * len(methods) + turn
-            total, note = len(pools) * len(methods), f"{name}: {method.name}"
-            judged[method.name] = judge(
-                method,
-                pool,
-                traits=seen,
-                ties=ties,
-                k=settings.k,
-                block=settings.block,
-                hub_queries=None,
-                seed=settings.seed,
-                progress=part_of(progress, "evaluate", done, total, note),
-            )
+    for name, pool in pools.items():
+        judged = {x: own[name] for x, own in answers.items()}
         about = About(kind, "unlinked", pool, seen, len(pool.candidates), reference, settings)
         slices: Mapping[str, NDArray[np.bool_]] = by_degree(
             "visible degree {}", degree_of(visible)[pool.queries]

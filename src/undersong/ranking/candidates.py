@@ -69,7 +69,7 @@ class Candidates:
         prior = evidence.cosines(self.rows)
         query, place = np.nonzero(self.seen >= 0)
         prior[query, self.seen[query, place]] = self.prior[query, place]
-        prior[:, ~(among & evidence.known)] = -np.inf
+        np.copyto(prior, -np.inf, where=~(among & evidence.known))
         prior[~evidence.known[self.rows]] = -np.inf
         prior[np.arange(len(self.rows)), self.rows] = -np.inf
         return prior

@@ -188,18 +188,18 @@ def scorer(
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         reranked = rerank(ranker, evidence, rows, among=among, long_tail=long_tail)
         last = np.where(np.isfinite(reranked.scores), reranked.scores, np.inf).min(axis=1)[:, None]
-        prior = reranked.gathered.everything(evidence, among=among)
-        best = prior.max(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            everything = np.where(np.isfinite(prior), last - BELOW - (best - prior), -np.inf)
+        everything = reranked.gathered.everything(evidence, among=among)
         there = reranked.candidates >= 0
-        for row, items, present, values in zip(
-            everything, reranked.candidates, there, reranked.scores, strict=True
-        ):
-            row[items[present]] = values[present]
+        for place, row in enumerate(everything):  # one by one stays near the processor
+            present = there[place]
+            best = row.max()
+            if np.isfinite(best):
+                np.subtract(best, row, out=row)
+                np.subtract(last[place] - BELOW, row, out=row)
+            row[reranked.candidates[place, present]] = reranked.scores[place, present]
         nothing = ~evidence.known[rows] | ~there.any(axis=1)
         everything[nothing] = 0
-        return np.asarray(everything, dtype=np.float32)
+        return everything
 
     return scores
 

@@ -1,7 +1,7 @@
 """What every model of a data set is asked, and its answers, one file a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from undersong.evaluation.baselines.graph import visible_edges
 from undersong.evaluation.method import Method
-from undersong.evaluation.protocols import (
-    EvaluationSettings,
-    degree_of,
-    hub_queries_of,
-    pools_of,
-)
+from undersong.evaluation.protocols import EvaluationSettings, pools_of
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
 from undersong.evaluation.ties import Ties, make_ties
 from undersong.io.table_files import read_metadata, read_table, write_table
@@ -67,7 +62,7 @@ class ModelAnswers:
 
 def make_questions(task: Task, split: str, *, settings: EvaluationSettings = JUDGING) -> Questions:
     """Return the questions: items of ``split`` ask the catalogue and each other, and are sought."""
-    pools = pools_of(task, split, seed=settings.seed)
+    pools = pools_of(task, split, settings=settings)
     edges = visible_edges(task, split)
     return Questions(
         pools=pools,
@@ -83,31 +78,22 @@ def ask(method: Method, questions: Questions) -> ModelAnswers:
 
     One that sees relations of the items of the split has no part in ``cold`` and ``found``.
     """
+    settings = questions.settings
     pools = {
-        name: _judge(method, pool, questions)
+        name: pool
         for name, pool in questions.pools.items()
         if name.startswith("paper") or not method.sees_edges
     }
-    return ModelAnswers(pools, method.note)
-
-
-def _judge(method: Method, pool: Pool, questions: Questions) -> Judged:
-    """Judge one method in one pool; in ``found`` unlinked is who looks so to those that ask."""
-    settings, judged_by, hubs = questions.settings, questions.traits, None
-    if pool.shown is not None:
-        judged_by = replace(judged_by, long_tail=degree_of(pool.shown) == 0)
-    elif pool.pool is None:
-        hubs = hub_queries_of(pool, settings)
-    return judge(
+    judged = judge(
         method,
-        pool,
-        traits=judged_by,
+        pools,
+        traits=questions.traits,
         ties=questions.ties,
         k=settings.k,
         block=settings.block,
-        hub_queries=hubs,
         seed=settings.seed,
     )
+    return ModelAnswers(judged, method.note)
 
 
 def write(answers: ModelAnswers, path: Path) -> None:

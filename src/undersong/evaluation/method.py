@@ -9,6 +9,8 @@ from scipy import sparse
 
 from undersong.embeddings import Embeddings, unit
 
+SCATTERED = 40  # times that a product takes longer where its place must be looked up
+
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
@@ -75,13 +77,16 @@ def from_vectors(
     def among(pool: NDArray[np.int64]) -> Scorer:
         pool = pool[~empty[pool]]
         whole = len(pool) == n
-        theirs = units.T if whole else units[pool].T
-        if not isinstance(theirs, np.ndarray):
-            theirs = theirs.tocsr()  # by column, so that one only looks at what it shares
+        theirs = units if whole else units[pool]
+        by_column = theirs.T.tocsr() if _rarely_shared(theirs) else None
 
         def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            product = units[rows] @ theirs
-            cosines = product if isinstance(product, np.ndarray) else product.toarray()
+            if isinstance(theirs, np.ndarray):
+                cosines = units[rows] @ theirs.T
+            elif by_column is not None:
+                cosines = (units[rows] @ by_column).toarray()
+            else:
+                cosines = np.ascontiguousarray((theirs @ units[rows].T.toarray()).T)
             if not whole:
                 cosines, some = np.full((len(rows), n), -np.inf, dtype=np.float32), cosines
                 cosines[:, pool] = some
@@ -91,6 +96,14 @@ def from_vectors(
         return scores
 
     return Method(name, among(np.arange(n)), sees_edges=sees_edges, note=note, among=among)
+
+
+def _rarely_shared(vectors: NDArray[np.float32] | sparse.csr_matrix) -> bool:
+    """Whether rows share so few columns that to look at those alone is faster than at all rows."""
+    if isinstance(vectors, np.ndarray):
+        return False
+    products = (vectors.getnnz(axis=0).astype(np.float64) ** 2).sum()
+    return bool(SCATTERED * products < float(vectors.shape[0]) * vectors.nnz)
 
 
 def _unit_rows(

@@ -71,22 +71,15 @@ def from_vectors(
     """
     units = _unit_rows(vectors)
     empty = missing | (np.asarray(abs(units).sum(axis=1)).ravel() == 0)
-
     n = len(empty)
 
     def among(pool: NDArray[np.int64]) -> Scorer:
         pool = pool[~empty[pool]]
         whole = len(pool) == n
-        theirs = units if whole else units[pool]
-        by_column = theirs.T.tocsr() if _rarely_shared(theirs) else None
+        products = _products(units, units if whole else units[pool])
 
         def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            if isinstance(theirs, np.ndarray):
-                cosines = units[rows] @ theirs.T
-            elif by_column is not None:
-                cosines = (units[rows] @ by_column).toarray()
-            else:
-                cosines = np.ascontiguousarray((theirs @ units[rows].T.toarray()).T)
+            cosines = products(rows)
             if not whole:
                 cosines, some = np.full((len(rows), n), -np.inf, dtype=np.float32), cosines
                 cosines[:, pool] = some
@@ -98,12 +91,18 @@ def from_vectors(
     return Method(name, among(np.arange(n)), sees_edges=sees_edges, note=note, among=among)
 
 
-def _rarely_shared(vectors: NDArray[np.float32] | sparse.csr_matrix) -> bool:
-    """Whether rows share so few columns that to look at those alone is faster than at all rows."""
-    if isinstance(vectors, np.ndarray):
-        return False
-    products = (vectors.getnnz(axis=0).astype(np.float64) ** 2).sum()
-    return bool(SCATTERED * products < float(vectors.shape[0]) * vectors.nnz)
+def _products(
+    vectors: NDArray[np.float32] | sparse.csr_matrix,
+    others: NDArray[np.float32] | sparse.csr_matrix,
+) -> Scorer:
+    """Return a function from some rows, (q,), to their products with all others, (q, m)."""
+    if isinstance(vectors, np.ndarray) or isinstance(others, np.ndarray):
+        return lambda rows: vectors[rows] @ others.T
+    shared = (others.getnnz(axis=0).astype(np.float64) ** 2).sum()
+    if SCATTERED * shared < float(others.shape[0]) * others.nnz:
+        by_column = others.T.tocsr()  # who shares a column with few looks at those alone
+        return lambda rows: np.asarray((vectors[rows] @ by_column).toarray())
+    return lambda rows: np.ascontiguousarray((others @ vectors[rows].T.toarray()).T)
 
 
 def _unit_rows(

@@ -193,47 +193,85 @@ def gathered(place: Path, size: int, plays: int) -> Callable[[], object]:
 
 def listed(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Answers of up to 1,024 artists in a learned order, by a network that learned nothing."""
-    import torch
-
     from undersong.embeddings import Embeddings
-    from undersong.ranking.network import RankingModel, RankingSettings
-    from undersong.ranking.ranker import Ranker
     from undersong.retrieval.index import Index
     from undersong.retrieval.neighbours import search
     from undersong.retrieval.query import Query
 
     catalogue, _, evidence = evidence_of(place)
+    ranker = order_of(evidence).ranker
+    index = Index(Embeddings(catalogue.ids("artist"), evidence.vectors), ranker, evidence)
+    rows = evidence.by_cell[size // 3 :][:QUERIES]  # in the order in which lists are made
+    next(search(index, rows[:1], query=Query(k=K)))  # cells and who is near whom, as in a run
+    return lambda: [None for _ in search(index, rows, query=Query(k=K))]
+
+
+def order_of(evidence):
+    """A learned order, by a network that learned nothing."""
+    import torch
+
+    from undersong.ranking.network import RankingModel, RankingSettings
+    from undersong.ranking.ranker import Ranker
+    from undersong.ranking.training import Fitted
+    from undersong.training import History
+
     torch.manual_seed(1)
     settings = RankingSettings()
     model = RankingModel(len(evidence.names), settings)
     arrays = {name: x.numpy() for name, x in model.state_dict().items()}
     ranker = Ranker(evidence.names, arrays, (1.0, 0.0), settings.candidates)
-    index = Index(Embeddings(catalogue.ids("artist"), evidence.vectors), ranker, evidence)
-    rows = evidence.cells.in_turn(np.arange(size))[size // 3 :][:QUERIES]  # as lists are made
-    next(search(index, rows[:1], query=Query(k=K)))  # cells and who is near whom, as in a run
-    return lambda: [None for _ in search(index, rows, query=Query(k=K))]
+    return Fitted(ranker, model, History(), {}, {}, (), ())
 
 
-def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
-    """From a run whose answers are by cosine to a shelf: map, answers or cells, vectors."""
+def write_run(place: Path) -> Path:
+    """Write a run that learned nothing, with all that a learned order and reasons read of it.
+
+    E_G without a source is E_G here: what it costs to keep and to read is the same.
+    """
     import polars as pl
 
     from undersong import runs
     from undersong.catalogue import attributes
     from undersong.embeddings import Embeddings
+    from undersong.explanation import data
+    from undersong.io.tensors import write_array
+    from undersong.ranking import context, training
+
+    catalogue, _, evidence = evidence_of(place)
+    sources, ids = evidence.sources, catalogue.ids("artist")
+    groups = data.groups_of([x.name for x in sources], catalogue.fields_of("artist"))
+    about = {"kind": "artist", "settings": {"run": {"seed": 0}}}
+    with runs.publishing(place / "run", about) as home:
+        Embeddings(ids, evidence.vectors).write(home / "embeddings" / "artist.general.parquet")
+        training.save(order_of(evidence), home / "weights" / "ranking.safetensors")
+        context.write(home / "evidence.safetensors", evidence)
+        facts = attributes.make_attributes(catalogue)
+        attributes.write_attributes(home / attributes.ATTRIBUTES_FILE, facts)
+        items = catalogue.artists.select(
+            pl.lit("artist").alias("kind"),
+            "id",
+            "name",
+            about=pl.lit(""),
+            part=pl.lit("train"),
+            relations=pl.Series(evidence.degree),
+            popularity=pl.col("popularity").cast(pl.Float64),
+        )
+        items.write_parquet(home / "items.parquet")
+        shared = data.make(catalogue, "artist", sources, groups=groups, heard=())
+        data.write(home / data.ITEMS, shared, groups)
+        shape = (len(ids), len(groups), evidence.vectors.shape[1])
+        known = evidence.embedded
+        without = np.broadcast_to(evidence.vectors[:, None], shape)[known].astype(np.float16)
+        write_array(home / data.WITHOUT, without)
+    return place / "run"
+
+
+def publish(place: Path, size: int, plays: int) -> Callable[[], object]:
+    """From a run with a learned order to a shelf: map, answers of few, vectors, reasons of few."""
     from undersong.pipeline import publish as publishing
 
-    catalogue, _, sources = general_of(place)
-    folder, shelf = place / "run", place / "shelf"
-    with runs.publishing(folder, {"kind": "artist", "settings": {"run": {"seed": 0}}}) as home:
-        embedded = Embeddings(catalogue.ids("artist"), untrained(sources)())
-        embedded.write(home / "embeddings" / "artist.general.parquet")
-        attributes.write_attributes(
-            home / attributes.ATTRIBUTES_FILE, attributes.make_attributes(catalogue)
-        )
-        items = catalogue.artists.select(pl.lit("artist").alias("kind"), "id", "name")
-        items.write_parquet(home / "items.parquet")
-    return lambda: publishing.publish(folder, shelf)
+    folder = write_run(place)
+    return lambda: publishing.publish(folder, place / "shelf")
 
 
 def evaluate(place: Path, size: int, plays: int) -> Callable[[], object]:

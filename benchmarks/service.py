@@ -1,12 +1,14 @@
-"""What the service costs: processor time a request, p99 at a steady rate, start, memory.
+"""What the service costs: memory, processor time a request, p99 at a steady rate, a cold start.
 
-    PYTHONPATH=src python benchmarks/service.py SHELF [--rate 200] [--seconds 60] [--requests 5000]
+    PYTHONPATH=src python benchmarks/service.py SHELF [--rate 100] [--seconds 60] [--requests 2000]
 
-Starts ``undersong serve SHELF`` as a process of its own, asks it for the ten most similar artists
-over keep-alive connections, and reads what the process used from /proc. Clients run in this
-process; processor time of the server is not theirs. On a busy machine times of day say little;
-processor time grows there, too, so compare it with that of a request that does nothing. The package
-is compiled before, as it is when it is installed: otherwise half of the start is compiling.
+Puts the files of SHELF out of memory, starts ``undersong serve SHELF`` as a process of its own,
+asks it for the ten most similar items of random ones over keep-alive connections, and reads what
+the process used from /proc. Clients run in this process; processor time of the server is not
+theirs. At the end the same is asked without a server, in this process. On a busy machine times of
+day say little; processor time grows there, too, so compare it with that of a request that does
+nothing. The package is compiled before, as it is when it is installed: otherwise half of the start
+is compiling.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from undersong import runs
+from undersong import load, runs
 
 CONNECTIONS = 32
 TICK = os.sysconf("SC_CLK_TCK")
@@ -31,13 +33,16 @@ def main() -> None:
     """Measure one shelf and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shelf", type=Path)
-    parser.add_argument("--rate", type=float, default=200, help="requests a second")
+    parser.add_argument("--rate", type=float, default=100, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--requests", type=int, default=5000, help="for the processor time")
+    parser.add_argument("--requests", type=int, default=2000, help="for the processor time")
     given = parser.parse_args()
-    items = runs.read(given.shelf).items("artist")["id"].to_list()
-    paths = [f"/api/items/artist/{quote(x, safe='')}/similar?k=10" for x in items]
+    run = runs.read(given.shelf)
+    kind = run.manifest["kind"]
+    items = run.items(kind)["id"].to_list()
+    paths = [f"/api/items/{kind}/{quote(x, safe='')}/similar?k=10" for x in items]
     environment = compiled()
+    print(f"{len(items):,} {kind}s; {forget(run.home) / 1e6:,.0f} MB of files put out of memory")
     begin = time.perf_counter()
     command = [sys.executable, "-m", "undersong", "serve", str(given.shelf), "--port", "0"]
     log = subprocess.DEVNULL  # the lines are written all the same
@@ -46,18 +51,48 @@ def main() -> None:
     ) as server:
         try:
             line = server.stdout.readline()
-            started = time.perf_counter() - begin
-            used = processor(server.pid)
+            started, used = time.perf_counter() - begin, processor(server.pid)
             port = int(line.split(": ")[0].rpartition(":")[2])
             print(line.strip())
-            print(f"start: {started:.2f} s, of processor time {used:.2f} s")
-            time.sleep(3)  # what is made ready after the start
-            print(f"memory after start: {memory(server.pid)}; torch: {has_torch(server.pid)}")
-            asyncio.run(measure(server.pid, port, paths, given))
-            print(f"memory after all: {memory(server.pid)}")
+            print(f"cold start: {started:.2f} s, of processor time {used:.2f} s")
+            asyncio.run(measure(server.pid, port, paths, given, begin=begin))
+            print(f"memory after all: {memory(server.pid)}; torch: {has_torch(server.pid)}")
         finally:
             server.terminate()
         print(f"stopped by SIGTERM with exit code {server.wait(30)}")
+    ask_here(given.shelf, kind, items)
+
+
+def forget(home: Path) -> int:
+    """Put the files of a generation out of memory, as after a start of the machine; their bytes."""
+    size = 0
+    for path in home.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # only what is on the disk can go
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            size += path.stat().st_size
+    return size
+
+
+def ask_here(shelf: Path, kind: str, items: list[str], *, count: int = 300) -> None:
+    """Ask a model in this process, and print what a query takes."""
+    model, draw = load(shelf), random.Random(2)
+    model.similar(items[0], kind=kind, k=10)
+    seconds = []
+    begin = time.process_time()
+    for item in draw.choices(items, k=count):
+        start = time.perf_counter()
+        model.similar(item, kind=kind, k=10)
+        seconds.append(time.perf_counter() - start)
+    cost = (time.process_time() - begin) / count
+    print(f"in process: {cost * 1e3:.2f} ms of processor time; {quantiles(seconds)}")
+
+
+def quantiles(seconds: list[float]) -> str:
+    """Write the median, the 99th percentile and the slowest of some times."""
+    middle, late, last = (1e3 * np.percentile(seconds, x) for x in (50, 99, 100))
+    return f"median {middle:.2f} ms, p99 {late:.2f} ms, slowest {last:.1f} ms"
 
 
 def compiled() -> dict[str, str]:
@@ -68,25 +103,35 @@ def compiled() -> dict[str, str]:
     return environment
 
 
-async def measure(pid: int, port: int, paths: list[str], given: argparse.Namespace) -> None:
-    """Ask as fast as may be, then at a steady rate."""
+async def measure(
+    pid: int, port: int, paths: list[str], given: argparse.Namespace, *, begin: float
+) -> None:
+    """Ask at a steady rate from the start on, then as fast as may be, then steadily again."""
     draw = random.Random(1)
-    await ask(port, [draw.choice(paths) for _ in range(300)], rate=None)
+
+    async def steadily(when: str) -> None:
+        wanted = draw.choices(paths, k=int(given.rate * given.seconds))
+        before = processor(pid)
+        seconds, failed = await ask(port, wanted, rate=given.rate)
+        busy = (processor(pid) - before) / given.seconds
+        print(
+            f"{given.rate:g} requests/s for {given.seconds:g} s, {when}: {quantiles(seconds)}, "
+            f"{failed} failed; {busy:.0%} of a processor"
+        )
+
+    await ask(port, [draw.choice(paths)], rate=None)
+    print(f"first answer: {time.perf_counter() - begin:.2f} s after the start")
+    await steadily("from the first answer on")
+    print(f"memory then: {memory(pid)}")
     for what, wanted in (
         ("that do nothing (/health)", ["/health"] * given.requests),
-        ("for the ten most similar", [draw.choice(paths) for _ in range(given.requests)]),
+        ("for the ten most similar", draw.choices(paths, k=given.requests)),
     ):
         before = processor(pid)
         _, failed = await ask(port, wanted, rate=None)
         cost = (processor(pid) - before) / given.requests
         print(f"{given.requests} requests {what}: {cost * 1e6:.0f} us each, {failed} failed")
-    wanted = [draw.choice(paths) for _ in range(int(given.rate * given.seconds))]
-    seconds, failed = await ask(port, wanted, rate=given.rate)
-    middle, late, last = (1e3 * np.percentile(seconds, x) for x in (50, 99, 100))
-    print(
-        f"{given.rate:g} requests/s for {given.seconds:g} s: median {middle:.2f} ms, p99 "
-        f"{late:.2f} ms, slowest {last:.1f} ms, {failed} failed"
-    )
+    await steadily("later")
 
 
 async def ask(port: int, paths: list[str], *, rate: float | None) -> tuple[list[float], int]:
@@ -124,14 +169,15 @@ def processor(pid: int) -> float:
 
 
 def memory(pid: int) -> str:
-    """Resident memory now, and at most so far."""
-    told = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines())
-    now, most = (int(told[x].split()[0]) / 1e3 for x in ("VmRSS", "VmHWM"))
-    return f"{now:.0f} MB, at most {most:.0f} MB"
+    """Resident memory now, files among it that may go at any time, and at most so far."""
+    status = dict(x.split(":", 1) for x in Path(f"/proc/{pid}/status").read_text().splitlines())
+    names = ("VmRSS", "RssFile", "VmHWM")
+    now, mapped, most = (int(status[x].split()[0]) / 1e3 for x in names)
+    return f"{now:.0f} MB, {mapped:.0f} MB of it mapped files, at most {most:.0f} MB"
 
 
 def has_torch(pid: int) -> str:
-    """Say whether a process has loaded torch."""
+    """Whether a process has loaded torch."""
     return "loaded" if "libtorch" in Path(f"/proc/{pid}/maps").read_text() else "not loaded"
 
 

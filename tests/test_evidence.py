@@ -306,11 +306,21 @@ def test_the_file_of_evidence_gives_back_what_was_written(tmp_path):
     assert [x.weight for x in found.sources] == [1.0, 0.5]
     one, two = (gather_candidates(x, ASKING, count=17) for x in (evidence, found))
     np.testing.assert_array_equal(one.features, two.features)
+    # so that readers share one copy of them, which is no part of their own memory
+    mapped = (found.nearest.indices, found.nearest.data, found.relations.indices)
+    assert not any(x.flags.owndata for x in mapped)
     # so that opening a run compares nothing with everything
     assert found.measured is not None
     assert found.stored is not None
     np.testing.assert_array_equal(found.nearest.toarray(), evidence.nearest.toarray())
     np.testing.assert_array_equal(found.crowd, evidence.crowd)
+
+
+def test_a_file_of_evidence_without_any_relation_is_read(tmp_path):
+    evidence = random_evidence()
+    none = dataclasses.replace(evidence, relations=sparse.csr_matrix((N, N), dtype=bool))
+    context.write(tmp_path / "e", none)
+    assert context.read(tmp_path / "e", evidence.vectors).relations.nnz == 0
 
 
 def test_a_file_of_evidence_from_before_crowds_were_kept_is_read(tmp_path):

@@ -156,6 +156,31 @@ def test_what_is_shared_is_what_the_catalogue_says(opened, every_reason):
     assert min(seen.values()) > 100
 
 
+def test_what_items_share_is_the_same_in_blocks_of_any_size(home, monkeypatch):
+    catalogue = tables.read_catalogue(home / "catalogue")
+    encoders = inputs.fit(catalogue, "artist", np.ones(len(catalogue.artists), dtype=bool))
+    sources = inputs.read_sources(catalogue, "artist", encoders, {})
+    groups = data.groups_of([x.name for x in sources], catalogue.fields_of("artist"))
+    heard, steps = catalogue.ids("track")[:11], []
+
+    def make():
+        return data.make(
+            catalogue,
+            "artist",
+            sources,
+            groups=groups,
+            heard=heard,
+            progress=lambda stage, done, total, note="": steps.append((stage, done, total)),
+        )
+
+    whole = make()
+    assert whole["related"].list.len().sum() == 2 * len(catalogue.pairs("artist"))
+    monkeypatch.setattr(data, "BLOCK", 7)
+    assert make().equals(whole)
+    blocks = -(-len(whole) // 7)
+    assert ("what items share", blocks, blocks) in steps
+
+
 def test_the_closest_tracks_are_the_closest(opened, every_reason):
     run = opened[0]
     content = run.embeddings("track", "content")
@@ -404,7 +429,7 @@ def test_one_that_is_no_candidate_has_a_score_all_the_same(learned):
 
 def test_items_with_one_source_are_explained_by_it_alone(learned):
     _, index, known = learned
-    audio = [row for row, x in enumerate(known.sources) if x == ("audio",)]
+    audio = [row for row, x in enumerate(known.table["sources"].to_list()) if x == ["audio"]]
     assert len(audio) > 5
     plain = Index(index.embeddings)
     for why in explain_pairs(plain, known, audio[0], np.array(audio[1:])):
@@ -418,8 +443,8 @@ def test_items_with_one_source_are_explained_by_it_alone(learned):
 
 def test_a_source_of_one_item_alone_says_so(learned):
     _, index, known = learned
-    only = next(row for row, x in enumerate(known.sources) if x == ("audio",))
-    rich = next(row for row, x in enumerate(known.sources) if len(x) == 2)
+    only = next(row for row, x in enumerate(known.table["sources"].to_list()) if x == ["audio"])
+    rich = next(row for row, x in enumerate(known.table["sources"].to_list()) if len(x) == 2)
     plain = Index(index.embeddings)
     (why,) = explain_pairs(plain, known, only, np.array([rich]))
     assert {x.source: x.known_of for x in why.contributions} == {

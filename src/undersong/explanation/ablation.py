@@ -90,14 +90,14 @@ def write(
     groups = data.groups_of([x.name for x in sources], catalogue.fields_of(kind))
     tracks = embeddings.get(("track", "content")) if kind == "artist" else None
     heard = tracks.ids if tracks else ()
-    table = data.make(catalogue, kind, sources, groups=groups, heard=heard)
+    table = data.make(catalogue, kind, sources, groups=groups, heard=heard, progress=progress)
     data.write(home / data.ITEMS, table, groups)
     general, ids = embeddings[(kind, "general")], catalogue.ids(kind)
     embedded = np.isin(ids, general.ids)
     write_without(
         home / data.WITHOUT,
         model,
-        rows_of(sources, np.flatnonzero(embedded)),
+        sources if embedded.all() else rows_of(sources, np.flatnonzero(embedded)),
         vectors=general.vectors,
         groups=groups,
         device=str(next(model.parameters()).device),

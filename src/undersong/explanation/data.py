@@ -17,16 +17,18 @@ RUN/generations/N/reasons/first.npy, where an order was learned: the effects beh
 answers of every item (``undersong.explanation.explain``).
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy  # its sparse matrices are loaded where one is made
 from numpy.typing import NDArray
 
 from undersong.catalogue import Catalogue, Field, Kind, numbered, rows_of
@@ -36,6 +38,7 @@ from undersong.features import Modality
 from undersong.io.files import check_format
 from undersong.io.table_files import read_metadata, read_table, write_table
 from undersong.io.tensors import map_array
+from undersong.progress import Progress, silent, watched
 from undersong.runs import Run
 
 ITEMS, WITHOUT, FIRST = "reasons/items.parquet", "reasons/without.npy", "reasons/first.npy"
@@ -43,7 +46,7 @@ FORMAT = 1
 AUDIO, LISTENERS, TAGS = "audio", "listeners", "genres and tags"
 RELATIONS = "relations"
 OF_THEMSELVES = (AUDIO, LISTENERS, TAGS, RELATIONS)  # no field is mistaken for one of these
-BLOCK = 32_768  # items whose relations are listed at a time
+BLOCK = 32_768  # items whose lists are made at a time
 UNNAMED = "a source without a name"
 _KEY = "undersong.reasons"
 _LISTS = ("sources", "tags", "listeners", "related", "said_by", "tracks")
@@ -126,11 +129,6 @@ class Background:
         return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
 
     @cached_property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the groups that tell something of each item."""
-        return tuple(tuple(x) for x in self.table["sources"].to_list())
-
-    @cached_property
     def words(self) -> tuple[str, ...]:
         """Every tag, in order."""
         return tuple(self.table["tags"].explode().drop_nulls().unique().sort())
@@ -157,10 +155,10 @@ class Background:
         """Rows of the known relations of each item."""
         return _lists(self.table["related"])
 
-    @cached_property
-    def said_by(self) -> SharedThings:
-        """Who says so, of each of ``related``."""
-        return _lists(self.table["said_by"])
+    def stated_by(self, a: int, b: int) -> str | None:
+        """Return who says that two rows are related; None if nobody does."""
+        stated = self.table["said_by"][a].gather(np.flatnonzero(self.related.of(a) == b))
+        return str(stated[0]) if len(stated) else None
 
     @cached_property
     def tracks_of(self) -> SharedThings:
@@ -198,22 +196,34 @@ def make(
     *,
     groups: dict[str, tuple[str, ...]],
     heard: Sequence[str],
+    progress: Progress = silent,
 ) -> pl.DataFrame:
-    """Gather what reasons are made from, a row an item; ``heard`` are ids of tracks with E_C."""
-    table = catalogue.items(kind).select("id")
+    """Gather what reasons are made from, a row an item; ``heard`` are ids of tracks with E_C.
+
+    Lists are made of ``BLOCK`` items at a time: of a million items those in the making would take
+    ten times as much memory as the table.
+    """
+    items = catalogue.items(kind)
+    n = len(items)
     missing = {x.name: x.missing for x in sources}
     says = np.stack([~np.all([missing[x] for x in xs], axis=0) for xs in groups.values()], axis=1)
     names = np.array(list(groups), dtype=object)
-    groups_known = [names[row].tolist() for row in says]
-    sources_known = pl.Series("sources", groups_known, dtype=pl.List(pl.String))
     tracks = catalogue.tracks.filter(pl.col("id").is_in(list(heard))).group_by("artist")
     mine = tracks.agg(pl.col("id").alias("tracks")).rename({"artist": "id"})
-    for other in (_tags(catalogue, kind, groups), _listeners(catalogue, kind), mine):
-        table = table.join(other, on="id", how="left", maintain_order="left")
-    table = table.join(_related(catalogue, kind), on="id", how="left", maintain_order="left")
-    return table.with_columns(sources_known).select(
-        "id", *(pl.col(x).fill_null(pl.lit([], table.schema.get(x))) for x in _LISTS)
-    )
+    mine = items.select("id").join(mine, on="id", how="left", maintain_order="left")
+    played, relations = _played(catalogue, kind, progress), _both_ways(catalogue, kind)
+    blocks = []
+    for start in watched(range(0, max(n, 1), BLOCK), progress, "what items share"):
+        some = slice(start, start + BLOCK)
+        known = [names[row].tolist() for row in says[some]]
+        table = mine[some].with_row_index("row", offset=start)
+        table = table.with_columns(pl.Series("sources", known, dtype=pl.List(pl.String)))
+        tags, heard_by = _tags(items[some], groups, start), _listeners(played, start)
+        for other in (tags, heard_by, _related(relations, start)):
+            table = table.join(other, on="row", how="left", maintain_order="left")
+        filled = (pl.col(x).fill_null(pl.lit([], table.schema[x])) for x in _LISTS)
+        blocks.append(table.select("id", *filled))
+    return pl.concat(blocks)
 
 
 def write(path: Path, table: pl.DataFrame, groups: dict[str, tuple[str, ...]]) -> None:
@@ -252,6 +262,8 @@ def read_background(run: Run, kind: Kind) -> Background:
     about = json.loads(read_metadata(path, hint="train again").get(_KEY, "{}"))
     check_format(path, about.get("format"), FORMAT, hint="train again")
     table = read_table(path, hint="train again")
+    # A number each, where most of a million relations come from a few sources.
+    table = table.with_columns(pl.col("said_by").cast(pl.List(pl.Categorical)))
     without = map_array(run.file(WITHOUT), hint="train again")
     first = map_array(run.file(FIRST), hint="train again") if run.has(FIRST) else None
     names = dict(run.items(kind).select("id", "name").iter_rows())
@@ -271,46 +283,49 @@ def read_background(run: Run, kind: Kind) -> Background:
     return background
 
 
-def _tags(catalogue: Catalogue, kind: Kind, groups: dict[str, tuple[str, ...]]) -> pl.DataFrame:
+def _tags(items: pl.DataFrame, groups: dict[str, tuple[str, ...]], start: int) -> pl.DataFrame:
     """Words of every field in the group of tags, each once, in lower case."""
-    table = catalogue.items(kind)
-    fields = [pl.col(x) for x in groups.get(TAGS, ()) if x in table.columns]
+    fields = [pl.col(x) for x in groups.get(TAGS, ()) if x in items.columns]
     if not fields:
-        return pl.DataFrame(schema={"id": pl.String, "tags": pl.List(pl.String)})
-    tables = [table.select("id", x.alias("tags")) for x in fields]
+        return pl.DataFrame(schema={"row": pl.UInt32, "tags": pl.List(pl.String)})
+    tables = [items.select(x.alias("tags")).with_row_index("row", offset=start) for x in fields]
     lists = [x.explode("tags") if x.schema["tags"] == pl.List(pl.String) else x for x in tables]
     words = pl.concat(lists).drop_nulls().with_columns(pl.col("tags").str.to_lowercase())
-    return words.unique(maintain_order=True).group_by("id").agg(pl.col("tags"))
+    return words.unique(maintain_order=True).group_by("row").agg("tags")
 
 
-def _listeners(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
-    """Who plays each item, as numbers of users, ascending."""
-    ids = catalogue.items(kind).select("id").with_row_index("row")
-    heard = numbered(catalogue, kind)
-    pairs = {"row": heard.item.view(np.uint32), "listeners": heard.user.view(np.uint32)}
-    each = pl.DataFrame(pairs).group_by("row")
-    # Of each item alone: `unique` of all pairs would hold a table of them.
-    lists = each.agg(pl.col("listeners").unique().sort())
-    return lists.join(ids, on="row").select("id", "listeners")
+def _played(catalogue: Catalogue, kind: Kind, progress: Progress) -> scipy.sparse.csr_matrix:
+    """Whether each user played each item, (n, users) bool."""
+    heard = numbered(catalogue, kind, progress=progress)
+    cells = (np.ones(len(heard.item), dtype=bool), (heard.item, heard.user))
+    shape = (len(catalogue.items(kind)), heard.users)
+    return scipy.sparse.coo_matrix(cells, shape=shape).tocsr()
 
 
-def _related(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
-    """Both ways of each relation: rows of the others, ascending, and who says so."""
+def _listeners(played: scipy.sparse.csr_matrix, start: int) -> pl.DataFrame:
+    """Who plays each item of a block, as numbers of users, ascending."""
+    some = played[start : start + BLOCK]
+    row = np.arange(start, start + some.shape[0], dtype=np.uint32).repeat(np.diff(some.indptr))
+    pairs = pl.DataFrame({"row": row, "listeners": some.indices.view(np.uint32)})
+    return pairs.group_by("row", maintain_order=True).agg("listeners")
+
+
+def _both_ways(catalogue: Catalogue, kind: Kind) -> pl.DataFrame:
+    """Both ways of each relation, ascending: row, related, source."""
     ids, pairs = catalogue.items(kind)["id"], catalogue.pairs(kind)
     a, b = (rows_of(pairs[name], ids).astype(np.uint32) for name in ("a", "b"))
     source = pairs["source"].fill_null(UNNAMED)
-    both = pl.DataFrame(
-        {"row": np.append(a, b), "related": np.append(b, a), "source": pl.concat([source, source])}
-    ).sort("row", "related")
-    ends = np.searchsorted(both["row"].to_numpy(), np.arange(0, len(ids) + BLOCK, BLOCK))
-    blocks = [_said(both[start:end]) for start, end in pairwise(ends.tolist())]
-    lists = pl.concat([_said(both.clear()), *blocks])
-    return lists.select(ids.gather(lists["row"]).alias("id"), "related", "said_by")
+    source = source.cast(pl.Enum(source.unique().sort()))  # a number each, not a text
+    both = {"row": np.append(a, b), "related": np.append(b, a), "source": source.append(source)}
+    return pl.DataFrame(both).sort("row", "related")
 
 
-def _said(both: pl.DataFrame) -> pl.DataFrame:
-    """Lists of the items of some rows: who is related, and who says so."""
-    stated_by = pl.col("source").unique().sort().str.join(", ").alias("said_by")
+def _related(both: pl.DataFrame, start: int) -> pl.DataFrame:
+    """Rows of the others that each item of a block is related to, ascending, and who says so."""
+    ends = np.array([start, start + BLOCK], dtype=np.uint32)
+    first, last = np.searchsorted(both["row"].to_numpy(), ends).tolist()
+    both = both[first:last]
+    stated_by = pl.col("source").unique().sort().cast(pl.String).str.join(", ").alias("said_by")
     each = both.group_by("row", "related", maintain_order=True).agg(stated_by)
     return each.group_by("row", maintain_order=True).agg("related", "said_by")
 

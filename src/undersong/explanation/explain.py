@@ -402,7 +402,6 @@ def _reasons(
     through = _shared(related.of(a), related.of(b))
     links = related.starts[through + 1] - related.starts[through]
     first = through[np.argsort(links, kind="stable")][:FEW]
-    stated_by = background.said_by.of(a)[np.flatnonzero(related.of(a) == b)]
     played = background.listeners
     return Reasons(
         asked=query,
@@ -412,7 +411,7 @@ def _reasons(
         candidate=bool(scored.candidates[at]),
         start=float(split.start[at]),
         contributions=_contributions(split, at, query, answer),
-        related_by=str(stated_by[0]) if len(stated_by) else None,
+        related_by=background.stated_by(a, b),
         tags=tuple(SharedTag(background.words[x], int(background.having[x])) for x in rarest),
         tags_shared=len(words),
         listeners_shared=(len(_shared(played.of(a), played.of(b))) if len(played.values) else None),
@@ -429,7 +428,7 @@ def known(background: Background, row: int) -> KnownOfItem:
     return KnownOfItem(
         item=str(background.ids[row]),
         name=background.names[row],
-        sources=background.sources[row],
+        sources=tuple(background.table["sources"][row]),
         tags=background.tags.length(row),
         relations=background.related.length(row),
         listeners=played.length(row) if len(played.values) else None,

@@ -16,6 +16,7 @@ from undersong.errors import ArtifactError
 from undersong.io.files import check_format, reading, replacing
 
 HINT = "train again"
+DTYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "BOOL": "?"}  # of arrays that are mapped
 
 
 def write_tensors(
@@ -83,6 +84,28 @@ def read_tensors(
         about = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     check_format(path, about.get("format"), str(version), hint=hint)
+    return about, tensors
+
+
+def map_tensors(
+    path: Path, *, version: int, hint: str = HINT
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Open the tensors of a file for reading, as ``read_tensors``; only what is used is read.
+
+    Readers share one copy in memory. Errors as for ``read_tensors``.
+    """
+    about = read_about(path, hint=hint)
+    check_format(path, about.get("format"), str(version), hint=hint)
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(begin - 8))
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, x in header.items():
+        if name != "__metadata__":
+            (start, end), kind, shape = x["data_offsets"], DTYPES[x["dtype"]], tuple(x["shape"])
+            # A map of its own each: scipy copies what is part of a larger array.
+            mapped = np.memmap(path, kind, "r", begin + start, shape) if end > start else None
+            tensors[name] = np.empty(shape, kind) if mapped is None else np.asarray(mapped)
     return about, tensors
 
 

@@ -63,8 +63,10 @@ def learn(
     known = learn_sources(catalogue, settings, compute)
     task = known.task
     clock = _StageClock(dict(known.seconds))
+    progress("sources", 0, 1)
     encoders = features.fit(catalogue, task.kind, task.within("train"))
     sources = read_sources(catalogue, task.kind, encoders, known.embeddings)
+    progress("sources", 1, 1)
     model, outcome = train_general(task, sources, settings=settings.general, compute=compute)
     judged = _embed_items(catalogue, task.kind, sources, model, compute=compute)
     clock.stop("general")

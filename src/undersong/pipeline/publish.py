@@ -20,7 +20,7 @@ from undersong.errors import ArtifactError
 from undersong.explanation import data, explain
 from undersong.foldin.encoders import ABOUT, FOLDER
 from undersong.io.files import locked, replacing, sha256
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, silent, watched
 from undersong.report.report_files import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
 from undersong.runs import Run, additions
@@ -79,7 +79,7 @@ def _publish(run: Run, shelf: Path, *, progress: Progress) -> tuple[Run, bool]:
         return shown, False
     with runs.publishing(shelf, about) as home:
         files = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
-        for name in sorted(files):
+        for name in watched(sorted(files), progress, "files"):
             _copy(run.home / name, home / name)
             runs.check(home / name, files[name])
         if report:
@@ -104,14 +104,14 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
     """
     seed = int(copied.manifest["settings"]["run"]["seed"])
     projection.make(copied, copied.home, seed=seed, progress=progress)
-    for kind, name in _mapped(copied):
+    for kind, name in watched(_mapped(copied), progress, "vectors"):
         vectors = copied.embeddings(kind, name)
         vectors.write_vectors(copied.home / f"embeddings/{kind}.{name}.npy")
     lists: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
-            index = open_index(copied, kind)
             progress("cells", 0, 1)
+            index = open_index(copied, kind)
             approximate.make_cells(index.embeddings, copied.home, kind=kind)
             progress("cells", 1, 1)
             largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED

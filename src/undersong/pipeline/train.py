@@ -50,8 +50,10 @@ def train_run(
     UndersongError
         For a catalogue that cannot be trained on; whatever was published before stays.
     """
+    progress("catalogue", 0, 1)
     catalogue, about = _read(catalogue_folder, settings)
     _check_not_one_listener(catalogue)
+    progress("catalogue", 1, 1)
     with locked(folder) if rank() == 0 else nullcontext():
         ears = _ears(settings.content)
         keys = {x.contract.key for x in ears or ()}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError
 from undersong.features import Modality
-from undersong.io.tensors import read_tensors, write_tensors
+from undersong.io.tensors import map_tensors, write_tensors
 from undersong.ranking.cells import Cells, highest, make_cells
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
@@ -108,7 +108,7 @@ class RankingContext:
     @cached_property
     def embedded(self) -> NDArray[np.bool_]:
         """Return which items have an E_G, (n,)."""
-        return np.asarray(np.abs(self.vectors).sum(axis=1) > 0)
+        return np.asarray(self.vectors.any(axis=1))
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -261,7 +261,7 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
     ArtifactError
         If the file is absent, damaged or of another format, or of other items.
     """
-    about, arrays = read_tensors(path, version=FORMAT)
+    about, arrays = map_tensors(path, version=FORMAT)
     n = len(arrays["relations.indptr"]) - 1
     if n != len(vectors):
         raise ArtifactError(f"{path} is about {n} items, but {len(vectors)} have a vector")
@@ -281,7 +281,7 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Modality:
-    missing = arrays[f"{number}.missing"].astype(bool)
+    missing = arrays[f"{number}.missing"].astype(bool, copy=False)
     if f"{number}.values" in arrays:
         values: NDArray[np.float32] | scipy.sparse.csr_matrix = arrays[f"{number}.values"]
     else:

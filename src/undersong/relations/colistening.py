@@ -201,6 +201,7 @@ def shared_listeners(
     neighbours; the paper does not say. Symmetric by union. Memory is bounded by ``block`` rows.
     ``each`` applies a function to every block, in order; a cluster may do that.
     """
+    progress("R_U", 0, -(-plays.shape[1] // block))
     heard = (plays > 0).astype(np.int16)  # counts the users of a block
     n, users = heard.shape[1], heard.getnnz(axis=0)
     scale = 1 / np.sqrt(np.maximum(users, 1).astype(np.float32))

@@ -71,7 +71,7 @@ def make(run: Run, folder: Path, *, seed: int = 0, progress: Progress = silent) 
         genres = known.table["genres"].list.first().to_list()
     for name, table in (
         (FILE, pl.concat(tables)),
-        (REGIONS_FILE, regions(positions[main], genres)),
+        (REGIONS_FILE, regions(positions[main], genres, progress=progress)),
     ):
         write_table(folder / name, table)
 
@@ -142,7 +142,9 @@ def join(
     return joined
 
 
-def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFrame:
+def regions(
+    places: NDArray[np.float32], genres: list[str | None], *, progress: Progress = silent
+) -> pl.DataFrame:
     """Name regions: for each of the commonest genres the place where its items stand densest.
 
     Parameters
@@ -163,7 +165,8 @@ def regions(places: NDArray[np.float32], genres: list[str | None]) -> pl.DataFra
         .sort(["items", "genre"], descending=[True, False])
         .head(MOST_REGIONS)
     )
-    peaks = np.array([_peak(places[np.sort(rows)]) for rows in common["row"]]).reshape(-1, 2)
+    each = watched(list(common["row"]), progress, "map, regions")
+    peaks = np.array([_peak(places[np.sort(rows)]) for rows in each]).reshape(-1, 2)
     return common.select(
         "genre", pl.Series("x", peaks[:, 0]), pl.Series("y", peaks[:, 1]), "items"
     ).cast({"x": pl.Float32, "y": pl.Float32})

@@ -42,7 +42,8 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False) -> Index:
     if learned and not paper:
         ranker = ranker_file.read(run.file(RANKER))
         ids = _ranked(run, kind, embedded=embeddings.index)
-        embeddings = Embeddings(ids, embeddings.align(ids)[0])
+        if ids != embeddings.ids:  # else the vectors stay those that were mapped
+            embeddings = Embeddings(ids, embeddings.align(ids)[0])
         known = context.read(run.file(EVIDENCE), embeddings.vectors)
         known = added.extend(run, kind, known)
         index = Index(added.join(embeddings, new), ranker, known)

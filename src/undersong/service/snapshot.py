@@ -339,4 +339,4 @@ def warm(snapshot: Snapshot) -> None:
         _ = index.names.by_folded, index.by_mbid, index.names.fame
         if index.background is not None:
             known = index.background
-            _ = known.index, known.words, known.tags, known.having, known.sources, known.place
+            _ = known.index, known.words, known.tags, known.having, known.place

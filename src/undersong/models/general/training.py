@@ -74,6 +74,7 @@ def train_general(
         plain = GeneralModel(widths, replace(settings, skip=True, out=out), weights=starts)
         stay_side_by_side(plain, sources, seed=compute.seed)
         return plain.to(compute.device), History()
+    compute.progress(stage, 0, settings.training.steps)
     model = GeneralModel(widths, settings, weights=starts).to(compute.device)
     outcome = train(
         model,

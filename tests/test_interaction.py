@@ -1,11 +1,12 @@
 import numpy as np
 import polars as pl
+import pytest
 import torch
 from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
-from undersong.models.interaction import network
+from undersong.models.interaction import network, training
 from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
 from undersong.models.interaction.training import embed_interaction
 from undersong.training import Compute, Schedule, Task
@@ -123,6 +124,36 @@ def test_items_of_one_taste_end_together(tmp_path):
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -1)
     assert (label[rows][similarity.argmax(axis=1)] == label[rows]).mean() > 0.9
+
+
+class Killed(BaseException):
+    """What ends a process in the midst of anything."""
+
+
+@pytest.mark.parametrize(("last", "again"), [("factorise", 1), ("train", 0)])
+def test_interrupted_it_goes_on_from_what_it_begins_with(tmp_path, monkeypatch, last, again):
+    expected = embed(tmp_path / "whole", top=6)[0].embeddings.vectors
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, last, killed)
+        with pytest.raises(Killed):
+            embed(tmp_path / "run", top=6)
+    counted = []
+
+    def counting(*arguments, **options):
+        counted.append("factorise")
+        return factorise(*arguments, **options)
+
+    monkeypatch.setattr(training, "factorise", counting)
+    monkeypatch.setattr(training, "related_by_listening", killed)
+    made = embed(tmp_path / "run", top=6)[0].embeddings.vectors
+    assert len(counted) == again
+    np.testing.assert_array_equal(made, expected)
+    with pytest.raises(Killed):  # other settings begin anew
+        embed(tmp_path / "run", top=7)
 
 
 def test_an_item_that_nobody_plays_has_no_vector(tmp_path):

@@ -1,6 +1,9 @@
 """From plays to E_U: factorise co-listening, then fine-tune on R_U (section 2.2)."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from undersong import relations
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
@@ -23,9 +27,12 @@ from undersong.training import (
     all_gather,
     anchors_with_partners,
     mixed_precision,
+    rank,
     shard,
     train,
 )
+
+FORMAT = 1  # of what training begins with
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,15 @@ def embed_interaction(
     Plays of all items are read, also of validation and test items: plays are inputs, only
     relations are hidden. Training stops by the relations R_A of the validation items (cold
     NDCG@200): R_U would measure how well it is copied, not what it is good for. Without known
-    relations there is nothing to stop by, and E_U is the plain factorisation.
+    relations there is nothing to stop by, and E_U is the plain factorisation. R_U and the factors
+    lie among the checkpoints, so that what was interrupted goes on from them.
     """
     catalogue, kind, device = task.catalogue, task.kind, compute.device
-    plays = relations.listeners(catalogue, kind, progress=compute.progress)
-    played = np.flatnonzero(plays.getnnz(axis=0) > 0)
-    if min(len(played), plays.shape[0]) < 3:
+    begun = _begin(task, settings=settings, compute=compute)
+    if begun is None:
         return None
-    plays = plays[:, played]
-    related = related_by_listening(task, played, plays, settings, progress=compute.progress)
+    played, related, factors = begun
     torch.manual_seed(compute.seed)
-    factors = factorise(plays, settings.width, seed=compute.seed, progress=compute.progress)
     model = InteractionModel(factors).to(device)
 
     queries, truth = np.empty(0, dtype=np.int64), task.related()
@@ -92,6 +97,41 @@ def embed_interaction(
     ids = catalogue.ids(kind)
     vectors = _vectors(model.eval(), np.arange(len(played)), device)
     return Interaction(Embeddings(tuple(ids[row] for row in played), vectors), model, history)
+
+
+def _begin(
+    task: Task, *, settings: InteractionSettings, compute: Compute
+) -> tuple[NDArray[np.int64], sparse.csr_matrix, NDArray[np.float32]] | None:
+    """Return rows of the items with plays, (m,), R_U among them, and the factors to begin with.
+
+    None if they are too few. What an interrupted training left of that is read.
+    """
+    path, progress = compute.work / f"interaction.{task.kind}.begin.safetensors", compute.progress
+    bound = json.dumps([asdict(settings), compute.seed, len(task.ids)], sort_keys=True)
+    about, begun = read_tensors(path, version=FORMAT) if path.exists() else ({}, {})
+    if about.get("bound") != bound:
+        begun = {}
+    if "factors" not in begun:
+        plays = relations.listeners(task.catalogue, task.kind, progress=progress)
+        played = np.flatnonzero(plays.getnnz(axis=0) > 0)
+        if min(len(played), plays.shape[0]) < 3:
+            return None
+        plays = plays[:, played]
+        if not begun:
+            related = related_by_listening(task, played, plays, settings, progress=progress)
+            begun = {"played": played, "indices": related.indices, "indptr": related.indptr}
+            _keep(path, begun, bound)
+        factors = factorise(plays, settings.width, seed=compute.seed, progress=progress)
+        begun = {**begun, "factors": factors}
+        _keep(path, begun, bound)
+    cells, many = begun["indices"], len(begun["played"])
+    parts = (np.ones(len(cells), dtype=bool), cells, begun["indptr"])
+    return begun["played"], sparse.csr_matrix(parts, shape=(many, many)), begun["factors"]
+
+
+def _keep(path: Path, arrays: dict[str, NDArray[Any]], bound: str) -> None:
+    if rank() == 0:  # of several processes that train together, each computes the same
+        write_tensors(path, arrays, version=FORMAT, about={"bound": bound})
 
 
 def related_by_listening(

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from scipy import sparse
 
+from undersong.embeddings import Embeddings
 from undersong.errors import DataError
+from undersong.foldin.added import behind_graph
 from undersong.models.graph.network import (
     GraphModel,
     GraphSettings,
@@ -17,10 +19,13 @@ from undersong.models.graph.network import (
 from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
 from undersong.models.graph.training import (
     draw_negatives,
+    embed_by,
     embed_graph,
     leaving,
+    load_graph,
     log_rarity,
     random_vectors,
+    save_graph,
     triplet,
 )
 from undersong.training import Compute, Schedule
@@ -170,6 +175,20 @@ def test_an_item_without_edges_is_embedded_from_its_own_vector_alone():
     torch.testing.assert_close(model(others_changed, connections)[4], before[4])
     assert (model(own_changed, connections)[4] - before[4]).abs().max() > 0.01
     torch.testing.assert_close(before.norm(dim=1), torch.ones(23))
+
+
+@pytest.mark.parametrize("node_dup", [False, True])
+def test_an_item_added_later_is_embedded_without_torch_as_one_without_edges(tmp_path, node_dup):
+    edges = ring_with_chords()
+    torch.manual_seed(5)
+    model = GraphModel(6, quick(node_dup=node_dup, layers=3))
+    vectors = np.random.default_rng(7).standard_normal((23, 6), dtype=np.float32)
+    save_graph(model, tmp_path / "graph.safetensors")
+    whole = embed_by(load_graph(tmp_path / "graph.safetensors"), vectors, edges)
+    lone = Embeddings(("x", "y"), vectors[[4, 22]])
+    added = behind_graph(tmp_path / "graph.safetensors", lone)
+    np.testing.assert_allclose(added.vectors, whole[[4, 22]], atol=1e-6)
+    assert added.ids == ("x", "y")
 
 
 def test_other_order_of_items_gives_the_same_embeddings_in_that_order():

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.compare import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.features import with_artist_fields
+from undersong.model import load
 from undersong.pipeline.learn import find_device, learn
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
@@ -265,6 +267,15 @@ candidates = 60
 [ranking.training]
 steps = 80
 validate_every = 80
+[graph]
+enabled = true
+layers = 2
+width = 19
+out = 11
+pairs = 70
+[graph.training]
+steps = 24
+validate_every = 24
 """
 )
 
@@ -282,7 +293,7 @@ def wide(tmp_path_factory):
 
 def test_a_world_large_enough_learns_the_order_of_its_answers(wide):
     run = runs.read(wide / "run")
-    assert set(run.manifest["training"]) == {"interaction", "general", "ranking"}
+    assert set(run.manifest["training"]) == {"interaction", "general", "ranking", "graph"}
     about = run.manifest["ranking"]
     assert about["ndcg@200"] > about["ndcg@200 of cosine"] > 0
     assert all(0 <= x <= 1 for sure, right, _ in about["reliability"] for x in (sure, right))
@@ -310,6 +321,9 @@ def test_the_answers_of_a_run_are_judged_beside_its_cosine(wide):
     assert list(cold)[:6] == ["random", *dialled, "GRM"]
     assert "undersong, with edges" not in cold
     assert "undersong, with edges" in linked
+    assert "GRM_G" in cold
+    assert "GRM_G, with edges" not in cold
+    assert linked["GRM_G, with edges"]["ndcg@200"].mean.value > cold["GRM_G"]["ndcg@200"].mean.value
     best = cold["undersong"]["ndcg@200"].mean.value
     assert best > cold["GRM"]["ndcg@200"].mean.value
     assert best > cold["random"]["ndcg@200"].mean.value + 0.1
@@ -329,6 +343,8 @@ def test_what_is_judged_never_saw_what_it_is_asked_for(wide, tmp_path):
     one, two = (ranker.read(x.file("weights/ranking.safetensors")) for x in (run, other))
     for name, values in one.weights.items():
         np.testing.assert_array_equal(values, two.weights[name])
+    graph = "weights/graph.judged.safetensors"
+    assert run.file(graph).read_bytes() == other.file(graph).read_bytes()
     # Without a refit that is what answers, too; with one the answers know all relations.
     np.testing.assert_array_equal(other.embeddings("artist", "general").vectors, judged.vectors)
     apart = np.abs(run.embeddings("artist", "general").vectors - judged.vectors)
@@ -350,9 +366,32 @@ def test_answers_that_are_judged_read_no_relation_that_is_asked_for(wide):
         return next(x for x in methods if x.name == name).scores(asking)
 
     np.testing.assert_array_equal(scores(known, "undersong"), scores(none, "undersong"))
-    linked = "undersong, with edges"
-    np.testing.assert_array_equal(scores(known, linked), scores(apart, linked))
-    assert (scores(known, linked) != scores(none, linked)).any()
+    np.testing.assert_array_equal(scores(known, "GRM_G"), scores(none, "GRM_G"))
+    for linked in ("undersong, with edges", "GRM_G, with edges"):
+        np.testing.assert_array_equal(scores(known, linked), scores(apart, linked))
+        assert (scores(known, linked) != scores(none, linked)).any()
+
+
+def test_linked_items_ask_behind_the_graph_network_and_others_by_e_g(wide, tmp_path):
+    shutil.copytree(wide / "run", tmp_path / "run")
+    model = load(tmp_path / "run")
+    items = model.items()
+    graph, general = (model.run.embeddings("artist", x) for x in ("graph", "general"))
+    lone, linked = (
+        items.filter(x)["id"][3] for x in (pl.col("relations") == 0, pl.col("relations") > 0)
+    )
+    for item, vectors in ((linked, graph), (lone, general)):
+        asked, order = vectors.index[item], vectors.vectors @ vectors.vectors[vectors.index[item]]
+        order[asked] = -np.inf
+        expected = [vectors.ids[x] for x in np.argsort(-order, kind="stable")[:7]]
+        assert list(model.similar(item, k=7, graph=True).ids) == expected
+    (addition,) = model.add([{"name": "Brand New", "genre": "g2"}])
+    assert addition.id in model.similar(linked, k=300, graph=True).ids
+    assert model.similar(addition.id, k=5, graph=True) == model.similar(
+        addition.id, k=5, paper=True
+    )
+    with pytest.raises(DataError, match="no graph network for tracks; train with"):
+        model.similar(model.items("track")["id"][0], kind="track", graph=True)
 
 
 class Killed(BaseException):
@@ -365,7 +404,7 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
     def trained(progress):
         return train_run(wide / "catalogue", tmp_path / "run", settings=settings, progress=progress)
 
-    for stage in ("GRM, rehearsal 3 of 3", "ranking", "GRM, refit"):
+    for stage in ("GRM, rehearsal 3 of 3", "ranking", "GRM, refit", "graph", "graph, refit"):
         last = []
 
         def killing(at, done, total, note="", *, stage=stage, last=last):
@@ -380,11 +419,11 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
     seen = []
     run, new = trained(lambda at, *_: seen.append(at))
     assert new
-    trained_now = {x for x in seen if x.startswith(("CbRM", "GRM", "ranking"))}
-    assert trained_now == {"GRM, refit"}  # the others had ended
+    trained_now = {x for x in seen if x.startswith(("CbRM", "GRM", "ranking", "graph"))}
+    assert trained_now == {"graph, refit"}  # the others had ended
     assert {"train", "evidence", "reasons"} <= set(seen)
     expected = runs.read(wide / "run")
-    for name in ("judged", "general"):
+    for name in ("judged", "general", "graph"):
         np.testing.assert_array_equal(
             run.embeddings("artist", name).vectors, expected.embeddings("artist", name).vectors
         )

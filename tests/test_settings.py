@@ -1,9 +1,9 @@
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pytest
 
 from undersong.errors import SettingsError
-from undersong.settings import build, read, read_toml
+from undersong.settings import LATER, as_recorded, build, read, read_toml
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,21 @@ def test_building_does_not_change_its_input():
     table = {"steps": 9, "loss": {"alpha": 5}}
     assert build(Stage, table, "here") == Stage(steps=9, loss=Inner(alpha=5.0))
     assert table == {"steps": 9, "loss": {"alpha": 5}}
+
+
+def test_a_record_of_an_earlier_version_stands_for_the_same_settings():
+    @dataclass(frozen=True)
+    class Newer(Inner):
+        graded: bool = field(default=False, metadata=LATER)
+
+    @dataclass(frozen=True)
+    class Run:
+        first: Inner = field(default=Inner())
+        newer: Newer = field(default=Newer())
+        last: Newer = field(default=Newer(), metadata=LATER)
+
+    before = {"first": asdict(Inner()), "newer": asdict(Inner())}
+    assert as_recorded(Run()) == before
+    graded = as_recorded(Run(newer=Newer(graded=True), last=Newer(alpha=3.0)))
+    assert graded["newer"]["graded"] is True
+    assert graded["last"] == {"alpha": 3.0, "words": ("a",)}

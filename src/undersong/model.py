@@ -47,6 +47,7 @@ from undersong.retrieval import (
     has_lists,
     nearer,
     open_embeddings,
+    open_graph,
     open_index,
     open_lists,
     read_map,
@@ -87,6 +88,7 @@ class QueryOptions(TypedDict, total=False):
     long_tail: float | None
     only_unlinked: bool
     paper: bool
+    graph: bool
 
 
 def make_query(query: Query | None = None, **options: Unpack[QueryOptions]) -> Query:
@@ -707,9 +709,16 @@ class ItemIndex:
             index = replace(self.index, ranker=None, evidence=None, lists=None)
         else:
             index = open_index(self.run, self.kind, paper=True)
+        return self._with_links(index)
+
+    @cached_property
+    def graph_index(self) -> Index:
+        """The same by the graph network behind GRM."""
+        return self._with_links(open_graph(self.run, self.kind))
+
+    def _with_links(self, index: Index) -> Index:
         rows = [self.names.row[x] for x in index.embeddings.ids]
-        linked = self.names.table["relations"].to_numpy()[rows] > 0
-        return replace(index, linked=linked)
+        return replace(index, linked=self.names.table["relations"].to_numpy()[rows] > 0)
 
     @cached_property
     def without_vector(self) -> frozenset[str]:
@@ -732,6 +741,11 @@ class ItemIndex:
         if self._shares_vectors:
             return self.attributes
         return attributes_of(self.run, self.kind, self.cosine_index.embeddings.ids)
+
+    @cached_property
+    def graph_attributes(self) -> Attributes | None:
+        """The same in the order of ``graph_index``."""
+        return attributes_of(self.run, self.kind, self.graph_index.embeddings.ids)
 
     @cached_property
     def by_artist(self) -> dict[str, tuple[str, ...]]:
@@ -818,7 +832,7 @@ class ItemIndex:
         embedded = self.run.has_embeddings(self.kind, "general")
         if embedded and query.paper and item.id in self.without_vector:
             return f"of {item.name} only relations are known, no cosine"
-        index = (self.cosine_index if query.paper else self.index) if embedded else None
+        index = self.searched(query)[0] if embedded else None
         if index is not None and item.id in index.embeddings.index:
             return ""
         return (
@@ -831,7 +845,7 @@ class ItemIndex:
         if (listed := self.look_up(item, query)) is not None:
             return listed
         (row,) = self._rows([item], query)
-        index, attributes, query = self._searched(query)
+        index, attributes, query = self.searched(query)
         block = next(search(index, np.array([row]), query=query, attributes=attributes))
         ids = [index.embeddings.ids[x] for x in block.neighbours[0] if x >= 0]
         scores, confidence = block.scores[0].tolist(), block.confidence[0].tolist()
@@ -853,7 +867,7 @@ class ItemIndex:
     ) -> Neighbours:
         """Return what several items, or several runs, agree on (``undersong.retrieval.fusion``)."""
         self._rows(items, query)
-        searched = [x._searched(query) for x in (self, *others)]
+        searched = [x.searched(query) for x in (self, *others)]
         fused = fuse(
             [index for index, _, _ in searched],
             [x.id for x in items],
@@ -894,7 +908,9 @@ class ItemIndex:
             raise DataError(f"{item.id!r} is not compared with itself; name two items")
         if self.background is None:
             raise DataError(f"this run has no reasons for {self.kind}s; train again to have them")
-        index, _, query = self._searched(query)
+        if query.graph:
+            raise DataError("reasons are of E_G, not of the graph network; leave graph out")
+        index, _, query = self.searched(query)
         long_tail = query.long_tail or 0.0
         return explain_pairs(index, self.background, row, np.array(others), long_tail=long_tail)
 
@@ -944,8 +960,10 @@ class ItemIndex:
         )
         return Neighbours(tuple(queries), neighbours, note, self.names.linked)
 
-    def _searched(self, query: Query) -> tuple[Index, Attributes | None, Query]:
+    def searched(self, query: Query) -> tuple[Index, Attributes | None, Query]:
         """What a query is asked of; with ``paper`` items without a cosine are no answers."""
+        if query.graph:
+            return self.graph_index, self.graph_attributes, query
         if not query.paper:
             return self.index, self.attributes, query
         exclude = query.exclude | self.without_vector
@@ -956,8 +974,8 @@ class ItemIndex:
         for item in items:
             if why := self.unanswerable(item, query):
                 raise DataError(f"{why}; add some to the catalogue and train again")
-        index = self.cosine_index if query.paper else self.index
-        return [index.embeddings.index[x.id] for x in items]
+        index = self.searched(query)[0].embeddings.index
+        return [index[x.id] for x in items]
 
 
 def _several(items: str | Item | Sequence[str | Item]) -> Sequence[str | Item]:

@@ -99,6 +99,25 @@ def _changed(
         raise SettingsError(f"{where} {error}") from error
 
 
+# Of a field that an earlier version did not have: a record leaves it out where it is the default.
+LATER = {"later": True}
+
+
+def as_recorded(settings: "DataclassInstance") -> dict[str, Any]:
+    """Return settings as a record of them holds them, nested tables included.
+
+    A field marked ``LATER`` is left out at its default, so that what an earlier version recorded
+    still stands for the same settings.
+    """
+    values: dict[str, Any] = {}
+    for known in fields(settings):
+        value = getattr(settings, known.name)
+        if known.metadata != LATER or value != known.default:
+            nested = is_dataclass(value) and not isinstance(value, type)
+            values[known.name] = as_recorded(value) if nested else value
+    return values
+
+
 def first_difference(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Name the first setting that is not what is wanted, with both values; "" if all are.
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from undersong.cli.group import FILE, FOLDER, LONG_TAIL, PAPER, TRACKS, cluster, echo, kind_in
+from undersong.cli.group import (
+    FILE,
+    FOLDER,
+    GRAPH,
+    LONG_TAIL,
+    PAPER,
+    TRACKS,
+    cluster,
+    echo,
+    kind_in,
+)
 from undersong.io.display import harmless_json
 
 if TYPE_CHECKING:
@@ -103,6 +113,7 @@ def decades_of(text: str | None) -> tuple[int | None, int | None]:
 @ONLY_UNLINKED
 @DIVERSITY
 @PAPER
+@GRAPH
 @LONG_TAIL
 @TRACKS
 def similar(
@@ -192,6 +203,7 @@ def _echo_json(line: object) -> None:
 @ONLY_UNLINKED
 @DIVERSITY
 @PAPER
+@GRAPH
 @LONG_TAIL
 @TRACKS
 def neighbours(
@@ -205,9 +217,9 @@ def neighbours(
 ) -> None:
     """Write the K nearest neighbours of many items as one table.
 
-    The columns are item, rank (from 1), neighbour, score and confidence; with --paper score is the
-    cosine and confidence is missing. A file of ids is text with one id per line, or a CSV or
-    Parquet table with a column `id`.
+    The columns are item, rank (from 1), neighbour, score and confidence; with --paper or --graph
+    score is the cosine and confidence is missing. A file of ids is text with one id per line, or a
+    CSV or Parquet table with a column `id`.
 
     \b
     Example:
@@ -220,8 +232,7 @@ def neighbours(
 
     query, opened = query_of(k, options), load(run)
     model = opened.of(kind_in(opened.run, tracks))
-    index = model.cosine_index if query.paper else model.index
-    attributes = model.cosine_attributes if query.paper else model.attributes
+    index, attributes, query = model.searched(query)
     table = model.names.table
     selection = select(index.embeddings, table, read_ids(items) if items else None)
     if among:

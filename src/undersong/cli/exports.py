@@ -19,8 +19,8 @@ EMBEDDING = click.option(
     "--embedding",
     default="general",
     show_default=True,
-    type=click.Choice(["general", "content", "interaction"]),
-    help="E_G, E_C (audio alone) or E_U (plays alone).",
+    type=click.Choice(["general", "content", "interaction", "graph"]),
+    help="E_G, E_C (audio alone), E_U (plays alone) or X_G (graph network).",
 )
 FORCE = click.option("--force", is_flag=True, help="Replace a file that is not an export.")
 

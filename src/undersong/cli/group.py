@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 PAPER = click.option("--paper", is_flag=True, help="Order by the cosine of E_G, as in the paper.")
+GRAPH = click.option(
+    "--graph", is_flag=True, help="Order by the graph network behind GRM, if RUN trained one."
+)
 LONG_TAIL = click.option(
     "--long-tail",
     default=0.0,

@@ -47,6 +47,12 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     spent = sum(latest.manifest["seconds"].values())
     done = f"trained in {spent:.0f} s" if new else "is up to date"
     echo(f"{run}: generation {latest.generation} {done}; {_judged(latest.manifest)}")
+    if network := latest.manifest.get("graph"):
+        echo(
+            "graph network: validation items find each other with NDCG@200 "
+            f"{network['ndcg@200']:.3f}, by E_G alone {network['ndcg@200 of GRM']:.3f}; "
+            "`undersong evaluate` shows what it does to items without links"
+        )
     for source, choice in latest.manifest.get("hearing", {}).items():
         echo(heard(source, choice))
 

@@ -28,7 +28,7 @@ from undersong.evaluation.baselines.untrained import (
     tags,
 )
 from undersong.evaluation.directed import judge_directed, read_directed
-from undersong.evaluation.method import Method, Scorer, from_embeddings
+from undersong.evaluation.method import Method, Scorer, from_embeddings, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings, evaluate
 from undersong.evaluation.results import RANKED, Evaluation
 from undersong.evaluation.same_artist import judge_same_artist
@@ -36,6 +36,7 @@ from undersong.evaluation.scoring import traits
 from undersong.evaluation.truth import judge_truth, read_truth
 from undersong.features import KNOWN_OF_EACH, Modality, read_sources
 from undersong.foldin.added import read_encoders
+from undersong.models.graph.training import embed_by, load_graph
 from undersong.progress import Progress, silent
 from undersong.ranking import ranker as ranker_file
 from undersong.ranking.context import RankingContext
@@ -53,8 +54,10 @@ NOTES = {
     "GRM": "E_G, cosine alone",
     "CbRM": "E_C, audio or features alone",
     "UiRM": "E_U, listening alone",
+    "GRM_G": "X_G: E_G after the graph network",
 }
 
+GRAPH = "weights/graph.judged.safetensors"
 UNTRAINED = "as it begins, its sources side by side: no relation between {kind}s is known"
 UNLEARNED = "sound or features alone, as they are: nothing was learned"
 
@@ -220,13 +223,18 @@ def compare_truth(
 def answering(task: Task, run: Run) -> list[Method]:
     """Return how a run answers: in its default order and by the cosine of the E_G that answers."""
     vectors = run.embeddings(task.kind, "general")
-    cosine = from_embeddings("GRM", vectors, task.ids, note=NOTES["GRM"])
+    names = {"GRM": "general", "GRM_G": "graph"}
+    cosine = [
+        from_embeddings(name, run.embeddings(task.kind, of), task.ids, note=NOTES[name])
+        for name, of in names.items()
+        if run.has_embeddings(task.kind, of)
+    ]
     if not run.has("weights/ranking.safetensors"):
-        return [cosine]
+        return cosine
     sources = sources_of(run, task.catalogue, task.kind)
     evidence = RankingContext(vectors.align(task.ids)[0], sources, task.related())
     ranker = ranker_file.read(run.file("weights/ranking.safetensors"))
-    return [_ranked(RANKED, ranker, evidence, note="the default answers"), cosine]
+    return [_ranked(RANKED, ranker, evidence, note="the default answers"), *cosine]
 
 
 def learned(task: Task, run: Run, *, split: str) -> list[Method]:
@@ -243,6 +251,7 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
         for model in MODELS
         if run.has_embeddings(kind, name := embedding_of(run, kind, model))
     ]
+    models += _behind_graph(task, run, split=split)
     if not run.has("weights/ranking.safetensors"):
         return models
     visible = visible_edges(task, split)
@@ -276,6 +285,29 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
             sees_edges=True,
         ),
     ]
+
+
+def _behind_graph(task: Task, run: Run, *, split: str) -> list[Method]:
+    """GRM after the graph network, if the run has one: without the relations of who asks, and with.
+
+    A relation between two items that are not for training is never read.
+    """
+    if not run.has(GRAPH):
+        return []
+    network = load_graph(run.file(GRAPH))
+    vectors = run.embeddings(task.kind, "judged").align(task.ids)[0]
+    rows = {
+        "GRM_G": (task.related("train"), False, NOTES["GRM_G"]),
+        "GRM_G, with edges": (visible_edges(task, split), True, "the same, seeing these links"),
+    }
+    methods = []
+    for name, (edges, sees_edges, note) in rows.items():
+        embedded = embed_by(network, vectors, edges)
+        missing = np.asarray(~embedded.any(axis=1))
+        methods.append(
+            from_vectors(name, embedded, missing=missing, sees_edges=sees_edges, note=note)
+        )
+    return methods
 
 
 def embedding_of(run: Run, kind: Kind, model: str) -> str:

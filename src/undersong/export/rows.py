@@ -17,7 +17,7 @@ from undersong.runs import Run
 
 BLOCK = 4096
 
-Embedding = Literal["general", "content", "interaction"]
+Embedding = Literal["general", "content", "interaction", "graph"]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 
 from undersong import features
 from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Kind, make_attributes
-from undersong.embeddings import Embeddings
+from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
 from undersong.foldin.reference import Reference, read_reference
 from undersong.io.files import read_json
+from undersong.io.tensors import read_tensors
 from undersong.ranking.context import RankingContext
 from undersong.runs import REMEDY, Run
 
-ENCODERS = "encoders.json"
+ENCODERS, GRAPH = "encoders.json", "weights/graph.safetensors"
 
 
 def vectors(rows: pl.DataFrame, name: str) -> Embeddings:
@@ -30,6 +32,24 @@ def vectors(rows: pl.DataFrame, name: str) -> Embeddings:
     width = len(embedded[name][0]) if len(embedded) else 0
     values = np.array(embedded[name].to_list(), dtype=np.float32).reshape(len(embedded), width)
     return Embeddings(tuple(embedded["id"]), values)
+
+
+def behind_graph(network: Path, general: Embeddings) -> Embeddings:
+    """X_G of items without a relation: of what the network reads they have their own E_G alone."""
+    about, weights = read_tensors(network, version=1)
+    settings, x = json.loads(about["settings"]), general.vectors
+    for layer in range(settings["layers"]):
+        own = weights[f"layers.{layer}.own.weight"]
+        if settings["node_dup"]:  # it is its own neighbour
+            own = own + weights[f"layers.{layer}.neighbours.weight"]
+        x = unit(_elu(x @ own.T + weights[f"layers.{layer}.own.bias"]))
+    x = _elu(x @ weights["head.0.weight"].T + weights["head.0.bias"])
+    x = unit(x @ weights["head.2.weight"].T + weights["head.2.bias"])
+    return Embeddings(general.ids, x.astype(np.float32))
+
+
+def _elu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
 def join(trained: Embeddings, added: Embeddings) -> Embeddings:

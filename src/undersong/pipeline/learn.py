@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +15,11 @@ from undersong.catalogue import Catalogue, Kind, split
 from undersong.embeddings import Embeddings
 from undersong.errors import SettingsError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
+from undersong.metrics import cold_ndcg
 from undersong.models.content import training
 from undersong.models.general import GeneralModel, check_related, embed, train_general
+from undersong.models.graph.network import GraphModel
+from undersong.models.graph.training import check_asked, embed_by, train_graph
 from undersong.models.interaction.training import embed_interaction
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
@@ -47,8 +51,28 @@ class Learned:
     model: GeneralModel
     ranking: ranking.Fitted | None
     content: training.Content | None
+    graph: "LearnedGraph | None"
     outcomes: Mapping[str, History]
     seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LearnedGraph:
+    """The graph network behind GRM: as it is judged, as it answers, and what training did.
+
+    Parameters
+    ----------
+    judged : learned from relations between training items, on the E_G that is judged
+    answering : on the E_G that answers; after a refit learned from all relations
+    embeddings : X_G that answers
+    outcome : how validation items found each other, and ``plain``, how they do by E_G alone
+    """
+
+    judged: GraphModel
+    answering: GraphModel
+    embeddings: Embeddings
+    outcome: History
+    plain: float
 
 
 def learn(
@@ -93,7 +117,14 @@ def learn(
         task, encoders, embeddings=known.embeddings, model=model, compute=compute
     )
     clock.stop("refit")
+    graph = None
+    if settings.graph.enabled:
+        graph = _learn_graph(task, judged, answering[(task.kind, "general")], settings, compute)
+        clock.stop("graph")
+        answering[(task.kind, "graph")] = graph.embeddings
     outcomes = {**known.outcomes, "general": outcome}
+    outcomes |= {"ranking": ranked.outcome} if ranked else {}
+    outcomes |= {"graph": graph.outcome} if graph else {}
     return Learned(
         task=task,
         embeddings={**known.embeddings, (task.kind, "judged"): judged, **answering},
@@ -103,7 +134,8 @@ def learn(
         model=model,
         ranking=ranked,
         content=known.content,
-        outcomes=outcomes | ({"ranking": ranked.outcome} if ranked else {}),
+        graph=graph,
+        outcomes=outcomes,
         seconds=clock.seconds,
     )
 
@@ -125,6 +157,8 @@ def learn_sources(catalogue: Catalogue, settings: Settings, compute: Compute) ->
     kind = cast(Kind, settings.run.kind)
     task = task_of(catalogue, kind, settings)
     check_related(task)  # before CbRM has spent its minutes
+    if settings.graph.enabled:
+        check_asked(task.related("train"), task.held_out)
     artists = task if kind == "artist" else task_of(catalogue, "artist", settings)
     clock = _StageClock({})
     heard = training.embed_content(artists, settings=settings.content, compute=compute)
@@ -168,6 +202,36 @@ def find_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise SettingsError(f"device {name!r} cannot be used ({reason}); try 'cpu'") from error
     return name
+
+
+def _learn_graph(
+    task: Task, judged: Embeddings, general: Embeddings, settings: Settings, compute: Compute
+) -> LearnedGraph:
+    """Train the graph network behind GRM, and again behind the E_G that answers (section 3.2)."""
+    vectors, (queries, truth) = judged.align(task.ids)[0], task.held_out
+    answers = truth[queries][:, queries].tocsr()
+    plain = cold_ndcg(vectors[queries], np.arange(len(queries)), answers)
+    model, outcome = train_graph(
+        vectors,
+        training=task.related("train"),
+        asked=(queries, truth),
+        settings=settings.graph,
+        compute=compute,
+    )
+    vectors, answering = general.align(task.ids)[0], model
+    if settings.run.refit:
+        answering, _ = train_graph(
+            vectors,
+            training=task.related(),
+            asked=None,
+            settings=settings.graph,
+            compute=compute.inside("refit"),
+            stage="graph, refit",
+        )
+    embedded = embed_by(answering, vectors, task.related())
+    known = np.asarray(embedded.any(axis=1))
+    embeddings = Embeddings(tuple(compress(task.ids, known)), embedded[known])
+    return LearnedGraph(model, answering, embeddings, outcome, plain)
 
 
 def _general_embeddings(

@@ -9,8 +9,10 @@ from undersong import settings as settings_file
 from undersong.catalogue import KINDS, SplitSettings
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
+from undersong.models.graph.network import GraphSettings
 from undersong.models.interaction.network import InteractionSettings
 from undersong.ranking.network import RankingSettings
+from undersong.settings import LATER
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,6 +55,7 @@ class Settings:
     interaction: InteractionSettings = field(default=InteractionSettings())
     general: GeneralSettings = field(default=GeneralSettings())
     ranking: RankingSettings = field(default=RankingSettings())
+    graph: GraphSettings = field(default=GraphSettings(), metadata=LATER)
 
 
 STAGES: Mapping[str, type["DataclassInstance"]] = {
@@ -62,6 +65,7 @@ STAGES: Mapping[str, type["DataclassInstance"]] = {
     "interaction": InteractionSettings,
     "general": GeneralSettings,
     "ranking": RankingSettings,
+    "graph": GraphSettings,
 }
 
 

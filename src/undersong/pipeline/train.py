@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, Whole, silent
 from undersong.runs import Run
+from undersong.settings import as_recorded
 from undersong.training import broadcast, rank
 
 FORMAT = 1  # of the checkpoints
@@ -73,7 +73,7 @@ def _read(folder: Path, settings: Settings) -> tuple[Catalogue, dict[str, Any]]:
             f"{folder} was imported again while it was read; give the same command again"
         )
     return catalogue, {
-        "settings": asdict(settings),
+        "settings": as_recorded(settings),
         "catalogue": named,
         "catalogue_folder": str(folder.resolve()),
     }
@@ -148,6 +148,8 @@ def expected_shares(settings: Settings) -> dict[str, float]:
         **{f"GRM, rehearsal {x + 1} of {groups}": 0.45 * steps for x in range(groups)},
         **({"ranking": 0.2 * steps} if groups else {}),
         **({"GRM, refit": steps} if settings.run.refit else {}),
+        **({"graph": 0.5 * steps} if settings.graph.enabled else {}),
+        **({"graph, refit": 0.5 * steps} if settings.graph.enabled and settings.run.refit else {}),
         "reasons": 0.1 * steps,
     }
 

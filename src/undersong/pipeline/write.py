@@ -27,7 +27,8 @@ from undersong.io.files import write_json
 from undersong.io.table_files import write_table
 from undersong.models.content.network import save_content
 from undersong.models.general import save_general
-from undersong.pipeline.learn import Learned, task_of
+from undersong.models.graph.training import save_graph
+from undersong.pipeline.learn import Learned, LearnedGraph, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.ranking import context
@@ -60,6 +61,7 @@ def about(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[s
         "hearing": _hearing(learned),
         "seconds": dict(learned.seconds),
         "ranking": _about_ranking(learned.ranking),
+        "graph": _about_graph(learned.graph),
         "held_out": _held_out(learned, studied),
     }
 
@@ -100,6 +102,9 @@ def write(
         save_content(learned.content.models, home / "weights" / "content.safetensors")
         if len(learned.content.failed):
             write_failures(home / "failures.csv", learned.content.failed)
+    if learned.graph:
+        save_graph(learned.graph.judged, home / "weights" / "graph.judged.safetensors")
+        save_graph(learned.graph.answering, home / "weights" / "graph.safetensors")
     if learned.ranking:
         ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
         progress("evidence", 0, 1)
@@ -161,6 +166,13 @@ def _about_ranking(fitted: ranking.Fitted | None) -> dict[str, Any] | None:
         "reliability": [list(row) for row in fitted.reliability],
         "reliability of unlinked": [list(row) for row in fitted.reliability_unlinked],
     }
+
+
+def _about_graph(graph: LearnedGraph | None) -> dict[str, float] | None:
+    """How validation items find each other by X_G and by E_G; None without a graph network."""
+    if graph is None:
+        return None
+    return {"ndcg@200": graph.outcome.best_score, "ndcg@200 of GRM": graph.plain}
 
 
 def _items(task: Task, kind: Kind) -> pl.DataFrame:

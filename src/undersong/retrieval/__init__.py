@@ -14,6 +14,7 @@ from undersong.retrieval.run_index import (
     has_learned_order,
     has_lists,
     open_embeddings,
+    open_graph,
     open_index,
     open_lists,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "nearer",
     "nothing",
     "open_embeddings",
+    "open_graph",
     "open_index",
     "open_lists",
     "read_map",

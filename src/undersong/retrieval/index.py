@@ -62,6 +62,8 @@ class Index:
     approximate : a faster way to the nearest by cosine, for very many items
     linked : (n,) which items have a known relation, where no evidence says so; None: not known
     asking : (d,) unit vector that asks in place of an item, by cosine; then one row is asked, -1
+    unlinked_ask : E_G of the same items, by which those without a known relation ask where
+        ``embeddings`` are behind the graph network, which does not help them (docs/choices.md)
     """
 
     embeddings: Embeddings
@@ -71,6 +73,7 @@ class Index:
     approximate: Near | None = None
     linked: NDArray[np.bool_] | None = None
     asking: NDArray[np.float32] | None = None
+    unlinked_ask: Embeddings | None = None
 
     def in_turn(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return places in ``rows``, (q,), in the order in which many are answered fastest."""
@@ -155,6 +158,23 @@ def by_cosine(
     cosines = np.take_along_axis(scores, best, axis=1)
     neighbours = np.where(np.isfinite(cosines), among[best], -1)
     return TopK(rows, neighbours, cosines, np.full_like(cosines, np.nan))
+
+
+def behind_graph(
+    embeddings: Embeddings,
+    rows: NDArray[np.int64],
+    *,
+    plain: Embeddings,
+    linked: NDArray[np.bool_],
+    among: NDArray[np.int64],
+    k: int,
+) -> TopK:
+    """List the k of ``among`` nearest to each query: by X_G, by ``plain`` to one without links."""
+    answers, alone = by_cosine(embeddings, rows, among=among, k=k), ~linked[rows]
+    if alone.any():
+        own = by_cosine(plain, rows[alone], among=among, k=k)
+        answers.neighbours[alone], answers.scores[alone] = own.neighbours, own.scores
+    return answers
 
 
 def rerank_all(

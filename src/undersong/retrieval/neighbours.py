@@ -19,6 +19,7 @@ from undersong.retrieval.index import (
     RECORD,
     Index,
     TopK,
+    behind_graph,
     by_cosine,
     join,
     nothing,
@@ -189,6 +190,9 @@ def _searched(
         near = index.approximate
         return near.search(index.embeddings, rows, allowed=allowed, k=k)
     among = np.flatnonzero(allowed)
+    if index.unlinked_ask is not None and index.linked is not None:
+        plain, linked = index.unlinked_ask, index.linked
+        return behind_graph(index.embeddings, rows, plain=plain, linked=linked, among=among, k=k)
     return by_cosine(index.embeddings, rows, among=among, k=k, asking=index.asking)
 
 

@@ -27,6 +27,8 @@ class Query:
     long_tail : in [-1, 1], from as lists do to as if nobody were linked (``rerank``); None: 0
     only_unlinked : whether an answer must be an item of which no relation is known
     paper : whether to answer by the cosine of E_G alone, as the paper does
+    graph : whether to answer by the cosine of X_G, of a run that trained a graph network behind GRM
+        An item without a known relation asks by E_G: the network knows no more of it.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class Query:
     diversity: float = 0.0
     long_tail: float | None = None
     paper: bool = False
+    graph: bool = False
     only_unlinked: bool = False
 
     def __post_init__(self) -> None:
@@ -66,12 +69,18 @@ class Query:
                 raise DataError(f"{name} is {share:g}; it lies between 0 and 1")
         if self.long_tail is not None and not -1 <= self.long_tail <= 1:
             raise DataError(f"long_tail is {self.long_tail:g}; it lies between -1 and 1")
-        if self.paper and self.long_tail:
-            raise DataError(
-                f"long_tail is {self.long_tail:g}, but the paper ranks by plain cosine; leave "
-                "long_tail or paper out"
-            )
+        self._check_order()
         self._check_windows()
+
+    def _check_order(self) -> None:
+        if self.paper and self.graph:
+            raise DataError("paper orders by E_G, graph by the graph network; leave one out")
+        if (self.paper or self.graph) and self.long_tail:
+            order, name = ("the graph network", "graph") if self.graph else ("the paper", "paper")
+            raise DataError(
+                f"long_tail is {self.long_tail:g}, but {order} ranks by plain cosine; leave "
+                f"long_tail or {name} out"
+            )
 
     def _check_windows(self) -> None:
         if self.pop_begin > self.most_popular:

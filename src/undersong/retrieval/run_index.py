@@ -52,6 +52,29 @@ def open_index(run: Run, kind: Kind, *, paper: bool = False) -> Index:
     return index if new.ids else _with_files(index, run, kind, stored=not (paper and learned))
 
 
+def open_graph(run: Run, kind: Kind) -> Index:
+    """Open what a run answers with by the graph network behind GRM; who is linked is not set.
+
+    Items added since have no relation, and of an item without one the network reads E_G alone.
+
+    Raises
+    ------
+    DataError
+        If the run trained none for such items.
+    """
+    if not run.has_embeddings(kind, "graph"):
+        raise DataError(
+            f"{run.folder} has no graph network for {kind}s; train with [graph] enabled = true in "
+            "the settings, or leave graph out"
+        )
+    general, new = run.embeddings(kind, "general"), added.vectors(run.added(kind), "general")
+    index = run.embeddings(kind, "graph")
+    if new.ids:
+        index = added.join(index, added.behind_graph(run.file(added.GRAPH), new))
+    plain, _ = added.join(general, new).align(index.ids)
+    return Index(index, unlinked_ask=Embeddings(index.ids, plain))
+
+
 def open_embeddings(run: Run, kind: Kind) -> Embeddings:
     """Read E_G of all items that have one: the trained ones, then those added since."""
     return added.join(run.embeddings(kind, "general"), added.vectors(run.added(kind), "general"))

@@ -42,6 +42,7 @@ MEANINGS = {
     "decade_to": "First year of the last decade of an answer.",
     "diversity": "0: the order itself. 1: answers as unlike as can be.",
     "genre": "A genre of the answers (/api/genres); may be given again.",
+    "graph": "Whether to answer by the graph network behind GRM, of a run that trained one.",
     "id": "Id of an item.",
     "k": "How many answers.",
     "kind": "Artists or tracks.",

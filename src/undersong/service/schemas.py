@@ -353,6 +353,7 @@ class Filtered(Parameters):
     long_tail: Dial = 0.0
     only_unlinked: bool = False
     paper: bool = False
+    graph: bool = False
 
     def query(self) -> Query:
         """Return the same as a ``Query``; DataError for one that no item can fulfil."""

@@ -213,6 +213,8 @@ class Snapshot:
         nothing: list[Reasons | None] = [None] * len(neighbours)
         if not neighbours:
             return nothing, ""
+        if query.graph:
+            return nothing, "Reasons are of E_G, not of the graph network."
         if index.background is None:
             if kind != self.model.kind:
                 return nothing, f"Reasons are available for {self.model.kind}s only."

@@ -7,7 +7,7 @@ What `undersong tune` searches are settings by their dotted paths, and a range f
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ from undersong.models.interaction.training import embed_interaction
 from undersong.pipeline.learn import find_device, learn_sources, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
-from undersong.settings import with_changes
+from undersong.settings import as_recorded, with_changes
 from undersong.training import Compute, History, Task
 
 FORMAT = 1
@@ -184,7 +184,7 @@ def _work(folder: Path, settings: Settings, seed: int) -> Path:
     that was cut short.
     """
     work = folder / "work" / "trial"
-    about = {"format": FORMAT, "settings": asdict(settings), "seed": seed}
+    about = {"format": FORMAT, "settings": as_recorded(settings), "seed": seed}
     started = work / "started.json"
     try:
         if read_json(started, version=FORMAT, hint=REMEDY) == about:
@@ -346,7 +346,7 @@ def value_of(settings: Settings, path: str) -> Any:
 
 def flat(settings: Settings) -> dict[str, Any]:
     """Return every setting by its dotted path."""
-    return dict(_leaves(asdict(settings), ""))
+    return dict(_leaves(as_recorded(settings), ""))
 
 
 def _leaves(table: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:

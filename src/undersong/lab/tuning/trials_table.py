@@ -127,7 +127,7 @@ def to_toml(tuned: Tuned) -> str:
     ]
     table = ""
     for path, value in sorted(flat(tuned.settings).items(), key=lambda x: x[0].rpartition(".")):
-        if value == default[path]:
+        if value == default.get(path):
             continue
         before, _, name = path.rpartition(".")
         if before != table:

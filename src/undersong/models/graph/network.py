@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor, nn
 
+from undersong.settings import LATER
 from undersong.training import Schedule
 
 
@@ -24,6 +25,7 @@ class GraphSettings:
 
     Parameters
     ----------
+    enabled : whether a run trains one behind GRM; what the rest says is read then alone
     layers : hops that an item sees; 0 for its own vector alone
     width, out : of the layers, and of X_G
     neighbours : related items that a training step draws for each item and layer; 0 takes all
@@ -39,6 +41,7 @@ class GraphSettings:
     nearest : distance, above 0, at which nearer negatives count when they are drawn
     """
 
+    enabled: bool = field(default=False, metadata=LATER)
     layers: int = 3
     width: int = 256
     out: int = 100
@@ -161,7 +164,7 @@ class GraphModel(nn.Module):
     def __init__(self, size: int, settings: GraphSettings):
         """``size`` is the width of the vectors that the items come with."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.size = settings, size
         sizes = [size] + [settings.width] * settings.layers
         self.layers = nn.ModuleList(SageLayer(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
         self.head = nn.Sequential(

@@ -1,7 +1,11 @@
 """From E_X and relations to X_G: RdRM_G, UiRM_G, CbRM_G and GRM_G (section 3.2)."""
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,11 +15,14 @@ from torch import Tensor, nn
 
 from undersong.embeddings import unit
 from undersong.errors import DataError
+from undersong.io.tensors import read_tensors, write_tensors
 from undersong.metrics import cold_ndcg
 from undersong.models.graph.network import GraphModel, GraphSettings, connect
 from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
+from undersong.settings import build
 from undersong.training import Compute, History, mixed_precision, train
 
+FORMAT = 1
 LARGEST_BATCH = 0.2  # of all pairs: those of a batch are hidden, others must remain
 
 
@@ -36,62 +43,91 @@ def embed_graph(
     compute: Compute,
     name: str = "graph",
 ) -> tuple[NDArray[np.float32], History]:
-    """Train the graph network on relations of training items; embed all items by the visible ones.
+    """Train the graph network, as ``train_graph``, and embed all items, as ``embed_by``."""
+    asked = queries, truth + visible
+    model, history = train_graph(
+        vectors, training=training, asked=asked, settings=settings, compute=compute, name=name
+    )
+    return embed_by(model, vectors, visible), history
+
+
+def train_graph(
+    vectors: NDArray[np.float32],
+    *,
+    training: sparse.csr_matrix,
+    asked: tuple[NDArray[np.int64], sparse.csr_matrix] | None,
+    settings: GraphSettings,
+    compute: Compute,
+    name: str = "graph",
+    stage: str = "graph",
+) -> tuple[GraphModel, History]:
+    """Train the graph network on relations of training items.
 
     Parameters
     ----------
     vectors : (n, d) E_X of any model; zeros for an item without one
     training : (n, n) bool, symmetric, relations between two training items
-    visible : (n, n) bool, symmetric
-        Relations that the result may read, such as ``visible_edges`` of protocol ``linked``.
-    queries : (q,) rows of the validation items, which look for each other
-        Their relations to other items in ``truth`` or ``visible`` are shown to the network.
-    truth : (n, n) bool, symmetric, relations of validation items, as by ``relations.held_out``
+    asked : rows of the validation items, (q,), which look for each other, and their relations,
+        (n, n) bool, symmetric, as by ``relations.held_out``
+        Those to other items are shown to the network. None where every item trains: then all steps
+        are taken.
     name : of the checkpoint in ``compute.work``
 
-    Returns
-    -------
-    X_G : (n, out) float32, rows of length 1
-        Zeros for an item of which nothing is known: neither it nor any item within as many visible
-        relations as there are layers has a vector.
-    the history of training
+    Raises
+    ------
+    DataError
+        As ``check_asked``.
+    """
+    check_asked(training, asked)
+    torch.manual_seed(compute.seed)
+    model = GraphModel(vectors.shape[1], settings).to(compute.device)
+    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(compute.device)
+    history = train(
+        model,
+        loss=_loss(model, inputs, training),
+        validate=_judge(inputs, training, *asked) if asked else None,
+        schedule=settings.training,
+        seed=compute.seed,
+        checkpoint=compute.work / f"{name}.safetensors",
+        stage=stage,
+        progress=compute.progress,
+    )
+    return model, history
+
+
+def check_asked(
+    training: sparse.csr_matrix, asked: tuple[NDArray[np.int64], sparse.csr_matrix] | None
+) -> None:
+    """Refuse relations that nothing can be learned from, or that cannot say when to stop.
 
     Raises
     ------
     DataError
         If no training item has a relation, or no two validation items are related.
     """
-    answers = truth[queries][:, queries].tocsr()
     if not training.nnz:
         raise DataError("no two training items are related, so the graph network learns nothing")
-    if not answers.nnz:
+    if asked and not asked[1][asked[0]][:, asked[0]].nnz:
         raise DataError(
-            f"no two of the {len(queries)} validation items are related, so nothing can say when "
+            f"no two of the {len(asked[0])} validation items are related, so nothing can say when "
             "to stop training the graph network; give more relations, or a larger validation share "
             "under [split] in the settings"
         )
-    torch.manual_seed(compute.seed)
-    model = GraphModel(vectors.shape[1], settings).to(compute.device)
-    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(compute.device)
-    shown = (training + leaving(truth + visible, queries)).tocsr()
 
-    def validate(current: nn.Module) -> float:
-        embedded = _embed(current, inputs, shown, settings)[queries]
-        return cold_ndcg(embedded, np.arange(len(queries)), answers)
 
-    history = train(
-        model,
-        loss=_loss(model, inputs, training),
-        validate=validate,
-        schedule=settings.training,
-        seed=compute.seed,
-        checkpoint=compute.work / f"{name}.safetensors",
-        stage="graph",
-        progress=compute.progress,
-    )
-    embedded = _embed(model, inputs, visible, settings)
-    embedded[~_reached(vectors, visible, settings.layers)] = 0
-    return embedded, history
+def _judge(
+    inputs: Tensor,
+    training: sparse.csr_matrix,
+    queries: NDArray[np.int64],
+    truth: sparse.csr_matrix,
+) -> Callable[[nn.Module], float]:
+    answers = truth[queries][:, queries].tocsr()
+    shown = (training + leaving(truth, queries)).tocsr()
+
+    def validate(model: nn.Module) -> float:
+        return cold_ndcg(_embed(model, inputs, shown)[queries], np.arange(len(queries)), answers)
+
+    return validate
 
 
 def _loss(
@@ -139,11 +175,46 @@ def _loss(
     return loss
 
 
-@torch.no_grad()
-def _embed(
-    model: nn.Module, inputs: Tensor, edges: sparse.csr_matrix, settings: GraphSettings
+def embed_by(
+    model: GraphModel, vectors: NDArray[np.float32], visible: sparse.csr_matrix
 ) -> NDArray[np.float32]:
+    """X_G of all items by the relations that it may read, (n, out) float32, rows of length 1.
+
+    Zeros for an item of which nothing is known: neither it nor any item within as many visible
+    relations as there are layers has a vector.
+    """
+    device = next(model.parameters()).device
+    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    embedded = _embed(model, inputs, visible)
+    embedded[~_reached(vectors, visible, model.settings.layers)] = 0
+    return embedded
+
+
+def save_graph(model: GraphModel, path: Path) -> None:
+    """Write weights, size and settings as safetensors."""
+    about = {"settings": json.dumps(asdict(model.settings)), "size": str(model.size)}
+    write_tensors(path, model.state_dict(), version=FORMAT, about=about)
+
+
+def load_graph(path: Path) -> GraphModel:
+    """Read what ``save_graph`` wrote, ready to embed.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or has another format.
+    """
+    about, tensors = read_tensors(path, version=FORMAT, framework="pt")
+    settings = build(GraphSettings, json.loads(about["settings"]), f"{path}:")
+    model = GraphModel(int(about["size"]), cast(GraphSettings, settings))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+@torch.no_grad()
+def _embed(model: nn.Module, inputs: Tensor, edges: sparse.csr_matrix) -> NDArray[np.float32]:
     """Embed all items at once, each from all its neighbours, (n, out)."""
+    settings = cast(GraphModel, model).settings
     connections = connect(_with_loops(edges, settings), device=str(inputs.device))
     embedded: Tensor = model(inputs, [connections] * settings.layers)
     return embedded.cpu().numpy()

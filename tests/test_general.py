@@ -308,6 +308,8 @@ def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
     [
         ({"width": 28}, "width 28 must divide into 4 fields of 3 heads"),
         ({"dropout": 1.0}, r"dropout 1.0 must be in \[0, 1\)"),
+        ({"reliability": "editors"}, "must be 'equal', 'learned', or names of sources with"),
+        ({"reliability": "editors 2"}, "with numbers from 0 to 1"),
         ({"anchors": 0}, "anchors and partners must be 1 or more"),
     ],
 )

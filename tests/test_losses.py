@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import settings as settings_of_examples
 from hypothesis import strategies as st
 
 from undersong import losses, products
@@ -193,6 +194,34 @@ def test_grades_of_0_and_1_are_the_paper_s_prior():
     assert graded.item() == pytest.approx(whole.item())
 
 
+@pytest.mark.parametrize("margin", [-1, 0.1])
+def test_weights_count_related_pairs_in_the_sum_that_mining_keeps(margin):
+    similarity, related, unrelated = batch(7)
+    settings = MultiSimilarity(**MILD, margin=margin)
+    weights = torch.rand(12, 12, dtype=torch.float64) * related
+    whole = multi_similarity(similarity, related.double(), unrelated, settings)
+    assert whole.item() == pytest.approx(
+        multi_similarity(similarity, related, unrelated, settings).item()
+    )
+    positive, negative = related.clone(), unrelated.clone()
+    positive.fill_diagonal_(False)
+    negative.fill_diagonal_(False)
+    if margin >= 0:
+        positive, negative = informative(similarity, positive, negative, margin)
+    total = 0.0
+    for i in range(12):
+        pull = sum(
+            weights[i, j] * math.exp(-2 * (similarity[i, j] - 0.1))
+            for j in range(12)
+            if positive[i, j]
+        )
+        push = sum(math.exp(3 * (similarity[i, j] - 0.1)) for j in range(12) if negative[i, j])
+        total += math.log(1 + pull) / 2 + math.log(1 + push) / 3
+    loss = multi_similarity(similarity, weights, unrelated, settings)
+    assert loss.item() == pytest.approx(total / 12)
+    assert abs(loss.item() - whole.item()) > 0.01
+
+
 def test_agrees_with_pytorch_metric_learning():
     from pytorch_metric_learning.losses import MultiSimilarityLoss
     from pytorch_metric_learning.miners import MultiSimilarityMiner
@@ -208,6 +237,7 @@ def test_agrees_with_pytorch_metric_learning():
     assert ours.item() == pytest.approx(theirs.item())
 
 
+@settings_of_examples(deadline=None)  # no clock decides
 @given(st.permutations(range(12)))
 def test_the_order_of_items_does_not_matter(order):
     similarity, related, unrelated = batch(2)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -154,6 +156,86 @@ def test_users_define_similarity_in_three_ways(threshold, top, expected, block):
     found = relations.shared_listeners(plays, threshold=threshold, top=top, block=block)
     assert related_pairs(found) == expected
     assert (found != found.T).nnz == 0
+
+
+def test_r_u_by_degrees_joins_the_threshold_and_the_closest():
+    heard = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1]])
+    plays = sparse.csr_matrix(3.0 * heard)
+    related = relations.shared_listeners(plays, threshold=1, top=2)
+    scores = relations.listening_scores(related, plays, threshold=2).toarray()
+    users, shared = heard.sum(axis=0), heard.T @ heard
+    cosine = np.where(related.toarray(), shared / np.sqrt(np.outer(users, users)), 0)
+    highest = cosine.max(axis=1)
+    expected = cosine / np.minimum(highest[:, None], highest) * shared / (shared + 2)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    assert 0 < scores[0, 3] < scores[0, 1] == pytest.approx(3 / 5)
+
+
+SOURCES = {"good": 1.0, "half": 0.5, "noise": 0.0}
+
+
+def sourced(*, genres=6, size=30, seed=3):
+    """Items of some genres, related within theirs; of one source half is true, of another none."""
+    generator = np.random.default_rng(seed)
+    n = genres * size
+    genre, ids = np.arange(n) % genres, [f"i{x:03}" for x in range(n)]
+    pairs = []
+    for name, true in SOURCES.items():
+        for a in np.repeat(np.arange(n), 3):
+            right = generator.random() < true
+            b = generator.choice(np.flatnonzero(genre == genre[a]) if right else n)
+            if a != b:
+                pairs.append(("artist", ids[min(a, b)], ids[max(a, b)], name))
+    artists = pl.DataFrame(
+        {"id": ids, "name": ids, "split": [None] * n, "genre": [f"g{x}" for x in genre]},
+        schema=ITEMS["artist"] | {"genre": pl.String},
+    )
+    table = pl.DataFrame(pairs, schema=RELATIONS, orient="row").unique(maintain_order=True)
+    return Catalogue(
+        artists=artists, relations=table, fields=(Field("genre", "artist", "category", "genre"),)
+    )
+
+
+def test_a_source_is_as_reliable_as_its_pairs_agree_beyond_chance():
+    world = sourced()
+    task = relations.Task(world, "artist", np.full(180, "train"))
+    learned = relations.reliability(task, "learned")
+    assert learned == pytest.approx(SOURCES, abs=0.1)
+    assert relations.reliability(task, "equal") == dict.fromkeys(SOURCES, 1.0)
+    given = relations.reliability(task, "half 0.4, noise 0")
+    assert given == {"good": 1.0, "half": 0.4, "noise": 0.0}
+    with pytest.raises(DataError, match=r"names the source 'nose', which no .* mean 'noise'\?"):
+        relations.reliability(task, "nose 0.4")
+    compared = relations.relation_sources(world, "artist")
+    assert [x.name for x in compared] == list(SOURCES)
+    good, _, noise = (x.confirmed / x.both_known for x in compared)
+    assert good > 2 * noise
+    assert relations.relation_sources(catalogue(pairs=["ab"]), "artist") == ()
+
+
+def test_no_relation_of_an_item_that_is_not_for_training_says_how_reliable_a_source_is():
+    world, parts = sourced(), np.where(np.arange(180) % 4, "train", "validation")
+    ids = pl.Series(world.ids("artist")).filter(pl.Series(parts == "train")).implode()
+    trained = world.relations.filter(pl.col("a").is_in(ids), pl.col("b").is_in(ids))
+    alone = Catalogue(artists=world.artists, relations=trained, fields=world.fields)
+    one, two = (
+        relations.reliability(relations.Task(x, "artist", parts), "learned") for x in (world, alone)
+    )
+    assert one == two
+
+
+def test_a_pair_of_several_sources_is_as_likely_right_as_any_of_them():
+    known = catalogue(pairs=["ab", "ab", "bc", "cd"])
+    sources = pl.Series("source", ["s", "t", "t", None])
+    known = dataclasses.replace(known, relations=known.relations.with_columns(sources))
+    parts = np.array(["train"] * 3 + ["test"] + ["train"] * 3)
+    weights = relations.weighed(
+        relations.Task(known, "artist", parts), {"s": 0.5, "t": 0.4, "": 1.0}
+    ).toarray()
+    expected = np.zeros((7, 7))
+    expected[0, 1] = expected[1, 0] = 0.7
+    expected[1, 2] = expected[2, 1] = 0.4
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
 
 
 def test_plays_read_block_by_block_are_those_of_the_whole_table(monkeypatch):

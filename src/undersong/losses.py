@@ -103,7 +103,8 @@ def multi_similarity(
         Cosine of every pair. The diagonal is ignored.
     related, unrelated : (n, n) bool
         Pairs known to be similar, and pairs taken for dissimilar. A pair in neither is unknown
-        and has no part. A pair in both is a mistake of the caller.
+        and has no part. A pair in both is a mistake of the caller. ``related`` as float weighs each
+        pair, from 0, unrelated or unknown, to 1.
     printed : mine by equation 2 as the paper prints it, for an ablation
 
     Returns
@@ -123,7 +124,20 @@ def multi_similarity(
     Wang et al., Multi-Similarity Loss, CVPR 2019. Equation 2 of the paper prints ``min`` over
     unrelated pairs; Wang et al. take ``max``, as here: with ``min`` mining keeps next to nothing.
     """
+    if related.is_floating_point():
+        return _weighed(similarity, related, _others(unrelated), settings)
     return _summed(similarity, [_Term(related, unrelated, settings, printed=printed)])
+
+
+def _weighed(
+    similarity: Tensor, weights: Tensor, unrelated: Tensor, settings: MultiSimilarity
+) -> Tensor:
+    """Equation 4, each related pair that mining keeps as often in the sum as its weight says."""
+    positive, negative = weights > 0, unrelated
+    if settings.margin >= 0:
+        mined = similarity.detach()
+        positive, negative = informative(mined, positive, negative, settings.margin)
+    return graded_similarity(similarity, weights * positive, negative.to(weights.dtype), settings)
 
 
 def informative(
@@ -164,16 +178,22 @@ def multi_relationship(
 
     ``consistent`` and ``inconsistent`` are R_P: same or different genre, region and popularity.
     The prior takes every pair, without mining, so an item that nobody has linked learns too. As
-    float they are weights in [0, 1]: a pair may be both, more or less.
+    float they are weights in [0, 1]: a pair may be both, more or less. ``related`` may be weights,
+    too, in the form "multi-similarity".
     """
     mined = settings.form in FORMS[:2]
     graded = settings.prior_weight > 0 and consistent.is_floating_point()
     printed, weight = settings.form == "as printed", settings.prior_weight
-    terms = [_Term(related, unrelated, settings.known, printed=printed)] if mined else []
+    weighed = related.is_floating_point()
+    terms = []
+    if mined and not weighed:
+        terms.append(_Term(related, unrelated, settings.known, printed=printed))
     if weight and not graded:
         terms.append(_Term(consistent, inconsistent, settings.prior, weight=weight))
     loss = _summed(similarity, terms) if terms else similarity.new_zeros(())
-    if not mined:
+    if weighed:
+        loss = loss + _weighed(similarity, related, _others(unrelated), settings.known)
+    elif not mined:
         loss = loss + _of_form(similarity, related, unrelated, settings)
     if graded:
         loss = loss + weight * graded_similarity(

@@ -3,11 +3,19 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from undersong.cli.group import ALIASES, FILE, FOLDER, REPLACING, TRACKS, Group, echo, kind_of
 from undersong.errors import needs
+from undersong.io.plain import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from undersong.catalogue import Kind
+    from undersong.relations import RelationSource
 
 
 @click.group(name="import", cls=Group)
@@ -135,6 +143,9 @@ def check(path: Path, data: Path | None) -> None:
 def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
     """Show what a catalogue contains: counts, coverage, links, the long tail (figure 1).
 
+    Of several sources of links it shows how often the others confirm a link between artists that
+    they know, and how reliable each looks by the metadata; docs/choices.md has the setting.
+
     \b
     Example:
         undersong describe my/catalogue --plot figure-1.png
@@ -145,12 +156,33 @@ def describe(catalogue: Path, plot: Path | None, as_json: bool) -> None:
         plot_relations,
         read_catalogue,
     )
+    from undersong.relations import relation_sources
 
-    description = describe_catalogue(read_catalogue(catalogue))
-    echo(json.dumps(asdict(description)) if as_json else description_text(description))
+    known = read_catalogue(catalogue)
+    description = describe_catalogue(known)
+    sources = {x.kind: relation_sources(known, x.kind) for x in description.kinds}
+    if as_json:
+        compared = {kind: [asdict(x) for x in some] for kind, some in sources.items()}
+        echo(json.dumps(asdict(description) | {"relation_sources": compared}))
+    else:
+        echo(description_text(description))
+        for kind, some in sources.items():
+            echo(sources_text(kind, some), nl=False)
     if plot:
         plot_relations(description, plot)
         echo(f"drawn in {plot}", err=True)
+
+
+def sources_text(kind: "Kind", sources: "Sequence[RelationSource]") -> str:
+    """Lay a comparison of the sources of links out for a terminal; nothing for one source."""
+    lines = [
+        f"\n{f'Sources of links between {kind}s':<36}{'pairs':>11}   confirmed   reliability\n"
+    ]
+    for x in sources:
+        share = f"{100 * x.confirmed / x.both_known:.1f} %" if x.both_known else "-"
+        name = one_line(x.name or "unnamed")[:32]
+        lines.append(f"    {name:<32}{x.pairs:>11,}{share:>12}{x.reliability:>14.2f}\n")
+    return "".join(lines) if sources else ""
 
 
 @click.command()

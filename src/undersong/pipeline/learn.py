@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from undersong import features
+from undersong import features, relations
 from undersong.catalogue import Catalogue, Kind, split
 from undersong.embeddings import Embeddings
 from undersong.errors import SettingsError
@@ -157,6 +157,7 @@ def learn_sources(catalogue: Catalogue, settings: Settings, compute: Compute) ->
     kind = cast(Kind, settings.run.kind)
     task = task_of(catalogue, kind, settings)
     check_related(task)  # before CbRM has spent its minutes
+    relations.reliability(task, settings.general.reliability)
     if settings.graph.enabled:
         check_asked(task.related("train"), task.held_out)
     artists = task if kind == "artist" else task_of(catalogue, "artist", settings)

@@ -226,6 +226,37 @@ def shared_listeners(
     return symmetric(rows, np.concatenate([np.empty(0, dtype=np.int64), *neighbours]), n)
 
 
+def listening_scores(
+    related: sparse.csr_matrix, plays: sparse.csr_matrix, *, threshold: int
+) -> sparse.csr_matrix:
+    """R_U by degrees: a score for each of its pairs, (n, n) float32 in (0, 1), else 0.
+
+    It joins both ways of section 2.2. Of c users in common the threshold gives c / (c + threshold),
+    the top K the cosine that ranks, over the highest cosine of either item: of the two items' ranks
+    the better one counts. The score is the product.
+
+    Parameters
+    ----------
+    related : (n, n) bool, R_U, whose items share one user at least
+    plays : (users, n), as for ``shared_listeners``
+    """
+    users_of = (plays > 0).astype(np.float32).T.tocsr()
+    pairs = sparse.triu(related, 1).tocoo()
+    a, b = pairs.row, pairs.col
+    shared = np.zeros(len(a))
+    for start in range(0, len(a), ROWS):
+        some = slice(start, start + ROWS)
+        shared[some] = np.ravel(users_of[a[some]].multiply(users_of[b[some]]).sum(axis=1))
+    users = users_of.getnnz(axis=1)
+    cosine = shared / np.sqrt(users[a] * users[b])
+    highest = np.zeros(len(users))
+    np.maximum.at(highest, np.concatenate([a, b]), np.concatenate([cosine, cosine]))
+    near = cosine / np.minimum(highest[a], highest[b])
+    scores = (near * shared / (shared + threshold)).astype(np.float32)
+    one_way = sparse.csr_matrix((scores, (a, b)), shape=related.shape)
+    return (one_way + one_way.T).tocsr()
+
+
 def _without(heard: sparse.csr_matrix, items: Rows) -> sparse.csr_matrix:
     """Empty the columns of some items, (users, n) -> (users, n)."""
     left = np.ones(heard.shape[1], dtype=bool)

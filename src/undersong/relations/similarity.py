@@ -7,9 +7,10 @@ transitive, and one connected component would hold almost every artist. An item 
 to itself. What a matrix does not hold is unrelated or unknown; each function says which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undersong.catalogue import Catalogue, Field, Kind, Role, rows_of
-from undersong.errors import DataError
+from undersong.errors import DataError, nearest_known
 
 Rows = NDArray[np.int64]
 WALKS = 512  # items whose walks of two steps are held at once
 ASKING = 4096  # validation items at most that say when to stop
 META_ROLES: tuple[Role, ...] = ("genre", "region", "popularity")
 QUANTILES = 5
+EQUAL, LEARNED = "equal", "learned"  # reliability of the sources of relations
+FEW = 30  # pairs of which a source is half as good as it looks, half as good as all are
+SHUFFLES = 5
 AMONG = 65_536  # items that they are asked among: of more, their answers and a random part
 
 
@@ -146,9 +150,9 @@ def same_or_similar_artist(
     return symmetric(related.row, related.col, n)
 
 
-def block(matrix: sparse.csr_matrix, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Pairs among some items as a dense matrix, (len(rows), len(rows)) bool."""
-    return np.asarray(matrix[rows][:, rows].toarray(), dtype=bool)
+def block(matrix: sparse.csr_matrix, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
+    """Pairs among some items as a dense matrix, (len(rows), len(rows)) of the same type."""
+    return np.asarray(matrix[rows][:, rows].toarray())
 
 
 def symmetric(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> sparse.csr_matrix:
@@ -234,6 +238,135 @@ def meta_agreement(
     np.fill_diagonal(compared, 0)
     np.fill_diagonal(equal, 0)
     return (equal / np.maximum(compared, 1)).astype(np.float32), compared > 0
+
+
+def read_reliability(words: str) -> dict[str, float]:
+    """Read how far sources of relations are trusted, as settings have it: "NAME .7, NAME .2".
+
+    Raises
+    ------
+    ValueError
+        For a part that is no name and a number in [0, 1].
+    """
+    shares: dict[str, float] = {}
+    for part in words.split(","):
+        name, _, share = part.strip().rpartition(" ")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            shares[""] = -1.0
+        if not name.strip() or not 0 <= shares[name.strip()] <= 1:
+            raise ValueError(
+                f"reliability {words!r} must be 'equal', 'learned', or names of sources with "
+                "numbers from 0 to 1, such as 'editors 1, readers 0.4'"
+            )
+    return shares
+
+
+def reliability(task: "Task", words: str) -> dict[str, float]:
+    """Return how far each source of relations is trusted, from 0 to 1; ``words`` as in settings.
+
+    "learned" compares how often two related training items agree in the fields of R_P, over those
+    that both have, with how often the same items do when they are paired at random. If a source
+    was the most reliable one in part, and chance in the rest, what it has above chance is that
+    part. So the best has 1. A source of few pairs is drawn to the mean of all.
+
+    Raises
+    ------
+    DataError
+        If a source is named that the relations do not have.
+    """
+    pairs = task.catalogue.pairs(task.kind).with_columns(pl.col("source").fill_null(""))
+    names = pairs["source"].unique().sort().to_list()
+    if words == EQUAL:
+        return dict.fromkeys(names, 1.0)
+    if words != LEARNED:
+        shares = read_reliability(words)
+        if unknown := shares.keys() - set(names):
+            raise DataError(
+                f"reliability names the source {min(unknown)!r}, which no relation has; "
+                f"{nearest_known(min(unknown), names)}"
+            )
+        return dict.fromkeys(names, 1.0) | shares
+    ids, train = task.catalogue.items(task.kind)["id"], task.within("train")
+    a, b = (rows_of(pairs[x], ids) for x in ("a", "b"))
+    source, inside = pairs["source"].to_numpy(), train[a] & train[b]
+    gains, counts = np.zeros(len(names)), np.zeros(len(names))
+    for place, name in enumerate(names):
+        own = inside & (source == name)
+        counts[place] = own.sum()
+        gains[place] = _above_chance(task.codes, a[own], b[own])
+    mean = float(gains @ counts) / max(counts.sum(), 1)
+    gains = (gains * counts + mean * FEW) / (counts + FEW)
+    if gains.max(initial=0) <= 0:  # nothing that is known of the items says anything of pairs
+        return dict.fromkeys(names, 1.0)
+    return dict(zip(names, np.clip(gains / gains.max(), 0, 1).round(4).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class RelationSource:
+    """What one of several sources of relations is worth.
+
+    Parameters
+    ----------
+    pairs : that it states
+    both_known : of these, whose two items another source relates to something, too
+    confirmed : of those, which another source states as well
+    reliability : as learned from all items (``reliability``)
+    """
+
+    name: str
+    pairs: int
+    both_known: int
+    confirmed: int
+    reliability: float
+
+
+def relation_sources(catalogue: Catalogue, kind: Kind) -> tuple[RelationSource, ...]:
+    """Compare the sources of relations of one kind of item; none where there are not several."""
+    pairs = catalogue.pairs(kind).with_columns(pl.col("source").fill_null(""))
+    everything = Task(catalogue, kind, np.full(len(catalogue.items(kind)), "train"))
+    learned = reliability(everything, LEARNED)
+    compared = []
+    for name, share in learned.items() if len(learned) > 1 else ():
+        own, others = pairs.filter(source=name), pairs.filter(pl.col("source") != name)
+        named = pl.concat([others["a"], others["b"]]).unique().implode()
+        both = own.filter(pl.col("a").is_in(named), pl.col("b").is_in(named))
+        confirmed = both.join(others, on=["a", "b"], how="semi")
+        compared.append(RelationSource(name, len(own), len(both), len(confirmed), share))
+    return tuple(compared)
+
+
+def _above_chance(codes: NDArray[np.int32], a: Rows, b: Rows) -> float:
+    """Return how much oftener pairs agree in a field than the same items paired at random."""
+    generator = np.random.default_rng(0)
+    shuffled = [_agreement(codes, a, generator.permutation(b)) for _ in range(SHUFFLES)]
+    return _agreement(codes, a, b) - float(np.mean(shuffled))
+
+
+def _agreement(codes: NDArray[np.int32], a: Rows, b: Rows) -> float:
+    """Mean share of equal fields of some pairs, of those in which both items are known."""
+    both = (codes[a] >= 0) & (codes[b] >= 0)
+    compared = both.sum(axis=1)
+    equal = ((codes[a] == codes[b]) & both).sum(axis=1)
+    return float(np.mean((equal / np.maximum(compared, 1))[compared > 0])) if both.any() else 0.0
+
+
+def weighed(task: "Task", reliability: Mapping[str, float]) -> sparse.csr_matrix:
+    """R_A of training items by degrees: how likely any source of a pair is right, (n, n) float32.
+
+    Sources err apart from each other: two of .5 give .75. 0 where nothing, or nobody who is
+    trusted, relates two items.
+    """
+    ids, train = task.catalogue.items(task.kind)["id"], task.within("train")
+    doubt = 1 - pl.col("source").fill_null("").replace_strict(dict(reliability))
+    pairs = task.catalogue.pairs(task.kind).group_by("a", "b", maintain_order=True)
+    table = pairs.agg(weight=1 - doubt.product())
+    a, b = (rows_of(table[x], ids) for x in ("a", "b"))
+    inside = train[a] & train[b] & (a != b)
+    cells = table["weight"].to_numpy()[inside].astype(np.float32), (a[inside], b[inside])
+    one_way = sparse.csr_matrix(cells, shape=(len(ids), len(ids)))
+    return (one_way + one_way.T).tocsr()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from undersong.losses import MultiRelationship, MultiSimilarity
 from undersong.products import Linear, linear
+from undersong.relations import EQUAL, LEARNED, read_reliability
+from undersong.settings import LATER
 from undersong.training.loop import Schedule
 
 
@@ -40,6 +42,8 @@ class GeneralSettings:
         paper's R_A alone
     tail_is_negative : False leaves every pair with an unlinked item out of the loss on known
         relations: the item is unlabelled, not dissimilar
+    reliability : how far the sources of R_A are trusted, which weighs their pairs: "equal",
+        "learned" (``relations.reliability``), or by name, such as "editors 1, readers 0.4"
     graded : weigh a pair of the prior by its share of equal fields among the known ones; False
         for the paper's all or nothing
     weigh_fields : the third transformer layer, over the fields
@@ -62,6 +66,7 @@ class GeneralSettings:
     indirect: int = 10
     tail_is_negative: bool = False
     graded: bool = False
+    reliability: str = field(default=EQUAL, metadata=LATER)
     weigh_fields: bool = True
     crossing: bool = True
     loss: MultiRelationship = field(
@@ -80,6 +85,13 @@ class GeneralSettings:
             )
         if min(self.anchors, self.partners) < 1 or min(self.tail, self.indirect) < 0:
             raise ValueError("anchors and partners must be 1 or more, tail and indirect 0 or more")
+        if self.reliability not in (EQUAL, LEARNED):
+            read_reliability(self.reliability)
+        if self.reliability != EQUAL and self.loss.form != "multi-similarity":
+            raise ValueError(
+                f"reliability {self.reliability!r} weighs pairs, which the loss {self.loss.form!r} "
+                "does not; take the form 'multi-similarity'"
+            )
         if self.pace <= 0:
             raise ValueError(f"pace {self.pace} must be above 0")
         for name in ("dropout", "input_dropout", "hide_interaction", "hide_source"):

@@ -100,7 +100,11 @@ def _objective(
 ) -> Callable[[np.random.Generator], Tensor]:
     """Equation 4 on a batch of training items, as a function of what draws the batch."""
     settings, codes = model.settings, task.codes
-    wider = related + relations.at_one_remove(related, top=settings.indirect)
+    indirect = relations.at_one_remove(related, top=settings.indirect)
+    wider, weights = related + indirect, None
+    if settings.reliability != relations.EQUAL:
+        weights = relations.weighed(task, relations.reliability(task, settings.reliability))
+        weights = (weights + indirect * weights.data.mean()).astype(np.float32).tocsr()
     unlinked = related.getnnz(axis=1) == 0
     tail = np.flatnonzero(task.within("train") & unlinked)
 
@@ -112,6 +116,8 @@ def _objective(
             embedded = model(*_tensors(sources, rows[own], missing[own], device))
         embedded = all_gather(embedded.float(), len(rows))
         pairs = _pairs(rows, wider, codes, unlinked, settings)
+        if weights is not None:
+            pairs["related"] = relations.block(weights, rows)
         masks = {name: torch.from_numpy(mask).to(device) for name, mask in pairs.items()}
         return multi_relationship(cosine(embedded), **masks, settings=settings.loss)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from undersong.losses import MultiSimilarity
 from undersong.progress import Progress, silent, watched
 from undersong.relations.colistening import SessionSettings
+from undersong.settings import LATER
 from undersong.training import Schedule
 
 CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
@@ -37,6 +38,8 @@ class InteractionSettings:
     batch : anchors a step; each brings one related item
     sessions : whether R_U relates items of the same sessions, instead of the same users; then
         ``session`` applies and ``threshold`` does not
+    graded : whether a pair of R_U counts by its score (``relations.listening_scores``), which
+        joins ``threshold`` and ``top``; else all count alike
     """
 
     width: int = 64
@@ -44,6 +47,7 @@ class InteractionSettings:
     top: int = 20
     batch: int = 512
     sessions: bool = False
+    graded: bool = field(default=False, metadata=LATER)
     session: SessionSettings = field(default=SessionSettings())
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=2.0, beta=20.0, gamma=0.5, margin=0.1)

@@ -1,7 +1,7 @@
 """From plays to E_U: factorise co-listening, then fine-tune on R_U (section 2.2)."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def embed_interaction(
         with mixed_precision(settings.training, device):
             embedded = model(torch.from_numpy(rows[shard(len(rows))]).to(device))
         embedded = all_gather(embedded.float(), len(rows))
-        return multi_similarity(cosine(embedded), positive, ~positive, settings.loss)
+        return multi_similarity(cosine(embedded), positive, positive == 0, settings.loss)
 
     def validate(current: nn.Module) -> float:
         return cold_ndcg(_vectors(current, candidates, device), queries, truth)
@@ -120,12 +120,13 @@ def _begin(
         if not begun:
             related = related_by_listening(task, played, plays, settings, progress=progress)
             begun = {"played": played, "indices": related.indices, "indptr": related.indptr}
+            begun["scores"] = related.data
             _keep(path, begun, bound)
         factors = factorise(plays, settings.width, seed=compute.seed, progress=progress)
         begun = {**begun, "factors": factors}
         _keep(path, begun, bound)
     cells, many = begun["indices"], len(begun["played"])
-    parts = (np.ones(len(cells), dtype=bool), cells, begun["indptr"])
+    parts = (begun["scores"], cells, begun["indptr"])
     return begun["played"], sparse.csr_matrix(parts, shape=(many, many)), begun["factors"]
 
 
@@ -142,7 +143,14 @@ def related_by_listening(
     *,
     progress: Progress = silent,
 ) -> sparse.csr_matrix:
-    """Return R_U of the items in rows ``played``: by shared listeners, or by shared sessions."""
+    """Return R_U of the items in rows ``played``: by shared listeners, or by shared sessions.
+
+    Its pairs are True, or scores if the settings say ``graded``.
+    """
+    if settings.graded:
+        plain = replace(settings, graded=False)
+        related = related_by_listening(task, played, plays, plain, progress=progress)
+        return relations.listening_scores(related, plays, threshold=settings.threshold)
     if not settings.sessions:
         return relations.shared_listeners(
             plays, threshold=settings.threshold, top=settings.top, progress=progress

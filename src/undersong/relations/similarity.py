@@ -267,9 +267,9 @@ def reliability(task: "Task", words: str) -> dict[str, float]:
     """Return how far each source of relations is trusted, from 0 to 1; ``words`` as in settings.
 
     "learned" compares how often two related training items agree in the fields of R_P, over those
-    that both have, with how often the same items do when they are paired at random. If a source
-    was the most reliable one in part, and chance in the rest, what it has above chance is that
-    part. So the best has 1. A source of few pairs is drawn to the mean of all.
+    that both have, with how often the same items do when they are paired at random (Cohen's kappa).
+    A source that was as the best one in part, and chance in the rest, has that part of the best
+    one's kappa: so much it is trusted, and the best fully. One of few pairs is drawn to the mean.
 
     Raises
     ------
@@ -338,10 +338,11 @@ def relation_sources(catalogue: Catalogue, kind: Kind) -> tuple[RelationSource, 
 
 
 def _above_chance(codes: NDArray[np.int32], a: Rows, b: Rows) -> float:
-    """Return how much oftener pairs agree in a field than the same items paired at random."""
+    """Cohen's kappa of pairs in their fields: 1 for always equal, 0 for as at random."""
     generator = np.random.default_rng(0)
     shuffled = [_agreement(codes, a, generator.permutation(b)) for _ in range(SHUFFLES)]
-    return _agreement(codes, a, b) - float(np.mean(shuffled))
+    chance = float(np.mean(shuffled))
+    return (_agreement(codes, a, b) - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def _agreement(codes: NDArray[np.int32], a: Rows, b: Rows) -> float:

@@ -9,7 +9,7 @@ import click
 
 from undersong.cli.group import ALIASES, FILE, FOLDER, REPLACING, TRACKS, Group, echo, kind_of
 from undersong.errors import needs
-from undersong.io.plain import one_line
+from undersong.io.display import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,13 +15,13 @@ from undersong.audio.ears import choose_ears
 from undersong.audio.extract import extract
 from undersong.audio.hearing import Ears
 from undersong.catalogue import EXTRACTED, Catalogue, fingerprint, read_catalogue
-from undersong.errors import ArtifactError, DataError
+from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.io.files import locked, writing
 from undersong.models.content.inputs import AUTO, NONE
 from undersong.models.content.network import ContentSettings
 from undersong.pipeline import write
 from undersong.pipeline.learn import learn
-from undersong.pipeline.run_settings import Settings
+from undersong.pipeline.run_settings import Settings, make_settings
 from undersong.progress import Progress, Whole, silent
 from undersong.runs import Run
 from undersong.settings import as_recorded
@@ -200,5 +200,10 @@ def _clear(work: Path, *, fresh: bool) -> None:
 
 
 def _same(manifest: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
-    plain = json.loads(json.dumps(about))
-    return all(manifest.get(key) == plain[key] for key in ("settings", "catalogue"))
+    """Whether a run was made of the same; what its version did not know of it had the default."""
+    try:
+        recorded = as_recorded(make_settings(manifest["settings"]))
+    except SettingsError:  # it knew a setting that is no more
+        return False
+    same: bool = (recorded, manifest["catalogue"]) == (about["settings"], about["catalogue"])
+    return same

@@ -13,9 +13,8 @@ import numpy as np
 
 from undersong import relations, runs
 from undersong.catalogue import tables
-from undersong.cluster.connection import in_order, joined
 from undersong.cluster.jobs import retrieve_there
-from undersong.cluster.streaming import stream, vectors_there
+from undersong.cluster.tasks import in_order, joined, stream, vectors_there
 from undersong.errors import DataError, UndersongError
 from undersong.pipeline.inference import embed_catalogue
 from undersong.retrieval.neighbours import search

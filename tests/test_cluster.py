@@ -115,7 +115,7 @@ def test_every_other_stage_gives_what_one_machine_gives(nodes, trained, world):
 
 @needs_ray
 def test_every_processor_gets_as_many_tasks_as_every_other():
-    from undersong.cluster.streaming import _tasks
+    from undersong.cluster.tasks import _tasks
 
     assert [_tasks(x, a_task=7, processors=3) for x in (1, 2, 3, 21, 22, 43)] == [1, 2, 3, 3, 6, 9]
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from test_docs import fault_of_command
-from undersong.cli.refresh import read_plan
+from undersong.cli.models import read_plan
 
 DEPLOY = Path(__file__).parent.parent / "examples" / "deploy"
 UNITS = sorted(x.name for x in DEPLOY.glob("*.service")) + ["undersong-refresh.timer"]

@@ -14,7 +14,12 @@ from undersong.embeddings import unit
 from undersong.errors import DataError, Unavailable
 from undersong.features import QuantileEncoder, TagEncoder, dense, read_sources
 from undersong.foldin.added import read_encoders
-from undersong.foldin.described import Description, Vocabulary, embed_description, read_description
+from undersong.foldin.described import (
+    DescribedItem,
+    Vocabulary,
+    embed_description,
+    read_description,
+)
 from undersong.foldin.embed import FoldIn
 from undersong.model import Model, load
 
@@ -77,7 +82,7 @@ NINETIES = {"formed": 1995.0, "first_decade": 1990.0}
     ],
 )
 def test_words_mean_values_that_the_run_knows(texts, fields):
-    assert read_description(texts, VOCABULARY) == Description(fields, ())
+    assert read_description(texts, VOCABULARY) == DescribedItem(fields, ())
 
 
 @pytest.mark.parametrize(
@@ -123,13 +128,13 @@ def test_a_description_is_embedded_as_an_added_item_of_the_same_metadata(run, tm
     model = Model(fresh(run, tmp_path / "run").run)
     added = model.add([{"name": "Somebody", "genre": "g2", "country": "x"}])[0]
     own = model.embeddings().vectors[model.embeddings().index[added.id]]
-    description = Description({"genre": "g2", "country": "x"}, ())
+    description = DescribedItem({"genre": "g2", "country": "x"}, ())
     np.testing.assert_allclose(embed_description(description, FoldIn(run)), own, atol=1e-6)
 
 
 def test_what_asks_is_the_mean_of_those_that_fit_and_the_own_vector(run):
     fold_in, draw = FoldIn(run), np.random.default_rng(5)
-    description = Description({"genre": "g2", "country": "x"}, ())
+    description = DescribedItem({"genre": "g2", "country": "x"}, ())
     world = Model(run).catalogue
     known = {("artist", x): run.embeddings("artist", x) for x in ("content", "interaction")}
     sources = read_sources(world, "artist", read_encoders(run), known)

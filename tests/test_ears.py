@@ -389,16 +389,16 @@ def test_a_track_of_which_ears_hear_nothing_keeps_its_sound(tmp_path, cache, mon
 
 def test_a_cluster_sends_what_ears_hear_as_a_decoder_here_does(tmp_path, cache, monkeypatch):
     pytest.importorskip("ray")
-    from undersong.cluster import streaming
+    from undersong.cluster import tasks
 
-    monkeypatch.setattr(streaming, "stream", lambda decode, paths, *, a_task: decode(paths))
+    monkeypatch.setattr(tasks, "stream", lambda decode, paths, *, a_task: decode(paths))
     ears = (install_ears(tiny(tmp_path / "own.toml")),)
     tone(tmp_path / "a.wav", hertz=440, seconds=5)
     (tmp_path / "bad.wav").touch()
     paths = [tmp_path / "a.wav", tmp_path / "bad.wav"]
-    there, bad = streaming.decode_there(paths, ears)
+    there, bad = tasks.decode_there(paths, ears)
     here, _ = decode(paths, workers=1, ears=ears)
-    streaming._decoder(ears).stop()
+    tasks._decoder(ears).stop()
     assert isinstance(bad, Undecodable)
     np.testing.assert_array_equal(there.log_mel, here.log_mel)
     np.testing.assert_array_equal(there.ears, here.ears)

@@ -30,7 +30,7 @@ from undersong.catalogue import (
 )
 from undersong.cli.main import cli
 from undersong.errors import DataError
-from undersong.importers.players.server import read as read_server
+from undersong.importers.players.media_server import read as read_server
 from undersong.importers.result import Failures
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
@@ -432,7 +432,7 @@ def test_a_song_that_the_server_cannot_send_costs_that_song_alone(kept, tmp_path
 
 def test_more_sound_than_a_song_can_have_is_not_read(kept, tmp_path, monkeypatch):
     folder, env = tmp_path / "catalogue", {"UNDERSONG_LOGIN": f"ann:{PASSWORD}"}
-    monkeypatch.setattr("undersong.importers.players.server.LARGEST_SOUND", 3 << 20)
+    monkeypatch.setattr("undersong.importers.players.media_server.LARGEST_SOUND", 3 << 20)
     kept.sounds = {x["Id"]: b"0" * (4 << 20) for x in kept.songs}
     with answering(kept) as url:
         run("jellyfin", url, folder, env=env)

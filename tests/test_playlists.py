@@ -15,8 +15,8 @@ from undersong.catalogue.names import Names
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError, UnknownItem
-from undersong.export.playlists import (
-    Song,
+from undersong.export.playlist_files import (
+    SongFile,
     read_m3u8,
     songs_of,
     with_ids,
@@ -387,17 +387,17 @@ def test_of_ten_thousand_seeds_some_are_asked_about(model):
 
 
 SONGS = (
-    Song("1", "Rádio <&>", "Söhne", "Al\x0bbum", "", "/music/a b/#1.flac", 61.4),
-    Song("2", "Bell\a\ufffe", "", "", "https://musicbrainz.org/recording/x", "", None),
-    Song("3", "Zwei", "Söhne", "", "", "https://example.net/2.ogg", 200.0),
+    SongFile("1", "Rádio <&>", "Söhne", "Al\x0bbum", "", "/music/a b/#1.flac", 61.4),
+    SongFile("2", "Bell\a\ufffe", "", "", "https://musicbrainz.org/recording/x", "", None),
+    SongFile("3", "Zwei", "Söhne", "", "", "https://example.net/2.ogg", 200.0),
 )
 
 
 def test_m3u8_names_files_from_its_own_folder_and_is_read_back(tmp_path):
-    write_playlist(tmp_path / "rel.m3u8", [Song(location="#x/y.ogg")], title="x")
+    write_playlist(tmp_path / "rel.m3u8", [SongFile(location="#x/y.ogg")], title="x")
     assert (tmp_path / "rel.m3u8").read_text().splitlines()[-1] == "./#x/y.ogg"
-    write_playlist(tmp_path / "rel.jspf", [Song(location="x/y.ogg")], title="x")
-    inside = [Song("", "t", "a", "", "", str(tmp_path / "music" / "x.ogg"), 5.0)]
+    write_playlist(tmp_path / "rel.jspf", [SongFile(location="x/y.ogg")], title="x")
+    inside = [SongFile("", "t", "a", "", "", str(tmp_path / "music" / "x.ogg"), 5.0)]
     path = tmp_path / "lists" / "mine.m3u8"
     lost = write_playlist(path, [*SONGS, *inside], title="My\nlist")
     assert lost == (SONGS[1],)
@@ -476,7 +476,7 @@ def test_songs_of_the_catalogue_are_known_by_their_files(model):
     songs = songs_of(model, items)
     assert [x.location for x in songs] == ["/music/a04/a04-0.flac", "/music/a09/a09-1.flac"]
     assert (songs[0].title, songs[0].artist) == ("Song a04 0", "Artist 04")
-    files = [Song(location=x.location) for x in songs] + [Song(location="/else/a04-0.flac")]
+    files = [SongFile(location=x.location) for x in songs] + [SongFile(location="/else/a04-0.flac")]
     assert [x.id for x in with_ids(files, model)] == ["a04-0", "a09-1", ""]
 
 

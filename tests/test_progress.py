@@ -1,4 +1,4 @@
-from undersong.progress import Whole, part_of, watched
+from undersong.progress import OverallProgress, part_of, watched
 
 
 def recorder():
@@ -20,7 +20,7 @@ def test_nothing_to_do_reports_nothing():
 
 def test_one_line_stands_for_all_stages():
     calls, progress = recorder()
-    whole = Whole(progress, "train", {"UiRM": 1.0, "GRM": 5.0, "GRM, refit": 2.0})
+    whole = OverallProgress(progress, "train", {"UiRM": 1.0, "GRM": 5.0, "GRM, refit": 2.0})
     for stage, done, total in (
         ("plays", 3, 7),  # no stage of its own
         ("UiRM", 1, 2),

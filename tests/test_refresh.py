@@ -15,7 +15,7 @@ from media_servers import PASSWORD, Jellyfin, answering
 from undersong import runs
 from undersong.catalogue import read_catalogue
 from undersong.cli.main import cli
-from undersong.cli.refresh import read_plan, write_plan
+from undersong.cli.models import read_plan, write_plan
 from undersong.errors import SettingsError
 from undersong.io.files import locked
 from undersong.runs import RunReader

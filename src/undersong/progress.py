@@ -44,7 +44,7 @@ def part_of(
 
 
 @dataclass
-class Whole:
+class OverallProgress:
     """Progress of several stages, reported as each and as one, in hundredths of all.
 
     Parameters

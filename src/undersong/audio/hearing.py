@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from undersong.audio.logmel import RATE, Mel, mel_power
 from undersong.errors import ArtifactError
-from undersong.io.onnx_files import Network
+from undersong.io.onnx_files import OnnxNetwork
 
 AUTO, NONE = "auto", "none"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -130,7 +130,7 @@ def open_ears(ears: Ears) -> Hear:
     ArtifactError
         If it does not load; and of what it opens, if it answers anything but the contract.
     """
-    contract, network = ears.contract, Network(ears.network, threads=1)
+    contract, network = ears.contract, OnnxNetwork(ears.network, threads=1)
     outputs = [contract.output, *([contract.tags] if contract.tags else [])]
     widths = (contract.width, len(contract.words))[: len(outputs)]
     if len(network.inputs) != 1:

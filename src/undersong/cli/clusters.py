@@ -88,7 +88,7 @@ def extract(
             fetch = stack.enter_context(_sounds(server, login, rate=rate, some=some))
         decode_files: extraction.DecodeFiles | None = None
         if clustered:
-            from undersong.cluster.streaming import decode_there as decode_files
+            from undersong.cluster.tasks import decode_there as decode_files
         extracted = extraction.extract(
             known,
             folder,
@@ -114,7 +114,7 @@ def _sounds(url: str, login: Path | None, *, rate: float, some: Sequence[str]) -
         If it has none of ``some`` tracks.
     """
     with needs("servers", "a media server"):
-        from undersong.importers.players.server import Sounds
+        from undersong.importers.players.media_server import Sounds
         from undersong.servers import open_server
     with closing(open_server(url, logins(login)[0])) as server:
         if not server.known(some):
@@ -154,7 +154,7 @@ def relations(catalogue: Path, out: Path, top: int, threshold: int, tracks: bool
         plays = related.listeners(known, kind, progress=progress)
         shared = partial(related.shared_listeners, plays, threshold=threshold, top=top)
         if clustered:
-            from undersong.cluster.connection import in_order
+            from undersong.cluster.tasks import in_order
 
             shared = partial(shared, each=in_order)
         pairs = shared(progress=progress)
@@ -188,7 +188,7 @@ def embed(run: Path, catalogue: Path, out: Path, tracks: bool) -> None:
     with cluster() as clustered, ProgressDisplay() as progress:
         each: Each = map
         if clustered:
-            from undersong.cluster.streaming import vectors_there as each
+            from undersong.cluster.tasks import vectors_there as each
         vectors = embed_catalogue(opened, known, kind, work=work, each=each, progress=progress)
     vectors.write(out)
     echo(f"{out}: {len(vectors.ids)} {kind}s")

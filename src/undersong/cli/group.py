@@ -87,8 +87,8 @@ def cluster() -> Iterator[bool]:
         yield False
         return
     with needs("cluster", "a cluster"):
-        from undersong.cluster import connection
-    with connection.joined(address):
+        from undersong.cluster import tasks
+    with tasks.joined(address):
         yield True
 
 

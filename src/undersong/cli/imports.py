@@ -231,7 +231,7 @@ def server_import(kind: str, example: str, product: str) -> click.Command:
     ) -> None:
         with needs("servers", "this import"):
             from undersong.importers.music.credits import read_aliases
-            from undersong.importers.players.server import Music, read
+            from undersong.importers.players.media_server import Music, read
             from undersong.importers.result import import_source, text
             from undersong.servers import open_server
         from undersong.cli.group import ProgressDisplay

@@ -10,14 +10,12 @@ from undersong.cli import (
     answers,
     catalogues,
     clusters,
-    ears,
     exports,
     foldin,
     imports,
     lab,
     models,
-    playlists,
-    refresh,
+    playlist,
     serving,
 )
 from undersong.cli.group import CLUSTER, Group, check_cluster
@@ -25,14 +23,14 @@ from undersong.cli.group import CLUSTER, Group, check_cluster
 SECTIONS: dict[str, dict[click.Command, str]] = {
     "Start": {
         lab.demo: "Try everything on generated artists, audio and listeners.",
-        refresh.refresh: "Do it all: import, train, publish, serve; again by a timer.",
+        models.refresh: "Do it all: import, train, publish, serve; again by a timer.",
         catalogues.import_: "Make a catalogue from your music, listens or tables.",
         catalogues.check: "List the faults of tables or of a catalogue, with remedies.",
         catalogues.describe: "Show what a catalogue contains, and its long tail.",
     },
     "Learn": {
         clusters.extract: "Analyse the audio files of a catalogue, once.",
-        ears.ears: "Install pretrained networks that analyse audio better.",
+        models.ears: "Install pretrained networks that analyse audio better.",
         models.train: "Learn an embedding for every artist and track.",
         models.evaluate: "Measure how good the answers are, against baselines.",
         serving.report: "Write figures, examples and a model card as one page.",
@@ -42,7 +40,7 @@ SECTIONS: dict[str, dict[click.Command, str]] = {
         answers.explain: "Explain why two items are similar, or not.",
         answers.path: "List a chain of similar items from one to another.",
         answers.recommend: "List what a listener may like and does not play yet.",
-        playlists.playlist: "Make a playlist, as a file or on a media server.",
+        playlist.playlist: "Make a playlist, as a file or on a media server.",
         answers.neighbours: "Write the nearest neighbours of many items as one table.",
     },
     "Serve": {

@@ -14,7 +14,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from undersong.catalogue import Attributes
-from undersong.cluster.connection import in_order
+from undersong.cluster.tasks import in_order
 from undersong.errors import UndersongError
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run

@@ -50,7 +50,7 @@ OWN = 0.5  # of GRM's own vector beside the mean of the items that fit
 
 
 @dataclass(frozen=True)
-class Description:
+class DescribedItem:
     """What is said of an item, as the run's fields have it.
 
     Parameters
@@ -165,7 +165,7 @@ def _countries(codes: Iterable[str]) -> dict[str, str]:
     }
 
 
-def read_description(texts: Sequence[str], vocabulary: Vocabulary) -> Description:
+def read_description(texts: Sequence[str], vocabulary: Vocabulary) -> DescribedItem:
     """Match a description to what a run knows; each text is NAME=VALUE, or a phrase.
 
     A value that a genre or region does not have is looked for in every field of text.
@@ -192,7 +192,7 @@ def read_description(texts: Sequence[str], vocabulary: Vocabulary) -> Descriptio
             unknown += [lost] if lost else []
     if not fields:
         raise DataError(f"nothing of the description is known here: {'; '.join(unknown) or texts}")
-    return Description(fields, tuple(unknown))
+    return DescribedItem(fields, tuple(unknown))
 
 
 Part = tuple[dict[str, Value], str]  # values by field, or what is unknown
@@ -275,7 +275,7 @@ def _number(name: str, text: str) -> float:
 
 
 def embed_description(
-    description: Description,
+    description: DescribedItem,
     fold_in: FoldIn,
     *,
     sources: Sequence[Modality] = (),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError, Unavailable, UndersongError, install
 from undersong.features import AUDIO, sources_in
 from undersong.io.files import read_json, sha256
-from undersong.io.onnx_files import Network
+from undersong.io.onnx_files import OnnxNetwork
 from undersong.io.tensors import read_about
 from undersong.runs import Run
 
@@ -149,7 +149,7 @@ def _open_onnx(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Floa
 
 
 def _session(path: Path) -> Callable[[Sequence[NDArray[Any]]], Floats]:
-    network = Network(path)
+    network = OnnxNetwork(path)
 
     def embed(inputs: Sequence[NDArray[Any]]) -> Floats:
         outputs = network.run(dict(zip(network.inputs, inputs, strict=True)))

@@ -16,7 +16,7 @@ SILENCE = {"ORT_DISABLE_TELEMETRY": "1"}
 CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
-class Network:
+class OnnxNetwork:
     """An open network: it runs where it is asked, and only on the processor.
 
     Parameters

@@ -1,6 +1,6 @@
 """Every night: import, merge, extract, train if it is due, publish, write playlists.
 
-    FOLDER/undersong.toml    what is done (``undersong.cli.refresh`` reads it)
+    FOLDER/undersong.toml    what is done (``undersong.cli.models`` reads it)
     FOLDER/imports/NAME      a catalogue of each import
     FOLDER/catalogue         all of them merged, if there are several
     FOLDER/run, shelf        what was learned, and what a service reads

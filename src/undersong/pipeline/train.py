@@ -22,7 +22,7 @@ from undersong.models.content.network import ContentSettings
 from undersong.pipeline import write
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import Settings, make_settings
-from undersong.progress import Progress, Whole, silent
+from undersong.progress import OverallProgress, Progress, silent
 from undersong.runs import Run
 from undersong.settings import as_recorded
 from undersong.training import broadcast, rank
@@ -123,7 +123,7 @@ def _train(
     if first:
         _clear(work, fresh=fresh)
     broadcast(0)  # nobody looks for checkpoints before the folder is ready
-    whole = Whole(progress, "train", expected_shares(settings)) if first else silent
+    whole = OverallProgress(progress, "train", expected_shares(settings)) if first else silent
     learned = learn(catalogue, settings, work=work, progress=whole)
     if not first:
         broadcast(0)

@@ -105,7 +105,7 @@ def _tracks(snapshot: Snapshot, parameters: Parameters, *, home: str) -> Content
     }
 
 
-def _track(song: messages.Song, match: float, *, home: str) -> Content:
+def _track(song: messages.ServedSong, match: float, *, home: str) -> Content:
     # Clients read the first name as the title and the second as the artist: the order counts.
     return {
         "name": song.item.name,

@@ -73,7 +73,7 @@ RADIO_ARTISTS = 100  # similar artists whose tracks make a radio
 
 
 @dataclass(frozen=True)
-class Song:
+class ServedSong:
     """A track as players show it; None, or no genre, where that is not known."""
 
     item: Item
@@ -129,11 +129,11 @@ def mbid(snapshot: Snapshot, item: Item) -> str | None:
     return value
 
 
-def song(snapshot: Snapshot, track: Item) -> Song:
+def song(snapshot: Snapshot, track: Item) -> ServedSong:
     """Return a track as players show it."""
     values = _attributes(snapshot, track)
     artist = by_id(snapshot, "artist", values.get("artist") or "")
-    return Song(
+    return ServedSong(
         track,
         artist.name if artist else track.about,
         artist.id if artist else None,

@@ -47,7 +47,7 @@ OURS = frozenset(
 )
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is answered with an error code of Subsonic."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -68,7 +68,7 @@ def routes(reader: RunReader[Snapshot]) -> list[Route]:
             if token is not None and name != "getOpenSubsonicExtensions":
                 _check(token, parameters, bearer)
             content = await run_in_threadpool(_answer, reader.current, name, parameters)
-        except Refused as error:
+        except RequestRefused as error:
             return _failure(parameters, error.code, str(error))
         except (DataError, UnknownItem) as error:
             code = GENERIC if isinstance(error, DataError) else NOT_FOUND
@@ -94,7 +94,7 @@ async def _beside(
         return _failure(parameters, GENERIC, "there is no such request", status=404)
     open_to_all = name == "getOpenSubsonicExtensions"
     if name in OURS and (open_to_all or await upstream.admits(parameters)):
-        with suppress(Refused, DataError, UnknownItem):  # the server may know what we do not
+        with suppress(RequestRefused, DataError, UnknownItem):  # the server may know what we do not
             meant = parameters | await _meant(upstream, snapshot, parameters)
             content = await run_in_threadpool(_answer, snapshot, name, meant)
             if content is not None:
@@ -123,7 +123,7 @@ async def _meant(
 def _check(token: str, parameters: Parameters, bearer: str | None) -> None:
     """Check that a client sends the token: as key, salted hash, password, or bearer token."""
     if "apiKey" in parameters and "u" in parameters:
-        raise Refused(CONFLICT, "send either apiKey or u, not both")
+        raise RequestRefused(CONFLICT, "send either apiKey or u, not both")
     if "apiKey" in parameters:
         valid, code = fits(token, parameters["apiKey"]), KEY
     elif "t" in parameters and "s" in parameters:
@@ -135,7 +135,9 @@ def _check(token: str, parameters: Parameters, bearer: str | None) -> None:
     else:
         valid, code = fits(token, bearer), MISSING
     if not valid:
-        raise Refused(code, "send the service's token: as apiKey, or as the password of any user")
+        raise RequestRefused(
+            code, "send the service's token: as apiKey, or as the password of any user"
+        )
 
 
 def _password(text: str) -> str | None:
@@ -162,7 +164,7 @@ def _answer(snapshot: Snapshot, name: str, parameters: Parameters) -> Content | 
     if _has_tracks(snapshot):
         endpoints |= {"getSonicSimilarTracks": _sonic_similar, "findSonicPath": _sonic_path}
     if parameters.get("f", "xml") not in ("xml", "json"):
-        raise Refused(GENERIC, "this service speaks f=xml and f=json")
+        raise RequestRefused(GENERIC, "this service speaks f=xml and f=json")
     return endpoints[name](snapshot, parameters) if name in endpoints else None
 
 
@@ -219,7 +221,7 @@ def _top_songs(snapshot: Snapshot, parameters: Parameters) -> Content:
     elif parameters.get("artist"):
         artist = messages.by_name(snapshot, "artist", parameters["artist"])
     else:
-        raise Refused(MISSING, "send artist, the name of one, or id")
+        raise RequestRefused(MISSING, "send artist, the name of one, or id")
     songs = messages.songs(snapshot, [artist.id])[artist.id] if artist else []
     return {"topSongs": {"song": [_child(snapshot, x) for x in songs[:count]]}}
 
@@ -265,13 +267,13 @@ def _artist_or_track(snapshot: Snapshot, item_id: str) -> Item:
     return item
 
 
-def _unknown(item_id: str, kind: str = "artist, album or song") -> Refused:
-    return Refused(NOT_FOUND, f"no {kind} has the id {item_id[:80]!r}")
+def _unknown(item_id: str, kind: str = "artist, album or song") -> RequestRefused:
+    return RequestRefused(NOT_FOUND, f"no {kind} has the id {item_id[:80]!r}")
 
 
 def _id(parameters: Parameters, name: str = "id") -> str:
     if not parameters.get(name):
-        raise Refused(MISSING, f"send {name}")
+        raise RequestRefused(MISSING, f"send {name}")
     return parameters[name]
 
 

@@ -11,7 +11,7 @@ from undersong.cli.group import FILE, FOLDER, LOGIN, LONG_TAIL, echo, logins
 from undersong.errors import DataError
 
 if TYPE_CHECKING:
-    from undersong.export.playlists import Song
+    from undersong.export.playlist_files import SongFile
     from undersong.model import Model
 
 
@@ -84,7 +84,13 @@ def playlist(
         undersong playlist my/run --like "Clara Schumann" --like "Amy Beach" --out songs.m3u8
         undersong playlist my/run --user plays.csv --minutes 60 --unlinked 0.3 --seed 7
     """
-    from undersong.export.playlists import check_form, read_m3u8, songs_of, with_ids, write_playlist
+    from undersong.export.playlist_files import (
+        check_form,
+        read_m3u8,
+        songs_of,
+        with_ids,
+        write_playlist,
+    )
     from undersong.model import load
     from undersong.retrieval import Rules
 
@@ -139,7 +145,7 @@ def _plays(model: "Model", user: str) -> dict[str, float]:
 def _never(model: "Model", path: Path) -> list[str]:
     """Read what is never to come: the songs of a playlist, or ids and names a line."""
     from undersong.catalogue import read_ids
-    from undersong.export.playlists import FORMS, read_m3u8, with_ids
+    from undersong.export.playlist_files import FORMS, read_m3u8, with_ids
 
     if path.suffix.lower() not in FORMS:
         return read_ids(path)
@@ -147,7 +153,7 @@ def _never(model: "Model", path: Path) -> list[str]:
 
 
 def _written(
-    url: str, login: Path | None, title: str, songs: Sequence["Song"], *, append: bool
+    url: str, login: Path | None, title: str, songs: Sequence["SongFile"], *, append: bool
 ) -> str:
     """Write a playlist to a media server; say what became of it."""
     who, *_ = logins(login)

@@ -26,7 +26,7 @@ ADDRESS = re.compile(r"\A[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 @dataclass(frozen=True)
-class Song:
+class SongFile:
     """One song of a playlist, or one artist, as files name it; "" and None are not known.
 
     Parameters
@@ -54,7 +54,7 @@ class Song:
         return " - ".join(filter(None, (self.artist, self.title)))
 
 
-def songs_of(model: Model, items: Sequence[Item]) -> list[Song]:
+def songs_of(model: Model, items: Sequence[Item]) -> list[SongFile]:
     """Return items as files name them; where their audio lies says the run's catalogue."""
     if not items:
         return []
@@ -63,7 +63,7 @@ def songs_of(model: Model, items: Sequence[Item]) -> list[Song]:
     root = model.catalogue.audio_root if model.catalogue is not None else None
     page = "artist" if kind == "artist" else "recording"
     return [
-        Song(
+        SongFile(
             id=item.id,
             title="" if kind == "artist" else item.name,
             artist=item.name if kind == "artist" else item.about,
@@ -76,7 +76,7 @@ def songs_of(model: Model, items: Sequence[Item]) -> list[Song]:
     ]
 
 
-def write_playlist(path: Path, songs: Sequence[Song], *, title: str) -> tuple[Song, ...]:
+def write_playlist(path: Path, songs: Sequence[SongFile], *, title: str) -> tuple[SongFile, ...]:
     """Write a playlist in the form that the end of its name says, in place of the one before.
 
     Parameters
@@ -116,7 +116,7 @@ def check_form(path: Path) -> None:
         )
 
 
-def read_m3u8(path: Path) -> list[Song]:
+def read_m3u8(path: Path) -> list[SongFile]:
     """Read an M3U or M3U8 file, in UTF-8; locations are whole paths or addresses.
 
     Raises
@@ -140,7 +140,7 @@ def read_m3u8(path: Path) -> list[Song]:
     return songs
 
 
-def _songs(lines: Sequence[str], folder: Path) -> Iterator[Song]:
+def _songs(lines: Sequence[str], folder: Path) -> Iterator[SongFile]:
     before: list[str] = []
     for line in (x.strip() for x in lines):
         if line.startswith("#") or not line:
@@ -152,7 +152,7 @@ def _songs(lines: Sequence[str], folder: Path) -> Iterator[Song]:
         )
         artist, dash, title = label.strip().partition(" - ")
         location = unquote(urlsplit(line).path) if line.lower().startswith("file://") else line
-        yield Song(
+        yield SongFile(
             title=title if dash else artist,
             artist=artist if dash else "",
             location=location if ADDRESS.match(location) else os.path.abspath(folder / location),
@@ -167,7 +167,7 @@ def _seconds(text: str) -> float | None:
     return float(number) if re.fullmatch(r"\d{1,7}(\.\d+)?", number) and float(number) else None
 
 
-def with_ids(songs: Sequence[Song], model: Model) -> list[Song]:
+def with_ids(songs: Sequence[SongFile], model: Model) -> list[SongFile]:
     """Return songs of a file, those with ids whose files the run's catalogue knows."""
     if model.catalogue is None:
         return list(songs)
@@ -177,7 +177,7 @@ def with_ids(songs: Sequence[Song], model: Model) -> list[Song]:
     return [replace(x, id=ids.get(x.location, "")) for x in songs]
 
 
-def _m3u8(songs: Sequence[Song], title: str, folder: Path) -> str:
+def _m3u8(songs: Sequence[SongFile], title: str, folder: Path) -> str:
     lines = ["#EXTM3U", f"#PLAYLIST:{one_line(title)}"]
     for song in songs:
         length = -1 if song.seconds is None else round(song.seconds)
@@ -194,7 +194,7 @@ def _from(folder: Path, location: str) -> str:
     return f"./{path}" if path.startswith(("#", " ")) else path
 
 
-def _values(song: Song) -> dict[str, str]:
+def _values(song: SongFile) -> dict[str, str]:
     """Return what JSPF and XSPF say of a song, by the names that they have for it."""
     path = os.path.isabs(song.location)
     values = {
@@ -208,7 +208,7 @@ def _values(song: Song) -> dict[str, str]:
     return {x: NO_XML.sub("", one_line(value)) for x, value in values.items() if value}
 
 
-def _jspf(songs: Sequence[Song], title: str, folder: Path) -> str:
+def _jspf(songs: Sequence[SongFile], title: str, folder: Path) -> str:
     several, number = ("location", "identifier"), "duration"
     tracks = [
         {x: [y] if x in several else int(y) if x == number else y for x, y in _values(song).items()}
@@ -218,7 +218,7 @@ def _jspf(songs: Sequence[Song], title: str, folder: Path) -> str:
     return json.dumps(playlist, ensure_ascii=False, indent=1) + "\n"
 
 
-def _xspf(songs: Sequence[Song], title: str, folder: Path) -> str:
+def _xspf(songs: Sequence[SongFile], title: str, folder: Path) -> str:
     playlist = ElementTree.Element("playlist", version="1", xmlns=NAMESPACE)
     ElementTree.SubElement(playlist, "title").text = NO_XML.sub("", one_line(title))
     tracks = ElementTree.SubElement(playlist, "trackList")
@@ -230,5 +230,5 @@ def _xspf(songs: Sequence[Song], title: str, folder: Path) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(playlist, "unicode")}\n'
 
 
-Form = Callable[[Sequence[Song], str, Path], str]
+Form = Callable[[Sequence[SongFile], str, Path], str]
 FORMS: dict[str, Form] = {".m3u8": _m3u8, ".m3u": _m3u8, ".jspf": _jspf, ".xspf": _xspf}

@@ -26,7 +26,7 @@ from undersong.evaluation.baselines.untrained import word_matrix
 from undersong.evaluation.protocols import EvaluationSettings, pools_of
 from undersong.features import CONTENT, INTERACTION, read_sources, rows_of
 from undersong.foldin.added import read_encoders
-from undersong.foldin.described import Description, embed_description
+from undersong.foldin.described import DescribedItem, embed_description
 from undersong.foldin.embed import FoldIn
 from undersong.models.general import embed, load_general, save_general, train_general
 from undersong.pipeline.learn import task_of
@@ -129,7 +129,7 @@ def main():
     vars(fold_in)["encoders"] = replace(fold_in.encoders, general=general)
     alone, whole = [], []
     for row, values in zip(rows, said, strict=True):
-        description = Description(values, ())
+        description = DescribedItem(values, ())
         others = np.delete(np.arange(len(table)), row)
         alone.append(embed_description(description, fold_in))
         whole.append(

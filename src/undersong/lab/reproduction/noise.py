@@ -26,7 +26,14 @@ from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import make_general, train
 from undersong.lab.reproduction.outcomes import COLD, PAPER, Estimate, Results
 from undersong.lab.reproduction.plan import Plan, measure
-from undersong.lab.reproduction.questions import ModelAnswers, ask, read, write
+from undersong.lab.reproduction.questions import (
+    JUDGING,
+    ModelAnswers,
+    ask,
+    make_questions,
+    read,
+    write,
+)
 from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.progress import Progress, silent
 from undersong.relations import Task
@@ -155,10 +162,9 @@ def _answer(
     noisy = with_noise(task, noise, pairs, seed=seed_run.seed) if noise.share else task
     make_general(replace(seed_run, task=noisy), name, settings=settings, progress=progress)
     method = from_embeddings(name, embeddings.read(seed_run.vectors(name)), task.ids)
-    asking = seed_run.questions()
-    pools = {x: asking.pools[x] for x in (COLD, PAPER)}
     # Hubness is no column here and costs most.
-    few = replace(asking, pools=pools, settings=replace(asking.settings, hub_queries=2))
+    asking = make_questions(task, seed_run.split, settings=replace(JUDGING, hub_queries=2))
+    few = replace(asking, pools={x: asking.pools[x] for x in (COLD, PAPER)})
     write(ask(method, few), seed_run.answers(name))
     seed_run.vectors(name).unlink()
 

@@ -7,11 +7,10 @@ OUT/SET/seed-N/answers/NAME.parquet what each model answered
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from undersong import runs
 from undersong.catalogue import fingerprint
@@ -24,7 +23,7 @@ from undersong.lab.reproduction.questions import Questions, make_questions
 from undersong.models.graph.network import GraphSettings
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
-from undersong.settings import first_difference
+from undersong.settings import as_recorded, first_difference
 from undersong.training import Task
 
 FORMAT = 2  # since protocol ``found`` is asked, too
@@ -95,8 +94,6 @@ class SeedRun:
 def claim(seed_run: SeedRun) -> None:
     """Record what the folder is for; one of another catalogue or of other settings stays as it is.
 
-    A setting that the version which made it did not know had the value that is the default now.
-
     Raises
     ------
     ArtifactError
@@ -106,9 +103,9 @@ def claim(seed_run: SeedRun) -> None:
     about = {
         "format": FORMAT,
         "catalogue": fingerprint(seed_run.catalogue_folder),
-        "settings": asdict(seed_run.settings),
-        "graph": asdict(seed_run.graph),
-        "network": asdict(seed_run.network),
+        "settings": as_recorded(seed_run.settings),
+        "graph": as_recorded(seed_run.graph),
+        "network": as_recorded(seed_run.network),
         "part": seed_run.split,
     }
     if not stamp.exists():
@@ -119,17 +116,5 @@ def claim(seed_run: SeedRun) -> None:
     recorded = read_json(stamp, version=FORMAT, hint=remedy)
     if recorded.get("catalogue") != expected["catalogue"]:
         raise ArtifactError(f"{home} was made of another catalogue; {remedy}")
-    defaults = {
-        "settings": asdict(Settings()),
-        "graph": asdict(GraphSettings()),
-        "network": asdict(NetworkSettings()),
-    }
-    before = _filled(recorded, json.loads(json.dumps(defaults)))
-    if difference := first_difference(before, expected):
+    if difference := first_difference(recorded, expected):
         raise ArtifactError(f"{home} was made with other settings: {difference}; {remedy}")
-
-
-def _filled(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the defaults that a nested table lacks."""
-    inner = {x: y for x, y in table.items() if isinstance(y, Mapping) and x in defaults}
-    return {**defaults, **table, **{x: _filled(y, defaults[x]) for x, y in inner.items()}}

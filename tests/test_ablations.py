@@ -17,6 +17,7 @@ from undersong.lab.reproduction.ablations import LOSSES, Ablation, ablations_of,
 from undersong.lab.reproduction.pooling import Bags
 from undersong.lab.reproduction.questions import read
 from undersong.losses import FORMS
+from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
 from undersong.settings import with_changes
 
@@ -30,7 +31,7 @@ def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exi
         *(f"lambda {x}" for x in ("0", "0.05", "0.1", "0.2", "0.5", "1")),
         "equation 2 as printed",
         "no mining",
-        *(f"{x}, best of 6" for x in ("contrastive", "triplet", "InfoNCE", "multi-similarity")),
+        *(f"{x}, best of 6" for x in LOSSES),
         *(f"without {x}" for x in ("content", "interaction", "genre", "country", "fame")),
         "no modality dropout",
         "no feature crossing",
@@ -41,12 +42,17 @@ def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exi
         "1 prototype",
         *(f"{x} prototypes" for x in (2, 3, 4)),
         "GRM, CSLS",
+        "CbRM",
+        *(f"CbRM, {x}, best of 6" for x in ("triplet", "InfoNCE", "tags, triplet")),
+        "CbRM, tags",
+        "CbRM, listening",
     ):
         assert wanted in names
     for row in rows:
+        default = ContentSettings() if row.way == "content" else GeneralSettings()
         for choice in row.choices:
-            default = GeneralSettings()
-            assert (changed(choice) == default) == all(
+            changed = with_changes(default, choice, where="")
+            assert (changed == default) == all(
                 _value(default, path) == value for path, value in choice.items()
             )
 
@@ -89,6 +95,8 @@ ROWS = (
     Ablation("triplet", ({"loss.form": "triplet"}, {"loss.form": "triplet", "loss.margin": 0.1})),
     Ablation("without genre", without=("genre",)),
     Ablation("GRM, CSLS", way="hubs"),
+    Ablation("CbRM", way="content"),
+    Ablation("CbRM, tags", ({"supervision": "tags"},), way="content"),
     Ablation("mean of 5", way="pooling"),
     Ablation("attention", way="pooling"),
     Ablation("2 prototypes", way="pooling"),
@@ -111,7 +119,11 @@ def test_each_row_has_its_numbers_and_its_difference_to_the_row_beside_it(home):
     assert [x.name for x in rows_of(results)] == [x.name for x in ROWS]
     numbers = {x.name: x for x in rows_of(results)}
     assert numbers["GRM"].differences == (None, None, None)
-    for name, beside in (("graded prior", "GRM"), ("attention", "mean of 5")):
+    for name, beside in (
+        ("graded prior", "GRM"),
+        ("CbRM, tags", "CbRM"),
+        ("attention", "mean of 5"),
+    ):
         for value, apart, other in zip(
             numbers[name].numbers,
             numbers[name].differences,
@@ -121,6 +133,7 @@ def test_each_row_has_its_numbers_and_its_difference_to_the_row_beside_it(home):
             assert apart.value == pytest.approx(value.value - other.value)
             assert apart.low <= apart.value <= apart.high
     assert any(x.value for x in numbers["without genre"].differences)
+    assert numbers["CbRM, tags"].note.startswith("supervision = tags")
 
 
 def test_a_row_that_changes_nothing_is_the_default_itself(home):

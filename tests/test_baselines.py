@@ -1,6 +1,9 @@
+import math
+
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from scipy import sparse
 
 from undersong import relations
@@ -89,9 +92,24 @@ def test_tags_weigh_rare_words_more_and_never_read_withheld_fields():
     assert scores[4].tolist() == [0] * 7
 
 
-def test_tags_need_a_field():
+def test_latent_tags_are_compared_in_the_strongest_singular_directions():
+    genre = [["rock", "odd"], ["rock"], ["odd", "far"], ["rock", "far"], None, ["low"], ["low"]]
+    found = catalogue(genre=genre, fame=[None] * 7, secret=["x"] * 7)
+    weight = {x: np.log(7 / n) + 1 for x, n in (("rock", 3), ("odd", 2), ("far", 2), ("low", 2))}
+    words = np.array([[(x in (tags or ())) * y for x, y in weight.items()] for tags in genre])
+    words /= np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-9)
+    rows, values, _ = np.linalg.svd(words, full_matrices=False)
+    wanted = unit((rows[:, :2] * values[:2]).astype(np.float32))
+    scores = untrained.latent_tags(found, "artist", width=2).scores(EVERY)
+    seen = [0, 1, 2, 3, 5, 6]
+    np.testing.assert_allclose(scores[seen][:, seen], (wanted @ wanted.T)[seen][:, seen], atol=1e-5)
+    assert np.isneginf(scores[0, 4])
+
+
+@pytest.mark.parametrize("method", [untrained.tags, untrained.latent_tags])
+def test_tags_need_a_field(method):
     with pytest.raises(DataError, match="artists have no tags or category field"):
-        untrained.tags(Catalogue(artists=catalogue().artists, fields=()), "artist")
+        method(Catalogue(artists=catalogue().artists, fields=()), "artist")
 
 
 def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
@@ -147,6 +165,34 @@ def test_co_listening_is_the_cosine_of_log_plays():
     assert np.isneginf(scores[0, 3:]).all()
 
 
+def test_user_based_is_the_cosine_of_what_the_users_most_alike_predict(monkeypatch):
+    monkeypatch.setattr(collaborative, "USERS", 6)
+    heard = listening_in_two_groups() + [("u3", "e", 5.0), ("u12", "b", 2.0)]
+    world = catalogue(heard=heard)
+    users = sorted({x[0] for x in heard})
+    plays = np.zeros((len(users), 7))
+    for user, item, count in heard:
+        plays[users.index(user), IDS.index(item)] = np.log1p(count)
+    predicted = np.zeros_like(plays)
+    for one in range(len(users)):
+        length = [np.linalg.norm(plays[x]) * np.linalg.norm(plays[one]) for x in range(len(users))]
+        alike = [plays[one] @ plays[x] / length[x] for x in range(len(users))]
+        alike[one] = 1.0
+        least = sorted(alike, reverse=True)[4]  # itself and 4 others, more where they are equal
+        for other in range(len(users)):
+            predicted[one] += plays[other] * alike[other] * (alike[other] >= least)
+    scores = collaborative.user_based(world, "artist", neighbours=4).scores(EVERY)
+    for a in range(6):
+        for b in range(6):
+            length = np.linalg.norm(predicted[:, a]) * np.linalg.norm(predicted[:, b])
+            expected = predicted[:, a] @ predicted[:, b] / length
+            assert scores[a, b] == pytest.approx(expected, abs=1e-5)
+    assert np.isneginf(scores[0, 6])
+    few = collaborative.user_based(world, "artist", neighbours=4, most=11).scores(EVERY)
+    assert np.isfinite(few[:6, :6]).all()
+    assert abs(few[:6, :6] - scores[:6, :6]).max() > 0.01
+
+
 def test_als_finds_the_groups_and_is_the_same_twice():
     world = catalogue(heard=listening_in_two_groups())
     scores = collaborative.als(world, "artist", seed=5, factors=2).scores(EVERY)
@@ -160,7 +206,12 @@ def test_als_finds_the_groups_and_is_the_same_twice():
 
 
 @pytest.mark.parametrize(
-    "method", [collaborative.co_listening, lambda c, k: collaborative.als(c, k, seed=0)]
+    "method",
+    [
+        collaborative.co_listening,
+        collaborative.user_based,
+        lambda c, k: collaborative.als(c, k, seed=0),
+    ],
 )
 def test_baselines_of_plays_need_plays(method):
     with pytest.raises(DataError, match="no plays of artists; leave the baselines of plays out"):
@@ -219,23 +270,65 @@ def test_the_network_learns_groups_that_the_untrained_sources_hide():
     sources = [Modality("all", values, np.zeros(n, dtype=bool))]
     truth = sparse.csr_matrix((group[:, None] == group) & ~np.eye(n, dtype=bool))
     train = np.arange(n) < 180
-    visible = truth.multiply(train[:, None] & train[None, :]).astype(bool).tocsr()
+    few = np.triu(generator.random((n, n)) < 0.1)
+    visible = truth.multiply(train[:, None] & train[None, :] & (few | few.T)).astype(bool).tocsr()
     settings = network.NetworkSettings(
         hidden=32,
         width=8,
         anchors=60,
         schedule=Schedule(steps=80, validate_every=40, learning_rate=0.02),
     )
-    queries = np.arange(180, 210)
-    learnt = network.mlp(sources, visible, queries=queries, truth=truth, seed=0, settings=settings)
+    about = {"queries": np.arange(180, 210), "truth": truth, "seed": 0, "settings": settings}
+    learnt = [learn(sources, visible, **about) for learn in (network.mlp, network.gravity)]
     unseen = np.arange(210, n)
     shares = []
-    for method in (untrained.concatenation(sources), learnt):
+    for method in (untrained.concatenation(sources), *learnt):
         scores = method.scores(unseen)
         scores[np.arange(len(unseen)), unseen] = -np.inf
         near = np.argsort(-scores, axis=1)[:, :10]
         shares.append((group[near] == group[unseen][:, None]).mean())
     assert shares[1] > 0.9 > shares[0] + 0.2
+    assert shares[2] > shares[0] + 0.05  # a newcomer has no neighbours to be smoothed by
+
+
+def test_gravity_orders_by_mass_and_distance(monkeypatch):
+    generator = np.random.default_rng(4)
+    vectors = generator.normal(size=(7, 6)).astype(np.float32)
+    monkeypatch.setattr(network, "_learn", lambda *_, **__: vectors)
+    values = np.eye(7, 3, dtype=np.float32)
+    sources = [Modality("one", values, ~values.any(axis=1))]
+    edges = relations.known(catalogue(pairs=[("a", "b"), ("d", "c")]), "artist")
+    method = network.gravity(sources, edges, queries=EVERY[:2], truth=edges, seed=0, pull=1.7)
+    scores = method.scores(np.array([1, 6]))
+    # d knows nothing of itself and something of c; e, f and g know nothing at all.
+    assert np.isfinite(scores[0, :4]).all()
+    assert np.isneginf(scores[0, 4:]).all()
+    assert not scores[1, :4].any()
+    gap = np.square(vectors[1, :5] - vectors[:4, :5]).sum(axis=1) + network._NEAREST
+    assert (
+        np.argsort(scores[0, :4]).tolist()
+        == np.argsort(vectors[:4, 5] - 1.7 * np.log(gap)).tolist()
+    )
+
+
+def test_attraction_costs_the_cross_entropy_of_both_directions():
+    torch.manual_seed(0)
+    vectors = torch.randn(7, 4, dtype=torch.float64)
+    related = torch.rand(7, 7) < 0.3
+    related.fill_diagonal_(False)
+    costs = {True: [], False: []}
+    for i in range(7):
+        for j in range(7):
+            if i != j:
+                gap = sum((vectors[i, x] - vectors[j, x]).item() ** 2 for x in range(3))
+                liking = vectors[j, 3].item() - 1.3 * math.log(gap + network._NEAREST)
+                sign = 1 if related[i, j] else -1
+                costs[related[i, j].item()].append(math.log1p(math.exp(-sign * liking)))
+    expected = sum(sum(x) / len(x) for x in costs.values()) / 2
+    loss = network.attraction_loss(vectors.requires_grad_(), related, pull=1.3)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert vectors.grad.isfinite().all()
 
 
 def test_the_network_needs_a_relation_to_learn_from():

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
-from undersong.embeddings import Embeddings
+from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
+from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
+from undersong.models.content import tag_heads
 from undersong.models.content.inputs import Clips
 from undersong.models.content.network import (
     AudioEncoder,
@@ -132,8 +133,68 @@ def test_of_many_words_the_commonest_are_guessed():
 
 
 def test_a_catalogue_without_common_words_has_nothing_to_guess(tmp_path):
-    with pytest.raises(DataError, match="no word .* is had by 5 training items; .*`tags` under"):
+    with pytest.raises(DataError, match="no word .* is had by 5 training items; .*tags = 0 and"):
         learn(planted(), tmp_path, tags=0.5)
+
+
+# artists that are similar by their tags, or by who plays them
+
+
+def test_artists_are_nearest_by_their_words_in_the_strongest_singular_directions(monkeypatch):
+    monkeypatch.setattr(tag_heads, "LATENT", 3)
+    monkeypatch.setattr(tag_heads, "BLOCK", 5)
+    monkeypatch.setattr(tag_heads, "ALIKE", 0.9)
+    n, generator = 23, np.random.default_rng(2)
+    tags = [[f"w{y}" for y in np.flatnonzero(generator.random(9) < 0.5)] for _ in range(n)]
+    tags[4] = tags[11] = None
+    found = worded(n, own=[f"m{x}" for x in generator.integers(3, size=n)])
+    column = pl.Series("tags", tags, dtype=pl.List(pl.String))
+    found = dataclasses.replace(found, artists=found.artists.with_columns(column))
+    found = dataclasses.replace(found, fields=found.fields[1:3])
+    trains = np.arange(n) < 19
+    clips = clips_of([*range(n), -1, -1, -1], [*range(n), 2, 7, 12])
+    has = read_tags(found, clips, trains).has.toarray()
+    share = np.array([has[clips.artist == x].mean(axis=0) for x in range(n)])
+    rows = [x for x in range(19) if share[x].any()]
+    assert len(rows) == 17
+    weight = [math.log(len(rows) / (share[rows][:, w] > 0).sum()) + 1 for w in range(has.shape[1])]
+    left, values, _ = np.linalg.svd(share[rows] * weight, full_matrices=False)
+    vectors = unit((left * values)[:, :3].astype(np.float32))
+    wanted = np.zeros((n, n), dtype=bool)
+    for place, row in enumerate(rows):
+        cosines = vectors @ vectors[place]
+        cosines[place] = -1
+        for other in [x for x in np.argsort(-cosines)[:4] if cosines[x] >= 0.9]:
+            wanted[row, rows[other]] = wanted[rows[other], row] = True
+    made = tag_heads.nearest_by_tags(found, clips, trains, top=4)
+    np.testing.assert_array_equal(made.toarray(), wanted)
+    assert min(wanted[rows].sum(axis=1)) < 4
+
+
+@pytest.mark.parametrize("supervision", ["tags", "listening"])
+def test_tags_or_listening_teach_where_relations_are_missing(supervision, tmp_path):
+    world = planted(style=STYLES, seed=1)
+    ids, generator = world.ids("artist"), np.random.default_rng(5)
+    heard = [
+        ("artist", f"u{user}", ids[x], 3.0)
+        for user in range(60)
+        for x in generator.choice(np.arange(user % GROUPS, ARTISTS, GROUPS), 4, replace=False)
+    ]
+    plays = pl.LazyFrame(heard, schema=PLAYS, orient="row")
+    world = dataclasses.replace(world, plays=plays)
+    without = learn(world, tmp_path / "a")
+    having = learn(world, tmp_path / "b", supervision=supervision, form="triplet")
+    scores = [x.outcomes["mood"].best_score for x in (having, without)]
+    assert scores[0] > scores[1] + 0.02
+
+
+def test_a_supervision_without_its_data_or_of_another_name_is_refused(tmp_path):
+    with pytest.raises(DataError, match='nobody plays an artist .* supervision to "relations"'):
+        learn(planted(), tmp_path, supervision="listening")
+    with pytest.raises(ValueError, match="supervision 'tag'.*tags"):
+        ContentSettings(supervision="tag")
+    with pytest.raises(ValueError, match="form 'triple'.*triplet"):
+        ContentSettings(form="triple")
 
 
 # the loss

@@ -184,7 +184,7 @@ def test_evaluate_prints_the_published_metrics_of_a_run_on_the_public_files(home
     assert heads[2][:3] == ["recall@200", "map@200", "ndcg@200"]
     report = report_files.read(home / "run" / "report.json")
     numbers = report.protocols[-1].slices[0].numbers
-    assert {"random", "GRM", "E_C", "popularity", "tag kNN"} <= set(numbers)
+    assert {"random", "GRM", "E_C", "popularity", "tag kNN", "gravity"} <= set(numbers)
     assert "PageRank" not in numbers
     grm, chance = (numbers[x]["recall@20"].mean.value for x in ("GRM", "random"))
     assert grm > 2 * chance

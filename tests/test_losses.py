@@ -147,6 +147,7 @@ def test_equation_2_as_printed_compares_with_the_least_similar_unrelated_item():
         ("contrastive", lambda *x: losses.contrastive(*x, margin=0.2)),
         ("triplet", lambda *x: losses.triplet(*x, margin=0.2)),
         ("info-nce", lambda *x: losses.info_nce(*x, temperature=0.5)),
+        ("entmax", lambda *x: losses.entmax(*x, temperature=0.5)),
     ],
 )
 def test_another_form_takes_the_place_of_equation_4_and_leaves_the_prior(form, alone):

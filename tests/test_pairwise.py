@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from undersong.losses import contrastive, info_nce, triplet
+from undersong.losses import contrastive, entmax, info_nce, triplet
 
 
 def batch(seed, *, n=13, width=6, groups=4):
@@ -68,9 +68,47 @@ def test_info_nce_equals_its_formula_and_skips_lonely_items(seed):
     assert loss.item() == pytest.approx(mean(each))
 
 
+def fenchel_young(scores, target):
+    """The loss of 1.5-entmax by its definition; the threshold by bisection; how many have 0."""
+    low, high = max(scores) / 2 - 1, max(scores) / 2
+    for _ in range(80):
+        threshold = (low + high) / 2
+        share = [max(x / 2 - threshold, 0.0) ** 2 for x in scores]
+        low, high = (threshold, high) if sum(share) > 1 else (low, threshold)
+
+    def negative_entropy(p):
+        return 4 / 3 * (sum(x**1.5 for x in p) - 1)
+
+    best = sum(p * x for p, x in zip(share, scores, strict=True)) - negative_entropy(share)
+    reached = sum(y * x for y, x in zip(target, scores, strict=True))
+    return best + negative_entropy(target) - reached, share.count(0.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_entmax_equals_its_definition_and_leaves_easy_others_out(seed):
+    s, related, unrelated = batch(seed)
+    each, left_out = [], 0
+    for i in range(len(s)):
+        if positive := others(related, i):
+            wrong = others(unrelated, i)
+            scores = [s[i, j].item() / 0.3 for j in positive + wrong]
+            target = [1 / len(positive)] * len(positive) + [0.0] * len(wrong)
+            cost, without = fenchel_young(scores, target)
+            each, left_out = [*each, cost], left_out + without
+    assert entmax(s, related, unrelated, temperature=0.3).item() == pytest.approx(mean(each))
+    assert left_out > 10
+    slope = (s.requires_grad_(), related, unrelated)
+    assert torch.autograd.gradcheck(lambda *x: entmax(*x, temperature=0.3), slope)
+
+
 @pytest.mark.parametrize(
     ("loss", "settings"),
-    [(contrastive, {"margin": 2.0}), (triplet, {"margin": 0.2}), (info_nce, {"temperature": 0.1})],
+    [
+        (contrastive, {"margin": 2.0}),
+        (triplet, {"margin": 0.2}),
+        (info_nce, {"temperature": 0.1}),
+        (entmax, {"temperature": 0.1}),
+    ],
 )
 def test_nothing_to_compare_costs_nothing_and_the_slope_is_finite(loss, settings):
     s, related, unrelated = batch(0)

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import scipy
 from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
 
 from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
@@ -173,6 +174,26 @@ def side_by_side(sources: Sequence[Modality]) -> scipy.sparse.csr_matrix:
         raise DataError("no source to compare items by; give metadata fields or embeddings")
     blocks = [scipy.sparse.csr_matrix(x.values) * x.weight for x in sources]
     return scipy.sparse.hstack(blocks).tocsr().astype(np.float32)
+
+
+def latent(matrix: scipy.sparse.csr_matrix, width: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """Return rows in the space of their strongest singular vectors (LSI), (n, m) -> (n, width).
+
+    Parameters
+    ----------
+    matrix : (n, m), of words as a rule
+    width : of the space; of few rows or columns one less than their number, 1 at least
+
+    Source
+    ------
+    Deerwester et al., Indexing by Latent Semantic Analysis, JASIS 1990.
+    """
+    least = min(matrix.shape)
+    if least < 2:
+        return np.asarray(matrix.toarray(), dtype=np.float32)
+    start = np.random.default_rng(seed).standard_normal(least)
+    rows, values, _ = svds(matrix.astype(np.float64), k=min(width, least - 1), v0=start)
+    return np.ascontiguousarray((rows * values)[:, ::-1], dtype=np.float32)
 
 
 def weigh(sources: Sequence[Modality], *, seed: int = 0) -> tuple[Modality, ...]:

@@ -200,6 +200,7 @@ def cold_ndcg(
     *,
     k: int = DEEP,
     block: int = 256,
+    asking: NDArray[np.float32] | None = None,
 ) -> float:
     """Fast ndcg@k of the ``cold`` protocol, for early stopping: all items are candidates.
 
@@ -212,8 +213,9 @@ def cold_ndcg(
     queries : (q,) int, rows of the items that ask
         Those without a relation are skipped; without any left the result is 0.
     truth : (n, n) bool, all known relations
+    asking : (n, d), vectors of the items as they ask, where those are others; of any length
     """
-    ranks = [x for x in ranks_of(vectors, queries, truth, block=block) if len(x)]
+    ranks = [x for x in ranks_of(vectors, queries, truth, block=block, asking=asking) if len(x)]
     return float(accuracy(ranks, k=k)[f"ndcg@{k}"].mean()) if ranks else 0.0
 
 
@@ -234,13 +236,14 @@ def ranks_of(
     truth: scipy.sparse.csr_matrix,
     *,
     block: int = 256,
+    asking: NDArray[np.float32] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Ranks of what each query is related to, ascending; equal scores count against the model."""
     relations = truth[queries].tocsr()
     ranks = []
     for start in range(0, len(queries), block):
         rows = queries[start : start + block]
-        scores = vectors[rows] @ vectors.T  # (q, n)
+        scores = (vectors if asking is None else asking)[rows] @ vectors.T  # (q, n)
         scores[np.arange(len(rows)), rows] = -np.inf
         for offset, row in enumerate(scores):
             span = slice(*relations.indptr[start + offset : start + offset + 2])

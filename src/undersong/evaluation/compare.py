@@ -7,22 +7,24 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind, SplitSettings, fingerprint, read_catalogue
 from undersong.catalogue import split as split_items
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
-from undersong.evaluation.baselines.collaborative import als, co_listening
+from undersong.evaluation.baselines.collaborative import als, co_listening, user_based
 from undersong.evaluation.baselines.graph import (
     adamic_adar,
     common_neighbours,
     personalised_pagerank,
     visible_edges,
 )
-from undersong.evaluation.baselines.network import NetworkSettings, mlp
+from undersong.evaluation.baselines.network import NetworkSettings, gravity, mlp
 from undersong.evaluation.baselines.untrained import (
     concatenation,
     item_popularity,
+    latent_tags,
     popularity,
     random,
     tags,
@@ -88,10 +90,12 @@ def compare(
     """
     folder = catalogue_folder or Path(run.manifest["catalogue_folder"])
     task = task_of(run, catalogue_folder)
+    pointing = read_directed(folder, task.ids) if task.kind == "artist" else None
+    beside = baselines(task, run, split=split, pointing=pointing, progress=progress)
     methods = [
         random(len(task.splits), seed=settings.seed),
         *learned(task, run, split=split),
-        *baselines(task, run, split=split, progress=progress),
+        *(make() for make in beside.values()),
     ]
     names = {x.name for x in methods}
     for name, vectors in (embeddings or {}).items():
@@ -121,7 +125,6 @@ def compare(
             protocols=(*evaluation.protocols, same[0]),
             methods=(*evaluation.methods, *same[1]),
         )
-    pointing = read_directed(folder, task.ids) if task.kind == "artist" else None
     if pointing is not None:
         directed = judge_directed(
             methods,
@@ -190,7 +193,7 @@ def compare_truth(
     methods = [
         random(len(task.splits), seed=settings.seed),
         *answering(task, run),
-        *baselines(task, run, split="test", progress=progress),
+        *(make() for make in baselines(task, run, split="test", progress=progress).values()),
     ]
     methods = [method for method in methods if not method.sees_edges]
     judged_by = traits(task)
@@ -348,11 +351,13 @@ def baselines(
     *,
     split: str,
     network: NetworkSettings = NetworkSettings(),
+    pointing: sparse.csr_matrix | None = None,
     progress: Progress = silent,
-) -> list[Method]:
-    """Every baseline for which the catalogue has the data; those without are left out.
+) -> dict[str, Callable[[], Method]]:
+    """Name what makes each baseline for which the catalogue has the data.
 
-    The network learns from the very sources, relations and validation items that GRM had.
+    Those that learn do so from the very sources, relations and validation items that GRM had.
+    Where it is known who is ``pointing`` to whom, (n, n), gravity learns from that.
     """
     catalogue, kind = task.catalogue, task.kind
     sources = sources_of(run, catalogue, kind)
@@ -362,30 +367,31 @@ def baselines(
     plays = listeners(catalogue, kind)
     words = any(x.type != "number" and not x.withheld for x in catalogue.fields_of(kind))
 
-    def trained_network() -> Method:
+    def trained(learn: Callable[..., Method], related: sparse.csr_matrix) -> Method:
         queries, truth = task.held_out
-        return mlp(
-            sources,
-            task.related("train"),
-            queries=queries,
-            truth=truth,
-            seed=seed,
-            settings=network,
-            progress=progress,
-        )
+        about = {"queries": queries, "truth": truth, "settings": network}
+        return learn(sources, related, **about, seed=seed, progress=progress)
 
-    made: list[tuple[bool, Callable[[], Method]]] = [
-        (bool((item_popularity(task)[0] > 0).any()), lambda: popularity(task)),
-        (words, lambda: tags(catalogue, kind)),
-        (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
-        (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),
-        (True, lambda: concatenation(sources)),
-        (linked, trained_network),
-        (linked, lambda: personalised_pagerank(edges)),
-        (linked, lambda: adamic_adar(edges)),
-        (linked, lambda: common_neighbours(edges)),
-    ]
-    return [make() for possible, make in made if possible]
+    def attracted() -> Method:
+        train = sparse.diags(task.within("train").astype(float))
+        related = task.related("train") if pointing is None else (train @ pointing @ train) > 0
+        return trained(gravity, related.tocsr())
+
+    made: dict[str, tuple[bool, Callable[[], Method]]] = {
+        "popularity": (bool((item_popularity(task)[0] > 0).any()), lambda: popularity(task)),
+        "tag kNN": (words, lambda: tags(catalogue, kind)),
+        "LSI of tags": (words, lambda: latent_tags(catalogue, kind)),
+        "co-listening": (plays.nnz > 0, lambda: co_listening(catalogue, kind)),
+        "user-based CF": (plays.nnz > 0, lambda: user_based(catalogue, kind)),
+        "ALS": (min(plays.shape) > 2, lambda: als(catalogue, kind, seed=seed)),
+        "all sources": (True, lambda: concatenation(sources)),
+        "MLP": (linked, lambda: trained(mlp, task.related("train"))),
+        "gravity": (linked, attracted),
+        "PageRank": (linked, lambda: personalised_pagerank(edges)),
+        "Adamic-Adar": (linked, lambda: adamic_adar(edges)),
+        "common neighbours": (linked, lambda: common_neighbours(edges)),
+    }
+    return {name: make for name, (possible, make) in made.items() if possible}
 
 
 def sources_of(run: Run, catalogue: Catalogue, kind: Kind) -> tuple[Modality, ...]:

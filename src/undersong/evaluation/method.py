@@ -69,7 +69,7 @@ def from_vectors(
     An item without a vector (``missing``, or all zeros) comes last in every other item's
     answers, and its own answers are in random order: it has no idea, and it is nobody's.
     """
-    units = _unit_rows(vectors)
+    units = unit_rows(vectors)
     empty = missing | (np.asarray(abs(units).sum(axis=1)).ravel() == 0)
     n = len(empty)
 
@@ -105,9 +105,10 @@ def _products(
     return lambda rows: np.ascontiguousarray((others @ vectors[rows].T.toarray()).T)
 
 
-def _unit_rows(
+def unit_rows(
     vectors: NDArray[np.float32] | sparse.csr_matrix,
 ) -> NDArray[np.float32] | sparse.csr_matrix:
+    """Bring rows to length 1; zeros stay."""
     if isinstance(vectors, np.ndarray):
         return unit(vectors)
     length = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel())

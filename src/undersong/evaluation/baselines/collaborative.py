@@ -1,4 +1,4 @@
-"""Baselines from listening alone: item-item cosine and matrix factorisation."""
+"""Baselines from listening alone: item-item cosine, user-based, and matrix factorisation."""
 
 import warnings
 
@@ -7,8 +7,10 @@ from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError
-from undersong.evaluation.method import Method, from_vectors
+from undersong.evaluation.method import Method, from_vectors, unit_rows
 from undersong.relations import listeners
+
+USERS = 512  # compared with all others at a time
 
 
 def co_listening(catalogue: Catalogue, kind: Kind) -> Method:
@@ -24,6 +26,53 @@ def co_listening(catalogue: Catalogue, kind: Kind) -> Method:
     heard = plays.T.tocsr()
     missing = np.diff(heard.indptr) == 0
     return from_vectors("co-listening", heard, missing=missing, note="item-item cosine of plays")
+
+
+def user_based(
+    catalogue: Catalogue, kind: Kind, *, neighbours: int = 20, most: int = 10_000
+) -> Method:
+    """Cosine of items by what user-based collaborative filtering predicts of every user.
+
+    A user is predicted the ln(1 + plays) of the users most alike, each by the cosine of the two.
+
+    Parameters
+    ----------
+    neighbours : users most alike, the user not among them, whose own plays count as of cosine 1
+    most : users; of more a random part, so that memory is bounded
+
+    Raises
+    ------
+    DataError
+        If the catalogue has no plays of this kind.
+
+    Source
+    ------
+    The user-based half of Sunitha and Adilakshmi, Music Recommendation System with User-Based and
+    Item-Based Collaborative Filtering Technique, 2018, who recommend to users. Here two items are
+    as similar as their predictions.
+    """
+    plays = _plays(catalogue, kind)
+    missing = np.diff(plays.tocsc().indptr) == 0
+    if plays.shape[0] > most:
+        plays = plays[np.sort(np.random.default_rng(0).choice(plays.shape[0], most, replace=False))]
+    plays.data = np.log1p(plays.data)
+    users = unit_rows(plays)
+    predicted = [
+        _alike(users, start, neighbours) @ plays for start in range(0, plays.shape[0], USERS)
+    ]
+    note = f"{neighbours} users most alike"
+    return from_vectors(
+        "user-based CF", sparse.vstack(predicted).T.tocsr(), missing=missing, note=note
+    )
+
+
+def _alike(users: sparse.csr_matrix, start: int, neighbours: int) -> sparse.csr_matrix:
+    """Cosines of a block of users with themselves and those most alike, (b, users)."""
+    cosines = (users[start : start + USERS] @ users.T).toarray()
+    if neighbours + 1 < cosines.shape[1]:
+        least = np.partition(cosines, -neighbours - 1, axis=1)[:, -neighbours - 1]
+        cosines[cosines < least[:, None]] = 0
+    return sparse.csr_matrix(cosines)
 
 
 def als(

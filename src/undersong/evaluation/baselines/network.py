@@ -1,8 +1,9 @@
-"""The baseline that learns: a two-layer network with InfoNCE on the sources side by side."""
+"""Baselines that learn from the sources side by side: a plain network, and gravity [7]."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
+from undersong.embeddings import unit
 from undersong.errors import DataError
 from undersong.evaluation.method import Method, from_vectors
 from undersong.features import Modality, side_by_side
@@ -22,6 +24,7 @@ from undersong.relations import block
 from undersong.training import Schedule, anchors_with_partners, train
 
 _ENCODED = 1024  # items encoded at once
+_NEAREST = 1e-2  # squared distance below which nothing is nearer, so that its log is no abyss
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class NetworkSettings:
 
 
 class Network(nn.Module):
-    """Linear, ReLU, linear; vectors of length 1.
+    """Linear, ReLU, linear.
 
     The input is sparse, because it is mostly words that an item does not have.
     """
@@ -64,9 +67,10 @@ class Network(nn.Module):
         self.last = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Embed items, (b, inputs) sparse -> (b, width)."""
+        """Embed items, (b, inputs) sparse -> (b, width), of any length."""
         hidden = torch.relu(torch.sparse.mm(inputs, self.weight) + self.bias)
-        return F.normalize(self.last(self.dropout(hidden)), dim=1)
+        embedded: Tensor = self.last(self.dropout(hidden))
+        return embedded
 
 
 def mlp(
@@ -95,11 +99,151 @@ def mlp(
         Without a source, or if no training item has a relation.
     """
     inputs = side_by_side(sources)
+
+    def cost(vectors: Tensor, related: Tensor) -> Tensor:
+        similarity = cosine(F.normalize(vectors, dim=1))
+        return info_nce(similarity, related, ~related, temperature=settings.temperature)
+
+    vectors = _learn(
+        inputs,
+        sources,
+        relations,
+        cost=cost,
+        judge=lambda vectors: cold_ndcg(unit(vectors), queries, truth),
+        seed=seed,
+        settings=settings,
+        device=device,
+        progress=progress,
+    )
+    missing = np.diff(inputs.indptr) == 0
+    return from_vectors("MLP", vectors, missing=missing, note="two layers, InfoNCE")
+
+
+def gravity(
+    sources: Sequence[Modality],
+    relations: sparse.csr_matrix,
+    *,
+    queries: NDArray[np.int64],
+    truth: sparse.csr_matrix,
+    seed: int,
+    settings: NetworkSettings = NetworkSettings(),
+    pull: float = 20.0,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Method:
+    """Let items attract each other by learned masses, less the farther apart they are.
+
+    Item i likes j by ``mass j - lambda * ln(distance(i, j)²)``. Vectors and masses come from what
+    is known of an item and of those it is related to in training, by a two-layer network.
+
+    Parameters
+    ----------
+    relations : (n, n) bool, visible in training; of those with a direction, from row to column
+    pull : lambda, how much distance counts beside mass, above 0
+    queries, truth, others : as of ``mlp``; it learns from half as many anchors, three times as fast
+
+    Raises
+    ------
+    DataError
+        Without a source, or if no training item has a relation.
+
+    Source
+    ------
+    Salha-Galvan et al., Cold Start Similar Artists Ranking with Gravity-Inspired Graph
+    Autoencoders, RecSys 2021. Theirs is a graph convolution of two layers, ours of one, before a
+    plain layer; theirs learns of all pairs, ours of those in a batch of related items.
+    """
+    n = relations.shape[0]
+    around = (relations + relations.T).astype(np.float32) + sparse.identity(n, dtype=np.float32)
+    degree = np.asarray(around.sum(axis=1)).ravel()
+    inputs = (sparse.diags(1 / degree) @ around @ side_by_side(sources)).tocsr().astype(np.float32)
+
+    def judge(vectors: NDArray[np.float32]) -> float:
+        return cold_ndcg(_falling(vectors, pull), queries, truth, asking=_asking(vectors))
+
+    rate = 3 * settings.schedule.learning_rate
+    faster = replace(settings.schedule, learning_rate=rate, patience=2)
+    own = replace(
+        settings, width=settings.width + 1, anchors=settings.anchors // 2, schedule=faster
+    )
+    vectors = _learn(
+        inputs,
+        sources,
+        relations,
+        cost=partial(attraction_loss, pull=pull),
+        judge=judge,
+        seed=seed,
+        settings=own,
+        device=device,
+        progress=progress,
+    )
+    asking, falling = _asking(vectors), _falling(vectors, pull)
+    missing = np.diff(inputs.indptr) == 0
+
+    def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        liked = asking[rows] @ falling.T
+        liked[:, missing] = -np.inf
+        liked[missing[rows]] = 0
+        return liked
+
+    return Method("gravity", scores, note=f"learned mass and distance, lambda {pull:g}")
+
+
+def attraction_loss(vectors: Tensor, related: Tensor, *, pull: float) -> Tensor:
+    """Cross-entropy of who points to whom, related pairs and others in equal parts.
+
+    Parameters
+    ----------
+    vectors : (b, width + 1), places and, last, masses
+    related : (b, b) bool, from row to column
+    """
+    places, mass = vectors[:, :-1], vectors[:, -1]
+    logits = mass - pull * (torch.cdist(places, places).square() + _NEAREST).log()
+    others = ~related.clone().fill_diagonal_(True)
+    cost = F.binary_cross_entropy_with_logits(logits, related.float(), reduction="none")
+    parts = [(cost * x).sum() / x.sum().clamp(min=1) for x in (related, others)]
+    return (parts[0] + parts[1]) / 2
+
+
+# For one who asks, mass - lambda ln(distance²) orders as -distance² e^(-mass / lambda) does, which
+# is an inner product of what the one that asks knows and of what the other does.
+
+
+def _asking(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    places = vectors[:, :-1]
+    square = np.square(places).sum(axis=1, keepdims=True) + _NEAREST
+    return np.hstack([2 * places, -square, -np.ones_like(square)])
+
+
+def _falling(vectors: NDArray[np.float32], pull: float) -> NDArray[np.float32]:
+    places, mass = vectors[:, :-1], vectors[:, -1:]
+    square = np.square(places).sum(axis=1, keepdims=True)
+    return np.asarray(np.hstack([places, np.ones_like(square), square]) * np.exp(-mass / pull))
+
+
+def _learn(
+    inputs: sparse.csr_matrix,
+    sources: Sequence[Modality],
+    relations: sparse.csr_matrix,
+    *,
+    cost: Callable[[Tensor, Tensor], Tensor],
+    judge: Callable[[NDArray[np.float32]], float],
+    seed: int,
+    settings: NetworkSettings,
+    device: str,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """Train a network on batches of related items and embed all, (n, width).
+
+    Parameters
+    ----------
+    cost : of the vectors of a batch, (b, width), and who of it is related, (b, b) bool
+    judge : how good the vectors of all items are
+    """
     if relations.nnz == 0:
         raise DataError("no training item has a relation, so the network has nothing to learn")
     torch.manual_seed(seed)
     network = Network(inputs.shape[1], settings).to(device)
-
     source_of = np.repeat(np.arange(len(sources)), [source.width for source in sources])
 
     def loss(generator: np.random.Generator) -> Tensor:
@@ -111,26 +255,20 @@ def mlp(
         single = generator.random(drawn.nnz) >= settings.input_dropout
         drawn.data *= single / np.float32(1 - settings.input_dropout)
         vectors = network(_sparse(drawn, device, present=present, source_of=source_of))
-        related = torch.from_numpy(block(relations, rows)).to(device)
-        return info_nce(cosine(vectors), related, ~related, temperature=settings.temperature)
-
-    def validate(model: nn.Module) -> float:
-        return cold_ndcg(_encode(model, inputs, device), queries, truth)
+        return cost(vectors, torch.from_numpy(block(relations, rows)).to(device))
 
     with tempfile.TemporaryDirectory() as folder:
         train(
             network,
             loss=loss,
-            validate=validate,
+            validate=lambda model: judge(_encode(model, inputs, device)),
             schedule=settings.schedule,
             seed=seed,
             checkpoint=Path(folder) / "network.safetensors",
             stage="baseline network",
             progress=progress,
         )
-    vectors = _encode(network, inputs, device)
-    missing = np.diff(inputs.indptr) == 0
-    return from_vectors("MLP", vectors, missing=missing, note="two layers, InfoNCE")
+    return _encode(network, inputs, device)
 
 
 @torch.no_grad()

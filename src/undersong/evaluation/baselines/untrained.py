@@ -9,8 +9,8 @@ from scipy import sparse
 
 from undersong.catalogue import Catalogue, Kind
 from undersong.errors import DataError
-from undersong.evaluation.method import Method, from_vectors
-from undersong.features import Modality, side_by_side
+from undersong.evaluation.method import Method, from_vectors, unit_rows
+from undersong.features import Modality, latent, side_by_side
 from undersong.relations import Task
 
 
@@ -65,14 +65,37 @@ def tags(catalogue: Catalogue, kind: Kind) -> Method:
     DataError
         If the catalogue has no such field.
     """
+    words, note = _weighed_words(catalogue, kind)
+    return from_vectors("tag kNN", words, missing=_none(words.shape[0]), note=note)
+
+
+def latent_tags(catalogue: Catalogue, kind: Kind, *, width: int = 256) -> Method:
+    """Cosine of the same vectors, each of length 1, in their strongest singular directions (LSI).
+
+    Raises
+    ------
+    DataError
+        If the catalogue has no such field.
+
+    Source
+    ------
+    The space of tags in Schindler and Knees, Multi-Task Music Representation Learning from
+    Multi-Label Embeddings, CBMI 2019.
+    """
+    words, note = _weighed_words(catalogue, kind)
+    vectors = latent(unit_rows(words), width)
+    return from_vectors("LSI of tags", vectors, missing=_none(len(vectors)), note=note)
+
+
+def _weighed_words(catalogue: Catalogue, kind: Kind) -> tuple[sparse.csr_matrix, str]:
+    """TF-IDF of every item, (n, words), and of which fields."""
     fields = [f for f in catalogue.fields_of(kind) if f.type != "number" and not f.withheld]
     if not fields:
         raise DataError(f"the {kind}s have no tags or category field; leave tag kNN out")
     words = sparse.hstack([word_matrix(catalogue.items(kind)[f.name]) for f in fields]).tocsr()
-    n = words.shape[0]
-    weight = np.log(n / np.maximum(np.asarray(words.sum(axis=0)).ravel(), 1)) + 1
-    note = "TF-IDF of " + ", ".join(f.name for f in fields)
-    return from_vectors("tag kNN", words @ sparse.diags(weight), missing=_none(n), note=note)
+    counts = np.asarray(words.sum(axis=0)).ravel()
+    weight = np.log(words.shape[0] / np.maximum(counts, 1)) + 1
+    return words @ sparse.diags(weight), "TF-IDF of " + ", ".join(f.name for f in fields)
 
 
 def word_matrix(column: pl.Series) -> sparse.csr_matrix:

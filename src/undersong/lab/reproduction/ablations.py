@@ -1,4 +1,4 @@
-"""What each part of GRM is worth: rows of changed settings, each beside the default."""
+"""What each part of GRM and CbRM is worth: rows of changed settings, each beside the default."""
 
 import hashlib
 import json
@@ -15,7 +15,13 @@ from undersong.evaluation.method import Method, from_embeddings
 from undersong.features import KNOWN_OF_EACH
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
-from undersong.lab.reproduction.methods import make_general, train
+from undersong.lab.reproduction.methods import (
+    learn_content,
+    make_general,
+    method_of,
+    train,
+    vectors_of,
+)
 from undersong.lab.reproduction.outcomes import ALL, COLD, LONG_TAIL, Estimate, Results
 from undersong.lab.reproduction.plan import Plan, measure
 from undersong.lab.reproduction.pooling import MEAN, POOLINGS, pooled, without_hubs
@@ -25,8 +31,8 @@ from undersong.progress import Progress, silent
 from undersong.settings import with_changes
 
 Changes = Mapping[str, Any]
-GENERAL, CONTENT_POOLING, HUBS = "general", "pooling", "hubs"
-DEFAULT = "GRM"
+GENERAL, CONTENT, CONTENT_POOLING, HUBS = "general", "content", "pooling", "hubs"
+DEFAULT, CBRM = "GRM", "CbRM"
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -37,10 +43,10 @@ class Ablation:
     Parameters
     ----------
     name : as tables print it
-    choices : changed settings of GRM by dotted path; of several the one that validates best counts
+    choices : changed settings by dotted path; of several the one that validates best counts
     without : sources that GRM does not read
-    way : "general" trains GRM again, "pooling" another way from tracks to artists on the same E_C,
-        "hubs" scores the default GRM otherwise
+    way : "general" trains GRM again, "content" CbRM, "pooling" another way from tracks to artists
+        on the same E_C, "hubs" scores the default GRM otherwise
     """
 
     name: str
@@ -101,6 +107,7 @@ LOSSES: Mapping[str, tuple[Changes, ...]] = {
     "contrastive": _other_loss("contrastive", "margin", (-0.1, 0.0, 0.1, 0.2, 0.3, 0.5)),
     "triplet": _other_loss("triplet", "margin", (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)),
     "InfoNCE": _other_loss("info-nce", "temperature", (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)),
+    "1.5-entmax": _other_loss("entmax", "temperature", (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)),
 }
 
 
@@ -123,9 +130,32 @@ def ablations_of(catalogue: Catalogue, kind: Kind) -> tuple[Ablation, ...]:
         Ablation("R_A alone, nothing at one remove", ({"indirect": 0},)),
         Ablation("GRM, CSLS", way=HUBS),
     ]
+    if catalogue.features:
+        rows += _content_rows(catalogue, played="interaction" in sources)
     if kind == "artist" and len(catalogue.tracks) and sources[0] == "content":
         rows += [Ablation(name, way=CONTENT_POOLING) for name in (MEAN, *POOLINGS)]
     return tuple(rows)
+
+
+def _content_rows(catalogue: Catalogue, *, played: bool) -> Iterator[Ablation]:
+    """CbRM with other losses, and with other artists taken for similar."""
+    on_tags: Changes = {"supervision": "tags"}
+    rows: dict[str, tuple[Changes, ...]] = {
+        f"{name}, best of 6": tuple(
+            {path.removeprefix("loss."): value for path, value in choice.items()}
+            for choice in LOSSES[name]
+        )
+        for name in ("triplet", "InfoNCE", "1.5-entmax")
+    }
+    if any(x.type != "number" and not x.withheld for x in catalogue.fields):
+        rows["tags"] = (on_tags,)
+        rows["tags, triplet, best of 6"] = tuple(
+            {**choice, **on_tags} for choice in rows["triplet, best of 6"]
+        )
+    if played:
+        rows["listening"] = ({"supervision": "listening"},)
+    yield Ablation(CBRM, way=CONTENT)
+    yield from (Ablation(f"{CBRM}, {x}", y, way=CONTENT) for x, y in rows.items())
 
 
 def sources_in(catalogue: Catalogue, kind: Kind) -> tuple[str, ...]:
@@ -152,7 +182,7 @@ def ablate(
 def _jobs(seed_run: SeedRun) -> Iterator[Job]:
     yield seed_run.job("train", 14, seed_run.home / "run" / "current.json", train)
     for row in ablations_of(seed_run.task.catalogue, seed_run.task.kind):
-        seconds = 12 if row.way == GENERAL else 2
+        seconds = {GENERAL: 12, CONTENT: 1}.get(row.way, 2)
         for one in row.tries:
             work = partial(_answer, one=one)
             yield seed_run.job(one.name, seconds, seed_run.answers(one.file), work, "train")
@@ -160,7 +190,8 @@ def _jobs(seed_run: SeedRun) -> Iterator[Job]:
 
 def _answer(seed_run: SeedRun, progress: Progress, *, one: Try) -> None:
     """Train what a row tries, ask it, and leave the answers alone behind."""
-    method = replace(_method(seed_run, one, progress), note=one.note)
+    method = _method(seed_run, one, progress)
+    method = replace(method, note=", ".join(x for x in (one.note, method.note) if x))
     write(ask(method, seed_run.questions()), seed_run.answers(one.file))
     seed_run.vectors(one.file).unlink(missing_ok=True)
 
@@ -172,6 +203,8 @@ def _method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
         return without_hubs(default, len(ids))
     if one.row.way == CONTENT_POOLING:
         return pooled(seed_run, one.name, progress)
+    if one.row.way == CONTENT:
+        return _content_method(seed_run, one, progress)
     general, without = seed_run.settings.general, one.row.without
     settings = with_changes(general, one.changes, where="[general]")
     if settings == general and not without:
@@ -180,6 +213,18 @@ def _method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
     if not path.exists():
         make_general(seed_run, one.file, settings=settings, without=without, progress=progress)
     return from_embeddings(one.row.name, embeddings.read(path), ids)
+
+
+def _content_method(seed_run: SeedRun, one: Try, progress: Progress) -> Method:
+    """Compare by E_C of CbRM as one row trains it; the note says where nothing was gained."""
+    ids, default = seed_run.task.ids, seed_run.settings.content
+    settings = with_changes(default, one.changes, where="[content]")
+    if settings == default:
+        return method_of(seed_run, CBRM)
+    content = learn_content(seed_run, settings=settings, progress=progress)
+    learned = any(x.learned for x in content.choices.values())
+    note = "" if learned else "no better than its start, which stays"
+    return from_embeddings(one.row.name, vectors_of(content, seed_run), ids, note=note)
 
 
 CHOOSING = "ndcg@200"  # cold, on the items that ask: the best of several tries is the best by it
@@ -226,7 +271,7 @@ def rows_of(results: Results) -> tuple[Row, ...]:
     """Return each row with its differences: to the default, or of a pooling to the mean."""
     rows = []
     for name in results.answers:
-        beside = MEAN if name in (MEAN, *POOLINGS) else DEFAULT
+        beside = MEAN if name in (MEAN, *POOLINGS) else CBRM if name.startswith(CBRM) else DEFAULT
         numbers = (results.number(name, x, pool=COLD, of=of) for _, x, of in COLUMNS)
         differences = (
             None if name == beside else results.difference(name, beside, x, pool=COLD, of=of)

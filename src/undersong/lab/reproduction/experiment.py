@@ -1,6 +1,7 @@
 """The whole of section 3 on data that can be had: which models are made, and who is asked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from undersong.evaluation.baselines.graph import (
@@ -18,13 +19,16 @@ from undersong.lab.reproduction import questions
 from undersong.lab.reproduction.datasets import DataSet
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import (
+    ON_TAGS,
     WITH_GRAPH,
     WITHOUT_LISTENING,
     WITHOUT_PRIOR,
     make_general,
     make_graph,
+    make_on_tags,
     make_without_prior,
     method_of,
+    tagged,
     train,
 )
 from undersong.lab.reproduction.outcomes import Results
@@ -35,7 +39,9 @@ from undersong.progress import Progress, silent
 
 FORMAT = 1
 # Baselines that draw something: of the others one seed says all.
-DRAWN = ("random", "ALS", "MLP", "all sources")
+DRAWN = ("random", "ALS", "MLP", "gravity", "all sources")
+# Says which models answered. Its name changes with the rows, so that an older folder gets new ones.
+ANSWERED = "answered-2.json"
 
 
 def reproduce(
@@ -63,11 +69,15 @@ def _jobs(seed_run: SeedRun) -> Iterator[Job]:
     if "UiRM" in seed_run.data_set.models:
         path = seed_run.answers(WITHOUT_LISTENING)
         yield seed_run.job(WITHOUT_LISTENING, 13, path, _answer_without_listening, *trained)
+    if tagged(seed_run):
+        path = seed_run.vectors(ON_TAGS)
+        yield seed_run.job(ON_TAGS, 2, path, make_on_tags, *trained)
+        names.append(ON_TAGS)
     for name in seed_run.data_set.models:
         title = f"{name}{WITH_GRAPH}"
         work = partial(make_graph, name=name)
         yield seed_run.job(title, 3, seed_run.vectors(title), work, *trained)
-    yield seed_run.job("answers", 10, seed_run.home / "answered.json", _answer, *trained, *names)
+    yield seed_run.job("answers", 10, seed_run.home / ANSWERED, _answer, *trained, *names)
 
 
 def _answer_without_listening(seed_run: SeedRun, progress: Progress) -> None:
@@ -81,46 +91,45 @@ def _answer_without_listening(seed_run: SeedRun, progress: Progress) -> None:
 def _answer(seed_run: SeedRun, progress: Progress) -> None:
     """Ask every model and baseline of one seed; those that answered already are left."""
     asking = seed_run.questions()
-    names: list[str] = []
-    for method in _methods(seed_run, progress):
-        names.append(method.name)
-        path = seed_run.answers(method.name)
-        progress("answers", len(names) - 1, len(names), method.name)
+    methods = _methods(seed_run, progress)
+    for number, (name, make) in enumerate(methods.items()):
+        path = seed_run.answers(name)
+        progress("answers", number, len(methods), name)
         if not path.exists():
-            questions.write(questions.ask(method, asking), path)
+            questions.write(questions.ask(make(), asking), path)
     progress("answers", 1, 1)
-    write_json(seed_run.home / "answered.json", {"format": FORMAT, "models": names})
+    write_json(seed_run.home / ANSWERED, {"format": FORMAT, "models": list(methods)})
 
 
-def _methods(seed_run: SeedRun, progress: Progress) -> Iterator[Method]:
-    """Every method of one seed: the paper's rows, what else was learned, and baselines."""
+def _methods(seed_run: SeedRun, progress: Progress) -> dict[str, Callable[[], Method]]:
+    """Name what makes every method of a seed: the paper's rows, others learned, baselines."""
     task, split = seed_run.task, seed_run.split
-    for name in seed_run.data_set.models:
-        yield method_of(seed_run, name)
-        yield method_of(seed_run, f"{name}{WITH_GRAPH}")
+    names = [y for x in seed_run.data_set.models for y in (x, f"{x}{WITH_GRAPH}")]
+    beside: dict[str, Callable[[], Method]] = {
+        "random": lambda: random(len(task.splits), seed=seed_run.seed)
+    }
+    of_run: list[Method] = []
     if seed_run.data_set.trained:
-        run = seed_run.run
-        yield method_of(seed_run, WITHOUT_PRIOR)
-        of_run = learned(task, run, split=split)
-        yield from (x for x in of_run if x.name not in MODELS)
-        others = baselines(
-            task,
-            run,
-            split=split,
-            network=seed_run.network,
-            progress=progress,
-        )
+        names += [WITHOUT_PRIOR, *([ON_TAGS] if tagged(seed_run) else [])]
+        run, network = seed_run.run, seed_run.network
+        of_run = [x for x in learned(task, run, split=split) if x.name not in MODELS]
+        beside |= baselines(task, run, split=split, network=network, progress=progress)
     else:
         edges = visible_edges(task, split)
-        others = [personalised_pagerank(edges), adamic_adar(edges), common_neighbours(edges)]
-    others = [random(len(task.splits), seed=seed_run.seed), *others]
-    yield from (x for x in others if seed_run.seed == 0 or x.name in DRAWN)
+        beside["PageRank"] = lambda: personalised_pagerank(edges)
+        beside["Adamic-Adar"] = lambda: adamic_adar(edges)
+        beside["common neighbours"] = lambda: common_neighbours(edges)
+    return {
+        **{name: partial(method_of, seed_run, name) for name in names},
+        **{method.name: partial(replace, method) for method in of_run},
+        **{x: make for x, make in beside.items() if seed_run.seed == 0 or x in DRAWN},
+    }
 
 
 def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAnswers]]:
     answers: dict[str, dict[int, ModelAnswers]] = {}
     for seed_run in by_seed:
-        stamp = seed_run.home / "answered.json"
+        stamp = seed_run.home / ANSWERED
         names = read_json(stamp, version=FORMAT, hint="reproduce again")["models"]
         names += [WITHOUT_LISTENING] if "UiRM" in seed_run.data_set.models else []
         for name in names:

@@ -9,10 +9,13 @@ import numpy as np
 
 from undersong import embeddings
 from undersong.embeddings import Embeddings
+from undersong.errors import DataError
 from undersong.evaluation.baselines.graph import visible_edges
-from undersong.evaluation.compare import MODELS, embedding_of, sources_of
+from undersong.evaluation.compare import MODELS, artists_of, embedding_of, sources_of
 from undersong.evaluation.method import Method, from_embeddings
 from undersong.lab.reproduction.seed_run import SeedRun
+from undersong.models.content.network import ContentSettings
+from undersong.models.content.training import Content, embed_content
 from undersong.models.general import GeneralSettings, embed, train_general
 from undersong.models.graph.training import embed_graph, random_vectors
 from undersong.pipeline.learn import find_device
@@ -21,7 +24,7 @@ from undersong.progress import Progress, silent
 from undersong.training import Compute
 
 RANDOM, WITH_GRAPH, WITHOUT_PRIOR = "RdRM", "_G", "GRM without prior"
-WITHOUT_LISTENING = "GRM without listening"
+WITHOUT_LISTENING, ON_TAGS = "GRM without listening", "CbRM on tags"
 RANDOM_WIDTH = 128
 
 
@@ -75,6 +78,42 @@ def make_without_prior(seed_run: SeedRun, progress: Progress) -> None:
     general = seed_run.settings.general
     settings = replace(general, loss=replace(general.loss, prior_weight=0.0))
     make_general(seed_run, WITHOUT_PRIOR, settings=settings, progress=progress)
+
+
+def tagged(seed_run: SeedRun) -> bool:
+    """Whether CbRM can learn from tags on feature vectors; audio would take too long once more."""
+    catalogue = seed_run.task.catalogue
+    words = any(x.type != "number" and not x.withheld for x in catalogue.fields)
+    return seed_run.data_set.trained and words and bool(catalogue.features)
+
+
+def make_on_tags(seed_run: SeedRun, progress: Progress) -> None:
+    """Train CbRM with R_C by tags, the paper's baseline of table 2 after [11]."""
+    settings = replace(seed_run.settings.content, supervision="tags")
+    content = learn_content(seed_run, settings=settings, progress=progress)
+    vectors_of(content, seed_run).write(seed_run.vectors(ON_TAGS))
+
+
+def learn_content(seed_run: SeedRun, *, settings: ContentSettings, progress: Progress) -> Content:
+    """Train CbRM again with other settings.
+
+    Raises
+    ------
+    DataError
+        If the catalogue has neither features nor audio files.
+    """
+    compute = _compute(seed_run, "work/content", progress)
+    task = artists_of(seed_run.run, seed_run.task)
+    content = embed_content(task, settings=settings, compute=compute)
+    shutil.rmtree(compute.work)
+    if content is None:
+        raise DataError(f"set {seed_run.data_set.name} has no features or audio for CbRM")
+    return content
+
+
+def vectors_of(content: Content, seed_run: SeedRun) -> Embeddings:
+    """Return E_C of the items whose relations are learned."""
+    return content.artists if seed_run.task.kind == "artist" else content.tracks
 
 
 def make_general(

@@ -70,7 +70,7 @@ def tour(
     report_files.write(report, run_folder)
     for sentence in layout.summary(report):
         say("\n".join(wrap(sentence, 78, initial_indent="   ", subsequent_indent="   ")))
-    say(f"   Every number, beside nine baselines: {run_folder / 'report.md'}\n")
+    say(f"   Every number, beside twelve baselines: {run_folder / 'report.md'}\n")
     known, tail = _examples(run)
     for number, (who, item) in enumerate((("a known", known), ("a long-tail", tail)), start=6):
         say(

@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from undersong import settings as settings_file
 from undersong.audio.logmel import BANDS, FRAMES, HOP, RATE
 from undersong.embeddings import unit
-from undersong.errors import ArtifactError
+from undersong.errors import ArtifactError, nearest_known
 from undersong.features import AUDIO, sources_in
 from undersong.io.tensors import read_tensors, write_tensors
-from undersong.losses import MultiSimilarity
+from undersong.losses import MultiRelationship, MultiSimilarity
+from undersong.settings import LATER
 from undersong.training import Schedule
 
 FORMAT = 1
+SUPERVISIONS = ("relations", "tags", "listening")
 
 # Seven blocks as in Won et al. (2020), of which the first makes the picture smaller by its stride,
 # so that the others cost a fifth: channels, then kernel, stride and pooling in (bands, frames).
@@ -69,6 +71,9 @@ class ContentSettings:
     artists, tracks : artists in a batch at most, and tracks of each
         0 artists stand for 24 with audio and 128 with feature vectors.
     similar : share of those artists that are drawn as pairs of similar artists
+    supervision : whom R_C takes for similar artists, beside the same one
+        "relations": those of R_A. "tags": the 10 nearest by their words (LSI). "listening": the 10
+        that share most listeners.
     frames : of a chunk in one training step, at a random place, 23 ms each, 64 to 172
     gain : decibels by which a chunk gets louder or softer while training, at most; 0 for none
     shift : mel bands by which a chunk gets higher or lower while training, at most; 0 for none
@@ -79,6 +84,8 @@ class ContentSettings:
     judges : fewest clips of validation artists that must judge whether learning gains anything
         With fewer nothing is learned.
     workers : processes that decode audio; 0 for as many as there are processors
+    loss : of the form "multi-similarity", and of "as printed"
+    form, margin, temperature : as of ``undersong.losses.MultiRelationship``
     """
 
     input: str = "auto"
@@ -88,6 +95,7 @@ class ContentSettings:
     artists: int = 0
     tracks: int = 4
     similar: float = 0.5
+    supervision: str = field(default="relations", metadata=LATER)
     frames: int = 128
     gain: float = 0.0
     shift: int = 0
@@ -100,11 +108,30 @@ class ContentSettings:
     loss: MultiSimilarity = field(
         default=MultiSimilarity(alpha=4.0, beta=15.0, gamma=0.3, margin=0.5)
     )
+    form: str = field(default="multi-similarity", metadata=LATER)
+    margin: float = field(default=0.3, metadata=LATER)
+    temperature: float = field(default=0.07, metadata=LATER)
     training: Schedule = field(
         default=Schedule(steps=240, learning_rate=1e-3, validate_every=40, average=0.97)
     )
 
+    @property
+    def whole_loss(self) -> MultiRelationship:
+        """The loss on R_C as GRM has it: one of several forms, here without a prior."""
+        return MultiRelationship(
+            known=self.loss,
+            prior_weight=0.0,
+            form=self.form,
+            margin=self.margin,
+            temperature=self.temperature,
+        )
+
     def __post_init__(self) -> None:
+        _ = self.whole_loss  # refuses what its form does not allow
+        if self.supervision not in SUPERVISIONS:
+            raise ValueError(
+                f"supervision {self.supervision!r}; {nearest_known(self.supervision, SUPERVISIONS)}"
+            )
         if min(self.width, self.top, self.tracks, self.judges) < 1 or not (
             self.artists == 0 or self.artists > 3
         ):

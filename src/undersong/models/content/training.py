@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from undersong import relations
 from undersong.catalogue import Catalogue, rows_of
 from undersong.embeddings import Embeddings, beside, unit
-from undersong.losses import cosine, multi_similarity
+from undersong.errors import DataError
+from undersong.losses import cosine, multi_relationship
 from undersong.metrics import average_precision
 from undersong.models.content.inputs import Clips, choose_sources, new_encoder, read_clips
 from undersong.models.content.network import (
@@ -30,7 +31,13 @@ from undersong.models.content.network import (
     artist_embedding,
     settle,
 )
-from undersong.models.content.tag_heads import Tagger, TagTargets, read_tags, tag_loss
+from undersong.models.content.tag_heads import (
+    Tagger,
+    TagTargets,
+    nearest_by_tags,
+    read_tags,
+    tag_loss,
+)
 from undersong.training import (
     Compute,
     History,
@@ -45,6 +52,7 @@ from undersong.training import (
 
 LR_MULTIPLIERS = {"plain": 0.1, "encoder.plain": 0.1}  # whitened already, so it learns slowly
 CANDIDATES = 1000  # clips that a validation compares at most; half of them may ask
+NEAREST = 10  # artists that tags or listening take for similar to each
 SURE = 2.0  # standard errors by which what was learned must be better than the start
 
 
@@ -141,12 +149,12 @@ def _train(
 ) -> tuple[History, Choice]:
     """Train on R_C: tracks of the same artist or of similar ones attract, all others repel.
 
-    Without known relations only tracks of the same artist attract. The start stays where what was
+    Without similar artists only tracks of the same artist attract. The start stays where what was
     learned is not surely better for artists that nothing was learned from.
     """
     settings = model.settings
     trains = task.within("train") & (np.bincount(clips.artist, minlength=len(task.splits)) > 0)
-    similar = relations.known(task.catalogue, "artist", trains)
+    similar = similar_artists(task.catalogue, clips, trains, settings.supervision)
     candidates, queries, truth = _questions(clips, task, seed=compute.seed)
     model.eval()
     if not _anything_related(clips, trains, similar) or len(queries) < settings.judges:
@@ -177,6 +185,29 @@ def _train(
         model.load_state_dict(start)
         begin_anew(model, clips)
     return history, choice
+
+
+def similar_artists(
+    catalogue: Catalogue, clips: Clips, trains: NDArray[np.bool_], supervision: str
+) -> sparse.csr_matrix:
+    """Return whom R_C takes for similar among the training artists, (artists, artists) bool.
+
+    Raises
+    ------
+    DataError
+        Without the tags or the plays of artists that the supervision asks for.
+    """
+    if supervision == "tags":
+        return nearest_by_tags(catalogue, clips, trains, top=NEAREST)
+    if supervision == "relations":
+        return relations.known(catalogue, "artist", trains)
+    plays = relations.listeners(catalogue, "artist")
+    if not plays.nnz:
+        raise DataError(
+            "nobody plays an artist of the catalogue; give plays, or set [content] supervision to "
+            '"relations"'
+        )
+    return relations.shared_listeners(plays.multiply(trains).tocsr(), threshold=1, top=NEAREST)
 
 
 def begin_anew(model: ContentModel, clips: Clips) -> None:
@@ -258,7 +289,9 @@ def _loss(
         vectors = all_gather(vectors, len(rows))
         related = torch.from_numpy(related_clips(clips.artist[rows], similar)).to(device)
         similarity = cosine(F.normalize(vectors, dim=1))
-        value = multi_similarity(similarity, related, ~related, settings.loss)
+        pairs = {"related": related, "unrelated": ~related}
+        no_prior = {"consistent": related, "inconsistent": ~related}  # of weight 0
+        value = multi_relationship(similarity, **pairs, **no_prior, settings=settings.whole_loss)
         if tags and tagger:
             has, known = (x.to(device) for x in tags.of(rows))
             value = value + settings.tags * tag_loss(tagger.guess(vectors), has, known)

@@ -48,7 +48,7 @@ class Approximate:
         """
         import faiss
 
-        left = int(allowed.sum())
+        left = int(np.count_nonzero(allowed))
         probed = -(-PROBED * len(allowed) // max(left, 1))
         deep = DEEP * k + 1
         if probed * 4 > self.cells.nlist or deep * 4 > left:

@@ -195,7 +195,7 @@ def rerank_all(
     ``ranker.scorer`` has it.
     """
     allowed = allowed & evidence.known
-    wanted = np.minimum(k, allowed.sum() - allowed[rows])
+    wanted = np.minimum(k, np.count_nonzero(allowed) - allowed[rows])
     pool = allowed if closed else None
     whole = rerank(ranker, evidence, rows, among=pool, long_tail=long_tail)
     first = TopK(rows, whole.candidates, whole.scores, whole.confidence)

@@ -89,7 +89,7 @@ def _answer(
     attributes: Attributes | None,
     allowed: NDArray[np.bool_],
 ) -> TopK:
-    left = int(allowed.sum())
+    left = int(np.count_nonzero(allowed))
     k, wanted = min(query.k, left), min(diversity.reach(query), left)
     if not left:
         return nothing(rows)
@@ -114,7 +114,7 @@ def _capped(
 ) -> TopK:
     """Take out what is over a cap, and look as far down the order as it needs to fill the list."""
     wanted = depth = answers.neighbours.shape[1]
-    left = int(allowed.sum())
+    left = int(np.count_nonzero(allowed))
     capped = pick(answers, diversity.cap(answers, query, attributes))
     while depth < left and ((capped.neighbours >= 0).sum(axis=1) < wanted).any():
         depth = min(4 * depth, left)
@@ -139,7 +139,9 @@ def order(
     listed = _listed(index, rows, allowed=allowed, k=k, query=query)
     if listed is None:
         return _searched(index, rows, allowed=allowed, k=k, query=query)
-    short = (listed.neighbours >= 0).sum(axis=1) < np.minimum(k, allowed.sum() - allowed[rows])
+    short = (listed.neighbours >= 0).sum(axis=1) < np.minimum(
+        k, np.count_nonzero(allowed) - allowed[rows]
+    )
     if short.any():
         searched = _searched(index, rows, allowed=allowed, k=k, query=query)
         listed = join(listed, searched)

@@ -13,8 +13,10 @@ from undersong.catalogue.describe import (
     relation_counts,
 )
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
+from undersong.cli.catalogues import sources_text
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UndersongError, install
+from undersong.relations import relation_sources
 
 
 @pytest.fixture
@@ -70,6 +72,15 @@ def test_a_pair_of_two_sources_is_one_relation(catalogue):
     assert artists.intervals[:3] == (("0", 4), ("1-2", 3), ("3-5", 1))
     assert [name for name, _ in artists.intervals[3:]] == ["6-10", "11-20", "21+"]
     assert (artists.items, artists.long_tail) == (8, 4)
+
+
+def test_several_sources_of_links_are_compared(catalogue):
+    text = sources_text("artist", relation_sources(catalogue, "artist"))
+    assert [x.split() for x in text.splitlines()[2:]] == [
+        ["x", "3", "100.0", "%", "1.00"],  # of what y knows; nothing known tells them apart
+        ["y", "1", "100.0", "%", "1.00"],
+    ]
+    assert sources_text("track", relation_sources(catalogue, "track")) == ""
 
 
 @pytest.mark.parametrize(

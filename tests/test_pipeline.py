@@ -10,21 +10,25 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world, wide_world
 from undersong import relations, runs
 from undersong.catalogue import tables
+from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.compare import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.features import with_artist_fields
 from undersong.model import load
+from undersong.pipeline import train
 from undersong.pipeline.learn import find_device, learn
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 from undersong.ranking import context, ranker
 from undersong.relations import Task
+from undersong.settings import as_recorded
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,18 @@ def test_the_manifest_says_how_to_repeat_it(home):
 def test_the_same_catalogue_and_settings_are_not_trained_again(home):
     run, new = train_run(home / "catalogue", home / "run", settings=quick(home))
     assert (run.generation, new) == ("1", False)
+
+
+def test_a_setting_that_a_run_does_not_know_had_its_default(home):
+    manifest = runs.read(home / "run").manifest
+    settings = {**manifest["settings"], "general": dict(manifest["settings"]["general"])}
+    about = {"settings": as_recorded(quick(home)), "catalogue": manifest["catalogue"]}
+    del settings["general"]["graded"]
+    assert train._same({**manifest, "settings": settings}, about)
+    settings["general"]["graded"] = True
+    assert not train._same({**manifest, "settings": settings}, about)
+    settings["general"]["no_more"] = True
+    assert not train._same({**manifest, "settings": settings}, about)
 
 
 def test_other_settings_make_a_new_generation(home, tmp_path):
@@ -390,6 +406,12 @@ def test_linked_items_ask_behind_the_graph_network_and_others_by_e_g(wide, tmp_p
     assert model.similar(addition.id, k=5, graph=True) == model.similar(
         addition.id, k=5, paper=True
     )
+    words = ["neighbours", str(tmp_path / "run"), "-k", "4", "--out", str(tmp_path / "n.parquet")]
+    CliRunner().invoke(cli, [*words, "--graph"], catch_exceptions=False)
+    table = pl.read_parquet(tmp_path / "n.parquet")
+    for item in (linked, lone):
+        listed = table.filter(pl.col("item") == item)["neighbour"].to_list()
+        assert listed == list(model.similar(item, k=4, graph=True).ids)
     with pytest.raises(DataError, match="no graph network for tracks; train with"):
         model.similar(model.items("track")["id"][0], kind="track", graph=True)
 
@@ -416,12 +438,14 @@ def test_killed_in_its_last_stages_it_ends_like_one_that_was_not(wide, tmp_path)
             trained(killing)
         assert last[-1] == stage
         assert not (tmp_path / "run" / "current.json").exists()
-    seen = []
-    run, new = trained(lambda at, *_: seen.append(at))
+    steps = set()
+    run, new = trained(lambda at, done, *_: steps.add((at, done)))
     assert new
-    trained_now = {x for x in seen if x.startswith(("CbRM", "GRM", "ranking", "graph"))}
+    trained_now = {
+        x for x, done in steps if done and x.startswith(("CbRM", "GRM", "ranking", "graph"))
+    }
     assert trained_now == {"graph, refit"}  # the others had ended
-    assert {"train", "evidence", "reasons"} <= set(seen)
+    assert {"train", "evidence", "reasons"} <= {x for x, _ in steps}
     expected = runs.read(wide / "run")
     for name in ("judged", "general", "graph"):
         np.testing.assert_array_equal(

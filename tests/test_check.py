@@ -249,6 +249,24 @@ def test_faults_of_a_written_catalogue_are_all_listed(catalogue, tmp_path):
     ]
 
 
+def test_plays_are_checked_block_by_block_and_their_faults_stand_together(
+    catalogue, tmp_path, monkeypatch
+):
+    rows = {"user": ["u", "", "v", "w"] * 13, "item": ["b", "a", "zz", "c"] * 13}
+    plays = pl.LazyFrame({"kind": "artist", **rows, "plays": [1.0, 2.0, 3.0, -4.0] * 13})
+    write_catalogue(replace(catalogue, plays=plays), tmp_path / "c")
+    whole, seen = check_catalogue(tmp_path / "c"), []
+    monkeypatch.setattr("undersong.catalogue.check.AT_ONCE", 5)
+    assert check_catalogue(tmp_path / "c", progress=lambda *x: seen.append(x[:3])) == whole
+    assert [(x.sort, x.count) for x in whole] == [
+        ("unknown artist", 13),
+        ("empty user", 13),
+        ("negative plays", 13),
+    ]
+    assert [x.row for x in whole[2].first] == list(range(4, 53, 4))
+    assert ("check, plays", 7, 11) in seen
+
+
 def test_two_fields_of_one_role_are_a_fault_of_a_catalogue(catalogue, tmp_path):
     fields = tuple(Field(x, "artist", "category", "genre") for x in ("g", "h"))
     artists = catalogue.artists.with_columns(g=pl.lit("x"), h=pl.lit("y"))

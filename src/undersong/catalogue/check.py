@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undersong.catalogue.issues import ROW, Issues, Sheet, find_issues, shown, whole
+from undersong.catalogue.issues import LISTED, ROW, Issues, Sheet, find_issues, shown, whole
 from undersong.catalogue.manifest import CHANGED, changed, read_manifest
 from undersong.catalogue.schema import (
     FIELD_TYPES,
@@ -25,10 +25,13 @@ from undersong.catalogue.schema import (
     Kind,
 )
 from undersong.io.table_files import DAMAGE
+from undersong.progress import Progress, silent, watched
+
+AT_ONCE = 2**22  # rows of plays that are read together: what is known is looked up anew for each
 
 
-def check_catalogue(folder: Path) -> tuple[Issues, ...]:
-    """List every fault of a written catalogue.
+def check_catalogue(folder: Path, *, progress: Progress = silent) -> tuple[Issues, ...]:
+    """List every fault of a written catalogue; plays are read ``AT_ONCE`` rows at a time.
 
     Raises
     ------
@@ -37,6 +40,7 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
     """
     manifest = read_manifest(folder)
     home, fields = folder / manifest.tables, manifest.fields
+    progress("check", 0, 1, "sums")
     if names := list(changed(home, manifest.sums)):  # what they say may be anything
         faults = [whole(x, CHANGED, sort="changed table", remedy=REMEDY) for x in names]
         return tuple(x for one in faults for x in one)
@@ -46,6 +50,7 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
     for kind in KINDS:
         own = [x for x in fields if x.kind == kind]
         columns = ITEMS[kind] | {x.name: FIELD_TYPES[x.type] for x in own}
+        progress("check", 0, 1, f"{kind}s")
         sheet, broken = _written(home / f"{kind}s.parquet", columns)
         findings += broken
         if sheet is None:
@@ -59,8 +64,13 @@ def check_catalogue(folder: Path) -> tuple[Issues, ...]:
         if kind == "track" and "artist" in known:
             findings += member_faults(sheet, "artist", known["artist"], kind="artist")
             findings += path_faults(sheet, root) + number_faults(sheet, "popularity")
-    findings += _written_pairs(home, known)
-    return tuple(findings + _written_features(home, known, manifest.features))
+    progress("check", 0, 1, "relations")
+    findings += _written_relations(home, known)
+    findings += _written_plays(home / "plays.parquet", known, progress=progress)
+    progress("check", 0, 1, "features")
+    findings += _written_features(home, known, manifest.features)
+    progress("check", 1, 1)
+    return tuple(findings)
 
 
 def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | None, list[Issues]]:
@@ -68,32 +78,90 @@ def _written(path: Path, columns: Mapping[str, pl.DataType]) -> tuple[Sheet | No
     try:
         table = pl.read_parquet(path)
     except (OSError, *DAMAGE) as error:
-        what = f"cannot be read ({str(error).splitlines()[0]})"
-        return None, whole(path.name, what, sort="unreadable table", remedy=REMEDY)
-    for name, want in columns.items():
-        if table.schema.get(name) != want:
-            what = f"column {name!r} is {table.schema.get(name)}, expected {want}"
-            return None, whole(path.name, what, sort="another column type", remedy=REMEDY)
+        return None, _unreadable(path, error)
+    if strange := _other_types(path, table.schema, columns):
+        return None, strange
     return Sheet(path.name, table.with_row_index(ROW, offset=1)), []
 
 
-def _written_pairs(home: Path, known: Mapping[str, pl.Series]) -> list[Issues]:
+def _unreadable(path: Path, error: BaseException) -> list[Issues]:
+    what = f"cannot be read ({str(error).splitlines()[0]})"
+    return whole(path.name, what, sort="unreadable table", remedy=REMEDY)
+
+
+def _other_types(
+    path: Path, schema: Mapping[str, pl.DataType], columns: Mapping[str, pl.DataType]
+) -> list[Issues]:
+    """Return the fault of the first column that has another type than it must, or none."""
+    for name, want in columns.items():
+        if schema.get(name) != want:
+            what = f"column {name!r} is {schema.get(name)}, expected {want}"
+            return whole(path.name, what, sort="another column type", remedy=REMEDY)
+    return []
+
+
+def _written_relations(home: Path, known: Mapping[str, pl.Series]) -> list[Issues]:
     relations, findings = _written(home / "relations.parquet", RELATIONS)
-    plays, broken = _written(home / "plays.parquet", PLAYS)
-    findings += broken
+    for kind in KINDS:
+        if relations is None or kind not in known:
+            continue
+        pairs = Sheet(relations.file, relations.rows.filter(pl.col("kind") == kind))
+        for end in ("a", "b"):
+            findings += member_faults(pairs, end, known[kind], kind=kind)
+        findings += relation_faults(pairs) + order_faults(pairs)
+    return findings
+
+
+def _written_plays(
+    path: Path, known: Mapping[str, pl.Series], *, progress: Progress
+) -> list[Issues]:
+    """List the faults of plays; no more rows are held than ``AT_ONCE`` and as many with a fault."""
+    findings: dict[tuple[str, str], Issues] = {}
+    doubtful, held = _doubtful_plays(known), pl.DataFrame(schema={ROW: pl.UInt32, **PLAYS})
+    try:
+        rows = pl.scan_parquet(path, glob=False)
+        if strange := _other_types(path, rows.collect_schema(), PLAYS):
+            return strange
+        count = int(rows.select(pl.len()).collect().item())
+        for start in watched(range(0, count, AT_ONCE), progress, "check, plays"):
+            block = rows.slice(start, AT_ONCE).collect().with_row_index(ROW, offset=start + 1)
+            held = pl.concat([held, block.filter(doubtful)])
+            if len(held) >= AT_ONCE:
+                _add(findings, path, held, known)
+                held = held.clear()
+        _add(findings, path, held, known)
+    except (OSError, *DAMAGE) as error:
+        return _unreadable(path, error)
+    return [x for kind in known for (of, _), x in findings.items() if of == kind]
+
+
+def _doubtful_plays(known: Mapping[str, pl.Series]) -> pl.Expr:
+    """Return which rows of plays ``play_faults`` and ``member_faults`` would name."""
+    empty = [pl.col(x).is_null() | (pl.col(x) == "") for x in ("user", "item")]
+    number = pl.col("plays").is_finite() & (pl.col("plays") >= 0)
+    strange = [
+        (pl.col("kind") == kind) & ~pl.col("item").is_in(ids.unique().implode())
+        for kind, ids in known.items()
+    ]
+    return pl.any_horizontal(*empty, ~number.fill_null(value=False), *strange)
+
+
+def _add(
+    findings: dict[tuple[str, str], Issues],
+    path: Path,
+    rows: pl.DataFrame,
+    known: Mapping[str, pl.Series],
+) -> None:
+    """Add the faults of some rows of plays, kind by kind, to those of the rows before."""
     for kind in KINDS:
         if kind not in known:
             continue
-        if relations is not None:
-            pairs = Sheet(relations.file, relations.rows.filter(pl.col("kind") == kind))
-            for end in ("a", "b"):
-                findings += member_faults(pairs, end, known[kind], kind=kind)
-            findings += relation_faults(pairs) + order_faults(pairs)
-        if plays is not None:
-            played = Sheet(plays.file, plays.rows.filter(pl.col("kind") == kind))
-            findings += member_faults(played, "item", known[kind], kind=kind)
-            findings += play_faults(played)
-    return findings
+        played = Sheet(path.name, rows.filter(pl.col("kind") == kind))
+        named = member_faults(played, "item", known[kind], kind=kind)
+        for x in (*named, *play_faults(played)):
+            before = findings.get((kind, x.sort), Issues(x.sort, 0, ()))
+            first = (*before.first, *x.first)[:LISTED]
+            findings[kind, x.sort] = Issues(x.sort, before.count + x.count, first)
 
 
 def _written_features(

@@ -112,7 +112,8 @@ def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
     counts = relation_counts(catalogue, kind)
     tail = counts == 0
     pairs, played = catalogue.pairs(kind), catalogue.played(kind)
-    users, plays = played.select(pl.n_unique("user"), pl.sum("plays")).collect().row(0)
+    counted = played.select(pl.n_unique("user"), pl.sum("plays"))
+    users, plays = counted.collect(engine="streaming").row(0)
     by_source = pairs.group_by("source").len().sort(["len", "source"], descending=[True, False])
     sources = list(_sources(catalogue, kind))
     readable = [x.there for x in sources if not x.withheld]
@@ -160,7 +161,7 @@ def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
         elif kind == "artist":
             yield _Source(name, f"{width}, of a track", _with_track(catalogue, ids))
     played = catalogue.played(kind).filter(pl.col("plays") > 0)
-    heard_of = played.select(pl.col("item").unique()).collect()["item"]
+    heard_of = played.select(pl.col("item").unique()).collect(engine="streaming")["item"]
     if len(heard_of):
         yield _Source("plays", "", _among(items["id"], heard_of))
     heard = catalogue.tracks.filter(pl.col("path").is_not_null())["id"]

@@ -128,9 +128,14 @@ def check(path: Path, data: Path | None) -> None:
     """
     from undersong.catalogue import check_catalogue
     from undersong.catalogue import issues_text as text
+    from undersong.cli.group import ProgressDisplay
     from undersong.importers.tables.conversion import check_tables
 
-    issues = check_catalogue(path) if path.is_dir() else check_tables(path, data=data)
+    with ProgressDisplay() as progress:
+        if path.is_dir():
+            issues = check_catalogue(path, progress=progress)
+        else:
+            issues = check_tables(path, data=data)
     echo(text(issues))
     if issues:
         raise SystemExit(1)

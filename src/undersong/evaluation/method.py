@@ -9,6 +9,7 @@ from scipy import sparse
 
 from undersong.embeddings import Embeddings, unit
 
+TURNED = 1 << 18  # scores that are laid out anew together: 1 MB
 SCATTERED = 40  # times that a product takes longer where its place must be looked up
 
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -102,7 +103,17 @@ def _products(
     if SCATTERED * shared < float(others.shape[0]) * others.nnz:
         by_column = others.T.tocsr()  # who shares a column with few looks at those alone
         return lambda rows: np.asarray((vectors[rows] @ by_column).toarray())
-    return lambda rows: np.ascontiguousarray((others @ vectors[rows].T.toarray()).T)
+    return lambda rows: by_query(others @ vectors[rows].T.toarray())
+
+
+def by_query(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn scores of items by queries, (n, q), into (q, n), in parts that stay in a cache."""
+    n, q = scores.shape
+    turned = np.empty((q, n), dtype=np.float32)
+    size = max(1, TURNED // max(q, 1))
+    for start in range(0, n, size):
+        turned[:, start : start + size] = scores[start : start + size].T
+    return turned
 
 
 def unit_rows(

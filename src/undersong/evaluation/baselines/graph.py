@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, by_query
 from undersong.relations import Task, known
 
 
@@ -39,12 +39,14 @@ def personalised_pagerank(
     spread = spread.astype(np.float32)  # column j holds where a walk goes from j
 
     def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        start = np.zeros((edges.shape[0], len(rows)), dtype=np.float32)
-        start[rows, np.arange(len(rows))] = restart
-        walk = start.copy()
+        itself = rows, np.arange(len(rows))
+        walk = np.zeros((edges.shape[0], len(rows)), dtype=np.float32)
+        walk[itself] = restart
         for _ in range(steps):
-            walk = (1 - restart) * (spread @ walk) + start
-        return np.ascontiguousarray(walk.T)
+            walk = spread @ walk
+            walk *= 1 - restart
+            walk[itself] += restart
+        return by_query(walk)
 
     return Method("PageRank", scores, sees_edges=True, note=f"personalised, restart {restart:g}")
 

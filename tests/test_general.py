@@ -93,15 +93,18 @@ def test_it_begins_as_a_projection_that_keeps_cosines():
     torch.testing.assert_close(out @ out.T, expected @ expected.T, atol=0.1, rtol=0)
 
 
-def test_feature_crossing_multiplies_every_pair_of_fields():
+@pytest.mark.parametrize("product", ["hadamard", "inner"])
+def test_feature_crossing_multiplies_every_pair_of_fields(product):
     seen = {}
-    model = small()
+    model = small(product=product)
     model.weigh.register_forward_hook(lambda m, i, out: seen.__setitem__("fields", out))
     model.head[0].register_forward_hook(lambda m, i, out: seen.__setitem__("head", i[0]))
     model([torch.randn(11, 9), torch.randn(11, 5)], torch.zeros(11, 2, dtype=torch.bool))
     fields, head = seen["fields"], seen["head"]
     assert fields.shape == (11, 4, 6)
     crossed = [fields[:, i] * fields[:, j] for i in range(4) for j in range(i + 1, 4)]
+    if product == "inner":
+        crossed = [x.sum(dim=1, keepdim=True) for x in crossed]
     expected = torch.cat([fields.flatten(1), torch.cat(crossed, dim=1)], dim=1)
     torch.testing.assert_close(head, expected)
 
@@ -309,6 +312,7 @@ def test_a_catalogue_that_knows_only_relations_is_refused(tmp_path):
         ({"width": 28}, "width 28 must divide into 4 fields of 3 heads"),
         ({"dropout": 1.0}, r"dropout 1.0 must be in \[0, 1\)"),
         ({"reliability": "editors"}, "must be 'equal', 'learned', or names of sources with"),
+        ({"product": "outer"}, "product 'outer' must be 'hadamard' or 'inner'"),
         ({"reliability": "editors 2"}, "with numbers from 0 to 1"),
         ({"anchors": 0}, "anchors and partners must be 1 or more"),
     ],

@@ -48,6 +48,7 @@ class GeneralSettings:
         for the paper's all or nothing
     weigh_fields : the third transformer layer, over the fields
     crossing : the second-order feature crossing
+    product : of two crossed fields, "hadamard", number by number, or "inner", one number a pair
     """
 
     width: int = 128
@@ -69,6 +70,7 @@ class GeneralSettings:
     reliability: str = field(default=EQUAL, metadata=LATER)
     weigh_fields: bool = True
     crossing: bool = True
+    product: str = field(default="hadamard", metadata=LATER)
     loss: MultiRelationship = field(
         default=MultiRelationship(
             known=MultiSimilarity(alpha=2.0, beta=12.0, gamma=0.8, margin=0.5), prior_weight=0.05
@@ -85,6 +87,14 @@ class GeneralSettings:
             )
         if min(self.anchors, self.partners) < 1 or min(self.tail, self.indirect) < 0:
             raise ValueError("anchors and partners must be 1 or more, tail and indirect 0 or more")
+        self._check_words()
+        if self.pace <= 0:
+            raise ValueError(f"pace {self.pace} must be above 0")
+        for name in ("dropout", "input_dropout", "hide_interaction", "hide_source"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1)")
+
+    def _check_words(self) -> None:
         if self.reliability not in (EQUAL, LEARNED):
             read_reliability(self.reliability)
         if self.reliability != EQUAL and self.loss.form != "multi-similarity":
@@ -92,11 +102,8 @@ class GeneralSettings:
                 f"reliability {self.reliability!r} weighs pairs, which the loss {self.loss.form!r} "
                 "does not; take the form 'multi-similarity'"
             )
-        if self.pace <= 0:
-            raise ValueError(f"pace {self.pace} must be above 0")
-        for name in ("dropout", "input_dropout", "hide_interaction", "hide_source"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1)")
+        if self.product not in ("hadamard", "inner"):
+            raise ValueError(f"product {self.product!r} must be 'hadamard' or 'inner'")
 
 
 class GeneralModel(nn.Module):
@@ -145,7 +152,10 @@ class GeneralModel(nn.Module):
             self.weigh = _Layer(f, settings.heads, settings.dropout)
         last = Linear(2 * width, settings.out)
         self.head = nn.Sequential(
-            Linear((z + pairs) * f, 2 * width), nn.PReLU(), nn.Dropout(settings.dropout), last
+            Linear(width + pairs * (f if settings.product == "hadamard" else 1), 2 * width),
+            nn.PReLU(),
+            nn.Dropout(settings.dropout),
+            last,
         )
         if settings.skip:
             nn.init.zeros_(last.weight)
@@ -162,10 +172,13 @@ class GeneralModel(nn.Module):
         tokens = torch.where(missing[..., None], self.absent, projected) + self.source  # (n, s, d)
         e = self.scale(self.fuse(tokens))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
+        second: list[Tensor] = []
         if self.settings.crossing:
-            pairs = [fields[:, i : i + 1] * fields[:, i + 1 :] for i in range(fields.shape[1] - 1)]
-            fields = torch.cat([fields, *pairs], dim=1)  # (n, z + z(z-1)/2, f)
-        general: Tensor = self.head(fields.flatten(1)).float()
+            second = [fields[:, i : i + 1] * fields[:, i + 1 :] for i in range(fields.shape[1] - 1)]
+        if self.settings.product == "inner":
+            second = [x.sum(dim=2, keepdim=True) for x in second]
+        crossed = [x.flatten(1) for x in (fields, *second)]  # together (n, d + z(z-1)/2 * f or 1)
+        general: Tensor = self.head(torch.cat(crossed, dim=1)).float()
         if self.settings.skip:
             if self.fill is not None:
                 guesses = torch.einsum("nc,sco->nso", sources[0], self.fill[:, :-1])

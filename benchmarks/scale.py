@@ -13,7 +13,7 @@ from pathlib import Path
 
 CHUNK = 128 * 172 * 2  # bytes of a log-mel chunk, float16
 CHUNKS = 8  # of a file at most
-WIDTH = 128 * 4  # bytes of E_G
+WIDTH = 256 * 4  # bytes of E_G
 PLAY = 12  # bytes of a cell of the matrix of users and items: a column and a number, and its place
 K = 50
 QUERIES = 1024  # of the stage "nearest" of growth.py

@@ -155,8 +155,10 @@ class _StageClock:
 def learn_sources(catalogue: Catalogue, settings: Settings, compute: Compute) -> LearnedSources:
     """Split the items, and train what stands before GRM: CbRM and UiRM."""
     kind = cast(Kind, settings.run.kind)
+    compute.progress("split", 0, 1)
     task = task_of(catalogue, kind, settings)
     check_related(task)  # before CbRM has spent its minutes
+    compute.progress("split", 1, 1)
     relations.reliability(task, settings.general.reliability)
     if settings.graph.enabled:
         check_asked(task.related("train"), task.held_out)

@@ -10,7 +10,6 @@ from scipy import sparse
 from undersong.embeddings import Embeddings, unit
 
 TURNED = 1 << 18  # scores that are laid out anew together: 1 MB
-SCATTERED = 40  # times that a product takes longer where its place must be looked up
 
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -75,15 +74,18 @@ def from_vectors(
     n = len(empty)
 
     def among(pool: NDArray[np.int64]) -> Scorer:
-        pool = pool[~empty[pool]]
         whole = len(pool) == n
+        out = np.flatnonzero(empty) if whole else np.flatnonzero(empty[pool])
         products = _products(units, units if whole else units[pool])
 
         def scores(rows: NDArray[np.int64]) -> NDArray[np.float32]:
             cosines = products(rows)
+            cosines[:, out] = -np.inf
             if not whole:
-                cosines, some = np.full((len(rows), n), -np.inf, dtype=np.float32), cosines
-                cosines[:, pool] = some
+                every = np.full((len(rows), n), -np.inf, dtype=np.float32)
+                for row, own in zip(every, cosines, strict=True):
+                    row[pool] = own
+                cosines = every
             cosines[empty[rows]] = 0
             return np.asarray(cosines, dtype=np.float32)
 
@@ -99,11 +101,8 @@ def _products(
     """Return a function from some rows, (q,), to their products with all others, (q, m)."""
     if isinstance(vectors, np.ndarray) or isinstance(others, np.ndarray):
         return lambda rows: vectors[rows] @ others.T
-    shared = (others.getnnz(axis=0).astype(np.float64) ** 2).sum()
-    if SCATTERED * shared < float(others.shape[0]) * others.nnz:
-        by_column = others.T.tocsr()  # who shares a column with few looks at those alone
-        return lambda rows: np.asarray((vectors[rows] @ by_column).toarray())
-    return lambda rows: by_query(others @ vectors[rows].T.toarray())
+    by_column = others.T.tocsr()  # so that only those are looked at that share a column
+    return lambda rows: np.asarray((vectors[rows] @ by_column).toarray())
 
 
 def by_query(scores: NDArray[np.float32]) -> NDArray[np.float32]:

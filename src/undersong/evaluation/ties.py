@@ -182,9 +182,8 @@ class _Order:
         several = ends - np.searchsorted(ascending, wanted, side="left") > 1
         for value in np.unique(wanted[several]):
             here = np.flatnonzero(wanted == value)
-            luck = np.sort(self._luck(self._equal(value)))
-            own = np.searchsorted(luck, self._luck(places[here]), side="right")
-            above[here] += len(luck) - own
+            luck = self._luck(self._equal(value))
+            above[here] += [np.count_nonzero(luck > own) for own in self._luck(places[here])]
         return np.asarray(above, dtype=np.int64)
 
     def _equal(self, value: np.float32) -> NDArray[np.int64]:
@@ -196,5 +195,6 @@ class _Order:
 
     def _luck(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return what puts candidates of equal scores in their order, the highest first."""
-        n = len(self.ties.place)
-        return np.asarray((self.ties.place[self.candidates[places]] + self.turn) % n)
+        luck = self.ties.place[self.candidates[places]] + self.turn
+        luck[luck >= len(self.ties.place)] -= len(self.ties.place)
+        return luck

@@ -18,25 +18,36 @@ def test_nothing_to_do_reports_nothing():
     assert calls == []
 
 
-def test_one_line_stands_for_all_stages():
+def test_one_line_stands_for_all_stages_and_says_when_all_will_be_done():
+    """UiRM takes 30 s; what is left is 7 shares, of 10 s each: 100 s in all."""
     calls, progress = recorder()
-    whole = OverallProgress(progress, "train", {"UiRM": 1.0, "GRM": 5.0, "GRM, refit": 2.0})
+    seconds = iter([0, 0, 30, 30, 34, 55, 80, 90, 100])
+    shares = {"UiRM": 0.0, "GRM": 5.0, "GRM, refit": 2.0}
+    whole = OverallProgress(progress, "train", shares, clock=lambda: next(seconds))
     for stage, done, total in (
         ("plays", 3, 7),  # no stage of its own
-        ("UiRM", 1, 2),
-        ("GRM", 4, 10),
+        ("UiRM", 1, 2),  # nothing tells yet how long the others take
+        ("UiRM", 2, 2),
+        ("GRM", 0, 50),
+        ("GRM", 4, 50),
+        ("GRM", 25, 50),
         ("UiRM", 2, 2),  # comes again, in a rehearsal
-        ("GRM, refit", 3, 4),
+        ("GRM", 50, 50),
+        ("GRM, refit", 2, 4),
         ("GRM, refit", 4, 4),
     ):
         whole(stage, done, total)
     assert [x[0] for x in calls if x[0] != "train"] == [
-        *("plays", "UiRM", "GRM", "UiRM", "GRM, refit", "GRM, refit")
+        *("plays", "UiRM", "UiRM", "GRM", "GRM", "GRM", "UiRM", "GRM", "GRM, refit", "GRM, refit")
     ]
     assert [x[1:] for x in calls if x[0] == "train"] == [
-        (6, 100, "stage 1 of 3: UiRM"),
-        (37, 100, "stage 2 of 3: GRM"),
-        (93, 100, "stage 3 of 3: GRM, refit"),
+        (0, 100, "stage 1 of 3: UiRM"),
+        (0, 100, "stage 1 of 3: UiRM"),
+        (0, 100, "stage 2 of 3: GRM"),
+        (34, 100, "stage 2 of 3: GRM"),
+        (55, 100, "stage 2 of 3: GRM"),
+        (80, 100, "stage 2 of 3: GRM"),
+        (90, 100, "stage 3 of 3: GRM, refit"),
         (100, 100, "stage 3 of 3: GRM, refit"),
     ]
 

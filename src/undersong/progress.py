@@ -1,5 +1,6 @@
 """How long work tells of itself. The library never prints; the command line shows this."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -45,20 +46,30 @@ def part_of(
 
 @dataclass
 class OverallProgress:
-    """Progress of several stages, reported as each and as one, in hundredths of all.
+    """Progress of several stages, reported as each and as one, in hundredths of the time of all.
+
+    How long the rest takes follows from how long a share took since the first stage that has one;
+    before that nothing is known, and 0 hundredths are reported.
 
     Parameters
     ----------
     progress : who is told
     name : of all stages together
     expected : stage, or how its name begins -> its share of the work, about; in order
-        One that is left out counts as done when a later one begins.
+        0 for one whose work cannot be compared with that of the others. One that is left out counts
+        as done when a later one begins.
+    clock : seconds
     """
 
     progress: Progress
     name: str
     expected: Mapping[str, float]
+    clock: Callable[[], float] = time.monotonic
     _reached: int = field(default=0, init=False)
+    _since: tuple[float, float] | None = field(default=None, init=False)  # time, shares done
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Report a stage, and where it stands among all."""
@@ -67,9 +78,15 @@ class OverallProgress:
         here = max((x for x in names if stage.startswith(x)), key=len, default="")
         if not here or names.index(here) < self._reached:
             return
-        self._reached = names.index(here)
-        before, own = sum(shares[: self._reached]), shares[self._reached]
-        share = (before + own * done / max(total, 1)) / sum(shares)
+        self._reached, now = names.index(here), self.clock()
+        ready = sum(shares[: self._reached]) + shares[self._reached] * done / max(total, 1)
+        if self._since is None and shares[self._reached]:
+            self._since = now, ready
+        started, before = self._since or (now, ready)
+        hundredths = 0
+        if ready > before:
+            left = (now - started) * (sum(shares) - ready) / (ready - before)
+            hundredths = round(100 * (now - self._began) / max(now - self._began + left, 1e-9))
         last = self._reached == len(names) - 1 and done == total
         place = f"stage {self._reached + 1} of {len(names)}: {stage}"
-        self.progress(self.name, 100 if last else min(int(100 * share), 99), 100, place)
+        self.progress(self.name, 100 if last else min(hundredths, 99), 100, place)

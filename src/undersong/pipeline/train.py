@@ -138,15 +138,18 @@ def _train(
 
 
 def expected_shares(settings: Settings) -> dict[str, float]:
-    """Return the stages of a training, and about which share of its time each takes."""
+    """Return the stages of a training, and about how many steps of GRM each is worth.
+
+    How long CbRM and UiRM take has nothing to do with that: 0. Ratios as on sets A and B.
+    """
     groups = settings.ranking.folds + 1 if settings.ranking.folds else 0
     steps = float(settings.general.training.steps)
     return {
-        "CbRM": 0.1 * steps,
-        "UiRM": 0.1 * steps,
+        "CbRM": 0.0,
+        "UiRM": 0.0,
         "GRM": steps,
-        **{f"GRM, rehearsal {x + 1} of {groups}": 0.45 * steps for x in range(groups)},
-        **({"ranking": 0.2 * steps} if groups else {}),
+        **{f"GRM, rehearsal {x + 1} of {groups}": 0.53 * steps for x in range(groups)},
+        **({"ranking": 0.3 * steps} if groups else {}),
         **({"GRM, refit": steps} if settings.run.refit else {}),
         **({"graph": 0.5 * steps} if settings.graph.enabled else {}),
         **({"graph, refit": 0.5 * steps} if settings.graph.enabled and settings.run.refit else {}),

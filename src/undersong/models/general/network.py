@@ -167,9 +167,13 @@ class GeneralModel(nn.Module):
         A source may be a sparse (COO) tensor. ``missing[i, j]`` hides source j of item i: a
         learned token stands in for it, so nothing of the hidden values can be seen.
         """
-        both = torch.stack([read(x) for read, x in zip(self.read, sources, strict=True)], dim=1)
-        projected, beside = both[..., : self.settings.width], both[..., self.settings.width :]
-        tokens = torch.where(missing[..., None], self.absent, projected) + self.source  # (n, s, d)
+        parts = [
+            read(x, hidden)
+            for read, x, hidden in zip(self.read, sources, missing.unbind(1), strict=True)
+        ]
+        projected = torch.stack([x for x, _ in parts], dim=1)  # (n, s, d)
+        absent = torch.where(missing[..., None], self.absent, 0)
+        tokens = projected + absent + self.source
         e = self.scale(self.fuse(tokens))  # (n, d)
         fields = self.weigh(e.unflatten(1, (self.settings.fields, -1)))  # (n, z, f)
         second: list[Tensor] = []
@@ -180,12 +184,11 @@ class GeneralModel(nn.Module):
         crossed = [x.flatten(1) for x in (fields, *second)]  # together (n, d + z(z-1)/2 * f or 1)
         general: Tensor = self.head(torch.cat(crossed, dim=1)).float()
         if self.settings.skip:
+            general = general + torch.stack([x for _, x in parts]).sum(dim=0)
             if self.fill is not None:
                 guesses = torch.einsum("nc,sco->nso", sources[0], self.fill[:, :-1])
-                guessed = missing & ~missing[:, :1]
-                beside = torch.where(guessed[..., None], guesses + self.fill[:, -1], beside)
-                missing = missing & ~guessed
-            general = general + beside.masked_fill(missing[..., None], 0).sum(dim=1)
+                guessed = (missing & ~missing[:, :1])[..., None]
+                general = general + torch.where(guessed, guesses + self.fill[:, -1], 0).sum(dim=1)
         return F.normalize(general, dim=1)
 
 
@@ -200,19 +203,21 @@ class _SourceReader(nn.Module):
         super().__init__()
         parts = [torch.randn(size, width) * weight * max(width, 1) ** -0.5 for width in widths]
         self.weight = nn.Parameter(torch.cat(parts, dim=1))
-        self.dropout = dropout
+        self.widths, self.dropout = list(widths), dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Read n items, (n, size) dense or sparse -> (n, sum of widths) float32."""
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+        """Read n items, (n, size) dense or sparse -> (n, width) each; zeros where hidden."""
         with torch.autocast(x.device.type, enabled=False):
             if not x.is_sparse:
-                return linear(F.dropout(x, self.dropout, self.training), self.weight.T)
+                shown = torch.where(hidden[:, None], 0, F.dropout(x, self.dropout, self.training))
+                return torch.split(linear(shown, self.weight.T), self.widths, dim=1)
             values = F.dropout(x.values(), self.dropout, self.training)
+            values = torch.where(hidden[x.indices()[0]], 0, values)
             inputs = torch.sparse_coo_tensor(
                 x.indices(), values, x.shape, is_coalesced=True, check_invariants=False
             )
             product: Tensor = torch.sparse.mm(inputs, self.weight)
-            return product
+            return torch.split(product, self.widths, dim=1)
 
 
 class _Layer(nn.TransformerEncoderLayer):

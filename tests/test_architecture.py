@@ -13,7 +13,7 @@ ORDER = [
     "errors", "processors", "progress", "io", "servers", "sandbox", "metrics",
     "settings", "embeddings", "products", "losses", "catalogue", "runs", "relations", "training",
     "features", "audio", "models", "ranking", "importers", "foldin", "retrieval", "explanation",
-    "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab", "cluster",
+    "answers", "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab", "cluster",
     "service", "cli", "__main__",
 ]
 # fmt: on
@@ -111,7 +111,8 @@ def test_every_way_to_import_is_seen(statement, expected):
     assert imported(ast.parse(statement).body[0], modules=set(modules())) == expected
 
 
-LIGHT = {"errors", "progress", "settings", "embeddings", "model", "io", "runs", "catalogue", "cli"}
+LIGHT = {"errors", "progress", "settings", "embeddings", "io", "runs", "catalogue"}
+LIGHT |= {"answers", "model", "cli"}
 HEAVY = {"torch", "implicit", "matplotlib", "soundfile", "soxr"}
 
 

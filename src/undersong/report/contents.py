@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.answers.item_index import ItemIndex
 from undersong.catalogue import (
     Catalogue,
     Kind,
@@ -18,7 +19,7 @@ from undersong.catalogue import (
     read_catalogue,
 )
 from undersong.errors import ArtifactError
-from undersong.model import ItemIndex, Model
+from undersong.model import Model
 from undersong.progress import Progress, silent
 from undersong.retrieval import Index, Neighbours, Query, search
 from undersong.runs import Run

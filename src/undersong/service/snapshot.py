@@ -9,10 +9,11 @@ import numpy as np
 import orjson
 import polars as pl
 
+from undersong.answers.item_index import ItemIndex
 from undersong.catalogue import Attributes, Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
 from undersong.explanation import Background, Reasons, known, unknown
-from undersong.model import ItemIndex, Model
+from undersong.model import Model
 from undersong.report import layout, report_files
 from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.retrieval.filters import check, passing

@@ -1,0 +1,1 @@
+"""What a model answers, and what its answers are made from."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import wave
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,9 +15,11 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
+from undersong.cli.main import cli
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is missing: scripts/setup dev"
@@ -39,7 +42,8 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 def undersong(*words):
-    subprocess.run([sys.executable, "-m", "undersong", *map(str, words)], check=True, timeout=120)
+    result = CliRunner().invoke(cli, [str(x) for x in words])
+    assert result.exit_code == 0, result.output
 
 
 def world():
@@ -63,27 +67,15 @@ def heard(folder):
     return replace(made, tracks=tracks, audio_root=folder / "audio")
 
 
-MADE: list[Path] = []  # the folder, once it is there: for all files of tests
-
-
-def published(make):
+def published(folder):
     """Train, evaluate and publish the small world."""
-    if MADE:
-        return MADE[0]
-    folder = make.mktemp("page")
     tables.write_catalogue(world(), folder / "catalogue")
     tables.write_catalogue(heard(folder), folder / "media")
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     undersong("train", folder / "catalogue", folder / "run", "--settings", folder / "quick.toml")
     undersong("evaluate", folder / "run")
     undersong("publish", folder / "run", folder / "shelf")
-    MADE.append(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return published(tmp_path_factory)
 
 
 def start(folders, *options):
@@ -104,27 +96,19 @@ def stop(process):
     process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def service(folders):
-    process, address = start(folders, "--media", folders / "media")
-    with httpx.Client(base_url=address, timeout=30) as client:
-        yield client
-    stop(process)
+@contextmanager
+def serving(folders, *options):
+    """A service in a process of its own; gives a client of it."""
+    process, address = start(folders, *options)
+    try:
+        with httpx.Client(base_url=address, timeout=30) as client:
+            yield client
+    finally:
+        stop(process)
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    """A service whose answers are in a learned order; a run of a format that must stay readable."""
-    folder = tmp_path_factory.mktemp("learned")
-    shutil.copytree(RANKED, folder / "shelf")
-    process, address = start(folder)
-    with httpx.Client(base_url=address, timeout=30) as client:
-        yield client
-    stop(process)
-
-
-@pytest.fixture(scope="module")
-def browser():
+@contextmanager
+def chromium():
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"]
@@ -133,16 +117,16 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def visit(browser, service):
-    """A function that opens an address; afterwards nothing may have broken the content policy."""
+@contextmanager
+def visiting(browser, address):
+    """A function that opens pages; afterwards nothing may have broken the content policy."""
     contexts = []
 
     def open_page(query="", *, base=None, script="", **options):
         wide = {"width": 1180, "height": 760}
         context = browser.new_context(
             **{"viewport": wide, "reduced_motion": "reduce"} | options,
-            base_url=base or str(service.base_url),
+            base_url=base or address,
         )
         contexts.append(context)
         context.set_default_timeout(15_000)

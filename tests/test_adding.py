@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner
 from scipy import sparse
 
-from adding_worlds import RATE, fresh, hearing_run, reading_run, tagged
+from adding_worlds import RATE, fresh, hearing_run, tagged
 from planted import small_world
 from undersong import features as inputs
 from undersong import runs
@@ -33,13 +33,13 @@ QUIET = "a81"  # an artist without plays, so that a copy of it has all that is k
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory):
-    return reading_run(tmp_path_factory.mktemp("reading"))
+def reading(reading_home):
+    return runs.read(reading_home / "run")
 
 
 @pytest.fixture(scope="module")
-def hearing(tmp_path_factory):
-    return hearing_run(tmp_path_factory.mktemp("hearing"))
+def hearing(hearing_home):
+    return runs.read(hearing_home / "run")
 
 
 @pytest.fixture

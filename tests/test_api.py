@@ -205,9 +205,9 @@ def test_a_typed_script_passes_a_strict_type_check(tmp_path):
     ):
         (tmp_path / f"{name}.py").write_text(text)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "pyproject.toml"]
-    good, bad = (
-        subprocess.run([*command, str(tmp_path / x)], capture_output=True, text=True, cwd=HERE)
-        for x in ("good.py", "bad.py")
-    )
-    assert good.returncode == 0, good.stdout + good.stderr
-    assert bad.stdout.count("error:") == 3, bad.stdout
+    # Both at a time: what they import is checked once.
+    command += [str(tmp_path / x) for x in ("good.py", "bad.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE)
+    faults = [x for x in done.stdout.splitlines() if "error:" in x]
+    assert len(faults) == 3, done.stdout + done.stderr
+    assert all("bad.py:" in x for x in faults)

@@ -13,8 +13,8 @@ ORDER = [
     "errors", "processors", "progress", "io", "servers", "sandbox", "metrics",
     "settings", "embeddings", "products", "losses", "catalogue", "runs", "relations", "training",
     "features", "audio", "models", "ranking", "importers", "foldin", "retrieval", "explanation",
-    "answers", "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab", "cluster",
-    "service", "cli", "__main__",
+    "answers", "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab",
+    "cluster", "service", "cli", "__main__",
 ]
 # fmt: on
 

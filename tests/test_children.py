@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from adding_worlds import hearing_run, tagged
+from adding_worlds import tagged
 from undersong.audio.decode import Decoder
 from undersong.importers.music import tag_readers
 from undersong.sandbox import PACKAGES, Child, answers, environment, import_path
@@ -26,8 +26,8 @@ SCRIPT = "import sys; del sys.path[0]; from undersong.cli.main import main; main
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return hearing_run(tmp_path_factory.mktemp("world")).folder.parent
+def world(hearing_home):
+    return hearing_home
 
 
 @pytest.fixture

@@ -7,20 +7,14 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from planted import QUICK_SETTINGS, small_world
 from undersong import runs
-from undersong.catalogue import tables
 from undersong.cli.main import cli
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A catalogue and a run made of it by the command line."""
-    folder = tmp_path_factory.mktemp("home")
-    tables.write_catalogue(small_world(), folder / "catalogue")
-    (folder / "quick.toml").write_text(QUICK_SETTINGS)
-    call("train", folder / "catalogue", folder / "run", "--settings", folder / "quick.toml")
-    return folder
+def home(reading_home):
+    """A catalogue and a run made of it."""
+    return reading_home
 
 
 def call(*words, code=0):

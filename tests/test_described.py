@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from adding_worlds import fresh, reading_run
+from adding_worlds import fresh
 from spoken import make_shelf
+from undersong import runs
 from undersong.catalogue.schema import Field
 from undersong.cli.main import cli
 from undersong.embeddings import unit
@@ -120,8 +121,8 @@ def test_a_description_that_says_nothing_here_is_one_clear_line(texts, message):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return reading_run(tmp_path_factory.mktemp("reading"))
+def run(reading_home):
+    return runs.read(reading_home / "run")
 
 
 def test_a_description_is_embedded_as_an_added_item_of_the_same_metadata(run, tmp_path):

@@ -38,13 +38,9 @@ GROUPS = {"audio": ("sound",), "genres and tags": ("tags",)}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(reading_home):
     """A catalogue and a trained run of it, which answers by cosine."""
-    folder = tmp_path_factory.mktemp("home")
-    tables.write_catalogue(small_world(), folder / "catalogue")
-    (folder / "quick.toml").write_text(QUICK_SETTINGS)
-    train_run(folder / "catalogue", folder / "run", settings=read_settings(folder / "quick.toml"))
-    return folder
+    return reading_home
 
 
 @pytest.fixture(scope="module")

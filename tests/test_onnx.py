@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from adding_worlds import fresh, hearing_run, reading_run, tagged
-from undersong import features
+from adding_worlds import fresh, hearing_run, tagged
+from undersong import features, runs
 from undersong.catalogue import tables
 from undersong.errors import ArtifactError, UndersongError
 from undersong.export import onnx as exporting
@@ -19,9 +19,11 @@ from undersong.foldin import encoders as opening
 
 @pytest.fixture(scope="module", params=["reads", "hears", "both"])
 def run(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    reads = request.param == "both"
-    made = reading_run(folder) if request.param == "reads" else hearing_run(folder, reads=reads)
+    if request.param == "both":
+        made = hearing_run(tmp_path_factory.mktemp("both"), reads=True)
+    else:
+        home = "reading_home" if request.param == "reads" else "hearing_home"
+        made = runs.read(request.getfixturevalue(home) / "run")
     exporting.export(made)
     return made
 

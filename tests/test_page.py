@@ -1,5 +1,4 @@
 """The page in a real browser (tests/browsing.py): search, card, map, report, access."""
-# ruff: noqa: F811 (fixtures are imported by their names)
 
 import io
 import json
@@ -10,27 +9,22 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from browsing import (  # noqa: F401
+from browsing import (
     ARABIC,
     MARKUP,
     PAGE,
     PHONE,
     ask,
-    browser,
     expect,
-    folders,
     in_a_browser,
-    learned,
     lens,
     listed,
     names,
     pixel,
     query,
-    service,
     similar,
     start,
     stop,
-    visit,
 )
 from undersong.catalogue import tables
 

@@ -1,5 +1,4 @@
 """Who cannot see, point or read English: axe, keyboard, fingers, narrow screens, languages."""
-# ruff: noqa: F811 (fixtures are imported by their names)
 
 import re
 from importlib.util import find_spec
@@ -7,22 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from browsing import (  # noqa: F401
+from browsing import (
     PAGE,
     PHONE,
-    ask,
-    browser,
     expect,
-    folders,
     in_a_browser,
     lens,
     listed,
-    query,
-    service,
     similar,
-    start,
-    stop,
-    visit,
 )
 
 pytestmark = in_a_browser

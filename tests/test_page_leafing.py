@@ -1,5 +1,4 @@
 """Leafing: lists, paths, several seeds, the trail, the playlist, what is heard, map names."""
-# ruff: noqa: F811 (fixtures are imported by their names)
 
 import json
 import re
@@ -8,24 +7,19 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from browsing import (  # noqa: F401
+from browsing import (
     PHONE,
     ask,
-    browser,
     expect,
-    folders,
     in_a_browser,
-    learned,
     lens,
     listed,
     names,
     pixel,
     query,
-    service,
     similar,
     start,
     stop,
-    visit,
 )
 
 pytestmark = in_a_browser

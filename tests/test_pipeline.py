@@ -32,14 +32,9 @@ from undersong.settings import as_recorded
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(reading_home):
     """A catalogue, its settings file, and a trained run."""
-    folder = tmp_path_factory.mktemp("home")
-    tables.write_catalogue(small_world(), folder / "catalogue")
-    (folder / "quick.toml").write_text(QUICK_SETTINGS)
-    settings = read_settings(folder / "quick.toml")
-    train_run(folder / "catalogue", folder / "run", settings=settings)
-    return folder
+    return reading_home
 
 
 def quick(home):
@@ -145,7 +140,7 @@ def test_killed_at_any_moment_it_ends_like_one_that_was_not(home, tmp_path):
     ]
     generator = np.random.default_rng(0)
     killed = 0
-    for _ in range(4):
+    for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
         while not (tmp_path / "run" / "work").exists() and time.monotonic() < deadline:

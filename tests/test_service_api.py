@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import zipfile
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from adding_worlds import hearing_run, write_sound
+from adding_worlds import write_sound
 from spoken import ARTISTS, NAMES, TOKEN, TRACKS, make_shelf, mbid
 from undersong import runs
 from undersong.catalogue import tables
@@ -41,12 +42,13 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(hearing_home):
     """A trained run that hears audio, its catalogue, and the shelf it is published on."""
-    folder = tmp_path_factory.mktemp("whole")
-    hearing_run(folder)
-    publish(folder / "run", folder / "shelf")
-    return folder
+    publish(hearing_home / "run", hearing_home / "shelf")
+    heard = tables.read_catalogue(hearing_home / "catalogue")
+    played = replace(heard, audio_root=hearing_home / "music")
+    tables.write_catalogue(played, hearing_home / "played")
+    return hearing_home
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def client(small):
 @pytest.fixture(scope="module")
 def whole(home):
     reader = RunReader(home / "shelf", opening=open_answers)
-    settings = ServiceSettings(media=home / "catalogue")
+    settings = ServiceSettings(media=home / "played")
     with TestClient(make_app(reader, settings)) as found:
         yield found
 

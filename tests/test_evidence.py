@@ -377,6 +377,19 @@ def test_of_many_items_those_of_few_cells_are_looked_at(small_cells):
     np.testing.assert_array_equal(near, again)
 
 
+def test_looking_around_reports_how_far_it_is(small_cells):
+    evidence, steps = random_evidence(), []
+    looked = evidence.looking_around(
+        lambda stage, done, total, note="": steps.append((done, total))
+    )
+    assert steps[0] == (0, N)
+    assert steps[-1] == (N, N)
+    assert steps == sorted(steps)
+    assert len(steps) > len(evidence.cells.beside)
+    np.testing.assert_array_equal(looked.measured, evidence.crowd)
+    np.testing.assert_array_equal(looked.near[0], evidence.kin[0])
+
+
 def test_many_are_asked_cell_by_cell_and_each_once(small_cells):
     cells, some = random_evidence().cells, np.arange(N)[::-1]
     turn = cells.in_turn(some)

@@ -28,6 +28,7 @@ from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
 from undersong.ranking import context, ranker
 from undersong.relations import Task
+from undersong.service.snapshot import open_answers, warm
 from undersong.settings import as_recorded
 
 
@@ -318,6 +319,9 @@ def test_a_world_large_enough_learns_the_order_of_its_answers(wide):
     assert (evidence.relations != known[everybody][:, everybody]).nnz == 0
     among = ranker.rerank(found, evidence, np.arange(17))
     assert (among.candidates[:, :9] >= 0).all()
+    snapshot = open_answers(run)
+    warm(snapshot)  # the first question waits for nothing
+    assert "followers" in vars(snapshot.of("artist").index.evidence)
 
 
 def test_the_answers_of_a_run_are_judged_beside_its_cosine(wide):

@@ -108,7 +108,7 @@ def write(
     if learned.ranking:
         ranking.save(learned.ranking, home / "weights" / "ranking.safetensors")
         progress("evidence", 0, 1)
-        _write_evidence(learned, home)
+        _write_evidence(learned, home, progress)
         progress("evidence", 1, 1)
     encoders = features.to_json(learned.encoders)
     write_json(home / "encoders.json", {"format": FORMAT, "encoders": encoders})
@@ -127,7 +127,7 @@ def write(
     )
 
 
-def _write_evidence(learned: Learned, home: Path) -> None:
+def _write_evidence(learned: Learned, home: Path, progress: Progress) -> None:
     """Write what the learned order reads of all items that can be asked about."""
     task, known = learned.task, learned.task.related()
     embeddings = learned.embeddings[(task.kind, "general")]
@@ -135,7 +135,7 @@ def _write_evidence(learned: Learned, home: Path) -> None:
     rows = np.flatnonzero(~missing | (known.getnnz(axis=1) > 0))
     sources = features.rows_of(learned.sources, rows)
     evidence = RankingContext(vectors[rows], sources, known[rows][:, rows].tocsr())
-    context.write(home / "evidence.safetensors", evidence)
+    context.write(home / "evidence.safetensors", evidence.looking_around(progress))
 
 
 def _held_out(learned: Learned, studied: Mapping[Kind, NDArray[np.bool_]]) -> dict[str, Any]:

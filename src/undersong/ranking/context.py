@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError
 from undersong.features import Modality
 from undersong.io.tensors import map_tensors, write_tensors
+from undersong.progress import Progress, silent
 from undersong.ranking.cells import Cells, highest, make_cells
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
@@ -137,14 +138,25 @@ class RankingContext:
 
     @cached_property
     def _around(self) -> tuple[NDArray[np.float32], Kin]:
+        return self._look_around(silent)
+
+    def looking_around(self, progress: Progress) -> RankingContext:
+        """Return the same with ``crowd`` and ``kin``, of which very many items take a minute."""
+        crowd, kin = self._look_around(progress)
+        return replace(self, measured=crowd, near=kin, made=self.cells)
+
+    def _look_around(self, progress: Progress) -> tuple[NDArray[np.float32], Kin]:
         """Look around every item once."""
-        n = len(self.vectors)
+        done, n = 0, len(self.vectors)
+        progress("who is near whom", done, n)
         linkable = self.degree > 0 if self.linkable is None else self.linkable
         crowd = np.zeros(n, dtype=np.float32)
         items = np.full((n, KIN), -1, dtype=np.int32)
         nearness = np.full((n, KIN), -np.inf, dtype=np.float32)
         some = np.flatnonzero(self.embedded)
         for places, others, cosines in self.cells.compare(self.vectors, some, looked=AROUND):
+            done += len(places)
+            progress("who is near whom", done, n)
             rows, k = some[places], min(HUB, max(len(others) - 1, 1))
             crowd[rows] = np.partition(cosines, len(others) - k)[:, len(others) - k :].mean(axis=1)
             others, cosines = others[linkable[others]], cosines[:, linkable[others]]
@@ -153,6 +165,7 @@ class RankingContext:
             turn = np.argsort(-values, axis=1, kind="stable")
             nearness[rows, : best.shape[1]] = np.take_along_axis(values, turn, axis=1)
             items[rows, : best.shape[1]] = others[np.take_along_axis(best, turn, axis=1)]
+        progress("who is near whom", n, n)
         return np.where(np.isfinite(crowd), crowd, 0), (items, nearness)
 
     @cached_property

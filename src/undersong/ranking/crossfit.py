@@ -87,6 +87,7 @@ def cross_fit(
     sources = read_sources(task.catalogue, task.kind, encoders, embeddings)
     linkable = (related.getnnz(axis=1) > 0) | (truth.getnnz(axis=1) > 0)
     cold = RankingContext(judged, sources, related, linkable=linkable)
+    cold = cold.looking_around(compute.progress)
     validation = task.within("validation")
     fitted = train_ranking(
         join(lists),
@@ -177,6 +178,7 @@ def _rehearsed(
             )
         else:
             judging = _judging(evidence, related, hidden, count=count, progress=progress)
+        del evidence  # before the next is made: of a million items it takes 2 GiB
     return lists, judging
 
 
@@ -301,7 +303,8 @@ def _of_fold(
     model, _ = train_general(task, sources, settings=general_settings, compute=compute, stage=stage)
     vectors = embed(model, sources, device=compute.device, progress=compute.progress)
     vectors[np.all([x.missing for x in sources], axis=0)] = 0
-    return RankingContext(vectors, sources, task.related("train"), linkable=linkable)
+    context = RankingContext(vectors, sources, task.related("train"), linkable=linkable)
+    return context.looking_around(compute.progress)
 
 
 def _shortened(settings: GeneralSettings) -> GeneralSettings:

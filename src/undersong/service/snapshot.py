@@ -340,6 +340,8 @@ def warm(snapshot: Snapshot) -> None:
     for index in snapshot.kinds.values():
         _ = index.ids and index.index, index.attributes, index.regions, index.positions
         _ = index.names.by_folded, index.by_mbid, index.names.fame
+        if index.ids and index.lists is None:  # what the first question would wait for
+            index.similar(index.names.get(index.ids[0]), Query(k=1))
         if index.background is not None:
             known = index.background
             _ = known.index, known.words, known.tags, known.having, known.place

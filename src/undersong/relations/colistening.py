@@ -208,7 +208,7 @@ def shared_listeners(
     # Most pairs that users share hold one of a few popular items: those are counted as a dense
     # matrix, several times as fast as one by one.
     popular = np.argsort(-users, kind="stable")[: min(POPULAR, POPULAR_PAIRS // max(n, 1))]
-    with_popular = _users_shared(heard, popular)  # (n, popular)
+    with_popular = _users_shared(heard, popular, progress)  # (n, popular)
     relate = partial(_most_shared, scale=scale, threshold=threshold, top=top)
     neighbours = [np.empty(0, dtype=np.int64)] * n
     for item, count in zip(popular, np.ascontiguousarray(with_popular.T), strict=True):
@@ -308,11 +308,14 @@ def _counted(heard: sparse.csr_matrix, users: Rows) -> tuple[Rows, NDArray[np.in
     return np.arange(n), count
 
 
-def _users_shared(heard: sparse.csr_matrix, items: Rows) -> NDArray[np.int32]:
+def _users_shared(
+    heard: sparse.csr_matrix, items: Rows, progress: Progress = silent
+) -> NDArray[np.int32]:
     """Count the users that each of n items shares with some, (n, m), by blocks of users."""
     total = np.zeros((heard.shape[1], len(items)), dtype=np.int32)
     chosen = heard[:, items]
-    for start in range(0, heard.shape[0], USERS_AT_ONCE):
+    starts = range(0, heard.shape[0], USERS_AT_ONCE)
+    for start in watched(starts, progress, "R_U, best known"):
         some = slice(start, start + USERS_AT_ONCE)
         by_item, dense = heard[some].T.tocsr(), chosen[some].toarray()
         for first in range(0, len(items), ITEMS_AT_ONCE):

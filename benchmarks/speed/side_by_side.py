@@ -39,12 +39,14 @@ def main():
     if given.measured:
         write_page(given.out, json.loads(given.measured.read_text(encoding="utf-8")))
         return
-    cases = []
+    cases, before = [], given.out / "speed.json"
+    known = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    others = {k: v for k, v in known.items() if k == "elsewhere"}  # machines that are not here
     for name in given.only or NAMES:
         print(name, file=sys.stderr, flush=True)
         cases += in_its_own_process(name, given)
         reached = in_its_own_process("machine", given)
-        found = {"cores": machine_named(), "machine": reached, "cases": cases}
+        found = {"cores": machine_named(), "machine": reached} | others | {"cases": cases}
         write_found(given.out / "speed.json", found)  # what is measured stays if a stage fails
     sizes = {"items": 8, "steps": 2, "rounds": 1} if given.quick else STEPS
     found["waiting"] = waiting(**sizes)
@@ -86,28 +88,35 @@ def write_page(out, found):
     lines = [
         "# Speed, side by side",
         "",
+        f"Measured on {found['cores']}.",
+        "",
         "Written by `scripts/bench`: processor time on one thread, medians of interleaved rounds,",
         "each stage in a process of its own. Its two cores were shared with other work meanwhile,",
-        "so compare within a stage, by the last column: below 1 undersong loses. Memory is what a",
-        "way adds at its peak; that of the losses is of one step in a process of its own.",
+        "so compare within a stage, by how many times undersong's time a way takes: below 1",
+        "undersong loses. Memory is what a way adds at its peak; that of the losses is of one step",
+        "in a process of its own.",
         "Losses of more than 2,000 items have one round, co-listening two.",
         "",
         "*Plain PyTorch* is an encoder of the same size on the same items with the loss of",
         "pytorch-metric-learning. It has no prior loss, no feature crossing, no field weights,",
         "hides no source, and draws items at random: batches with fewer related pairs (below).",
         "",
-        f"The machine: {found['cores']}. What one thread of it does, at the end of the",
-        f"same run: {about}.",
+        f"What one thread of this machine does: {about}.",
         "",
-        "| stage | size | way | ms | MiB more at its peak | times undersong's time |",
-        "|---|---|---|---:|---:|---:|",
     ]
+    elsewhere = found.get("elsewhere", {})  # machine -> stage -> times undersong's time
+    if elsewhere:
+        lines += ["The last columns were measured on other machines, of an earlier version.", ""]
+    heads = ["stage", "size", "way", "ms", "MiB more at its peak", "times undersong's time"]
+    heads += [f"the same: {x}" for x in elsewhere]
+    lines += [f"| {' | '.join(heads)} |", f"|---|---|---|---:|---:|---:|{'---:|' * len(elsewhere)}"]
     for case in found["cases"]:
         own = case["sides"]["undersong"]["seconds"]
-        for way, side in case["sides"].items():
+        for place, (way, side) in enumerate(case["sides"].items()):
             numbers = (1e3 * side["seconds"], side["mebibytes"], side["seconds"] / own)
             shown = [f"{x:,.{d}f}" for x, d in zip(numbers, (2, 0, 2), strict=True)]
             shown[1] = shown[1] if side["mebibytes"] else "not told"
+            shown += [x.get(case["stage"], "") if place == 1 else "" for x in elsewhere.values()]
             cells = " | ".join(shown)
             lines.append(f"| {case['stage']} | {case['size']} | {way} | {cells} |")
     checks = [f"- {x['stage']}, {x['size']}: {x['check']}." for x in found["cases"] if "check" in x]

@@ -152,6 +152,7 @@ def test_permuting_the_items_permutes_the_answers(ranker, evidence):
             for x in evidence.sources
         ),
         relations=evidence.relations[turn][:, turn].tocsr(),
+        led=evidence.walked[turn],
     )
     asking = np.concatenate([COLD, LINKED])
     one, two = rerank(ranker, evidence, asking), rerank(ranker, other, np.argsort(turn)[asking])

@@ -16,7 +16,8 @@ from undersong.errors import ArtifactError
 from undersong.io.files import check_format, reading, replacing
 
 HINT = "train again"
-DTYPES = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "BOOL": "?"}  # of arrays that are mapped
+# of arrays that are mapped
+DTYPES = {"F16": "<f2", "F32": "<f4", "I32": "<i4", "I64": "<i8", "BOOL": "?"}
 
 
 def write_tensors(

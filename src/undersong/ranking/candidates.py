@@ -22,6 +22,7 @@ NEAREST = 400  # by cosine that are looked at, and more if more candidates are w
 FAR = 100  # nearest linked items that a wide walk begins from, at twice the temperature
 FLOOR = 1e-4  # added before a logarithm: about one of FAR items with FAR relations
 LOW = 1e-6  # the same for walks from the query's own relations, which spread further
+LIKE = 1e-2  # the same for the cosine of where walks lead
 OWN = ("own walk", "own walks", "own walks to its nearest")
 OWN_STEPS = 5  # longest walk from the relations of the query itself
 ONWARD = 0.8  # chance that such a walk goes on after each step
@@ -85,6 +86,7 @@ def gather_candidates(
     also: Sequence[int] = (),
     long_tail: float = 0.0,
     fair: bool = True,
+    both: bool = True,
 ) -> Candidates:
     """Choose the likeliest candidates of each query and gather what speaks for them.
 
@@ -99,6 +101,8 @@ def gather_candidates(
     fair : count for an item without relations what walks find at its nearest linked items, and
         rank candidates among those whose relation to the query is not known
         Orders that an older version learned did neither.
+    both : compare where walks of candidates lead, and look at the heaviest ends of walks among
+        those who may be candidates instead of among all; orders of older versions do neither
 
     Notes
     -----
@@ -113,7 +117,7 @@ def gather_candidates(
         evidence.vectors, rows, k=min(max(NEAREST, count), n), among=wanted
     )
     place, slot = (np.zeros(n, dtype=np.int32) for _ in range(2))
-    look = _Lookout(evidence, allowed, place, slot, excluded, long_tail, fair)
+    look = _Lookout(evidence, allowed, place, slot, excluded, long_tail, fair, both)
     seen = [
         look.at(int(row), own[own >= 0], count=count, also=also)
         for row, own in zip(rows, near, strict=True)
@@ -172,7 +176,7 @@ class _Lookout:
     place : (n,) int32, scratch: where an item stands in the list that was made last
         Whoever reads it compares with the list, so that nothing of it is ever cleared.
     slot : (n,) int32, scratch: row of the table of walks of each of their ends; 0 for all others
-    excluded, long_tail, fair : as for ``gather_candidates``
+    excluded, long_tail, fair, both : as for ``gather_candidates``
     """
 
     evidence: RankingContext
@@ -182,6 +186,7 @@ class _Lookout:
     excluded: scipy.sparse.csr_matrix | None
     long_tail: float
     fair: bool
+    both: bool
 
     def at(self, row: int, near: NDArray[np.int64], *, count: int, also: Sequence[int]) -> _Seen:
         """Look at what is around a query; ``near`` are the nearest of those who may answer."""
@@ -205,6 +210,11 @@ class _Lookout:
         columns["narrow walk"], columns["own walks"] = leading[self.slot[some], :2].T
         columns |= zip(TO_NEAREST, self._to_nearest(leading, some).T, strict=True)
         self.slot[ends] = 0
+        if self.both:
+            alike = np.zeros(len(some), dtype=np.float32)
+            if len(mine):
+                alike = evidence.walked[some].astype(np.float32) @ evidence.walked[row]
+            columns["walks of both"] = np.log(np.maximum(alike, 0) + np.float32(LIKE))
         columns |= self._cosines_to_relations(row, mine, some) | {"cosine": cosine[chosen]}
         return _Seen(items, prior, chosen, related[chosen], columns)
 
@@ -219,7 +229,9 @@ class _Lookout:
         """Rows of all items that are looked at, each once; of those who may be candidates."""
         parts = [near, mine]
         for name in ("narrow walk", "own walks"):
-            parts.append(_heaviest(walks[name], ENDS)[0])
+            ends, weights = walks[name]
+            answers = self.allowed[ends] | (not self.both)
+            parts.append(_heaviest((ends[answers], weights[answers]), ENDS)[0])
             if self.fair:
                 ends = _heaviest(walks[name], LEADING)[0]
                 parts.append(_entries(self.evidence.followers, ends)[1])

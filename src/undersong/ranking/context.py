@@ -19,6 +19,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from undersong.embeddings import unit
 from undersong.errors import ArtifactError
 from undersong.features import Modality
 from undersong.io.tensors import map_tensors, write_tensors
@@ -33,6 +34,9 @@ KIN = 48  # nearest items of each that may be linked, whichever of their relatio
 BLOCK = 1 << 16  # rows of those held at once
 FOLLOWED, FOLLOWERS = 8, 16  # linked items that an unlinked one follows; such that follow a linked
 WARMTH = 0.05  # temperature of the softmax over their cosines
+WIDTH = 256  # of the vectors that say where walks of an item lead
+HOPS = 6  # longest of those walks
+FARTHER = 4.0  # what the next hop weighs beside the last
 
 Kin = tuple[NDArray[np.int32], NDArray[np.float32]]  # items near to each and cosines, (n, 48)
 
@@ -61,6 +65,7 @@ ON_RELATIONS = (
     "walk from candidate",
     "mean cosine to relations of query",
     "best cosine to relations of query",
+    "walks of both",
 )
 
 
@@ -78,6 +83,7 @@ class RankingContext:
     made : ``cells`` of these vectors where they were made before, as in a run
     linkable : (n,) bool, items that are linked in any of the relations that may be seen in turn
     near : ``kin`` of these vectors where it was computed before
+    led : (n, 256) float16, ``walked`` by these relations where it was computed before, as in a run
     """
 
     vectors: NDArray[np.float32]
@@ -88,6 +94,7 @@ class RankingContext:
     made: Cells | None = None
     linkable: NDArray[np.bool_] | None = None
     near: Kin | None = None
+    led: NDArray[np.float16] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -192,6 +199,32 @@ class RankingContext:
         return scipy.sparse.csr_matrix(cells, shape=(n, n))
 
     @cached_property
+    def walked(self) -> NDArray[np.float16]:
+        """Where walks from each item lead: a vector of length 1, or zeros if nowhere, (n, 256).
+
+        Every item sends a random vector along the relations. The sum of those that arrive at an
+        item has length 1 before it goes on, so that many roads count for more than one broad one:
+        an untrained graph network. An item without relations has the mean of its ``nearest``. The
+        cosine of two items says how far their walks lead to the same places.
+        """
+        if self.led is not None:
+            return self.led
+        n, unlinked = len(self.vectors), np.flatnonzero(self.degree == 0)
+        share = scipy.sparse.diags(1 / np.maximum(self.degree, 1), dtype=np.float32)
+        onward = (share @ self.relations.astype(np.float32)).tocsr()
+        sent = np.random.default_rng(0).standard_normal((n, WIDTH), dtype=np.float32)
+        sent = onward @ sent / np.float32(np.sqrt(WIDTH))
+        walked = unit(sent)
+        for _ in range(HOPS - 1):
+            walked = onward @ walked
+            walked *= FARTHER
+            walked += sent
+            length = np.sqrt(np.einsum("nw,nw->n", walked, walked))[:, None]
+            walked /= np.where(length > 0, length, 1)  # in place: of very many items it is large
+        walked[unlinked] = unit(self.nearest[unlinked] @ walked)
+        return walked.astype(np.float16)
+
+    @cached_property
     def followers(self) -> scipy.sparse.csr_matrix:
         """Unlinked items that are nearest to each linked one, (n, n): a walk goes on to those."""
         n = len(self.vectors)
@@ -218,7 +251,14 @@ class RankingContext:
     def seeing(self, relations: scipy.sparse.csr_matrix) -> RankingContext:
         """Return the same items with other relations to see; who is near whom, which costs most,
         stays, unless items are linked that were not ``linkable``."""
-        seen = replace(self, relations=relations, measured=self.crowd, stored=None, made=self.cells)
+        seen = replace(
+            self,
+            relations=relations,
+            measured=self.crowd,
+            stored=None,
+            made=self.cells,
+            led=None,
+        )
         linkable = self.degree > 0 if self.linkable is None else self.linkable
         if (linkable | (seen.degree == 0)).all():
             return replace(seen, linkable=linkable, near=self.kin)
@@ -249,7 +289,7 @@ def write(path: Path, evidence: RankingContext) -> None:
     """
     relations, sources = evidence.relations, evidence.sources
     arrays = {"relations.indptr": relations.indptr, "relations.indices": relations.indices}
-    arrays["crowd"] = evidence.crowd
+    arrays |= {"crowd": evidence.crowd, "walked": evidence.walked}
     arrays |= {f"cells.{name}": getattr(evidence.cells, name) for name in PARTS}
     nearest = evidence.nearest
     arrays |= {f"nearest.{name}": getattr(nearest, name) for name in CELLS}
@@ -290,7 +330,15 @@ def read(path: Path, vectors: NDArray[np.float32]) -> RankingContext:
         stored = tuple(arrays[f"nearest.{name}"] for name in CELLS)
         nearest = scipy.sparse.csr_matrix(stored, shape=(n, n))
     made = Cells(*(arrays[f"cells.{x}"] for x in PARTS)) if "cells.order" in arrays else None
-    return RankingContext(vectors, tuple(sources), related, arrays.get("crowd"), nearest, made)
+    return RankingContext(
+        vectors,
+        tuple(sources),
+        related,
+        measured=arrays.get("crowd"),
+        stored=nearest,
+        made=made,
+        led=arrays.get("walked"),
+    )
 
 
 def _source(arrays: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Modality:

@@ -153,6 +153,7 @@ def rerank(
         also=also,
         long_tail=max(long_tail, 0.0),
         fair="own walks to its nearest" in ranker.names,
+        both="walks of both" in ranker.names,
     )
     if not np.array_equal(columns, np.arange(len(evidence.names))):
         gathered = replace(gathered, features=gathered.features[..., columns])

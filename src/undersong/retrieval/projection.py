@@ -26,7 +26,7 @@ from undersong.runs import Run
 FILE, REGIONS_FILE = "map.parquet", "regions.parquet"
 PERPLEXITY = 30
 STEPS = 750  # of t-SNE: 250 with exaggeration, 500 without
-SHOWN_EVERY = 50  # of them
+SHOWN_EVERY = 10  # of them: of 50,000 items they take some two seconds
 FEWEST = 10  # items below which t-SNE has nothing to do and two principal components are shown
 LARGEST = 50_000  # items that are laid out; of more, a sample is, and the others join it
 NEAREST = 10  # items that say where another joins

@@ -111,9 +111,9 @@ async def measure(
 
     async def steadily(when: str) -> None:
         wanted = draw.choices(paths, k=int(given.rate * given.seconds))
-        before = processor(pid)
+        before, start = processor(pid), time.perf_counter()
         seconds, failed = await ask(port, wanted, rate=given.rate)
-        busy = (processor(pid) - before) / given.seconds
+        busy = (processor(pid) - before) / (time.perf_counter() - start)
         print(
             f"{given.rate:g} requests/s for {given.seconds:g} s, {when}: {quantiles(seconds)}, "
             f"{failed} failed; {busy:.0%} of a processor"

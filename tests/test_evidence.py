@@ -63,21 +63,25 @@ def own_walks(query, neighbours):
 
 
 def where_walks_lead(evidence):
-    """Random vectors that go six hops along the relations, item by item; (n, 256)."""
+    """Four times 64 random numbers that go six hops along the relations, item by item; (n, 256)."""
     neighbours = neighbours_of(evidence)
-    sent = np.random.default_rng(0).standard_normal((N, 256), dtype=np.float32) / 16
-    walked = [np.zeros(256)] * N
-    for _ in range(6):
-        means = [
-            sum(sent[x] + 4 * walked[x] for x in mine) / max(len(mine), 1) + np.zeros(256)
-            for mine in neighbours
-        ]
-        walked = [x / max(np.linalg.norm(x), 1e-9) for x in means]
-    for item in np.flatnonzero(evidence.degree == 0):
-        nearest = start_at_nearest(evidence, item, neighbours, count=30, warmth=0.05)
-        mean = nearest @ np.array(walked)
-        walked[item] = mean / max(np.linalg.norm(mean), 1e-9)
-    return np.array(walked)
+    random = np.random.default_rng(0)
+    parts = []
+    for _ in range(4):
+        sent = random.standard_normal((N, 64), dtype=np.float32) / 8
+        walked = [np.zeros(64)] * N
+        for _ in range(6):
+            means = [
+                sum(sent[x] + 4 * walked[x] for x in mine) / max(len(mine), 1) + np.zeros(64)
+                for mine in neighbours
+            ]
+            walked = [x / max(np.linalg.norm(x), 1e-9) for x in means]
+        for item in np.flatnonzero(evidence.degree == 0):
+            nearest = start_at_nearest(evidence, item, neighbours, count=30, warmth=0.05)
+            mean = nearest @ np.array(walked)
+            walked[item] = mean / max(np.linalg.norm(mean), 1e-9)
+        parts.append(np.array(walked) / 2)
+    return np.hstack(parts)
 
 
 def crowd(evidence, item):

@@ -35,6 +35,7 @@ BLOCK = 1 << 16  # rows of those held at once
 FOLLOWED, FOLLOWERS = 8, 16  # linked items that an unlinked one follows; such that follow a linked
 WARMTH = 0.05  # temperature of the softmax over their cosines
 WIDTH = 256  # of the vectors that say where walks of an item lead
+PART = 64  # of that width at a time: of a million items few numbers are float32
 HOPS = 6  # longest of those walks
 FARTHER = 4.0  # what the next hop weighs beside the last
 
@@ -204,25 +205,31 @@ class RankingContext:
 
         Every item sends a random vector along the relations. The sum of those that arrive at an
         item has length 1 before it goes on, so that many roads count for more than one broad one:
-        an untrained graph network. An item without relations has the mean of its ``nearest``. The
-        cosine of two items says how far their walks lead to the same places.
+        an untrained graph network, in four parts that each have a length. An item without relations
+        has the mean of its ``nearest``. The cosine of two items says how far their walks lead to
+        the same places.
         """
         if self.led is not None:
             return self.led
         n, unlinked = len(self.vectors), np.flatnonzero(self.degree == 0)
         share = scipy.sparse.diags(1 / np.maximum(self.degree, 1), dtype=np.float32)
         onward = (share @ self.relations.astype(np.float32)).tocsr()
-        sent = np.random.default_rng(0).standard_normal((n, WIDTH), dtype=np.float32)
-        sent = onward @ sent / np.float32(np.sqrt(WIDTH))
-        walked = unit(sent)
-        for _ in range(HOPS - 1):
-            walked = onward @ walked
-            walked *= FARTHER
-            walked += sent
-            length = np.sqrt(np.einsum("nw,nw->n", walked, walked))[:, None]
-            walked /= np.where(length > 0, length, 1)  # in place: of very many items it is large
-        walked[unlinked] = unit(self.nearest[unlinked] @ walked)
-        return walked.astype(np.float16)
+        random, parts = np.random.default_rng(0), WIDTH // PART
+        walked = np.empty((n, WIDTH), np.float16)
+        for first in range(0, WIDTH, PART):
+            sent = onward @ (
+                random.standard_normal((n, PART), dtype=np.float32) / np.float32(np.sqrt(PART))
+            )
+            part = unit(sent)
+            for _ in range(HOPS - 1):
+                part = onward @ part
+                part *= FARTHER
+                part += sent
+                length = np.sqrt(np.einsum("nw,nw->n", part, part))[:, None]
+                part /= np.where(length > 0, length, 1)
+            part[unlinked] = unit(self.nearest[unlinked] @ part)
+            walked[:, first : first + PART] = part / np.float32(np.sqrt(parts))
+        return walked
 
     @cached_property
     def followers(self) -> scipy.sparse.csr_matrix:

@@ -89,8 +89,10 @@ def cross_fit(
     cold = RankingContext(judged, sources, related, linkable=linkable)
     cold = cold.looking_around(compute.progress)
     validation = task.within("validation")
+    all_lists = join(lists)
+    del lists  # which of very many items take as much memory again
     fitted = train_ranking(
-        join(lists),
+        all_lists,
         _validating(
             cold,
             queries,

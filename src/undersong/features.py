@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 import scipy
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 
 from undersong.catalogue import Catalogue, Kind
 from undersong.embeddings import Embeddings
@@ -192,7 +191,9 @@ def latent(matrix: scipy.sparse.csr_matrix, width: int, *, seed: int = 0) -> NDA
     if least < 2:
         return np.asarray(matrix.toarray(), dtype=np.float32)
     start = np.random.default_rng(seed).standard_normal(least)
-    rows, values, _ = svds(matrix.astype(np.float64), k=min(width, least - 1), v0=start)
+    rows, values, _ = scipy.sparse.linalg.svds(
+        matrix.astype(np.float64), k=min(width, least - 1), v0=start
+    )
     return np.ascontiguousarray((rows * values)[:, ::-1], dtype=np.float32)
 
 

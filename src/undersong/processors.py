@@ -6,7 +6,6 @@ is not running. Asleep they cost nothing: see docs/speed.md for both kinds of ma
 """
 
 import os
-import re
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from functools import cache
@@ -49,9 +48,11 @@ def underrated(description: Path = Path("/proc/cpuinfo")) -> bool:
     than itself.
     """
     with suppress(OSError):
-        fields = dict(re.findall(r"^(.+?)\s*: (.*)$", description.read_text(), re.MULTILINE))
-        flags = set(fields.get("flags", "").split())
-        return flags >= AVX_512 and fields.get("vendor_id") != "GenuineIntel"
+        lines = (line.partition(":") for line in description.read_text().splitlines())
+        fields = {name.strip(): value.split() for name, _, value in lines}
+        return set(fields.get("flags", [])) >= AVX_512 and fields.get("vendor_id") != [
+            "GenuineIntel"
+        ]
     return False
 
 

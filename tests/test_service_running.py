@@ -21,8 +21,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 from click.testing import CliRunner
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
 from undersong import runs
@@ -85,6 +87,20 @@ def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
     assert line.count("\n") == 1
     assert ask(port, "/ready") == (200, b'{"status":"ready","generation":1}')
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+
+
+def test_an_answer_is_computed_in_the_thread_of_its_request(monkeypatch):
+    threads = []
+
+    def look(self, sockets):
+        threads.extend(x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas")
+
+    monkeypatch.setattr(uvicorn.Server, "run", look)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    with server.bind("127.0.0.1", 0) as listening, threadpool_limits(2, "blas"):
+        server.run(Starlette(), listening)
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+    assert set(threads) == {1}
 
 
 def test_what_is_answered_from_lists_needs_no_index_and_no_sparse_matrices(tmp_path):

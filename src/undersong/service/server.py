@@ -1,6 +1,7 @@
 """The process: an open socket, uvicorn with patience that ends, and a graceful stop."""
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -10,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from undersong.errors import DataError
@@ -212,7 +214,11 @@ def run(
         raise DataError(f"{certificate} or {key} cannot be used for TLS: {error}") from error
     # What a client sends wrongly is answered; the log is for what goes wrong here.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    uvicorn.Server(config).run(sockets=[listening])
+    # Requests have threads already. Products with threads of their own wait for each other: of a
+    # million artists, 100 requests a second had a p99 of 14 s instead of 11 ms.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for libraries that are loaded by the first question
+    with threadpool_limits(1, "blas"):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def heed_signals() -> None:

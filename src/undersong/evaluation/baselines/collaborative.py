@@ -104,7 +104,7 @@ def als(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # in a notebook its progress bar asks for widgets
         from implicit.als import AlternatingLeastSquares
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     plays = _plays(catalogue, kind)
     plays.data = (confidence * np.log1p(plays.data)).astype(np.float32)

@@ -21,6 +21,7 @@ from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.evaluation.compare import compare, learned
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.features import with_artist_fields
+from undersong.io.files import write_json
 from undersong.model import load
 from undersong.pipeline import train
 from undersong.pipeline.learn import find_device, learn
@@ -385,6 +386,25 @@ def test_answers_that_are_judged_read_no_relation_that_is_asked_for(wide):
     for linked in ("undersong, with edges", "GRM_G, with edges"):
         np.testing.assert_array_equal(scores(known, linked), scores(apart, linked))
         assert (scores(known, linked) != scores(none, linked)).any()
+
+
+def test_a_run_of_an_older_version_is_judged_by_the_only_e_g_that_it_has(wide, tmp_path):
+    shutil.copytree(wide / "run", tmp_path / "run")
+    run = runs.read(tmp_path / "run")
+    for newer in ("embeddings/artist.judged.parquet", "weights/graph.judged.safetensors"):
+        (run.home / newer).unlink()
+        del run.manifest["files"][newer]
+    write_json(run.home / "manifest.json", run.manifest)
+    parts = wide_world().artists["split"].to_numpy().astype("<U10")
+    older = runs.read(tmp_path / "run")
+    task = Task(wide_world(), "artist", parts)
+    methods = {x.name: x for x in learned(task, older, split="test")}
+    asking = np.flatnonzero(parts == "test")[:7]
+    vectors = older.embeddings("artist", "general").align(task.ids)[0]
+    cosines = methods["GRM"].scores(asking)
+    there = np.isfinite(cosines)
+    np.testing.assert_allclose(cosines[there], (vectors[asking] @ vectors.T)[there], atol=1e-5)
+    assert (methods["undersong"].scores(asking) != cosines).any()
 
 
 def test_linked_items_ask_behind_the_graph_network_and_others_by_e_g(wide, tmp_path):

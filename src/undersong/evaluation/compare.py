@@ -259,7 +259,7 @@ def learned(task: Task, run: Run, *, split: str) -> list[Method]:
         return models
     visible = visible_edges(task, split)
     judged = RankingContext(
-        vectors=run.embeddings(kind, "judged").align(ids)[0],
+        vectors=run.embeddings(kind, embedding_of(run, kind, "GRM")).align(ids)[0],
         sources=sources_of(run, task.catalogue, kind),
         relations=task.related("train"),
         linkable=visible.getnnz(axis=1) > 0,

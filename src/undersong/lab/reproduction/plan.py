@@ -159,14 +159,11 @@ def seed_runs(plan: Plan, data_set: DataSet) -> tuple[SeedRun, ...]:
 def _without_extras(settings: Settings, seed: int) -> Settings:
     """Leave out what costs time and changes no number that is judged here.
 
-    Nothing is refitted, and the learned order is cross-fitted with two groups of simulated cold
-    items at most: no difference from four was found (docs/choices.md). No pretrained ears hear,
-    for they depend on the machine.
+    Nothing is refitted, and no pretrained ears hear, for they depend on the machine.
     """
-    ranking = replace(settings.ranking, folds=min(2, settings.ranking.folds))
     run = replace(settings.run, seed=seed, refit=False)
     content = replace(settings.content, ears="none")
-    return replace(settings, run=run, ranking=ranking, content=content)
+    return replace(settings, run=run, content=content)
 
 
 def shortened(settings: Settings) -> Settings:

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from undersong.features import Modality
 from undersong.ranking.context import SHOWN, WARMTH, RankingContext, softmax
 
+# NumPy's. The products of one query are so small that a second thread only waits for the first.
+LIBRARIES = ThreadpoolController()
 NEAREST = 400  # by cosine that are looked at, and more if more candidates are wanted
 FAR = 100  # nearest linked items that a wide walk begins from, at twice the temperature
 FLOOR = 1e-4  # added before a logarithm: about one of FAR items with FAR relations
@@ -113,15 +116,16 @@ def gather_candidates(
     count = min(count + len(also), n)
     allowed = evidence.known if among is None else among & evidence.known
     wanted = allowed if among is not None else None
-    near = evidence.cells.nearest(
-        evidence.vectors, rows, k=min(max(NEAREST, count), n), among=wanted
-    )
     place, slot = (np.zeros(n, dtype=np.int32) for _ in range(2))
     look = _Lookout(evidence, allowed, place, slot, excluded, long_tail, fair, both)
-    seen = [
-        look.at(int(row), own[own >= 0], count=count, also=also)
-        for row, own in zip(rows, near, strict=True)
-    ]
+    with LIBRARIES.limit(limits=1, user_api="blas"):
+        near = evidence.cells.nearest(
+            evidence.vectors, rows, k=min(max(NEAREST, count), n), among=wanted
+        )
+        seen = [
+            look.at(int(row), own[own >= 0], count=count, also=also)
+            for row, own in zip(rows, near, strict=True)
+        ]
     likeliest = _padded([x.items[x.chosen] for x in seen], count, -1).astype(np.int64)
     related = _padded([x.related for x in seen], count, False).astype(bool)
     new = (likeliest >= 0) & ~(fair & related)

@@ -5,7 +5,7 @@
 Every artist asks by the order that evaluation judges, which saw no relation of validation and test
 artists. Compared, paired over those that ask, in the protocols `cold, labelled` and `found`:
 nothing; a penalty on how often an item is shown; local scaling of the scores (CSLS); the same of
-the plain cosine; and what `undersong.retrieval.hubness` does with several limits.
+the plain cosine; and what `undersong.retrieval.precomputed` does with several limits.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from undersong.evaluation.compare import sources_of
 from undersong.ranking import ranker as ranker_file
 from undersong.ranking.context import RankingContext
 from undersong.ranking.ranker import KNOWN, rerank
-from undersong.retrieval import hubness
+from undersong.retrieval import precomputed
 
 DEEP, SHORT, BLOCK, NEAR = 200, 10, 128, 10
 LONG = 2 * DEEP  # of a list, of which unlabelled and known items are left out
@@ -123,8 +123,8 @@ def variants(lists, vectors):
     for weight in (0.1, 0.25):
         yield "learned", f"local scaling {weight}", turned(rows, scores - weight * scale[rows])
     for cost in (0.0025, 0.005, 0.0075):
-        hubness.COST = cost
-        raised = hubness.raise_unreached(rows[:, :DEEP], lists["confidence"][:, :DEEP])
+        precomputed.COST = cost
+        raised = precomputed.raise_unreached(rows[:, :DEEP], lists["confidence"][:, :DEEP])
         stored = np.take_along_axis(rows[:, :DEEP], raised.places, axis=1)
         yield "learned", f"raised {cost}", np.hstack([stored, rows[:, DEEP:]])
     yield "cosine", "off", by_cosine(vectors, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from spoken import NAMES, make_shelf, mbid, served
 from undersong.catalogue.names import Item
-from undersong.retrieval.neighbour_types import Neighbour, Neighbours
+from undersong.retrieval.query import Neighbour, Neighbours
 from undersong.service.dialects.messages import scored
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))

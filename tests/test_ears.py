@@ -16,9 +16,8 @@ from undersong import runs
 from undersong.audio import extract as extraction
 from undersong.audio import file, installation
 from undersong.audio.decode import Decoder, decode
-from undersong.audio.ears import choose_ears, installed
+from undersong.audio.ears import Contract, choose_ears, cut_pieces, installed
 from undersong.audio.extract import extract
-from undersong.audio.hearing import Contract, cut_pieces
 from undersong.audio.installation import install_ears, remove_ears
 from undersong.audio.logmel import Mel, Undecodable, mel_power
 from undersong.catalogue import (

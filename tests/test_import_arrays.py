@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from planted import small_world
 from undersong.catalogue import fingerprint, read_catalogue, write_catalogue
-from undersong.catalogue.manifest import read_manifest
+from undersong.catalogue.schema import read_manifest
 from undersong.cli.main import cli
 from undersong.errors import DataError, SettingsError, UndersongError
 from undersong.importers.tables import conversion

@@ -20,7 +20,7 @@ from random_evidence import (
 )
 from undersong import features as inputs
 from undersong import relations
-from undersong.catalogue.tail import tail_odds
+from undersong.catalogue.splits import tail_odds
 from undersong.embeddings import Embeddings
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings

@@ -11,8 +11,7 @@ from undersong.catalogue.attributes import Attributes
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError
 from undersong.ranking.ranker import scorer
-from undersong.retrieval import diversity as spread
-from undersong.retrieval import filters, hubness, paths, precomputed
+from undersong.retrieval import filters, paths, precomputed
 from undersong.retrieval.index import Index, TopK, by_cosine
 from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.query import Query
@@ -188,7 +187,7 @@ def test_scores_and_confidence_never_rise_down_the_list():
 
 
 def test_stored_lists_answer_as_the_search_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(hubness, "COST", -2.0)  # nobody makes room
+    monkeypatch.setattr(precomputed, "COST", -2.0)  # nobody makes room
     searched = learned()
     seen = []
     made = precomputed.make_lists(
@@ -295,7 +294,7 @@ def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
     )
     confidence = np.tile(np.linspace(0.6, 0.05, 12, dtype=np.float32), (13, 1))
     confidence[4, 10:] = confidence[4, 9] - 0.01  # one list in which the tenth is hardly likelier
-    raised = hubness.raise_unreached(rows, confidence)
+    raised = precomputed.raise_unreached(rows, confidence)
     assert raised.unreached < raised.unreached_before
     moved = np.flatnonzero((raised.places != np.arange(12)).any(axis=1))
     assert 4 in moved
@@ -306,7 +305,7 @@ def test_hub_control_gives_a_forgotten_item_the_cheapest_tenth_place():
 
 def test_the_cost_of_a_tenth_place_is_the_dcg_that_is_lost():
     confidence = np.random.default_rng(8).random((3, 14)).astype(np.float32)
-    cost = hubness._expected_loss(confidence)
+    cost = precomputed._expected_loss(confidence)
     assert cost.shape == (3, 4)
     for row in range(3):
         for place in range(10, 14):
@@ -322,8 +321,10 @@ def test_hub_control_never_takes_the_place_of_a_known_relation():
     rows = np.array([[x for x in range(12) if x != q] for q in range(12)], np.int32)
     sure = np.full((12, 11), 1.0, np.float32)
     sure[:, 10:] = 0.5
-    assert (hubness.raise_unreached(rows, sure).places == np.arange(11)).all()
-    assert (hubness.raise_unreached(rows, np.full_like(sure, np.nan)).places == np.arange(11)).all()
+    assert (precomputed.raise_unreached(rows, sure).places == np.arange(11)).all()
+    assert (
+        precomputed.raise_unreached(rows, np.full_like(sure, np.nan)).places == np.arange(11)
+    ).all()
 
 
 @pytest.mark.parametrize("most", [1, 2])
@@ -367,7 +368,7 @@ def slow_mmr(vectors, listed, k, diversity):
 @pytest.mark.parametrize("diversity", [0.3, 0.8, 1.0])
 def test_diversity_is_maximal_marginal_relevance(diversity):
     index = plain()
-    listed = whole_order(index, 9)[: spread.reach(Query(k=6, diversity=diversity))]
+    listed = whole_order(index, 9)[: filters.reach(Query(k=6, diversity=diversity))]
     found = ask(index, [9], Query(k=6, diversity=diversity))[0]
     assert found == slow_mmr(index.embeddings.vectors, listed, 6, diversity)
     assert found[0] == listed[0]

@@ -5,9 +5,8 @@ import polars as pl
 import pytest
 
 from planted import wide_world
-from undersong.catalogue.splits import linked
+from undersong.catalogue.splits import draw_alike, fit_odds, linked, tail_odds
 from undersong.catalogue.tables import Catalogue, Field
-from undersong.catalogue.tail import draw_alike, fit_odds, tail_odds
 from undersong.metrics import percentiles
 
 

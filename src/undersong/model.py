@@ -14,8 +14,7 @@ import scipy
 from numpy.typing import NDArray
 
 from undersong import features, runs
-from undersong.answers.item_index import ItemIndex
-from undersong.answers.playlist_songs import compose_playlist
+from undersong.answers import ItemIndex, compose_playlist
 from undersong.catalogue import KINDS, Catalogue, Item, Kind, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, Unavailable, UnknownItem

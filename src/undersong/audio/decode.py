@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from undersong.audio.hearing import Contract, Ears, Hear, open_ears
+from undersong.audio.ears import Contract, Ears, Hear, open_ears
 from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, Sound, Undecodable, log_mel
 from undersong.errors import ArtifactError, UndersongError, install
 from undersong.sandbox import (

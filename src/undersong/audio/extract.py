@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from undersong.audio import shards
 from undersong.audio.decode import Decoded, Decoder, decode
-from undersong.audio.hearing import Contract, Ears
+from undersong.audio.ears import Contract, Ears
 from undersong.audio.logmel import Undecodable
 from undersong.audio.shards import LogMels
 from undersong.catalogue import Catalogue, Heard, write_failures, write_heard

@@ -27,8 +27,7 @@ from scipy.io import wavfile
 
 from undersong import settings as settings_file
 from undersong.audio.decode import Decoder
-from undersong.audio.ears import ears_folder, read_ears
-from undersong.audio.hearing import Contract, Ears
+from undersong.audio.ears import Contract, Ears, ears_folder, read_ears
 from undersong.audio.logmel import RATE, Undecodable
 from undersong.errors import ArtifactError, DataError, UndersongError, nearest_known, needs
 from undersong.io.files import locked, reading, replacing, sha256

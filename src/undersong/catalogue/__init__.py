@@ -42,11 +42,6 @@ from undersong.catalogue.issues import (
     whole,
     write_failures,
 )
-from undersong.catalogue.manifest import (
-    SERVICE,
-    importing,
-    recorded_source,
-)
 from undersong.catalogue.names import (
     Item,
     Names,
@@ -56,9 +51,6 @@ from undersong.catalogue.names import (
     select,
     suggest,
 )
-from undersong.catalogue.plays import (
-    numbered,
-)
 from undersong.catalogue.schema import (
     FIELD_TYPES,
     ITEMS,
@@ -66,17 +58,22 @@ from undersong.catalogue.schema import (
     PLAYS,
     RELATIONS,
     ROLES,
+    SERVICE,
     SPLITS,
     Field,
     FieldType,
     Kind,
     Origin,
     Role,
+    importing,
+    recorded_source,
 )
 from undersong.catalogue.splits import (
     SplitSettings,
+    draw_alike,
     linked,
     split,
+    tail_odds,
 )
 from undersong.catalogue.tables import (
     EXTRACTED,
@@ -84,12 +81,12 @@ from undersong.catalogue.tables import (
     add_features,
     complete,
     fingerprint,
+    numbered,
     read_catalogue,
     replacing_tables,
     rows_of,
     write_catalogue,
 )
-from undersong.catalogue.tail import draw_alike, tail_odds
 
 __all__ = [
     "ATTRIBUTES_FILE",

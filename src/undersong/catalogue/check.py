@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from undersong.catalogue.issues import LISTED, ROW, Issues, Sheet, find_issues, shown, whole
-from undersong.catalogue.manifest import CHANGED, changed, read_manifest
 from undersong.catalogue.schema import (
+    CHANGED,
     FIELD_TYPES,
     ITEMS,
     KINDS,
@@ -23,6 +23,8 @@ from undersong.catalogue.schema import (
     SPLITS,
     Field,
     Kind,
+    changed,
+    read_manifest,
 )
 from undersong.io.table_files import DAMAGE
 from undersong.progress import Progress, silent, watched

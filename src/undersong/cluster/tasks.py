@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from undersong.audio.decode import Decoded, Decoder
-from undersong.audio.hearing import Ears
+from undersong.audio.ears import Ears
 from undersong.audio.logmel import BANDS, FRAMES, Undecodable
 from undersong.errors import SettingsError, UndersongError
 from undersong.sandbox import PACKAGES

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from undersong import features
 from undersong.audio.decode import Decoded, decode
-from undersong.audio.hearing import Ears
+from undersong.audio.ears import Ears
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind, words_about
 from undersong.embeddings import Embeddings, beside, unit

@@ -19,7 +19,7 @@ from undersong.io.tensors import read_about
 from undersong.runs import Run
 
 if TYPE_CHECKING:
-    from undersong.audio.hearing import Ears
+    from undersong.audio.ears import Ears
 
 FORMAT = 1
 FOLDER, ABOUT = "onnx", "encoders.json"

@@ -11,9 +11,8 @@ from typing import Any
 import polars as pl
 
 from undersong import runs
-from undersong.audio.ears import choose_ears
+from undersong.audio.ears import Ears, choose_ears
 from undersong.audio.extract import extract
-from undersong.audio.hearing import Ears
 from undersong.catalogue import EXTRACTED, Catalogue, fingerprint, read_catalogue
 from undersong.errors import ArtifactError, DataError, SettingsError
 from undersong.io.files import locked, writing

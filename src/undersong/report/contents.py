@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.answers.item_index import ItemIndex
+from undersong.answers import ItemIndex
 from undersong.catalogue import (
     Catalogue,
     Kind,

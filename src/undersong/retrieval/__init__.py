@@ -3,12 +3,11 @@
 from undersong.retrieval.filters import nearer
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
-from undersong.retrieval.neighbour_types import ItemPath, Neighbour, Neighbours, PathStep
 from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.paths import graph, shortest_path
 from undersong.retrieval.playlists import Rules, Songs, fill, read_songs
 from undersong.retrieval.projection import read_map, read_regions
-from undersong.retrieval.query import Query
+from undersong.retrieval.query import ItemPath, Neighbour, Neighbours, PathStep, Query
 from undersong.retrieval.run_index import (
     attributes_of,
     has_learned_order,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from undersong.catalogue import Attributes
 from undersong.errors import DataError
-from undersong.retrieval import diversity, filters
+from undersong.retrieval import filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
@@ -86,7 +86,7 @@ def fuse(
         query, exclude=query.exclude | others, per_artist=None, per_album=None, diversity=0.0
     )
     depth, deepest = (
-        max(diversity.reach(query), DEEP),
+        max(filters.reach(query), DEEP),
         max(len(x.embeddings.ids) for x in indexes),
     )
     while True:
@@ -167,10 +167,10 @@ def _spread(
 ) -> pl.DataFrame:
     """Keep k answers, within the caps and as unlike as is wished."""
     if query.caps and attributes is not None:
-        fused = fused.filter(diversity.cap(_block(fused), query, attributes)[0])
+        fused = fused.filter(filters.cap(_block(fused), query, attributes)[0])
     if query.diversity and len(fused):
-        pool, vectors = _block(fused.head(diversity.reach(query))), index.embeddings.vectors
-        places = diversity.diversify(pool, vectors, k=query.k, diversity=query.diversity)[0]
+        pool, vectors = _block(fused.head(filters.reach(query))), index.embeddings.vectors
+        places = filters.diversify(pool, vectors, k=query.k, diversity=query.diversity)[0]
         return fused.select(pl.all().gather(places))
     return fused.head(query.k)
 

@@ -13,7 +13,7 @@ from undersong.catalogue import Attributes
 from undersong.errors import ArtifactError, DataError
 from undersong.io.files import replacing, writing
 from undersong.progress import Progress, silent
-from undersong.retrieval import diversity, filters
+from undersong.retrieval import filters
 from undersong.retrieval.index import (
     BLOCK,
     RECORD,
@@ -90,7 +90,7 @@ def _answer(
     allowed: NDArray[np.bool_],
 ) -> TopK:
     left = int(np.count_nonzero(allowed))
-    k, wanted = min(query.k, left), min(diversity.reach(query), left)
+    k, wanted = min(query.k, left), min(filters.reach(query), left)
     if not left:
         return nothing(rows)
     answers = order(index, rows, allowed=allowed, k=wanted, query=query)
@@ -100,7 +100,7 @@ def _answer(
     if not query.diversity:
         return answers.first(k)
     vectors = index.embeddings.vectors
-    return answers.take(diversity.diversify(answers, vectors, k=k, diversity=query.diversity))
+    return answers.take(filters.diversify(answers, vectors, k=k, diversity=query.diversity))
 
 
 def _capped(
@@ -115,11 +115,11 @@ def _capped(
     """Take out what is over a cap, and look as far down the order as it needs to fill the list."""
     wanted = depth = answers.neighbours.shape[1]
     left = int(np.count_nonzero(allowed))
-    capped = pick(answers, diversity.cap(answers, query, attributes))
+    capped = pick(answers, filters.cap(answers, query, attributes))
     while depth < left and ((capped.neighbours >= 0).sum(axis=1) < wanted).any():
         depth = min(4 * depth, left)
         answers = order(index, rows, allowed=allowed, k=depth, query=query)
-        capped = pick(answers, diversity.cap(answers, query, attributes))
+        capped = pick(answers, filters.cap(answers, query, attributes))
     return capped
 
 

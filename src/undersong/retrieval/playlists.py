@@ -17,8 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undersong.errors import DataError
-from undersong.retrieval.neighbour_types import Neighbour, Neighbours
-from undersong.retrieval.query import Query
+from undersong.retrieval.query import Neighbour, Neighbours, Query
 
 POOL = 3  # answers for each song that is wanted, from which songs are chosen
 LEAST = 100  # and at least so many

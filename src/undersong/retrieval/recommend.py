@@ -17,7 +17,7 @@ from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.importers.tables.spreadsheets import header, read_sheet
 from undersong.io.files import reading
 from undersong.io.table_files import DAMAGE
-from undersong.retrieval import diversity, filters
+from undersong.retrieval import filters
 from undersong.retrieval.index import Index, TopK
 from undersong.retrieval.neighbours import search, unlinked
 from undersong.retrieval.query import Query
@@ -342,7 +342,7 @@ def _capped(
         return answers
     items = np.array([[item for _, item, _ in answers]], dtype=np.int64)
     scores = np.array([[score for score, _, _ in answers]], dtype=np.float32)
-    staying = diversity.cap(TopK(np.array([-1]), items, scores, scores), query, attributes)[0]
+    staying = filters.cap(TopK(np.array([-1]), items, scores, scores), query, attributes)[0]
     return [x for x, stays in zip(answers, staying, strict=True) if stays]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from undersong.catalogue import Item, Kind, Names, name_key
 from undersong.errors import DataError, UnknownItem
-from undersong.retrieval.neighbour_types import Neighbours
+from undersong.retrieval.query import Neighbours
 
 OF_ARTIST = 5  # best-known tracks that stand for an artist
 MOST = 100  # seeds that are asked about; of more, so many evenly chosen ones

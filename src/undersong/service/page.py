@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from undersong.answers.item_index import ItemIndex
+from undersong.answers import ItemIndex
 from undersong.catalogue import Kind, read_catalogue
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval.projection import subregions

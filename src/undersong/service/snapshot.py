@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from undersong.answers.item_index import ItemIndex
+from undersong.answers import ItemIndex
 from undersong.catalogue import Attributes, Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
 from undersong.explanation import Background, Reasons, known, unknown

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
-from undersong.audio.hearing import NONE
+from undersong.audio.ears import NONE
 from undersong.catalogue import describe_catalogue, description_text, write_catalogue
 from undersong.evaluation.compare import compare
 from undersong.importers.tables.conversion import import_tables

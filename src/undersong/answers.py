@@ -1,11 +1,11 @@
-"""The items of one kind of a run: what is similar, why, and by which path."""
+"""The items of one kind of a run: what is similar, why, by which path, and in which playlists."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,10 @@ from undersong.retrieval import (
     PathStep,
     Precomputed,
     Query,
+    Rules,
+    Songs,
     attributes_of,
+    fill,
     fuse,
     graph,
     has_learned_order,
@@ -44,10 +47,8 @@ from undersong.retrieval import (
     search,
     shortest_path,
 )
+from undersong.retrieval.seeds import Beginning
 from undersong.runs import Run
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -391,3 +392,65 @@ def _no_path(start: str, end: str, steps: int | None, *, longer: int) -> str:
             f"has {longer}"
         )
     return f"no chain leads from {start!r} to {end!r}: nothing near the one is near the other"
+
+
+def compose_playlist(
+    index: ItemIndex,
+    begin: Beginning,
+    *,
+    by_path: bool,
+    recommended: Callable[[Query], Neighbours] | None,
+    songs_of: Callable[[Sequence[str]], Songs],
+    rules: Rules,
+    query: Query,
+) -> Neighbours:
+    """Return the songs of a playlist in the order to hear them; errors as ``Model.playlist``.
+
+    Parameters
+    ----------
+    by_path : whether its ends are given, and the songs lie between
+    recommended : what somebody may like, for a query; None where it begins with no plays
+    songs_of : what rules need to know of some ids
+    """
+    query = replace(query, exclude=query.exclude | begin.gone)
+    if begin.away:
+        query = index.away_from(begin.away, list(begin.named), query)
+    ends, parts = [index.names.get(x) for x in begin.ends], [begin.weights]
+    if by_path:
+        if len(ends) != 2 or query.k < 3:
+            raise DataError("a path needs two different ends and a k of 3 or more")
+        way = index.path(ends[0], ends[1])
+        if not way:
+            return Neighbours(tuple(ends), (), way.note, index.names.linked)
+        parts = [dict.fromkeys(x, 1.0) for x in pairwise(way.ids)]
+        query = replace(query, k=query.k - 2)
+
+    def answers(wide: Query) -> list[Neighbours]:
+        if recommended:
+            return [recommended(wide)]
+        share = replace(wide, k=-(-wide.k // len(parts)))
+        return [
+            begin.in_turns(
+                index.agreed([index.names.get(y) for y in x], share, weights=x, seeds_too=True)
+            )
+            for x in parts
+        ]
+
+    songs, lacking = fill(
+        answers,
+        songs_of,
+        query=query,
+        rules=rules,
+        before=[*begin.before, *begin.ends[:1]],
+        most=len(index.ids),
+    )
+    first, last = ([Neighbour(0, x, 1.0) for x in some] for some in (ends[:1], ends[1:]))
+    queries = tuple(dict.fromkeys(begin.named.values()))
+    numbered = tuple(
+        replace(
+            x, rank=rank, seeds=begin.owners(x.seeds) if len(queries) > 1 and not by_path else ()
+        )
+        for rank, x in enumerate([*first, *songs, *last], start=1)
+    )
+    note = "; ".join(filter(None, (begin.note, lacking)))
+    return Neighbours(queries, numbered, note, index.names.linked)

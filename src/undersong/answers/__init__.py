@@ -1,1 +1,0 @@
-"""What a model answers, and what its answers are made from."""

@@ -7,9 +7,10 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy
@@ -19,8 +20,6 @@ from threadpoolctl import ThreadpoolController
 from undersong.features import Modality
 from undersong.ranking.context import SHOWN, WARMTH, RankingContext, softmax
 
-# NumPy's. The products of one query are so small that a second thread only waits for the first.
-LIBRARIES = ThreadpoolController()
 NEAREST = 400  # by cosine that are looked at, and more if more candidates are wanted
 FAR = 100  # nearest linked items that a wide walk begins from, at twice the temperature
 FLOOR = 1e-4  # added before a logarithm: about one of FAR items with FAR relations
@@ -45,6 +44,23 @@ WALKS = (
 TO_NEAREST = ("narrow walk to its nearest", "own walks to its nearest", "walk from candidate")
 
 Walk = tuple[NDArray[np.int64], NDArray[np.float32]]  # items where walks end, and how many do
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Scratch(threading.local):
+    """Two tables of zeros, (n,) int32, of the thread's last query: a million take .3 ms to make."""
+
+    tables = (np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32))
+
+
+SCRATCH = _Scratch()
+
+
+def one_thread(function: Function) -> Function:
+    """Multiply with one thread of NumPy's in a function whose products are so small that a second
+    only waits for the first."""
+    wrap = ThreadpoolController().wrap(limits=1, user_api="blas")
+    return cast(Function, wrap(function))
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,7 @@ class Candidates:
         return prior
 
 
+@one_thread
 def gather_candidates(
     evidence: RankingContext,
     rows: NDArray[np.int64],
@@ -116,16 +133,19 @@ def gather_candidates(
     count = min(count + len(also), n)
     allowed = evidence.known if among is None else among & evidence.known
     wanted = allowed if among is not None else None
-    place, slot = (np.zeros(n, dtype=np.int32) for _ in range(2))
+    place, slot = SCRATCH.tables
+    if len(place) != n:
+        place, slot = (np.zeros(n, dtype=np.int32) for _ in range(2))
+    SCRATCH.tables = _Scratch.tables  # what an error leaves behind is not used again
     look = _Lookout(evidence, allowed, place, slot, excluded, long_tail, fair, both)
-    with LIBRARIES.limit(limits=1, user_api="blas"):
-        near = evidence.cells.nearest(
-            evidence.vectors, rows, k=min(max(NEAREST, count), n), among=wanted
-        )
-        seen = [
-            look.at(int(row), own[own >= 0], count=count, also=also)
-            for row, own in zip(rows, near, strict=True)
-        ]
+    near = evidence.cells.nearest(
+        evidence.vectors, rows, k=min(max(NEAREST, count), n), among=wanted
+    )
+    seen = [
+        look.at(int(row), own[own >= 0], count=count, also=also)
+        for row, own in zip(rows, near, strict=True)
+    ]
+    SCRATCH.tables = place, slot
     likeliest = _padded([x.items[x.chosen] for x in seen], count, -1).astype(np.int64)
     related = _padded([x.related for x in seen], count, False).astype(bool)
     new = (likeliest >= 0) & ~(fair & related)
@@ -198,12 +218,12 @@ class _Lookout:
         mine = _of(evidence.relations, row)
         walks = self._walks(row, near, mine)
         items = self._pool(row, near, mine, walks, also)
-        cosine = vectors[items] @ vectors[row]
+        cosine = vectors.take(items, axis=0) @ vectors[row]
         related = self._find(mine, items) < len(mine)
         ends, weights, leading = self._table(walks)
         unlinked = (evidence.degree[items] == 0) & self.fair
-        at_ends = weights[self.slot[items]]
-        at_ends[unlinked, :2] = self._to_nearest(leading, items[unlinked])[:, :2]
+        at_ends = weights.take(self.slot.take(items), axis=0)
+        at_ends[unlinked, :2] = self._to_nearest(leading[:, :2], items[unlinked])
         told = 0.04 * np.log1p(at_ends[:, 0] / FLOOR) + 0.15 * np.log1p(at_ends[:, 1] / LOW)
         prior = (cosine + (1 - self.long_tail) * told).astype(np.float32)
         compared = evidence.embedded[items] & evidence.embedded[row]
@@ -211,13 +231,15 @@ class _Lookout:
         chosen = _likeliest(prior, np.where(compared, cosine, -np.inf), asked, count=count)
         some = items[chosen]
         columns = dict(zip(WALKS, at_ends[chosen].T, strict=True))
-        columns["narrow walk"], columns["own walks"] = leading[self.slot[some], :2].T
+        columns["narrow walk"], columns["own walks"] = leading.take(self.slot.take(some), axis=0)[
+            :, :2
+        ].T
         columns |= zip(TO_NEAREST, self._to_nearest(leading, some).T, strict=True)
         self.slot[ends] = 0
         if self.both:
             alike = np.zeros(len(some), dtype=np.float32)
             if len(mine):
-                alike = evidence.walked[some].astype(np.float32) @ evidence.walked[row]
+                alike = evidence.walked.take(some, axis=0).astype(np.float32) @ evidence.walked[row]
             columns["walks of both"] = np.log(np.maximum(alike, 0) + np.float32(LIKE))
         columns |= self._cosines_to_relations(row, mine, some) | {"cosine": cosine[chosen]}
         return _Seen(items, prior, chosen, related[chosen], columns)
@@ -277,7 +299,9 @@ class _Lookout:
         items = items[(evidence.degree[items] > 0) & (items != row)]
         if not evidence.embedded[row] or not len(items):
             return items[:0], np.zeros(0, dtype=np.float32)
-        items, cosines = _heaviest((items, evidence.vectors[items] @ evidence.vectors[row]), FAR)
+        items, cosines = _heaviest(
+            (items, evidence.vectors.take(items, axis=0) @ evidence.vectors[row]), FAR
+        )
         return items, softmax(cosines[None], 2 * WARMTH)[0]
 
     def _onward(self, walk: Walk) -> Walk:
@@ -293,7 +317,7 @@ class _Lookout:
         weights = np.concatenate([np.empty(0, dtype=np.float32), *(x for _, x in walks)])
         turn = np.arange(len(items), dtype=np.int32)
         self.place[items] = turn
-        last = self.place[items]
+        last = self.place.take(items)
         sums = np.bincount(last, weights, minlength=len(items))
         alone = last == turn
         return items[alone], sums[alone].astype(np.float32)
@@ -329,10 +353,10 @@ class _Lookout:
     ) -> NDArray[np.float32]:
         """Average over the nearest linked items of each how many walks end there, (m, w)."""
         nearest, n = self.evidence.nearest, len(self.evidence.vectors)
-        width = len(nearest.indices) // n
-        values = leading[self.slot[nearest.indices.reshape(n, width)[items]]]
-        weights = nearest.data.reshape(n, width)[items]
-        return np.asarray(np.einsum("mk,mkw->mw", weights, values))
+        slots = self.slot.take(nearest.indices.reshape(n, -1).take(items, axis=0))
+        weights = nearest.data.reshape(n, -1).take(items, axis=0)
+        # One column after the other: their few kilobytes stay in the first cache.
+        return np.stack([np.einsum("mk,mk->m", weights, x.take(slots)) for x in leading.T], axis=1)
 
     def _cosines_to_relations(
         self, row: int, mine: NDArray[np.int64], items: NDArray[np.int64]
@@ -342,7 +366,7 @@ class _Lookout:
         vectors = self.evidence.vectors
         place, related, _ = _entries(self.evidence.relations, items, most=SHOWN)
         distinct = self._once(related)
-        cosines = np.where(distinct == row, -1, vectors[distinct] @ vectors[row])
+        cosines = np.where(distinct == row, -1, vectors.take(distinct, axis=0) @ vectors[row])
         cosines = cosines[self._find(distinct, related)]
         many = np.bincount(place, minlength=len(items))
         mean = np.bincount(place, cosines, minlength=len(items)) / np.maximum(many, 1)
@@ -351,7 +375,7 @@ class _Lookout:
             starts = np.flatnonzero(np.diff(place, prepend=-1))
             best[place[starts]] = np.maximum.reduceat(cosines, starts)
         own = mine[:SHOWN]
-        to_own = vectors[items] @ vectors[own].T
+        to_own = vectors.take(items, axis=0) @ vectors[own].T
         itself = items[:, None] == own
         to_own[itself] = -1  # a relation that asks for itself
         zeros = np.zeros(len(items), dtype=np.float32)
@@ -383,7 +407,7 @@ def _entries(
         many = np.minimum(many, most)
     place = np.repeat(np.arange(len(rows)), many)
     at = np.arange(len(place)) + np.repeat(starts - np.cumsum(many) + many, many)
-    return place, matrix.indices[at].astype(np.int64), at
+    return place, matrix.indices.take(at).astype(np.int64), at
 
 
 def _heaviest(walk: Walk, count: int) -> Walk:
@@ -475,9 +499,11 @@ def _alike(
     block = max(1, CELLS // values.shape[1])
     for start in range(0, len(rows), block):
         some = slice(start, start + block)
-        own = values[rows[some]].toarray()
+        own = np.zeros((len(rows[some]), values.shape[1]), dtype=np.float32)
+        asking, words, at = _entries(values, rows[some])
+        own[asking, words] = values.data[at]
         place, words, at = _entries(values, np.maximum(candidates[some].ravel(), 0))
-        products = own[place // candidates.shape[1], words] * values.data[at]
+        products = own[place // candidates.shape[1], words] * values.data.take(at)
         sums = np.bincount(place, products, minlength=candidates[some].size)
         alike[some] = sums.reshape(candidates[some].shape)
     return alike

@@ -94,7 +94,7 @@ class Cells:
                     others = self.looked_at(int(cell[places[0]]), looked=looked)
                     others = others if among is None else others[among[others]]
                 whole = len(self.beside) == 1 and len(others) == len(vectors)
-                theirs = vectors if whole else vectors[others]
+                theirs = vectors if whole else vectors.take(others, axis=0)
                 cosines = vectors[rows[places]] @ theirs.T
                 cosines[rows[places][:, None] == others] = -np.inf  # to itself
                 yield places, others, cosines

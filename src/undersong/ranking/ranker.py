@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from undersong.errors import ArtifactError
 from undersong.io.tensors import read_tensors
-from undersong.ranking.candidates import Candidates, gather_candidates
+from undersong.ranking.candidates import Candidates, gather_candidates, one_thread
 from undersong.ranking.context import ON_RELATIONS, RankingContext
 
 Line = tuple[float, float]  # slope and offset of log-odds
@@ -54,6 +54,7 @@ class Ranker:
         """Which columns read relations, (f,)."""
         return np.array([name in ON_RELATIONS for name in self.names])
 
+    @one_thread
     def weigh(
         self, features: NDArray[np.float32], hidden: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ def test_every_ablation_that_was_asked_for_is_listed_and_names_settings_that_exi
         "no modality dropout",
         "no feature crossing",
         "no third layer",
+        "fields crossed by inner products",
         "long tail as negatives",
         "graded prior",
         "attention",
@@ -65,6 +66,18 @@ def _value(table, path):
     for name in path.split("."):
         table = getattr(table, name)
     return table
+
+
+def test_sources_are_weighed_where_there_are_two():
+    world = small_world()
+    halves = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("listeners"))
+    two = replace(world, relations=world.relations.with_columns(source=halves.otherwise("source")))
+    one = replace(world, relations=world.relations.with_columns(source=pl.lit("editors")))
+    weighed = "sources by learned reliability"
+    assert [weighed in [x.name for x in ablations_of(x, "artist")] for x in (two, one)] == [
+        True,
+        False,
+    ]
 
 
 def test_every_loss_has_the_same_budget():

@@ -28,6 +28,7 @@ from undersong.lab.reproduction.pooling import MEAN, POOLINGS, pooled, without_h
 from undersong.lab.reproduction.questions import ModelAnswers, ask, read, write
 from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.progress import Progress, silent
+from undersong.relations import LEARNED
 from undersong.settings import with_changes
 
 Changes = Mapping[str, Any]
@@ -123,6 +124,7 @@ def ablations_of(catalogue: Catalogue, kind: Kind) -> tuple[Ablation, ...]:
         *(Ablation(f"without {source}", without=(source,)) for source in sources),
         Ablation("no modality dropout", ({"hide_source": 0.0, "hide_interaction": 0.0},)),
         Ablation("no feature crossing", ({"crossing": False},)),
+        Ablation("fields crossed by inner products", ({"product": "inner"},)),
         Ablation("no third layer", ({"weigh_fields": False},)),
         Ablation("no linear skip", ({"skip": False},)),
         Ablation("long tail as negatives", ({"tail_is_negative": True},)),
@@ -130,6 +132,8 @@ def ablations_of(catalogue: Catalogue, kind: Kind) -> tuple[Ablation, ...]:
         Ablation("R_A alone, nothing at one remove", ({"indirect": 0},)),
         Ablation("GRM, CSLS", way=HUBS),
     ]
+    if catalogue.pairs(kind)["source"].n_unique() > 1:
+        rows.append(Ablation("sources by learned reliability", ({"reliability": LEARNED},)))
     if catalogue.features:
         rows += _content_rows(catalogue, played="interaction" in sources)
     if kind == "artist" and len(catalogue.tracks) and sources[0] == "content":

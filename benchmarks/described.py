@@ -22,7 +22,7 @@ from scipy import sparse
 from undersong import runs
 from undersong.catalogue import read_catalogue
 from undersong.embeddings import unit
-from undersong.evaluation.baselines.untrained import word_matrix
+from undersong.evaluation.baselines.classical import word_matrix
 from undersong.evaluation.protocols import EvaluationSettings, pools_of
 from undersong.features import CONTENT, INTERACTION, read_sources, rows_of
 from undersong.foldin.added import read_encoders

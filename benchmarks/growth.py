@@ -151,7 +151,7 @@ def factors(place: Path, size: int, plays: int) -> Callable[[], object]:
     """E_U before it is fine-tuned."""
     from undersong import relations
     from undersong.catalogue import tables
-    from undersong.models.interaction.network import factorise
+    from undersong.models.interaction import factorise
 
     matrix = relations.listeners(tables.read_catalogue(place), "artist")
     matrix = matrix[:, np.flatnonzero(matrix.getnnz(axis=0))]

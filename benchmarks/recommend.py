@@ -22,7 +22,7 @@ import polars as pl
 from undersong import runs
 from undersong.catalogue import tables
 from undersong.embeddings import unit
-from undersong.evaluation.bootstrap import bootstrap, percentile_interval
+from undersong.evaluation.results import bootstrap, percentile_interval
 from undersong.importers.tables.conversion import import_tables
 from undersong.relations import listeners
 from undersong.retrieval import recommend

@@ -14,8 +14,8 @@ from undersong.errors import SettingsError
 from undersong.evaluation.method import Method, from_vectors
 from undersong.lab.reproduction import ablations, pages, pooling
 from undersong.lab.reproduction.ablations import LOSSES, Ablation, ablations_of, rows_of, sources_in
+from undersong.lab.reproduction.datasets import read_answers
 from undersong.lab.reproduction.pooling import Bags
-from undersong.lab.reproduction.questions import read
 from undersong.losses import FORMS
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
@@ -162,7 +162,7 @@ def test_of_several_tries_the_best_is_told_and_named(home):
     tried = sorted((folder / "out/planted/seed-0/answers").glob("ablation triplet ?*.parquet"))
     means = []
     for file in tried:
-        answers = read(file)
+        answers = read_answers(file)
         means.append((np.nanmean(answers.pools["cold"].accuracy["ndcg@200"]), answers.note))
     assert len(means) == 2
     assert row.numbers[0].value == pytest.approx(max(means)[0])

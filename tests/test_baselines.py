@@ -10,7 +10,7 @@ from undersong import relations
 from undersong.catalogue.tables import PLAYS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
-from undersong.evaluation.baselines import collaborative, graph, network, untrained
+from undersong.evaluation.baselines import classical, network
 from undersong.evaluation.method import from_embeddings, from_vectors
 from undersong.features import Modality, weigh
 from undersong.relations import Task
@@ -55,7 +55,7 @@ def test_sparse_and_dense_vectors_score_alike():
 
 
 def test_chance_does_not_depend_on_the_block():
-    method = untrained.random(13, seed=4)
+    method = classical.random(13, seed=4)
     whole = method.scores(np.arange(9))
     np.testing.assert_array_equal(whole[[2, 7]], method.scores(np.array([2, 7])))
     assert len(np.unique(whole)) == whole.size
@@ -66,17 +66,17 @@ def test_popularity_takes_the_field_then_plays_then_relations_of_training_items(
     heard = [("u", "b", 4.0), ("v", "b", 1.0), ("u", "g", 9.0)]
     pairs = [("a", "b"), ("a", "c"), ("a", "f"), ("f", "g")]
     full = catalogue(pairs=pairs, heard=heard, fame=[1.0, None, 3.0, 2.0, 0.5, 7.0, 1.0])
-    values, measure = untrained.item_popularity(Task(full, "artist", splits))
+    values, measure = classical.item_popularity(Task(full, "artist", splits))
     assert values.tolist() == [1, -np.inf, 3, 2, 0.5, 7, 1]
     assert measure == "by fame"
     by_plays = catalogue(pairs=pairs, heard=heard)
-    values, measure = untrained.item_popularity(Task(by_plays, "artist", splits))
+    values, measure = classical.item_popularity(Task(by_plays, "artist", splits))
     assert values.tolist() == [0, 5, 0, 0, 0, 0, 9]
     assert measure == "by number of plays"
-    values, measure = untrained.item_popularity(Task(catalogue(pairs=pairs), "artist", splits))
+    values, measure = classical.item_popularity(Task(catalogue(pairs=pairs), "artist", splits))
     assert values.tolist() == [2, 1, 1, 0, 0, 0, 0]
     assert measure == "by number of relations among training items"
-    method = untrained.popularity(Task(catalogue(pairs=pairs), "artist", splits))
+    method = classical.popularity(Task(catalogue(pairs=pairs), "artist", splits))
     assert method.scores(np.array([5, 1])).tolist() == [values.tolist()] * 2
 
 
@@ -84,7 +84,7 @@ def test_tags_weigh_rare_words_more_and_never_read_withheld_fields():
     genre = [["rock", "odd"], ["rock"], ["odd"], ["rock"], None, [], ["rock", "rock"]]
     found = catalogue(genre=genre, fame=[None] * 7, secret=["x"] * 7)
     rock, odd = np.log(7 / 4) + 1, np.log(7 / 2) + 1
-    scores = untrained.tags(found, "artist").scores(EVERY)
+    scores = classical.tags(found, "artist").scores(EVERY)
     assert scores[0, 1] == pytest.approx(rock / np.hypot(rock, odd))
     assert scores[0, 2] == pytest.approx(odd / np.hypot(rock, odd))
     assert scores[6, 1] == pytest.approx(1)
@@ -100,13 +100,13 @@ def test_latent_tags_are_compared_in_the_strongest_singular_directions():
     words /= np.maximum(np.linalg.norm(words, axis=1, keepdims=True), 1e-9)
     rows, values, _ = np.linalg.svd(words, full_matrices=False)
     wanted = unit((rows[:, :2] * values[:2]).astype(np.float32))
-    scores = untrained.latent_tags(found, "artist", width=2).scores(EVERY)
+    scores = classical.latent_tags(found, "artist", width=2).scores(EVERY)
     seen = [0, 1, 2, 3, 5, 6]
     np.testing.assert_allclose(scores[seen][:, seen], (wanted @ wanted.T)[seen][:, seen], atol=1e-5)
     assert np.isneginf(scores[0, 4])
 
 
-@pytest.mark.parametrize("method", [untrained.tags, untrained.latent_tags])
+@pytest.mark.parametrize("method", [classical.tags, classical.latent_tags])
 def test_tags_need_a_field(method):
     with pytest.raises(DataError, match="artists have no tags or category field"):
         method(Catalogue(artists=catalogue().artists, fields=()), "artist")
@@ -127,7 +127,7 @@ def test_sources_lie_side_by_side_weighed_by_how_little_random_pairs_agree():
         cosine = (values @ values.T)[~absent][:, ~absent]
         laid.append(values / cosine[~np.eye(len(cosine), dtype=bool)].std())
     wanted = unit(np.hstack(laid))
-    scores = untrained.concatenation(weigh(sources)).scores(EVERY)
+    scores = classical.concatenation(weigh(sources)).scores(EVERY)
     np.testing.assert_allclose(scores, wanted @ wanted.T, atol=0.03)
     plain = unit(np.hstack([one, two]))
     assert abs(wanted @ wanted.T - plain @ plain.T).max() > 0.1
@@ -139,11 +139,11 @@ def test_a_source_that_says_the_same_of_all_items_has_no_weight():
     axes = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3, 3, 3]]
     axes[5:] = 0
     axes = Modality("axes", axes, np.arange(7) > 4)
-    scores = untrained.concatenation(weigh([same, axes, none])).scores(EVERY)
+    scores = classical.concatenation(weigh([same, axes, none])).scores(EVERY)
     assert scores[0, :5].tolist() == [1, 1, 0, 0, 0]
     assert np.isneginf(scores[0, 5:]).all()
     with pytest.raises(DataError, match="no source to compare items by"):
-        untrained.concatenation([])
+        classical.concatenation([])
 
 
 def listening_in_two_groups():
@@ -159,14 +159,14 @@ def listening_in_two_groups():
 
 def test_co_listening_is_the_cosine_of_log_plays():
     heard = [("u", "a", 3.0), ("v", "a", 1.0), ("u", "b", 7.0), ("w", "c", 2.0)]
-    scores = collaborative.co_listening(catalogue(heard=heard), "artist").scores(EVERY)
+    scores = classical.co_listening(catalogue(heard=heard), "artist").scores(EVERY)
     assert scores[0, 1] == pytest.approx(np.log(4) / np.hypot(np.log(4), np.log(2)))
     assert scores[0, 2] == 0
     assert np.isneginf(scores[0, 3:]).all()
 
 
 def test_user_based_is_the_cosine_of_what_the_users_most_alike_predict(monkeypatch):
-    monkeypatch.setattr(collaborative, "USERS", 6)
+    monkeypatch.setattr(classical, "USERS", 6)
     heard = listening_in_two_groups() + [("u3", "e", 5.0), ("u12", "b", 2.0)]
     world = catalogue(heard=heard)
     users = sorted({x[0] for x in heard})
@@ -181,36 +181,36 @@ def test_user_based_is_the_cosine_of_what_the_users_most_alike_predict(monkeypat
         least = sorted(alike, reverse=True)[4]  # itself and 4 others, more where they are equal
         for other in range(len(users)):
             predicted[one] += plays[other] * alike[other] * (alike[other] >= least)
-    scores = collaborative.user_based(world, "artist", neighbours=4).scores(EVERY)
+    scores = classical.user_based(world, "artist", neighbours=4).scores(EVERY)
     for a in range(6):
         for b in range(6):
             length = np.linalg.norm(predicted[:, a]) * np.linalg.norm(predicted[:, b])
             expected = predicted[:, a] @ predicted[:, b] / length
             assert scores[a, b] == pytest.approx(expected, abs=1e-5)
     assert np.isneginf(scores[0, 6])
-    few = collaborative.user_based(world, "artist", neighbours=4, most=11).scores(EVERY)
+    few = classical.user_based(world, "artist", neighbours=4, most=11).scores(EVERY)
     assert np.isfinite(few[:6, :6]).all()
     assert abs(few[:6, :6] - scores[:6, :6]).max() > 0.01
 
 
 def test_als_finds_the_groups_and_is_the_same_twice():
     world = catalogue(heard=listening_in_two_groups())
-    scores = collaborative.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    scores = classical.als(world, "artist", seed=5, factors=2).scores(EVERY)
     for item in range(6):
         others = np.delete(np.arange(6), item)
         near = others[np.argsort(-scores[item, others])[:2]]
         assert set(near // 3) == {item // 3}
     assert np.isneginf(scores[0, 6])
-    again = collaborative.als(world, "artist", seed=5, factors=2).scores(EVERY)
+    again = classical.als(world, "artist", seed=5, factors=2).scores(EVERY)
     np.testing.assert_array_equal(scores, again)
 
 
 @pytest.mark.parametrize(
     "method",
     [
-        collaborative.co_listening,
-        collaborative.user_based,
-        lambda c, k: collaborative.als(c, k, seed=0),
+        classical.co_listening,
+        classical.user_based,
+        lambda c, k: classical.als(c, k, seed=0),
     ],
 )
 def test_baselines_of_plays_need_plays(method):
@@ -224,7 +224,7 @@ def test_only_edges_that_touch_training_are_visible_and_none_of_the_other_part()
     world = catalogue(pairs=pairs)
     wanted = {"test": {(0, 1), (0, 3)}, "validation": {(0, 1), (1, 5)}}
     for part, edges in wanted.items():
-        found = graph.visible_edges(Task(world, "artist", parts), part).tocoo()
+        found = classical.visible_edges(Task(world, "artist", parts), part).tocoo()
         assert {(a, b) for a, b in zip(found.row, found.col, strict=True) if a < b} == edges
         assert found.nnz == 2 * len(edges)
 
@@ -236,7 +236,7 @@ def test_pagerank_is_where_the_walk_ends_up():
     edges = relations.known(catalogue(pairs=PAIRS), "artist")
     walk = edges.toarray() / np.maximum(edges.toarray().sum(axis=1, keepdims=True), 1)
     ended = 0.4 * np.linalg.inv(np.eye(7) - 0.6 * walk)  # row q: a walk that starts at q
-    scores = graph.personalised_pagerank(edges, restart=0.4, steps=60).scores(EVERY)
+    scores = classical.personalised_pagerank(edges, restart=0.4, steps=60).scores(EVERY)
     np.testing.assert_allclose(scores[:6], ended[:6], atol=1e-6)
     assert scores[6, :6].tolist() == [0] * 6
 
@@ -244,7 +244,7 @@ def test_pagerank_is_where_the_walk_ends_up():
 def test_adamic_adar_sums_over_common_relations():
     edges = relations.known(catalogue(pairs=PAIRS), "artist").toarray()
     degree = edges.sum(axis=1)
-    scores = graph.adamic_adar(sparse.csr_matrix(edges)).scores(np.array([0, 6, 4]))
+    scores = classical.adamic_adar(sparse.csr_matrix(edges)).scores(np.array([0, 6, 4]))
     for row, query in enumerate((0, 6, 4)):
         for other in set(range(7)) - {query}:
             common = np.flatnonzero(edges[query] & edges[other])
@@ -253,7 +253,7 @@ def test_adamic_adar_sums_over_common_relations():
 
 def test_common_neighbours_are_counted():
     edges = relations.known(catalogue(pairs=[*PAIRS, ("b", "d")]), "artist").toarray()
-    scores = graph.common_neighbours(sparse.csr_matrix(edges)).scores(np.array([2, 6, 0]))
+    scores = classical.common_neighbours(sparse.csr_matrix(edges)).scores(np.array([2, 6, 0]))
     for row, query in enumerate((2, 6, 0)):
         for other in set(range(7)) - {query}:
             assert scores[row, other] == (edges[query] & edges[other]).sum()
@@ -282,7 +282,7 @@ def test_the_network_learns_groups_that_the_untrained_sources_hide():
     learnt = [learn(sources, visible, **about) for learn in (network.mlp, network.gravity)]
     unseen = np.arange(210, n)
     shares = []
-    for method in (untrained.concatenation(sources), *learnt):
+    for method in (classical.concatenation(sources), *learnt):
         scores = method.scores(unseen)
         scores[np.arange(len(unseen)), unseen] = -np.inf
         near = np.argsort(-scores, axis=1)[:, :10]

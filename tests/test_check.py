@@ -7,8 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undersong.catalogue.check import check_catalogue
-from undersong.catalogue.issues import LISTED, Fault, Issues, issues_text
+from undersong.catalogue.check import LISTED, Fault, Issues, check_catalogue, issues_text
 from undersong.catalogue.tables import Catalogue, Field, write_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError

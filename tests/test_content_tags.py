@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
-from undersong.models.content import tag_heads
+from undersong.models.content import training
 from undersong.models.content.inputs import Clips
 from undersong.models.content.network import (
     AudioEncoder,
@@ -20,8 +20,7 @@ from undersong.models.content.network import (
     VectorEncoder,
     save_content,
 )
-from undersong.models.content.tag_heads import Tagger, read_tags, tag_loss
-from undersong.models.content.training import embed_content
+from undersong.models.content.training import Tagger, embed_content, read_tags, tag_loss
 from undersong.training import Compute, Schedule, Task
 
 # Every size differs from every other: 41 artists in 4 groups, 2 tracks each, 7 columns, E_C of 11.
@@ -141,9 +140,9 @@ def test_a_catalogue_without_common_words_has_nothing_to_guess(tmp_path):
 
 
 def test_artists_are_nearest_by_their_words_in_the_strongest_singular_directions(monkeypatch):
-    monkeypatch.setattr(tag_heads, "LATENT", 3)
-    monkeypatch.setattr(tag_heads, "BLOCK", 5)
-    monkeypatch.setattr(tag_heads, "ALIKE", 0.9)
+    monkeypatch.setattr(training, "LATENT", 3)
+    monkeypatch.setattr(training, "BLOCK", 5)
+    monkeypatch.setattr(training, "ALIKE", 0.9)
     n, generator = 23, np.random.default_rng(2)
     tags = [[f"w{y}" for y in np.flatnonzero(generator.random(9) < 0.5)] for _ in range(n)]
     tags[4] = tags[11] = None
@@ -166,7 +165,7 @@ def test_artists_are_nearest_by_their_words_in_the_strongest_singular_directions
         cosines[place] = -1
         for other in [x for x in np.argsort(-cosines)[:4] if cosines[x] >= 0.9]:
             wanted[row, rows[other]] = wanted[rows[other], row] = True
-    made = tag_heads.nearest_by_tags(found, clips, trains, top=4)
+    made = training.nearest_by_tags(found, clips, trains, top=4)
     np.testing.assert_array_equal(made.toarray(), wanted)
     assert min(wanted[rows].sum(axis=1)) < 4
 

@@ -16,7 +16,7 @@ from test_architecture import modules
 from undersong.audio.logmel import BANDS
 from undersong.cli.main import cli
 from undersong.models.general import GeneralSettings
-from undersong.models.interaction.network import InteractionSettings
+from undersong.models.interaction import InteractionSettings
 from undersong.pipeline.run_settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -6,12 +6,18 @@ import pytest
 
 from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import bootstrap
-from undersong.evaluation.baselines import graph
-from undersong.evaluation.found import combined
+from undersong.evaluation import results
+from undersong.evaluation.baselines import classical
 from undersong.evaluation.method import Method, from_vectors
-from undersong.evaluation.protocols import EvaluationSettings, evaluate
-from undersong.evaluation.results import Interval
+from undersong.evaluation.protocols import EvaluationSettings, combined, evaluate
+from undersong.evaluation.results import (
+    Interval,
+    bootstrap,
+    groups,
+    jackknife,
+    percentile_interval,
+    standard_error,
+)
 from undersong.evaluation.scoring import propensities
 from undersong.metrics import accuracy, weighted_ndcg
 from undersong.relations import Task, known
@@ -121,10 +127,10 @@ def test_validation_never_reads_relations_of_test_items():
 
 
 def test_methods_that_see_edges_answer_linked_alone_and_see_no_answer():
-    edges = graph.visible_edges(Task(world(), "artist", PARTS), "test")
+    edges = classical.visible_edges(Task(world(), "artist", PARTS), "test")
     asking = np.flatnonzero(PARTS == "test")
     assert edges[asking][:, asking].nnz == 0
-    report = report_of([knows_groups(), graph.personalised_pagerank(edges)])
+    report = report_of([knows_groups(), classical.personalised_pagerank(edges)])
     assert "PageRank" in numbers(report, "linked").numbers
     assert all("PageRank" not in numbers(report, x).numbers for x in ("cold", "paper"))
     assert value(report, "linked", "PageRank", "map") > value(report, "linked", "random", "map")
@@ -290,22 +296,22 @@ def test_settings_out_of_range_are_refused(change):
 
 def test_the_bootstrap_covers_the_mean_and_is_as_wide_as_its_theory():
     values = np.random.default_rng(4).normal(2, 3, size=(400, 2))
-    means = bootstrap.bootstrap(values, resamples=2000, seed=1)
-    low, high = bootstrap.percentile_interval(means)
+    means = bootstrap(values, resamples=2000, seed=1)
+    low, high = percentile_interval(means)
     theory = 1.96 * values.std(axis=0) / 20
     assert (high - low) / 2 == pytest.approx(theory, rel=0.1)
     assert means.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.02)
-    paired = means - bootstrap.bootstrap(values, resamples=2000, seed=1)
+    paired = means - bootstrap(values, resamples=2000, seed=1)
     assert not paired.any()
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     values = np.random.default_rng(9).normal(size=600)
-    group = bootstrap.groups(600, seed=2)
-    left = bootstrap.jackknife(lambda kept: np.array([values[kept].mean()]), group)
-    assert len(left) == bootstrap.GROUPS
+    group = groups(600, seed=2)
+    left = jackknife(lambda kept: np.array([values[kept].mean()]), group)
+    assert len(left) == results.GROUPS
     by_theory = values.std() / np.sqrt(600)
-    assert bootstrap.standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)
+    assert standard_error(left)[0] == pytest.approx(by_theory, rel=0.5)
 
 
 def test_a_method_whose_order_depends_on_who_may_answer_is_told_so():
@@ -406,7 +412,7 @@ def test_the_harmonic_mean_has_the_interval_of_both_parts():
 
 def test_of_very_many_items_a_random_part_asks_all(monkeypatch):
     whole = report_of([knows_groups()], split="validation")
-    monkeypatch.setattr("undersong.evaluation.found.ASKERS", 11)
+    monkeypatch.setattr("undersong.evaluation.protocols.ASKERS", 11)
     some, again = (report_of([knows_groups()], split="validation") for _ in range(2))
     for name, asked in (("cold", 18), ("paper", 18)):
         first, before = numbers(some, name), numbers(whole, name)

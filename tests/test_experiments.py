@@ -16,12 +16,12 @@ from scipy import sparse
 from planted import QUICK_SETTINGS, small_world
 from undersong.cli import main
 from undersong.errors import ArtifactError, DataError, SettingsError
-from undersong.evaluation import bootstrap
-from undersong.evaluation.baselines.graph import visible_edges
+from undersong.evaluation.baselines.classical import visible_edges
 from undersong.evaluation.baselines.network import NetworkSettings
+from undersong.evaluation.results import around
 from undersong.evaluation.scoring import Judged, Whole
-from undersong.lab.reproduction import claims, datasets, noise, outcomes, pages, questions
-from undersong.lab.reproduction.datasets import DataSet
+from undersong.lab.reproduction import claims, datasets, noise, outcomes, pages
+from undersong.lab.reproduction.datasets import DataSet, ModelAnswers
 from undersong.lab.reproduction.experiment import ANSWERED, reproduce
 from undersong.lab.reproduction.job_runner import Job, run_jobs
 from undersong.lab.reproduction.outcomes import (
@@ -31,7 +31,6 @@ from undersong.lab.reproduction.outcomes import (
     whole_estimate,
 )
 from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
-from undersong.lab.reproduction.questions import ModelAnswers
 from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
 from undersong.relations import listeners, shared_listeners
@@ -191,7 +190,7 @@ def test_the_combined_number_is_the_harmonic_mean_of_each_seed(home):
     folder, (results, _), _ = home
     single = []
     for seed in range(2):
-        answers = questions.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        answers = datasets.read_answers(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
         cold, found = (
             np.nanmean(answers.pools[x].accuracy["ndcg@200"]) for x in ("cold, labelled", "found")
         )
@@ -226,7 +225,7 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
     folder, (results, _), _ = home
     single = []
     for seed in range(2):
-        answers = questions.read(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
+        answers = datasets.read_answers(folder / f"out/planted/seed-{seed}/answers/GRM.parquet")
         single.append(np.nanmean(answers.pools["paper"].accuracy["recall@10"]))
     found = results.number("GRM", "recall@10")
     assert found.value == pytest.approx(np.mean(single))
@@ -236,10 +235,8 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
 
 def test_seeds_differ_and_the_items_that_ask_do_not(home):
     folder, (results, _), _ = home
-    vectors = [
-        questions.read(folder / f"out/planted/seed-{seed}/answers/RdRM.parquet").pools["paper"]
-        for seed in range(2)
-    ]
+    paths = [folder / f"out/planted/seed-{seed}/answers/RdRM.parquet" for seed in range(2)]
+    vectors = [datasets.read_answers(x).pools["paper"] for x in paths]
     first, second = (x.answers["consistent@10"] for x in vectors)
     assert (first != second).any()
     known = [np.isnan(x.accuracy["map"]) for x in vectors]
@@ -442,7 +439,7 @@ def test_every_noise_has_a_curve_over_lambda_beside_its_own_lambda_0(noisy):
     assert next(iter(curves)) == "no noise"
     assert {len(x) for x in curves.values()} == {3}
     path = plan.out / "planted/seed-0/answers" / f"{curves['no noise'][1].name}.parquet"
-    cold = questions.read(path).pools["cold"].accuracy["ndcg@200"]
+    cold = datasets.read_answers(path).pools["cold"].accuracy["ndcg@200"]
     assert curves["no noise"][1].numbers[0].value == pytest.approx(np.nanmean(cold))
     for rows in curves.values():
         assert rows[0].differences == (None, None, None)
@@ -510,8 +507,8 @@ def test_answers_come_back_as_they_were(tmp_path):
     judged = {
         "paper": Judged({"map": np.array([0.1, np.nan, 1])}, {"p": np.array([1.0, 2, 3])}, whole)
     }
-    questions.write(ModelAnswers(judged, "why"), tmp_path / "a.parquet")
-    answers = questions.read(tmp_path / "a.parquet")
+    datasets.write_answers(ModelAnswers(judged, "why"), tmp_path / "a.parquet")
+    answers = datasets.read_answers(tmp_path / "a.parquet")
     assert answers.note == "why"
     paper = answers.pools["paper"]
     np.testing.assert_array_equal(paper.accuracy["map"], [0.1, np.nan, 1])
@@ -523,10 +520,10 @@ def test_answers_come_back_as_they_were(tmp_path):
 def test_damaged_answers_are_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"no")
     with pytest.raises(ArtifactError, match="cannot be read .* run `undersong reproduce` again"):
-        questions.read(tmp_path / "a.parquet")
+        datasets.read_answers(tmp_path / "a.parquet")
     pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(ArtifactError, match="format None, but this version reads 1; delete it"):
-        questions.read(tmp_path / "b.parquet")
+        datasets.read_answers(tmp_path / "b.parquet")
 
 
 def test_a_plan_skips_what_is_done_and_reports_how_long_the_rest_takes(tmp_path):
@@ -720,4 +717,4 @@ def test_the_interval_of_a_share_stays_within_its_range_and_that_of_hubness_does
         ("nobody's neighbour", 0.02, (0.0, 0.118)),
         ("hubness", 0.04, (-0.058, 0.138)),
     ):
-        assert bootstrap.around(name, value, 0.05) == pytest.approx(bounds)
+        assert around(name, value, 0.05) == pytest.approx(bounds)

@@ -17,10 +17,9 @@ from click.testing import CliRunner
 from exported import WIDTH, expected, make_run, nearest_five
 from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError
-from undersong.export import flat_files, rows
-from undersong.export.faiss_index import write_faiss
-from undersong.export.flat_files import write_lists, write_numpy, write_parquet
+from undersong.export import rows, vector_files
 from undersong.export.rows import open_rows
+from undersong.export.vector_files import write_faiss, write_lists, write_numpy, write_parquet
 from undersong.io import table_files
 from undersong.io.files import sha256
 
@@ -127,7 +126,7 @@ def back(cell):
 
 
 def test_csv_gives_back_every_text_and_number(run, tmp_path):
-    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    vector_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     found = read_csv(tmp_path / "a.csv")
     assert [back(x["name"]) for x in found] == [x["name"] for x in expected(run)]
     assert [back(x["id"]) for x in found] == list(known(run).ids)
@@ -140,7 +139,7 @@ def test_csv_gives_back_every_text_and_number(run, tmp_path):
 
 def test_no_cell_of_text_is_a_formula_to_a_spreadsheet(run, tmp_path):
     """Cells as a spreadsheet takes them: numbers, or text that begins with none of its signs."""
-    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    vector_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     number = re.compile(r"-?[0-9.]+(e-?[0-9]+)?")
     formulas = [
         (column, cell)
@@ -177,7 +176,7 @@ def test_text_that_would_be_calculated_is_quoted_and_comes_back(text, cell):
 def test_pandas_and_polars_read_the_csv(run, tmp_path):
     import pandas as pd
 
-    flat_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
+    vector_files.write_vectors(open_rows(run, "artist"), tmp_path / "a.csv")
     frame = pd.read_csv(tmp_path / "a.csv")
     assert frame["v3"].dtype == np.float64
     assert len(frame) == len(known(run).ids) == len(pl.read_csv(tmp_path / "a.csv"))
@@ -331,12 +330,12 @@ def test_a_killed_export_leaves_what_was_there(run, tmp_path):
     before = sha256(tmp_path / "a.npy")
     code = (
         "import sys, time; from pathlib import Path; from undersong import runs\n"
-        "from undersong.export import rows, flat_files\n"
+        "from undersong.export import rows, vector_files\n"
         "rows.BLOCK = 8\n"
         "def slow(*_):\n"
         "    print('block', flush=True); time.sleep(60)\n"
         "found = rows.open_rows(runs.read(Path(sys.argv[1])), 'artist', embedding='content')\n"
-        "flat_files.write_numpy(found, Path(sys.argv[2]), progress=slow)\n"
+        "vector_files.write_numpy(found, Path(sys.argv[2]), progress=slow)\n"
     )
     words = [sys.executable, "-c", code, str(run.folder), str(tmp_path / "a.npy")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:

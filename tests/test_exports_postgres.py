@@ -18,8 +18,8 @@ import pytest
 from exported import WIDTH, make_run, nearest_five
 from undersong.errors import DataError, SettingsError
 from undersong.export import rows
-from undersong.export.postgres import write_sql
 from undersong.export.rows import open_rows
+from undersong.export.vector_databases import write_sql
 
 
 def find_programs():
@@ -195,7 +195,7 @@ def test_a_name_that_is_none_is_refused(run, tmp_path, table):
 
 
 def test_vectors_too_long_for_an_index_are_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("undersong.export.postgres.INDEXED_WIDTH", WIDTH - 1)
+    monkeypatch.setattr("undersong.export.vector_databases.INDEXED_WIDTH", WIDTH - 1)
     with pytest.raises(
         SettingsError, match=f"11 numbers at most, these have {WIDTH}; take --index"
     ):

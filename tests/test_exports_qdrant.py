@@ -17,9 +17,9 @@ from qdrant_client import QdrantClient, models
 from exported import expected, make_run, nearest_five
 from undersong.cli.main import cli
 from undersong.errors import SettingsError, UndersongError
-from undersong.export import qdrant, rows
-from undersong.export.qdrant import point, send, write_requests
+from undersong.export import rows, vector_databases
 from undersong.export.rows import open_rows
+from undersong.export.vector_databases import point, send, write_requests
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_requests(monkeypatch):
     monkeypatch.setattr(rows, "BLOCK", 16)
-    monkeypatch.setattr(qdrant, "POINTS", 7)
+    monkeypatch.setattr(vector_databases, "POINTS", 7)
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ from undersong.models.graph.network import (
     GraphSettings,
     SageLayer,
     connect,
+    hide,
+    list_pairs,
     mean_of_neighbours,
+    neighbourhood,
+    with_duplicates,
 )
-from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
 from undersong.models.graph.training import (
     draw_negatives,
     embed_by,

@@ -6,9 +6,13 @@ from scipy import sparse
 
 from undersong import relations
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue
-from undersong.models.interaction import network, training
-from undersong.models.interaction.network import InteractionModel, InteractionSettings, factorise
-from undersong.models.interaction.training import embed_interaction
+from undersong.models import interaction
+from undersong.models.interaction import (
+    InteractionModel,
+    InteractionSettings,
+    embed_interaction,
+    factorise,
+)
 from undersong.training import Compute, Schedule, Task
 
 
@@ -71,8 +75,8 @@ def test_factors_reproduce_the_information_of_listeners():
 
 def test_only_the_strongest_co_listening_is_kept(monkeypatch):
     plays = relations.listeners(world()[0], "artist")[:, :35]
-    monkeypatch.setattr(network, "STRONGEST", 3)
-    kept = network._information(plays, block=4).toarray()
+    monkeypatch.setattr(interaction, "STRONGEST", 3)
+    kept = interaction._information(plays, block=4).toarray()
     information = slow_information(plays)
     for row, found in zip(information, kept, strict=True):
         expected = np.sort(row)[-3:]
@@ -81,8 +85,8 @@ def test_only_the_strongest_co_listening_is_kept(monkeypatch):
 
 def test_of_very_many_items_fewer_are_kept_by_information_times_shared_users(monkeypatch):
     plays = relations.listeners(world()[0], "artist")[:, :35]
-    monkeypatch.setattr(network, "CELLS", 4 * 35 + 9)
-    kept = network._information(plays, block=6).toarray()
+    monkeypatch.setattr(interaction, "CELLS", 4 * 35 + 9)
+    kept = interaction._information(plays, block=6).toarray()
     information, heard = slow_information(plays), (plays > 0).astype(int).toarray()
     strength = information * (heard.T @ heard)
     for row, strong, found in zip(information, strength, kept, strict=True):
@@ -92,7 +96,7 @@ def test_of_very_many_items_fewer_are_kept_by_information_times_shared_users(mon
 
 def test_an_item_whose_listeners_hear_nothing_else_shares_no_information():
     plays = sparse.csr_matrix(np.array([[1, 2, 0], [3, 1, 0], [0, 0, 5], [1, 0, 0]], dtype=float))
-    information = network._information(plays).toarray()
+    information = interaction._information(plays).toarray()
     assert information[0, 1] > 0
     assert not information[2].any()
     assert not information[:, 2].any()
@@ -138,7 +142,7 @@ def test_interrupted_it_goes_on_from_what_it_begins_with(tmp_path, monkeypatch, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, last, killed)
+        patch.setattr(interaction, last, killed)
         with pytest.raises(Killed):
             embed(tmp_path / "run", top=6)
     counted = []
@@ -147,8 +151,8 @@ def test_interrupted_it_goes_on_from_what_it_begins_with(tmp_path, monkeypatch, 
         counted.append("factorise")
         return factorise(*arguments, **options)
 
-    monkeypatch.setattr(training, "factorise", counting)
-    monkeypatch.setattr(training, "related_by_listening", killed)
+    monkeypatch.setattr(interaction, "factorise", counting)
+    monkeypatch.setattr(interaction, "related_by_listening", killed)
     made = embed(tmp_path / "run", top=6)[0].embeddings.vectors
     assert len(counted) == again
     np.testing.assert_array_equal(made, expected)

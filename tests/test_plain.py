@@ -70,7 +70,7 @@ def test_every_csv_is_written_by_one_function():
         if re.search(r"\.write_csv\(|sink_csv\(|csv\.(writer|DictWriter)", path.read_text("utf-8"))
     }
     # A stream for PostgreSQL's COPY, and tables that are read again, with names we invent.
-    assert writers == {"io/table_files.py", "export/postgres.py", "lab/synthetic/world.py"}
+    assert writers == {"io/table_files.py", "export/vector_databases.py", "lab/synthetic/world.py"}
 
 
 def test_every_command_prints_by_one_function():

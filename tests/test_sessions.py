@@ -11,8 +11,7 @@ from planted import small_world
 from undersong import relations
 from undersong.catalogue import tables
 from undersong.errors import DataError
-from undersong.models.interaction.network import InteractionSettings
-from undersong.models.interaction.training import related_by_listening
+from undersong.models.interaction import InteractionSettings, related_by_listening
 from undersong.relations import colistening
 from undersong.relations.colistening import SessionSettings, shared_sessions
 from undersong.training import Task

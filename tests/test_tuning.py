@@ -18,7 +18,7 @@ from planted import QUICK_SETTINGS, small_world
 from undersong.catalogue import tables
 from undersong.cli.main import cli
 from undersong.errors import ArtifactError, DataError, SettingsError, install
-from undersong.lab.tuning import study, trials, trials_table
+from undersong.lab.tuning import study, trials
 from undersong.lab.tuning.study import tune
 from undersong.lab.tuning.trials import SPACE, Bench, Range, TrialScore
 from undersong.pipeline.learn import learn
@@ -389,7 +389,7 @@ def test_confirming_trains_both_with_two_seeds_that_the_search_never_saw(
 
 
 def text_of(found):
-    return trials_table.text(found, catalogue=Path("my/catalogue"), folder=Path("my/study"))
+    return study.text(found, catalogue=Path("my/catalogue"), folder=Path("my/study"))
 
 
 def test_the_text_warns_that_the_best_of_many_is_optimistic(whole):
@@ -408,10 +408,8 @@ def test_the_text_says_so_where_nothing_was_better(whole):
 
 
 def test_of_one_item_there_is_no_standard_error():
-    assert trials_table.paired_error(np.array([0.4]), np.array([0.7])) is None
-    assert trials_table.paired_error(np.array([0.4, 0.1]), np.array([0.7, 0.2])) == pytest.approx(
-        0.1
-    )
+    assert study.paired_error(np.array([0.4]), np.array([0.7])) is None
+    assert study.paired_error(np.array([0.4, 0.1]), np.array([0.7, 0.2])) == pytest.approx(0.1)
 
 
 def test_every_range_is_of_a_setting_and_holds_its_default():

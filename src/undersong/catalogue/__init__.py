@@ -8,18 +8,29 @@ from undersong.catalogue.attributes import (
     write_attributes,
 )
 from undersong.catalogue.check import (
+    LISTED,
+    ROW,
+    Fault,
+    Issues,
+    Sheet,
     check_catalogue,
     empty_faults,
     empty_table,
+    find_issues,
     id_faults,
+    issues_text,
     member_faults,
     number_faults,
     path_faults,
     play_faults,
+    refuse,
     relation_faults,
+    shown,
     split_faults,
     vector_faults,
+    whole,
     width_faults,
+    write_failures,
 )
 from undersong.catalogue.describe import (
     KindDescription,
@@ -29,19 +40,6 @@ from undersong.catalogue.describe import (
     words_about,
 )
 from undersong.catalogue.heard import Heard, read_heard, write_heard
-from undersong.catalogue.issues import (
-    LISTED,
-    ROW,
-    Fault,
-    Issues,
-    Sheet,
-    find_issues,
-    issues_text,
-    refuse,
-    shown,
-    whole,
-    write_failures,
-)
 from undersong.catalogue.names import (
     Item,
     Names,

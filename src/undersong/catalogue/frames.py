@@ -12,18 +12,23 @@ import numpy as np
 import polars as pl
 
 from undersong.catalogue.check import (
+    ROW,
+    Issues,
+    Sheet,
     empty_faults,
     id_faults,
     member_faults,
     number_faults,
     path_faults,
     play_faults,
+    refuse,
     relation_faults,
+    shown,
     split_faults,
     vector_faults,
+    whole,
     width_faults,
 )
-from undersong.catalogue.issues import ROW, Issues, Sheet, refuse, shown, whole
 from undersong.catalogue.schema import (
     ITEMS,
     KINDS,

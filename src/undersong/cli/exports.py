@@ -10,9 +10,9 @@ import click
 from undersong.cli.group import FILE, FOLDER, TRACKS, Group, echo, kind_in
 
 if TYPE_CHECKING:
-    from undersong.export.faiss_index import Form as FaissForm
-    from undersong.export.postgres import Form as PostgresForm
     from undersong.export.rows import Embedding, Rows
+    from undersong.export.vector_databases import Form as PostgresForm
+    from undersong.export.vector_files import Form as FaissForm
     from undersong.progress import Progress
 
 EMBEDDING = click.option(
@@ -74,7 +74,7 @@ def parquet(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> No
     Example:
         undersong export parquet my/run artists.parquet
     """
-    from undersong.export.flat_files import write_parquet
+    from undersong.export.vector_files import write_parquet
 
     write_parquet(rows, out, force=force)
 
@@ -88,7 +88,7 @@ def numpy(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None
     Example:
         undersong export numpy my/run artists.npy
     """
-    from undersong.export.flat_files import write_numpy
+    from undersong.export.vector_files import write_numpy
 
     write_numpy(rows, out, force=force, progress=progress)
 
@@ -105,7 +105,7 @@ def csv(rows: "Rows", out: Path, *, force: bool, progress: "Progress") -> None:
     Example:
         undersong export csv my/run artists.csv
     """
-    from undersong.export.flat_files import write_vectors
+    from undersong.export.vector_files import write_vectors
 
     write_vectors(rows, out, force=force)
 
@@ -127,7 +127,7 @@ def faiss(rows: "Rows", out: Path, *, form: "FaissForm", force: bool, progress: 
     Example:
         undersong export faiss my/run artists.faiss
     """
-    from undersong.export.faiss_index import write_faiss
+    from undersong.export.vector_files import write_faiss
 
     write_faiss(rows, out, form=form, force=force, progress=progress)
 
@@ -158,7 +158,7 @@ def pgvector(
     Example:
         undersong export pgvector my/run artists.sql
     """
-    from undersong.export.postgres import write_sql
+    from undersong.export.vector_databases import write_sql
 
     write_sql(rows, out, form=form, table=table, force=force, progress=progress)
 
@@ -185,7 +185,7 @@ def qdrant(
     Example:
         undersong export qdrant my/run artists.jsonl --url http://localhost:6333
     """
-    from undersong.export.qdrant import send, write_requests
+    from undersong.export.vector_databases import send, write_requests
 
     write_requests(rows, out, force=force, progress=progress)
     if not url:
@@ -210,7 +210,7 @@ def lists(run: Path, neighbours: Path, out: Path, tracks: bool, force: bool) -> 
         undersong export lists my/run neighbours.parquet neighbours.csv
     """
     from undersong import runs
-    from undersong.export.flat_files import write_lists
+    from undersong.export.vector_files import write_lists
 
     opened = runs.read(run)
     count = write_lists(opened, neighbours, out, kind=kind_in(opened, tracks), force=force)

@@ -118,8 +118,8 @@ def tune(
         undersong tune my/catalogue my/study --trials 40 --confirm
     """
     with needs("tune", "tuning"):
+        from undersong.lab.tuning.study import text
         from undersong.lab.tuning.study import tune as search
-        from undersong.lab.tuning.trials_table import text
     from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
 

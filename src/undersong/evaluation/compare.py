@@ -13,22 +13,22 @@ from undersong.catalogue import Catalogue, Kind, SplitSettings, fingerprint, rea
 from undersong.catalogue import split as split_items
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
-from undersong.evaluation.baselines.collaborative import als, co_listening, user_based
-from undersong.evaluation.baselines.graph import (
+from undersong.evaluation.baselines.classical import (
     adamic_adar,
+    als,
+    co_listening,
     common_neighbours,
-    personalised_pagerank,
-    visible_edges,
-)
-from undersong.evaluation.baselines.network import NetworkSettings, gravity, mlp
-from undersong.evaluation.baselines.untrained import (
     concatenation,
     item_popularity,
     latent_tags,
+    personalised_pagerank,
     popularity,
     random,
     tags,
+    user_based,
+    visible_edges,
 )
+from undersong.evaluation.baselines.network import NetworkSettings, gravity, mlp
 from undersong.evaluation.directed import judge_directed, read_directed
 from undersong.evaluation.method import Method, Scorer, from_embeddings, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings, evaluate

@@ -10,10 +10,19 @@ from scipy import sparse
 from undersong import metrics
 from undersong.catalogue import linked
 from undersong.errors import ArtifactError
-from undersong.evaluation import bootstrap
-from undersong.evaluation.baselines.untrained import item_popularity, word_matrix
+from undersong.evaluation.baselines.classical import item_popularity, word_matrix
 from undersong.evaluation.method import Method
-from undersong.evaluation.results import Interval, Number
+from undersong.evaluation.results import (
+    NORMAL,
+    Interval,
+    Number,
+    around,
+    bootstrap,
+    groups,
+    jackknife,
+    percentile_interval,
+    standard_error,
+)
 from undersong.evaluation.ties import Ranking, Ties, blocks, rank
 from undersong.relations import META_ROLES, Task, codes
 
@@ -185,13 +194,13 @@ def _judged(
 ) -> Judged:
     """Measure answers of one pool; ``near`` are those to the items that ask for hubness."""
     top = ranking.top[:, :k]
-    group = bootstrap.groups(len(pool.queries), seed=seed)
+    group = groups(len(pool.queries), seed=seed)
     shown = {f"coverage@{k}": metrics.coverage, "gini": metrics.gini}
     whole = _whole(top, pool.candidates, shown, group)
     if pool.hubs is not None:
         hubs = {"hubness": metrics.hubness, "nobody's neighbour": metrics.unreachable}
-        groups = bootstrap.groups(len(near.top), seed=seed)
-        whole |= _whole(near.top[:, :k], pool.candidates, hubs, groups)
+        group_of = groups(len(near.top), seed=seed)
+        whole |= _whole(near.top[:, :k], pool.candidates, hubs, group_of)
     accuracy = metrics.accuracy(ranking.ranks, k=k)
     named = propensities(np.asarray(pool.truth.getnnz(axis=0), dtype=np.int64))
     weights = [1 / named[items] for items in ranking.relevant]
@@ -277,7 +286,7 @@ def _never(ranking: Ranking, group: NDArray[np.int64]) -> Whole:
         return np.array([1 - len(reached) / max(len(wanted), 1)])
 
     value = float(measure(np.ones(len(ranking.ranks), dtype=bool))[0])
-    return Whole(value, bootstrap.jackknife(measure, group)[:, 0])
+    return Whole(value, jackknife(measure, group)[:, 0])
 
 
 def _answers(
@@ -309,7 +318,7 @@ def _whole(
         return np.array([function(counts) for function in measures.values()])
 
     values = measure(np.ones(len(top), dtype=bool))
-    left_out = bootstrap.jackknife(measure, group)
+    left_out = jackknife(measure, group)
     return {
         name: Whole(float(values[place]), left_out[:, place]) for place, name in enumerate(measures)
     }
@@ -373,7 +382,7 @@ def _means(
     methods, names = list(values), list(next(iter(values.values())))
     table = np.stack([[values[m][x][mask] for x in names] for m in methods])  # (m, x, q)
     q = table.shape[2]
-    drawn = bootstrap.bootstrap(table.reshape(-1, q).T, resamples=resamples, seed=seed)
+    drawn = bootstrap(table.reshape(-1, q).T, resamples=resamples, seed=seed)
     drawn = drawn.reshape(-1, len(methods), len(names))  # (r, m, x)
     means, bounds = table.mean(axis=2), _bounds(drawn, q)
     place = methods.index(reference) if reference in methods else None
@@ -394,7 +403,7 @@ def _means(
 
 def _bounds(drawn: NDArray[np.float64], q: int) -> Bounds | None:
     """Bounds of 95 %; a single query tells nothing of others."""
-    return bootstrap.percentile_interval(drawn) if q > 1 else None
+    return percentile_interval(drawn) if q > 1 else None
 
 
 def _interval(
@@ -413,12 +422,12 @@ def _wholes(one: Judged, reference: Judged | None) -> dict[str, Number]:
         if reference is not None:
             other = reference.whole[name]
             apart = _error(whole.left_out - other.left_out)
-            value, margin = whole.value - other.value, bootstrap.NORMAL * apart
+            value, margin = whole.value - other.value, NORMAL * apart
             difference = Interval(value, value - margin, value + margin)
-        bounds = bootstrap.around(name, whole.value, _error(whole.left_out))
+        bounds = around(name, whole.value, _error(whole.left_out))
         numbers[name] = Number(Interval(whole.value, *bounds), difference)
     return numbers
 
 
 def _error(left_out: NDArray[np.float64]) -> float:
-    return float(bootstrap.standard_error(left_out))
+    return float(standard_error(left_out))

@@ -15,14 +15,15 @@ from scipy import sparse
 
 from undersong.catalogue import Kind, rows_of
 from undersong.errors import DataError
-from undersong.evaluation.found import pool_of, with_combined
 from undersong.evaluation.method import Method
 from undersong.evaluation.protocols import (
     About,
     EvaluationSettings,
     by_degree,
     degree_of,
+    found_pool,
     protocol_of,
+    with_combined,
 )
 from undersong.evaluation.results import Protocol
 from undersong.evaluation.scoring import Pool, Traits, judge
@@ -170,7 +171,7 @@ def _pools(truth: sparse.csr_matrix, visible: sparse.csr_matrix, *, seed: int) -
     pools = {
         "ask, labelled": Pool(asking, labelled, everything, truth, pool=everything),
         "ask": Pool(asking, everything, everything, truth),
-        "found": pool_of(visible, truth, ~linked, everything, seed=seed),
+        "found": found_pool(visible, truth, ~linked, everything, seed=seed),
         "more": Pool(more, everything, everything, among_linked.astype(bool), shown=visible),
     }
     return {name: pool for name, pool in pools.items() if len(pool.queries)}

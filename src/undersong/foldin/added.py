@@ -17,7 +17,7 @@ from undersong.catalogue import FIELD_TYPES, ITEMS, KINDS, Catalogue, Kind, make
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import DataError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
-from undersong.foldin.reference import Reference, read_reference
+from undersong.foldin.new_items import Reference, read_reference
 from undersong.io.files import read_json
 from undersong.io.tensors import read_tensors
 from undersong.ranking.context import RankingContext

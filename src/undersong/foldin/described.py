@@ -25,8 +25,7 @@ from undersong.features import Encoder, Modality, TagEncoder
 from undersong.foldin.added import ENCODERS, read_added
 from undersong.foldin.embed import FoldIn
 from undersong.foldin.encoders import weights_of
-from undersong.foldin.new_items import Value
-from undersong.foldin.reference import FILE
+from undersong.foldin.new_items import FILE, Value
 from undersong.runs.additions import COLUMNS
 
 ROLES: dict[str, Role] = {

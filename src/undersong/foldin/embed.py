@@ -22,8 +22,7 @@ from undersong.features import AUDIO, CONTENT, read_items
 from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
 from undersong.foldin.drift import nearest_cosine
 from undersong.foldin.encoders import Encoders, ears_of, open_encoders
-from undersong.foldin.new_items import merge
-from undersong.foldin.reference import Reference, read_reference
+from undersong.foldin.new_items import Reference, merge, read_reference
 from undersong.runs import Run
 from undersong.runs.additions import COLUMNS
 

@@ -20,7 +20,7 @@ from undersong.models.content import training
 from undersong.models.general import GeneralModel, check_related, embed, train_general
 from undersong.models.graph.network import GraphModel
 from undersong.models.graph.training import check_asked, embed_by, train_graph
-from undersong.models.interaction.training import embed_interaction
+from undersong.models.interaction import embed_interaction
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.ranking import training as ranking

@@ -10,7 +10,7 @@ from undersong.catalogue import KINDS, SplitSettings
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
 from undersong.models.graph.network import GraphSettings
-from undersong.models.interaction.network import InteractionSettings
+from undersong.models.interaction import InteractionSettings
 from undersong.ranking.network import RankingSettings
 from undersong.settings import LATER
 

@@ -13,9 +13,16 @@ from undersong import embeddings
 from undersong.catalogue import Catalogue, Kind
 from undersong.evaluation.method import Method, from_embeddings
 from undersong.features import KNOWN_OF_EACH
-from undersong.lab.reproduction.datasets import DataSet
+from undersong.lab.reproduction.datasets import (
+    DataSet,
+    ModelAnswers,
+    ask,
+    read_answers,
+    write_answers,
+)
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import (
+    SeedRun,
     learn_content,
     make_general,
     method_of,
@@ -25,8 +32,6 @@ from undersong.lab.reproduction.methods import (
 from undersong.lab.reproduction.outcomes import ALL, COLD, LONG_TAIL, Estimate, Results
 from undersong.lab.reproduction.plan import Plan, measure
 from undersong.lab.reproduction.pooling import MEAN, POOLINGS, pooled, without_hubs
-from undersong.lab.reproduction.questions import ModelAnswers, ask, read, write
-from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.progress import Progress, silent
 from undersong.relations import LEARNED
 from undersong.settings import with_changes
@@ -196,7 +201,7 @@ def _answer(seed_run: SeedRun, progress: Progress, *, one: Try) -> None:
     """Train what a row tries, ask it, and leave the answers alone behind."""
     method = _method(seed_run, one, progress)
     method = replace(method, note=", ".join(x for x in (one.note, method.note) if x))
-    write(ask(method, seed_run.questions()), seed_run.answers(one.file))
+    write_answers(ask(method, seed_run.questions()), seed_run.answers(one.file))
     seed_run.vectors(one.file).unlink(missing_ok=True)
 
 
@@ -243,7 +248,7 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
 
     best: dict[str, Mapping[int, ModelAnswers]] = {}
     for row in ablations_of(by_seed[0].task.catalogue, by_seed[0].task.kind):
-        tried = [{x.seed: read(x.answers(one.file)) for x in by_seed} for one in row.tries]
+        tried = [{x.seed: read_answers(x.answers(one.file)) for x in by_seed} for one in row.tries]
         best[row.name] = max(tried, key=validated)
     return best
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from undersong.evaluation.baselines.graph import visible_edges
+from undersong.evaluation.baselines.classical import visible_edges
 from undersong.lab.reproduction.methods import WITH_GRAPH, WITHOUT_LISTENING, WITHOUT_PRIOR
 from undersong.lab.reproduction.outcomes import (
     ALL,
@@ -20,7 +20,7 @@ from undersong.lab.reproduction.outcomes import (
     Results,
     estimate,
 )
-from undersong.models.interaction.training import related_by_listening
+from undersong.models.interaction import related_by_listening
 from undersong.relations import listeners
 
 Verdict = Literal["holds", "does not hold", "undecided here"]

@@ -4,25 +4,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from undersong.evaluation.baselines.graph import (
+from undersong.evaluation.baselines.classical import (
     adamic_adar,
     common_neighbours,
     personalised_pagerank,
+    random,
     visible_edges,
 )
-from undersong.evaluation.baselines.untrained import random
 from undersong.evaluation.compare import MODELS, baselines, learned
 from undersong.evaluation.method import Method
 from undersong.features import INTERACTION
 from undersong.io.files import read_json, write_json
-from undersong.lab.reproduction import questions
-from undersong.lab.reproduction.datasets import DataSet
+from undersong.lab.reproduction import datasets
+from undersong.lab.reproduction.datasets import DataSet, ModelAnswers
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import (
     ON_TAGS,
     WITH_GRAPH,
     WITHOUT_LISTENING,
     WITHOUT_PRIOR,
+    SeedRun,
     make_general,
     make_graph,
     make_on_tags,
@@ -33,8 +34,6 @@ from undersong.lab.reproduction.methods import (
 )
 from undersong.lab.reproduction.outcomes import Results
 from undersong.lab.reproduction.plan import Plan, measure
-from undersong.lab.reproduction.questions import ModelAnswers
-from undersong.lab.reproduction.seed_run import SeedRun
 from undersong.progress import Progress, silent
 
 FORMAT = 1
@@ -84,8 +83,8 @@ def _answer_without_listening(seed_run: SeedRun, progress: Progress) -> None:
     """Train GRM without E_U and ask it; a folder of an older version has this row added."""
     general, name = seed_run.settings.general, WITHOUT_LISTENING
     make_general(seed_run, name, settings=general, without=(INTERACTION,), progress=progress)
-    answered = questions.ask(method_of(seed_run, name), seed_run.questions())
-    questions.write(answered, seed_run.answers(name))
+    answered = datasets.ask(method_of(seed_run, name), seed_run.questions())
+    datasets.write_answers(answered, seed_run.answers(name))
 
 
 def _answer(seed_run: SeedRun, progress: Progress) -> None:
@@ -96,7 +95,7 @@ def _answer(seed_run: SeedRun, progress: Progress) -> None:
         path = seed_run.answers(name)
         progress("answers", number, len(methods), name)
         if not path.exists():
-            questions.write(questions.ask(make(), asking), path)
+            datasets.write_answers(datasets.ask(make(), asking), path)
     progress("answers", 1, 1)
     write_json(seed_run.home / ANSWERED, {"format": FORMAT, "models": list(methods)})
 
@@ -133,5 +132,6 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
         names = read_json(stamp, version=FORMAT, hint="reproduce again")["models"]
         names += [WITHOUT_LISTENING] if "UiRM" in seed_run.data_set.models else []
         for name in names:
-            answers.setdefault(name, {})[seed_run.seed] = questions.read(seed_run.answers(name))
+            answered = datasets.read_answers(seed_run.answers(name))
+            answers.setdefault(name, {})[seed_run.seed] = answered
     return dict(answers)

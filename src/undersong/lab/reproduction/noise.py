@@ -21,20 +21,19 @@ from undersong.importers.tables.mapping import read_mapping
 from undersong.io.table_files import read_user_table
 from undersong.lab.reproduction.ablations import COLUMNS, LAMBDAS, Row
 from undersong.lab.reproduction.claims import Claim, Comparison, verdict
-from undersong.lab.reproduction.datasets import DataSet
-from undersong.lab.reproduction.job_runner import Job
-from undersong.lab.reproduction.methods import make_general, train
-from undersong.lab.reproduction.outcomes import COLD, PAPER, Estimate, Results
-from undersong.lab.reproduction.plan import Plan, measure
-from undersong.lab.reproduction.questions import (
+from undersong.lab.reproduction.datasets import (
     JUDGING,
+    DataSet,
     ModelAnswers,
     ask,
     make_questions,
-    read,
-    write,
+    read_answers,
+    write_answers,
 )
-from undersong.lab.reproduction.seed_run import SeedRun
+from undersong.lab.reproduction.job_runner import Job
+from undersong.lab.reproduction.methods import SeedRun, make_general, train
+from undersong.lab.reproduction.outcomes import COLD, PAPER, Estimate, Results
+from undersong.lab.reproduction.plan import Plan, measure
 from undersong.progress import Progress, silent
 from undersong.relations import Task
 from undersong.settings import with_changes
@@ -165,7 +164,7 @@ def _answer(
     # Hubness is no column here and costs most.
     asking = make_questions(task, seed_run.split, settings=replace(JUDGING, hub_queries=2))
     few = replace(asking, pools={x: asking.pools[x] for x in (COLD, PAPER)})
-    write(ask(method, few), seed_run.answers(name))
+    write_answers(ask(method, few), seed_run.answers(name))
     seed_run.vectors(name).unlink()
 
 
@@ -178,7 +177,7 @@ def _read_answers(
         for noise in noises(first.task, platform_pairs(plan, first))
         for weight in WEIGHTS
     ]
-    return {name: {x.seed: read(x.answers(name)) for x in by_seed} for name in names}
+    return {name: {x.seed: read_answers(x.answers(name)) for x in by_seed} for name in names}
 
 
 def curves_of(results: Results) -> dict[str, tuple[Row, ...]]:

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.catalogue import Kind
-from undersong.evaluation import bootstrap
+from undersong.evaluation.results import around, bootstrap, percentile_interval, standard_error
 from undersong.evaluation.scoring import Judged
-from undersong.lab.reproduction.datasets import DataSet
-from undersong.lab.reproduction.questions import ModelAnswers, Questions
+from undersong.lab.reproduction.datasets import DataSet, ModelAnswers, Questions
 from undersong.metrics import DEEP
 from undersong.pipeline.run_settings import Settings
 from undersong.relations import Task
@@ -71,8 +70,8 @@ def estimate(values: NDArray[np.float64]) -> Estimate:
     spread = float(values.mean(axis=1).std(ddof=1)) if seeds > 1 else None
     if queries < 2:
         return Estimate(mean, spread=spread)
-    by_query = bootstrap.bootstrap(values.T, resamples=RESAMPLES, seed=SEED)  # (r, s)
-    low, high = bootstrap.percentile_interval((by_query * _seed_shares(seeds)).sum(axis=1))
+    by_query = bootstrap(values.T, resamples=RESAMPLES, seed=SEED)  # (r, s)
+    low, high = percentile_interval((by_query * _seed_shares(seeds)).sum(axis=1))
     return Estimate(mean, float(low), float(high), spread)
 
 
@@ -87,11 +86,11 @@ def combined_estimate(one: NDArray[np.float64], two: NDArray[np.float64]) -> Est
     if min(one.shape[1], two.shape[1]) < 2:
         return Estimate(mean, spread=spread)
     first, second = (
-        bootstrap.bootstrap(values.T, resamples=RESAMPLES, seed=seed)
+        bootstrap(values.T, resamples=RESAMPLES, seed=seed)
         for seed, values in enumerate((one, two), start=SEED)
     )
     resampled = (_harmonic(first, second) * _seed_shares(seeds)).sum(axis=1)
-    low, high = bootstrap.percentile_interval(resampled)
+    low, high = percentile_interval(resampled)
     return Estimate(mean, float(low), float(high), spread)
 
 
@@ -118,11 +117,11 @@ def whole_estimate(judged: Mapping[int, Judged], metric: str) -> Estimate | None
         return None
     wholes = [x.whole[metric] for x in judged.values()]
     single = np.array([x.value for x in wholes])
-    error = float(bootstrap.standard_error(np.mean([x.left_out for x in wholes], axis=0)))
+    error = float(standard_error(np.mean([x.left_out for x in wholes], axis=0)))
     spread = float(single.std(ddof=1)) if len(single) > 1 else None
     error = float(np.hypot(error, (spread or 0.0) / np.sqrt(len(single))))
     mean = float(single.mean())
-    return Estimate(mean, *bootstrap.around(metric, mean, error), spread)
+    return Estimate(mean, *around(metric, mean, error), spread)
 
 
 @dataclass(frozen=True)

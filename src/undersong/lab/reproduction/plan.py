@@ -12,11 +12,10 @@ from undersong.catalogue import read_catalogue, split
 from undersong.errors import ArtifactError, SettingsError
 from undersong.evaluation.baselines.network import NetworkSettings
 from undersong.io.files import read_json, write_json
-from undersong.lab.reproduction.datasets import DataSet, kind_of, prepare, settings_of
+from undersong.lab.reproduction.datasets import DataSet, ModelAnswers, kind_of, prepare, settings_of
 from undersong.lab.reproduction.job_runner import Job, run_jobs
+from undersong.lab.reproduction.methods import SeedRun, claim
 from undersong.lab.reproduction.outcomes import Results
-from undersong.lab.reproduction.questions import ModelAnswers
-from undersong.lab.reproduction.seed_run import SeedRun, claim
 from undersong.models.graph.network import GraphSettings
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from undersong.catalogue import Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.evaluation.method import Method, from_vectors
-from undersong.lab.reproduction.seed_run import SeedRun
+from undersong.lab.reproduction.methods import SeedRun
 from undersong.losses import MultiSimilarity, cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent

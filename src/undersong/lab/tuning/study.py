@@ -19,30 +19,92 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import polars as pl
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from undersong.catalogue import fingerprint, read_catalogue
 from undersong.errors import ArtifactError, SettingsError, UndersongError
-from undersong.io.files import locked, read_json, write_json
+from undersong.io.files import locked, read_json, replacing, write_json
+from undersong.io.table_files import write_csv
 from undersong.io.tensors import write_array
-from undersong.lab.tuning import trials, trials_table
-from undersong.lab.tuning.trials import Bench, Range
-from undersong.lab.tuning.trials_table import Confirmation, Trial, Tuned
+from undersong.lab.tuning import trials
+from undersong.lab.tuning.trials import Bench, Range, flat
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.settings import first_difference
 
+FORMAT = 1
 FILE = "study.db"
 TRIES = 3  # how often a trial may be cut short before it is given up: it may be what kills
 FIRST, TRIED, ERROR, SECONDS = "given", "tried", "error", "seconds"  # stored with each trial
 CONFIRMED, CONFIRMING = "confirmed", 2  # other seeds
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the tuned stage.
+
+    ``values`` are the settings that it tried, by path; ``score`` is its validation NDCG@200, None
+    if it ended by the error named.
+    """
+
+    number: int
+    values: Mapping[str, float]
+    score: float | None
+    seconds: float
+    error: str
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The first and the best settings, trained again: the score for each seed."""
+
+    seeds: tuple[int, ...]
+    given: tuple[float, ...]
+    best: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """All results of a search so far.
+
+    Parameters
+    ----------
+    first : the trial of the settings where the search began
+    best : the trial that scored highest; ``first`` if none was better
+    settings : those of the best trial
+    queries : how many validation items asked, where the stage reports it
+    standard_error : of best minus first, over those queries
+    """
+
+    stage: str
+    trials: tuple[Trial, ...]
+    first: Trial
+    best: Trial
+    settings: Settings
+    queries: int | None = None
+    standard_error: float | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def gain(self) -> float:
+        """Score of the best trial minus that of the first."""
+        return _score(self.best) - _score(self.first)
+
+    @property
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """Settings that the best trial changed: first and best value, by path."""
+        if self.best == self.first:
+            return {}
+        old, new = self.first.values, self.best.values
+        return {path: (old[path], new[path]) for path in new if old[path] != new[path]}
 
 
 @dataclass(frozen=True)
@@ -136,7 +198,7 @@ def tune(
             if confirm:
                 _confirm(search, progress)
             tuned = _tuned(search)
-        trials_table.write(tuned, folder, about=about)
+        write(tuned, folder, about=about)
         return tuned
 
 
@@ -147,7 +209,7 @@ def _try_all(search: _Search, count: int, minutes: float | None, progress: Progr
     while done < count and not late:
         _try_one(search)
         tuned = _tuned(search)
-        trials_table.write(tuned, search.folder, about=search.about)
+        write(tuned, search.folder, about=search.about)
         done, late = len(tuned.trials), time.monotonic() >= until
         note = f"best {tuned.best.score:.4f}, given {tuned.first.score:.4f}"
         progress("tune", done, done if late else count, note)
@@ -209,7 +271,7 @@ def _tuned(search: _Search) -> Tuned:
         best=best,
         settings=trials.apply(search.settings, values, search.ranges),
         queries=None if queries[0] is None else len(queries[0]),
-        standard_error=trials_table.paired_error(*queries),
+        standard_error=paired_error(*queries),
         confirmation=_confirmation(search, first, best),
     )
 
@@ -310,7 +372,7 @@ def _claim(folder: Path, about: Mapping[str, Any]) -> None:
     if begun and not path.exists():
         raise ArtifactError(f"{path} is missing beside {FILE}; {remedy}")
     if path.exists():
-        recorded = read_json(path, version=trials_table.FORMAT, hint=remedy)
+        recorded = read_json(path, version=FORMAT, hint=remedy)
         expected = json.loads(json.dumps(about))
         for key in expected if begun else ("catalogue", "settings"):
             if recorded.get(key) != expected[key]:
@@ -319,7 +381,7 @@ def _claim(folder: Path, about: Mapping[str, Any]) -> None:
                     f"{folder} holds a study of {difference}; {remedy}, or delete it to begin anew"
                 )
     if not begun:
-        write_json(path, {"format": trials_table.FORMAT, **about})
+        write_json(path, {"format": FORMAT, **about})
 
 
 def _difference(key: str, recorded: Any, expected: Any) -> str:
@@ -331,3 +393,121 @@ def _difference(key: str, recorded: Any, expected: Any) -> str:
     if key == "searched":
         return f"other settings to search: {', '.join(recorded or [])}"
     return f"another {key}: {recorded!r}, not {expected!r}"
+
+
+def paired_error(
+    first: NDArray[np.float64] | None, second: NDArray[np.float64] | None
+) -> float | None:
+    """Return the standard error of the mean difference on the same queries, (q,) each.
+
+    None where a trial does not report its queries, or there is only one.
+    """
+    if first is None or second is None or len(first) < 2:
+        return None
+    return float(np.std(second - first, ddof=1) / math.sqrt(len(first)))
+
+
+def write(tuned: Tuned, folder: Path, *, about: Mapping[str, Any]) -> None:
+    """Write best.toml, trials.csv and study.json; ``about`` is what study.json begins with."""
+    with replacing(folder / "best.toml") as temporary:
+        temporary.write_text(to_toml(tuned), encoding="utf-8")
+    rows = [
+        {"trial": x.number, "score": x.score, "seconds": round(x.seconds, 3), **x.values}
+        | {"error": x.error}
+        for x in tuned.trials
+    ]
+    with replacing(folder / "trials.csv") as temporary:
+        write_csv(pl.LazyFrame(rows, infer_schema_length=None), temporary)
+    results = {
+        "trials": [asdict(x) for x in tuned.trials],
+        "given": tuned.first.number,
+        "best": tuned.best.number,
+        "gain": tuned.gain,
+        "queries": tuned.queries,
+        "standard_error": tuned.standard_error,
+        "confirmation": asdict(tuned.confirmation) if tuned.confirmation else None,
+    }
+    write_json(folder / "study.json", {"format": FORMAT, **about, "found": results})
+
+
+def to_toml(tuned: Tuned) -> str:
+    """Return the best settings as the file that `undersong train --settings` reads.
+
+    It holds whatever differs from the built-in defaults, so it needs no other file beside it;
+    a comment marks what the search changed.
+    """
+    default = flat(Settings())
+    lines = [
+        f"# {tuned.stage}: best of {len(tuned.trials)} trials, validation NDCG@200 "
+        f"{_score(tuned.best):.4f}; the given settings scored {_score(tuned.first):.4f}."
+    ]
+    table = ""
+    for path, value in sorted(flat(tuned.settings).items(), key=lambda x: x[0].rpartition(".")):
+        if value == default.get(path):
+            continue
+        before, _, name = path.rpartition(".")
+        if before != table:
+            lines += ["", f"[{before}]"]
+            table = before
+        note = f"  # was {_word(tuned.changes[path][0])}" if path in tuned.changes else ""
+        lines.append(f"{name} = {_word(value)}{note}")
+    return "\n".join(lines) + "\n"
+
+
+def text(tuned: Tuned, *, catalogue: Path, folder: Path) -> str:
+    """Return the results for the terminal."""
+    failed = sum(x.score is None for x in tuned.trials)
+    spent = sum(x.seconds for x in tuned.trials)
+    items = f" of {tuned.queries} validation items" if tuned.queries else ""
+    lines = [
+        f"[{tuned.stage}] {len(tuned.trials)} trials, {failed} of them failed, {spent:.0f} s; "
+        f"score: NDCG@200{items}",
+        f"  given settings {_score(tuned.first):.4f}   (trial {tuned.first.number})",
+    ]
+    if not tuned.changes:
+        return "\n".join([*lines, "No trial was better than the given settings: keep them."])
+    lines += [
+        f"  best           {_score(tuned.best):.4f}   (trial {tuned.best.number})",
+        f"  difference     {tuned.gain:+.4f}   {_error(tuned)}",
+    ]
+    width = max(len(path) for path in tuned.changes)
+    lines += [f"  {p:<{width}}  {_word(a)} -> {_word(b)}" for p, (a, b) in tuned.changes.items()]
+    lines += _confirmed(tuned)
+    lines.append(
+        f"Mind: the best of {len(tuned.trials)} trials on one validation set is optimistic. Part "
+        "of the difference is luck with these items and this seed, and the standard error does "
+        "not know that the best was picked." + ("" if tuned.confirmation else " Try --confirm.")
+    )
+    lines.append(f"To use it: undersong train {catalogue} RUN --settings {folder / 'best.toml'}")
+    return "\n".join(lines)
+
+
+def _error(tuned: Tuned) -> str:
+    if tuned.queries is None:
+        return f"(no standard error: training of [{tuned.stage}] tells only its mean)"
+    if tuned.standard_error is None:
+        return "(no standard error: a single validation item asks)"
+    return f"standard error {tuned.standard_error:.4f} over {tuned.queries} items, paired"
+
+
+def _confirmed(tuned: Tuned) -> list[str]:
+    again = tuned.confirmation
+    if again is None:
+        return []
+    first, best = np.mean(again.given), np.mean(again.best)
+    seeds = " and ".join(map(str, again.seeds))
+    return [
+        f"Trained again with seeds {seeds}, which the search never saw:",
+        f"  given settings {first:.4f}   ({', '.join(f'{x:.4f}' for x in again.given)})",
+        f"  best           {best:.4f}   ({', '.join(f'{x:.4f}' for x in again.best)})",
+        f"  difference     {best - first:+.4f}   same validation items",
+    ]
+
+
+def _score(trial: Trial) -> float:
+    return -math.inf if trial.score is None else trial.score
+
+
+def _word(value: Any) -> str:
+    """Write a setting as TOML: like JSON, but lists of words too are settings here."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

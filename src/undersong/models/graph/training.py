@@ -17,8 +17,15 @@ from undersong.embeddings import unit
 from undersong.errors import DataError
 from undersong.io.tensors import read_tensors, write_tensors
 from undersong.metrics import cold_ndcg
-from undersong.models.graph.network import GraphModel, GraphSettings, connect
-from undersong.models.graph.sampling import hide, list_pairs, neighbourhood, with_duplicates
+from undersong.models.graph.network import (
+    GraphModel,
+    GraphSettings,
+    connect,
+    hide,
+    list_pairs,
+    neighbourhood,
+    with_duplicates,
+)
 from undersong.settings import build
 from undersong.training import Compute, History, mixed_precision, train
 

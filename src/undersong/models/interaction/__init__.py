@@ -1,1 +1,0 @@
-"""UiRM: from plays to E_U (section 2.2)."""

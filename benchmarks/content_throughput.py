@@ -24,7 +24,7 @@ from undersong.audio.logmel import BANDS, CHUNKS, FRAMES, augment
 from undersong.audio.shards import LogMels
 from undersong.losses import cosine, multi_similarity
 from undersong.models.content.network import AudioEncoder, ContentSettings
-from undersong.training.loop import Schedule, mixed_precision
+from undersong.training import Schedule, mixed_precision
 
 TRACKS = 640  # on disk, in 10 shards
 SHARD = 64  # tracks

@@ -42,8 +42,7 @@ from undersong.cli.main import main as command_line
 from undersong.errors import UndersongError
 from undersong.io.files import sha256
 from undersong.pipeline.publish import publish
-from undersong.report import report_files
-from undersong.runs import additions
+from undersong.report import formats
 
 SHELF = Path(__file__).parent.parent / "tests" / "fixtures" / "shelf-1"
 SECONDS = 600.0  # that a command may take
@@ -253,11 +252,11 @@ def state(kind: str, place: Path) -> Any:
             return None
         one = runs.read(place)
         sums = [sha256(one.file(x)) for x in one.manifest["files"]]
-        there = additions.read(place, one.generation).height if kind == "added" else 0
+        there = runs.read_added(place, one.generation).height if kind == "added" else 0
         return [one.generation, len(sums), there]
     if kind == "report":
         path = place / "report.json"
-        return report_files.read(path).content if path.exists() else None
+        return formats.read(path).content if path.exists() else None
     if kind == "audio":
         folder = place / "audio"
         return shards.index(folder)["path"].sort().to_list() if folder.exists() else None
@@ -385,9 +384,9 @@ def whole(name: str, place: Path) -> Any:
         return [one.manifest, [one.file(x).read_bytes() for x in one.manifest["files"]]]
     if name == "added":
         generation = runs.read(place.parent).generation
-        return additions.read(place.parent, generation).to_dict(as_series=False)
+        return runs.read_added(place.parent, generation).to_dict(as_series=False)
     if name == "report":
-        return report_files.read(place)
+        return formats.read(place)
     index = shards.index(place)
     rows = (index[x].to_numpy() for x in ("shard", "first", "chunks"))
     sound = shards.LogMels(place, tuple(index["path"]), *rows)

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import httpx
 import orjson
 
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service.app import make_app
 from undersong.service.dialects.listenbrainz_labs import UUID
 from undersong.service.options import ServiceSettings

@@ -28,7 +28,8 @@ from undersong.embeddings import unit
 from undersong.importers.tables.conversion import import_tables
 from undersong.models.content.network import AudioEncoder, ContentSettings, of_track
 from undersong.models.content.training import embed_content
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task
+from undersong.training import Compute, Schedule
 
 MAPPING = Path(__file__).parent.parent / "examples" / "lieder.toml"
 NEIGHBOURS = 10

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from undersong import training
 from undersong.losses import MultiRelationship, cosine, multi_relationship
-from undersong.training import distributed
 
 N, WIDTH, HIDDEN, OUT = 13, 5, 7, 4  # 13 rows: two processes have shares of unlike size
 
@@ -31,12 +31,12 @@ def step(form):
         "consistent": drawn < 0.2,
         "inconsistent": drawn > 0.6,
     }
-    own = distributed.shard(N)
-    embedded = distributed.all_gather(nn.functional.normalize(model(inputs[own])), N)
+    own = training.shard(N)
+    embedded = training.all_gather(nn.functional.normalize(model(inputs[own])), N)
     settings = MultiRelationship(form=form, prior_weight=0.5)
     loss = multi_relationship(cosine(embedded), **pairs, settings=settings)
     loss.backward()
-    distributed.average_gradients(model)
+    training.average_gradients(model)
     found = {name: x.grad for name, x in model.named_parameters()}
     return found | {"loss": loss.detach(), "rows": torch.tensor(own.stop - own.start)}
 
@@ -48,8 +48,8 @@ def talking():
 
 
 if __name__ == "__main__":
-    with distributed.process_group():
-        here = distributed.rank()
+    with training.process_group():
+        here = training.rank()
         torch.optim.AdamW([torch.zeros(1)])  # as training makes one, which loads more of torch
         for form in sys.argv[2:]:
             save_file(step(form), f"{sys.argv[1]}.{form}.{here}")

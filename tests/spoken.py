@@ -20,7 +20,7 @@ from undersong import runs
 from undersong.catalogue import attributes
 from undersong.embeddings import Embeddings
 from undersong.io.files import sha256, write_json
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service.app import make_app
 from undersong.service.options import ServiceSettings
 from undersong.service.snapshot import open_answers

@@ -26,7 +26,6 @@ from undersong.io.files import write_json
 from undersong.models.content.network import artist_embedding
 from undersong.ranking.context import RankingContext
 from undersong.retrieval.run_index import attributes_of, open_index
-from undersong.runs import additions
 
 WORLD = small_world()
 QUIET = "a81"  # an artist without plays, so that a copy of it has all that is known of it
@@ -142,7 +141,7 @@ def test_an_artist_is_the_mean_of_its_first_tracks(beside):
 def test_the_same_again_changes_nothing_and_a_change_replaces(beside):
     one = new_items.of_words("New Band", {"genre": "g1", "country": "x"}, beside.known)
     assert whats(add.add(beside, [one])) == ["added"]
-    place = additions.place(beside.run.folder, beside.run.generation)
+    place = runs.added_path(beside.run.folder, beside.run.generation)
     before = place.read_bytes()
     assert whats(add.add(beside, [one])) == ["unchanged"]
     assert place.read_bytes() == before
@@ -213,7 +212,7 @@ def test_after_a_training_the_catalogue_wins_and_the_rest_is_added_again(beside,
     new.trained["artist"] |= {"later"}  # as if the catalogue had it now
     assert sorted(whats(add.readd(new))) == ["added", "added", "added", "trained"]
     assert set(add.listed(new.run)["id"]) == {"twin", "twin-0", "twin-1"}
-    assert additions.generations(folder) == ("2",)
+    assert runs.added_generations(folder) == ("2",)
 
 
 def like_held_out(run, generator, count, *, shift):
@@ -242,8 +241,8 @@ def test_drift_of_sound_is_reported_where_there_is_some_and_not_where_there_is_n
 
 
 def rows_of(kind, count, **columns):
-    table = {x: [None] * count for x in additions.COLUMNS} | {"kind": [kind] * count} | columns
-    return pl.DataFrame(table, schema=additions.COLUMNS)
+    table = {x: [None] * count for x in runs.ADDED_COLUMNS} | {"kind": [kind] * count} | columns
+    return pl.DataFrame(table, schema=runs.ADDED_COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -287,15 +286,15 @@ CHILD = """
 import sys
 from pathlib import Path
 import polars as pl
-from undersong.runs import additions
+from undersong import runs
 folder, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 for number in range(int(sys.argv[3])):
-    with additions.changing(folder):
-        rows = additions.read(folder, "1")
-        row = dict.fromkeys(additions.COLUMNS) | {"id": name, "said": number}
-        new = pl.DataFrame([row], schema=additions.COLUMNS)
-        additions.write(folder, "1", pl.concat([rows, new]))
+    with runs.changing_added(folder):
+        rows = runs.read_added(folder, "1")
+        row = dict.fromkeys(runs.ADDED_COLUMNS) | {"id": name, "said": number}
+        new = pl.DataFrame([row], schema=runs.ADDED_COLUMNS)
+        runs.write_added(folder, "1", pl.concat([rows, new]))
 """
 
 
@@ -313,10 +312,10 @@ def test_killed_at_any_moment_it_leaves_whole_rows_and_no_lock(tmp_path):
         time.sleep(0.05 + 0.3 * generator.random())
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        rows = additions.read(tmp_path, "1").filter(pl.col("id") == f"k{turn}")
+        rows = runs.read_added(tmp_path, "1").filter(pl.col("id") == f"k{turn}")
         assert rows["said"].to_list() == list(range(len(rows)))
-    with additions.changing(tmp_path):
-        assert len(additions.read(tmp_path, "1"))
+    with runs.changing_added(tmp_path):
+        assert len(runs.read_added(tmp_path, "1"))
 
 
 def test_two_commands_at_once_lose_nothing(tmp_path):
@@ -324,13 +323,13 @@ def test_two_commands_at_once_lose_nothing(tmp_path):
     assert [process.wait() for process in both] == [0, 0]
     for process in both:
         process.stdout.close()
-    counts = additions.read(tmp_path, "1").group_by("id").len()
+    counts = runs.read_added(tmp_path, "1").group_by("id").len()
     assert dict(counts.rows()) == {"one": 23, "two": 23}
 
 
 def test_a_damaged_file_of_added_items_is_refused(beside):
     list(add.add(beside, [new_items.of_words("New", {"genre": "g1"}, beside.known)]))
-    place = additions.place(beside.run.folder, beside.run.generation)
+    place = runs.added_path(beside.run.folder, beside.run.generation)
     place.write_bytes(place.read_bytes()[:-9])
     with pytest.raises(ArtifactError, match=r"1.parquet cannot be read .*; delete it and add"):
         beside.run.items("artist")

@@ -14,7 +14,7 @@ from undersong.evaluation.baselines import classical, network
 from undersong.evaluation.method import from_embeddings, from_vectors
 from undersong.features import Modality, weigh
 from undersong.relations import Task
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 IDS = ("a", "b", "c", "d", "e", "f", "g")
 EVERY = np.arange(7)

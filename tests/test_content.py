@@ -34,8 +34,8 @@ from undersong.models.content.training import (
     embed_content,
     related_clips,
 )
-from undersong.relations import known
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task, known
+from undersong.training import Compute, Schedule
 
 # Every size differs from every other: 23 artists, 3 tracks each, 7 columns, E_C of 11.
 QUICK = Schedule(steps=60, validate_every=20, warmup=0.1, learning_rate=3e-3, average=0.9)

@@ -21,7 +21,8 @@ from undersong.models.content.network import (
     save_content,
 )
 from undersong.models.content.training import Tagger, embed_content, read_tags, tag_loss
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task
+from undersong.training import Compute, Schedule
 
 # Every size differs from every other: 41 artists in 4 groups, 2 tracks each, 7 columns, E_C of 11.
 ARTISTS, GROUPS, TRACKS = 41, 4, 2

@@ -16,7 +16,7 @@ from undersong.errors import ArtifactError
 from undersong.evaluation.directed import directed_accuracy, judge_directed, read_directed
 from undersong.evaluation.method import Method, from_vectors
 from undersong.evaluation.protocols import EvaluationSettings
-from undersong.report import report_files
+from undersong.report import formats
 
 ROOT = Path(__file__).parent.parent
 N, GROUPS, POINTED = 230, 6, 20
@@ -182,7 +182,7 @@ def test_evaluate_prints_the_published_metrics_of_a_run_on_the_public_files(home
     heads = [x.split() for x in part.splitlines() if "recall@" in x]
     assert heads[:2] == [[f"{x}@{k}" for x in ("recall", "map", "ndcg")] for k in (20, 100)]
     assert heads[2][:3] == ["recall@200", "map@200", "ndcg@200"]
-    report = report_files.read(home / "run" / "report.json")
+    report = formats.read(home / "run" / "report.json")
     numbers = report.protocols[-1].slices[0].numbers
     assert {"random", "GRM", "E_C", "popularity", "tag kNN", "gravity"} <= set(numbers)
     assert "PageRank" not in numbers

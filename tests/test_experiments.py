@@ -34,7 +34,7 @@ from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
 from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
 from undersong.relations import listeners, shared_listeners
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 GRAPH = GraphSettings(
     layers=2,

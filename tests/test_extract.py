@@ -20,7 +20,8 @@ from undersong.errors import ArtifactError, DataError
 from undersong.models.content import inputs
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
-from undersong.training import Compute, Task
+from undersong.relations import Task
+from undersong.training import Compute
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import kill_extract

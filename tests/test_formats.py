@@ -17,7 +17,7 @@ from undersong.retrieval.index import BLOCK
 from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import open_index
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service.snapshot import open_answers
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("format-*"))

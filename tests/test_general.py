@@ -12,7 +12,8 @@ from undersong.features import Modality
 from undersong.losses import MultiRelationship, MultiSimilarity
 from undersong.models.general import training
 from undersong.models.general.network import GeneralModel, GeneralSettings
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task
+from undersong.training import Compute, Schedule
 
 # n = 11, sources of 9 and 5, width 24 = 4 fields of 6 with 3 heads, out 7: no swapped axis passes.
 SMALL = GeneralSettings(width=24, fields=4, heads=3, out=7, dropout=0.0, input_dropout=0.0)

@@ -19,7 +19,7 @@ from undersong.errors import ArtifactError
 from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
 from undersong.pipeline.run_settings import read_settings
 from undersong.pipeline.train import train_run
-from undersong.report import contents, html, plots, report_files
+from undersong.report import contents, formats, html, plots
 from undersong.report.plots import tag
 from undersong.retrieval import projection
 
@@ -78,7 +78,7 @@ def home(tmp_path_factory):
     (folder / "quick.toml").write_text(QUICK_SETTINGS)
     settings = read_settings(folder / "quick.toml")
     run, _ = train_run(folder / "catalogue", folder / "run", settings=settings)
-    report_files.write(report(content=run.content), folder / "run")
+    formats.write(report(content=run.content), folder / "run")
     return folder
 
 
@@ -239,11 +239,11 @@ def test_items_are_counted_once_for_each_list_they_stand_in(home, monkeypatch):
 
 def test_a_run_without_a_report_of_its_training_says_what_to_do(home, tmp_path):
     run = replace(runs.read(home / "run"), folder=home / "run")
-    place = report_files.path_of(run)
+    place = formats.path_of(run)
     assert place == home / "run" / "report.json"
     kept = place.read_bytes()
     try:
-        report_files.write(report(content="of another training"), place.parent)
+        formats.write(report(content="of another training"), place.parent)
         found = CliRunner().invoke(cli, ["report", str(home / "run"), str(tmp_path / "x.html")])
     finally:
         place.write_bytes(kept)

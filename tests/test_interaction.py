@@ -13,7 +13,8 @@ from undersong.models.interaction import (
     embed_interaction,
     factorise,
 )
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task
+from undersong.training import Compute, Schedule
 
 
 def world(*, groups=4, size=9, users=60):

@@ -31,8 +31,7 @@ from undersong.retrieval import projection
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import open_index
-from undersong.runs import additions
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 
 ARTISTS, TRACKS, WIDTH = 43, 61, 7
 
@@ -149,8 +148,8 @@ def test_of_very_many_items_no_answers_are_stored_and_that_is_said(
 
 def test_what_was_added_to_a_run_goes_with_it(two_runs, shelf):
     run = Path(shutil.copytree(two_runs[0], shelf.parent / "run"))
-    row = {name: [None] for name in additions.COLUMNS} | {"kind": ["artist"], "id": ["new"]}
-    additions.write(run, "1", pl.DataFrame(row, schema=additions.COLUMNS))
+    row = {name: [None] for name in runs.ADDED_COLUMNS} | {"kind": ["artist"], "id": ["new"]}
+    runs.write_added(run, "1", pl.DataFrame(row, schema=runs.ADDED_COLUMNS))
     found, new = publish(run, shelf)
     assert (found.generation, new) == ("2", True)
     assert found.added("artist")["id"].to_list() == ["new"]

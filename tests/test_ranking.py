@@ -43,7 +43,8 @@ from undersong.ranking.training import (
     reliability_of,
     train_ranking,
 )
-from undersong.training import Compute, Schedule, Task
+from undersong.relations import Task
+from undersong.training import Compute, Schedule
 
 NAMES = ("noise", "cosine", "walk", "more noise", "constant")
 ON_RELATIONS = np.array([False, False, True, False, False])

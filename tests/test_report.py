@@ -5,8 +5,8 @@ import pytest
 
 from undersong.errors import ArtifactError
 from undersong.evaluation.results import Evaluation, Interval, Number, Protocol, Slice
-from undersong.report import layout, report_files, terminal
-from undersong.report.report_files import markdown
+from undersong.report import formats, layout
+from undersong.report.formats import markdown
 
 ACCURACY = ("map@10", "ndcg", "hit@10", "ndcg@200", "recall@10", "map", "ndcg@10")
 ANSWERS = ("consistent@10", "strict_consistent@10", "long-tail share", "popularity")
@@ -60,8 +60,8 @@ def report():
 
 
 def test_what_is_written_is_read_again(report, tmp_path):
-    report_files.write(report, tmp_path)
-    assert report_files.read(tmp_path / "report.json") == report
+    formats.write(report, tmp_path)
+    assert formats.read(tmp_path / "report.json") == report
     assert sorted(x.name for x in tmp_path.iterdir()) == ["report.json", "report.md"]
 
 
@@ -69,31 +69,31 @@ def test_an_unknown_bound_is_null_and_comes_back(report, tmp_path):
     single = Slice("all", 1, 1, {"GRM": {"map": Number(Interval(0.5))}})
     slices = (single, Slice("long tail", 0, 0, {}))
     one = replace(report, protocols=(replace(report.protocols[0], slices=slices),))
-    report_files.write(one, tmp_path)
+    formats.write(one, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())
     number = found["protocols"][0]["slices"][0]["numbers"]["GRM"]["map"]
     assert number == {"mean": {"value": 0.5, "low": None, "high": None}, "difference": None}
-    assert report_files.read(tmp_path / "report.json") == one
+    assert formats.read(tmp_path / "report.json") == one
 
 
 def test_a_report_of_another_format_says_how_to_make_it_again(report, tmp_path):
-    report_files.write(report, tmp_path)
+    formats.write(report, tmp_path)
     path = tmp_path / "report.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
     with pytest.raises(ArtifactError, match="format 0.*make it again with `undersong evaluate`"):
-        report_files.read(path)
+        formats.read(path)
 
 
 def test_the_terminal_shows_methods_in_their_order_within_its_width(report):
-    text = terminal.render(report)
-    assert max(len(line) for line in text.splitlines()) <= terminal.WIDTH
+    text = formats.render(report)
+    assert max(len(line) for line in text.splitlines()) <= formats.WIDTH
     main = text[text.index("Protocol linked") :]
     places = [main.index(f"\n   {name} ") for name in METHODS]
     assert places == sorted(places)
 
 
 def test_the_terminal_has_a_value_half_its_interval_and_the_difference(report):
-    text = terminal.render(report)
+    text = formats.render(report)
     cold = text[text.index("Protocol cold") : text.index("Protocol paper")]
     row = next(line for line in cold.splitlines() if line.strip().startswith("tag kNN"))
     shown = ["hit@10", "recall@10", "map", "ndcg", "ndcg@10", "ndcg@200"]
@@ -108,15 +108,15 @@ def test_the_terminal_says_what_confidence_means_and_how_often_it_was_right():
         "reliability": [[0.004, 0.003, 5479], [0.51, 0.49, 583]],
         "reliability of unlinked": [[0.43, 0.37, 97]],
     }
-    text = terminal.render_confidence(ranking)
+    text = formats.render_confidence(ranking)
     assert "the chance that somebody who looked at both would list the pair" in text
     linked, unlinked = text.split("Confidence of unlinked answers")
     assert "51.0%" in linked
     assert "5,479" in linked
     assert [x.split() for x in unlinked.splitlines() if "%" in x] == [["43.0%", "37.0%", "97"]]
-    assert max(map(len, text.splitlines())) <= terminal.WIDTH
-    assert terminal.render_confidence(None) == ""
-    earlier = terminal.render_confidence({"reliability": ranking["reliability"]})
+    assert max(map(len, text.splitlines())) <= formats.WIDTH
+    assert formats.render_confidence(None) == ""
+    earlier = formats.render_confidence({"reliability": ranking["reliability"]})
     assert "unlinked answers" not in earlier
 
 
@@ -135,7 +135,7 @@ def test_a_report_begins_with_who_is_found_and_who_is_not(report):
         "51% of the hidden artists are found by no artist linked to them, even among 50" in lines[2]
     )
     assert markdown(both).splitlines()[2:5] == list(lines)
-    assert terminal.render(both).startswith(lines[0][:80])
+    assert formats.render(both).startswith(lines[0][:80])
 
 
 def test_where_nobody_is_missed_the_report_says_so(report):
@@ -154,7 +154,7 @@ def test_of_few_queries_there_is_no_verdict(report):
 
 
 def test_the_counts_and_meanings_are_said(report):
-    text = terminal.render(report)
+    text = formats.render(report)
     assert "What paper means." in text
     assert "853 artists are queries, 8,365 candidates; accuracy counts the 611" in text
     assert "Hubness is measured on 31 random queries." in text
@@ -165,15 +165,15 @@ def test_the_counts_and_meanings_are_said(report):
 
 def test_without_a_relevant_candidate_there_is_no_accuracy_but_a_report(report, tmp_path):
     lonely = replace(report, protocols=(protocol("cold", 8365, answerable=0),))
-    text = terminal.render(lonely)
+    text = formats.render(lonely)
     assert "No link of any validation artist is known" in text
     assert "consistent@10" in text
-    report_files.write(lonely, tmp_path)
+    formats.write(lonely, tmp_path)
     assert "### Accuracy" not in (tmp_path / "report.md").read_text()
 
 
 def test_markdown_tables_are_whole(report, tmp_path):
-    report_files.write(report, tmp_path)
+    formats.write(report, tmp_path)
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines.count("### Accuracy") == 3
     assert r"- tag kNN: a|b" in lines

@@ -21,13 +21,13 @@ from undersong.catalogue import tables
 from undersong.foldin import encoders
 from undersong.model import load
 from undersong.pipeline.publish import publish
-from undersong.report import report_files
+from undersong.report import formats
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.neighbours import search
 from undersong.retrieval.playlists import Rules
 from undersong.retrieval.query import Query
 from undersong.retrieval.run_index import attributes_of, open_index
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service import routes, schemas
 from undersong.service.app import make_app
 from undersong.service.options import QUERY, UPLOAD, ServiceSettings
@@ -494,7 +494,7 @@ def test_an_answer_says_whether_it_can_be_played(whole):
 def test_the_report_is_sent_with_its_generation(home, monkeypatch):
     report = home / "report.json"
     report.write_bytes(b'{"kept": "as it is"}')
-    monkeypatch.setattr(report_files, "path_of", lambda run: report)
+    monkeypatch.setattr(formats, "path_of", lambda run: report)
     reader = RunReader(home / "shelf", opening=open_answers)
     with TestClient(make_app(reader, ServiceSettings())) as client:
         expected = {"generation": 1, "kept": "as it is", "reliability": {}}

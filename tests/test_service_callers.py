@@ -20,10 +20,10 @@ from spoken import ask, make_shelf, served, serving
 from undersong.cli.main import cli
 from undersong.errors import ArtifactError
 from undersong.io.files import write_json
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service import server
 from undersong.service.app import make_app
-from undersong.service.callers import is_one_of, network, read_names, read_origins, tidy
+from undersong.service.middleware import is_one_of, network, read_names, read_origins, tidy
 from undersong.service.options import HEAD, ServiceSettings
 from undersong.service.snapshot import open_answers
 
@@ -426,7 +426,7 @@ class Bare:
 sys.meta_path.insert(0, Bare())
 from pathlib import Path
 from starlette.testclient import TestClient
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service.app import make_app
 from undersong.service.options import ServiceSettings
 from undersong.service.snapshot import open_answers

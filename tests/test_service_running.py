@@ -36,7 +36,7 @@ from undersong.io.files import sha256, write_json
 from undersong.pipeline.publish import publish
 from undersong.retrieval import precomputed, projection
 from undersong.retrieval.run_index import open_index
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service import middleware, page, server
 from undersong.service.app import make_app
 from undersong.service.middleware import Body, Rates
@@ -297,7 +297,7 @@ def test_what_reasons_are_told_from_may_be_foreign_and_the_rest_answers(tmp_path
 
 def test_a_file_is_hashed_once_and_again_when_it_was_replaced(tmp_path, monkeypatch):
     folder, hashed = make_shelf(tmp_path).folder, []
-    monkeypatch.setattr("undersong.runs.run.check", lambda path, expected: hashed.append(path.name))
+    monkeypatch.setattr("undersong.runs.check", lambda path, expected: hashed.append(path.name))
     run = runs.read(folder)
     with run.checking():
         pass

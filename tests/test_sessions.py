@@ -12,9 +12,8 @@ from undersong import relations
 from undersong.catalogue import tables
 from undersong.errors import DataError
 from undersong.models.interaction import InteractionSettings, related_by_listening
-from undersong.relations import colistening
+from undersong.relations import Task, colistening
 from undersong.relations.colistening import SessionSettings, shared_sessions
-from undersong.training import Task
 
 IDS = tuple(f"a{x}" for x in range(17))
 

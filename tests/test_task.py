@@ -9,7 +9,8 @@ from undersong import relations
 from undersong.catalogue import Catalogue, Field
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS
 from undersong.progress import silent
-from undersong.training import Compute, Task
+from undersong.relations import Task
+from undersong.training import Compute
 
 PAIRS = ["ab", "bc", "cd", "de", "ef"]
 

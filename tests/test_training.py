@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from undersong import training
 from undersong.errors import ArtifactError
-from undersong.training import Schedule, loop, lr_factor, train
+from undersong.training import Schedule, lr_factor, train
 
 QUICK = {"steps": 24, "validate_every": 4, "patience": 9, "precision": "float32"}
 
@@ -197,7 +198,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "FORMAT", 99)
+    monkeypatch.setattr(training, "FORMAT", 99)
     run(tmp_path, Schedule(**QUICK))
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match="format 99, but this version reads 1"):

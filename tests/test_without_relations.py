@@ -26,7 +26,7 @@ from undersong.models.general.network import GeneralModel, GeneralSettings
 from undersong.models.general.training import stay_side_by_side
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import read_settings
-from undersong.runs.reader import RunReader
+from undersong.runs import RunReader
 from undersong.service.app import make_app
 from undersong.service.options import ServiceSettings
 from undersong.service.snapshot import open_answers

@@ -27,7 +27,6 @@ from undersong.errors import ArtifactError, DataError
 from undersong.export import rows
 from undersong.io.files import NAME, locked, replacing, sha256, write_json
 from undersong.pipeline.publish import publish
-from undersong.runs import additions
 
 COMMAND = [sys.executable, "-m", "undersong"]
 LISTENS = "uts,utc_time,artist,artist_mbid,album,album_mbid,track,track_mbid\n"
@@ -558,18 +557,18 @@ def test_a_catalogue_of_an_earlier_version_has_the_same_fingerprint_without_sums
 
 def test_no_flipped_bit_of_added_items_is_silent(tmp_path):
     rows = [
-        dict.fromkeys(additions.COLUMNS)
+        dict.fromkeys(runs.ADDED_COLUMNS)
         | {"kind": "artist", "id": f"n{x}", "name": "é", "general": [x / 7, -1.5], "said": x}
         for x in range(13)
     ]
-    whole = pl.DataFrame(rows, schema=additions.COLUMNS)
-    additions.write(tmp_path, "1", whole)
+    whole = pl.DataFrame(rows, schema=runs.ADDED_COLUMNS)
+    runs.write_added(tmp_path, "1", whole)
     generator, noticed = np.random.default_rng(4), 0
-    path = additions.place(tmp_path, "1")
+    path = runs.added_path(tmp_path, "1")
     for _ in range(200):
         before = flipped(path, generator)
         try:
-            assert additions.read(tmp_path, "1").equals(whole)  # a statistic that nobody reads
+            assert runs.read_added(tmp_path, "1").equals(whole)  # a statistic that nobody reads
         except ArtifactError:
             noticed += 1
         path.write_bytes(before)

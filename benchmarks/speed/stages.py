@@ -159,7 +159,8 @@ def training(quick):
     from undersong.catalogue import tables
     from undersong.lab.synthetic.twin import make_twin
     from undersong.models.general import GeneralSettings, train_general
-    from undersong.training import Compute, Task, anchors_with_partners
+    from undersong.relations import Task
+    from undersong.training import Compute, anchors_with_partners
 
     artists, steps = (311, 2) if quick else (9_627, 8)
     with tempfile.TemporaryDirectory() as folder:

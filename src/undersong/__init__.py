@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from undersong.embeddings import Embeddings
     from undersong.model import Model
     from undersong.pipeline.run_settings import RunSettings, Settings
-    from undersong.report.terminal import Report
+    from undersong.report.formats import Report
     from undersong.retrieval import Neighbours, Query
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ _MODULES = {
     "Model": "undersong.model",
     "Neighbours": "undersong.retrieval",
     "Query": "undersong.retrieval",
-    "Report": "undersong.report.terminal",
+    "Report": "undersong.report.formats",
     "RunSettings": "undersong.pipeline.run_settings",
     "Settings": "undersong.pipeline.run_settings",
 }

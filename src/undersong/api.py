@@ -15,7 +15,7 @@ from undersong.errors import DataError, nearest_known, needs
 from undersong.importers.tables import conversion
 from undersong.model import Model
 from undersong.progress import Progress, silent
-from undersong.report.terminal import Report
+from undersong.report.formats import Report
 
 if TYPE_CHECKING:
     from undersong.pipeline.run_settings import Settings

@@ -40,20 +40,20 @@ def train(catalogue: Path, run: Path, settings: Path | None, fresh: bool) -> Non
     Example:
         undersong train my/catalogue my/run
     """
+    from undersong import training
     from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
     from undersong.pipeline.train import train_run
-    from undersong.training import distributed
 
     chosen = read_settings(settings)
-    with cluster() as there, distributed.process_group(), ProgressDisplay() as progress:
+    with cluster() as there, training.process_group(), ProgressDisplay() as progress:
         if there:
             from undersong.cluster.jobs import train_there
 
             latest, new = train_there(catalogue, run, settings=chosen, fresh=fresh)
         else:
             latest, new = train_run(catalogue, run, settings=chosen, fresh=fresh, progress=progress)
-        if distributed.rank():
+        if training.rank():
             return  # the first process reports
     if failed := latest.manifest["failed_files"]:
         listed = latest.home / "failures.csv"
@@ -134,7 +134,7 @@ def evaluate(
     from undersong.cli.group import ProgressDisplay
     from undersong.evaluation.compare import compare, compare_truth
     from undersong.io.files import locked
-    from undersong.report import report_files, terminal
+    from undersong.report import formats
 
     opened = runs.read(run)
     with ProgressDisplay() as progress:
@@ -147,11 +147,11 @@ def evaluate(
             )
             name = "truth"
     with locked(run):
-        report_files.write(report, run, name=name)
+        formats.write(report, run, name=name)
     written = [run / f"{name}.{ending}" for ending in ("md", "json")]
-    echo(written[1].read_text() if as_json else terminal.render(report))
+    echo(written[1].read_text() if as_json else formats.render(report))
     if truth is None and not as_json:
-        echo(terminal.render_confidence(opened.manifest["ranking"]), nl=False)
+        echo(formats.render_confidence(opened.manifest["ranking"]), nl=False)
     if note:
         echo(note, err=True)
     echo(f"written to {written[0]} and {written[1]}", err=True)

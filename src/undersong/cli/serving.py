@@ -159,7 +159,7 @@ def serve(
 
     with needs("serve", "the service"):
         reader = RunReader(folder, opening=_open, readying=_warm)
-        from undersong.service import app, callers, middleware, server
+        from undersong.service import app, middleware, server
         from undersong.service.options import PLAYER_RATE, RATE, ServiceSettings
     near = is_loopback(host)
     if token_file is None and not near:
@@ -174,8 +174,8 @@ def serve(
             rate,
             media,
             quiet,
-            hosts=callers.read_names([host, *names]),
-            origins=callers.read_origins(origins),
+            hosts=middleware.read_names([host, *names]),
+            origins=middleware.read_origins(origins),
             upstream=upstream,
         ),
         log=write_line,

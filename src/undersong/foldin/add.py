@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong import runs
 from undersong.audio.decode import decode
 from undersong.audio.logmel import Undecodable
 from undersong.catalogue import KINDS, Kind
@@ -35,7 +36,7 @@ from undersong.foldin.embed import (
 )
 from undersong.foldin.new_items import NewItem
 from undersong.importers.music.scan import Failure
-from undersong.runs import Run, additions
+from undersong.runs import Run
 
 BLOCK = 32  # items written at a time
 LIKE = 3  # neighbours shown of an item that was added
@@ -102,8 +103,8 @@ def remove(fold_in: FoldIn, ids: Sequence[str]) -> int:
         If an id was not added; nothing is taken away then.
     """
     run = fold_in.run
-    with additions.changing(run.folder):
-        rows = additions.read(run.folder, run.generation).to_dicts()
+    with runs.changing_added(run.folder):
+        rows = runs.read_added(run.folder, run.generation).to_dicts()
         unknown = set(ids) - {x["id"] for x in rows}
         if unknown:
             item = min(unknown)
@@ -124,23 +125,23 @@ def readd(fold_in: FoldIn, *, workers: int = 1) -> Iterator[Addition | Failure]:
     What cannot be read any more stays with the earlier generation, so nothing is lost.
     """
     run = fold_in.run
-    for generation in additions.generations(run.folder):
+    for generation in runs.added_generations(run.folder):
         if generation == run.generation:
             continue
-        rows = additions.read(run.folder, generation)
+        rows = runs.read_added(run.folder, generation)
         failed = []
         for row in rows.filter(pl.col("digest") != DERIVED).iter_rows(named=True):
             results = list(add(fold_in, [_new_item(row)], workers=workers))
             yield from results
             failed += [row["id"]] if any(isinstance(x, Failure) for x in results) else []
-        with additions.changing(run.folder):
-            now = additions.read(run.folder, generation)  # another one may have added to it
+        with runs.changing_added(run.folder):
+            now = runs.read_added(run.folder, generation)  # another one may have added to it
             again = set(rows["id"]) - set(failed)
             unread = now.filter([x not in again for x in now["id"]])
             if len(unread):
-                additions.write(run.folder, generation, unread)
+                runs.write_added(run.folder, generation, unread)
             else:
-                additions.place(run.folder, generation).unlink(missing_ok=True)
+                runs.added_path(run.folder, generation).unlink(missing_ok=True)
 
 
 def most_alike(fold_in: FoldIn, addition: Addition) -> tuple[str, ...]:
@@ -161,14 +162,14 @@ def most_alike(fold_in: FoldIn, addition: Addition) -> tuple[str, ...]:
 
 
 def listed(run: Run) -> pl.DataFrame:
-    """All that was added to the present generation: rows of ``undersong.runs.additions``."""
+    """All that was added to the present generation: rows of ``undersong.runs.read_added``."""
     return pl.concat([run.added(kind) for kind in KINDS])
 
 
 def due(run: Run) -> tuple[str, ...]:
     """Return why a retrain is due, one sentence a reason; nothing if it is not (``drift``)."""
-    earlier = [x for x in additions.generations(run.folder) if x != run.generation]
-    counts = {x: len(additions.read(run.folder, x)) for x in earlier}
+    earlier = [x for x in runs.added_generations(run.folder) if x != run.generation]
+    counts = {x: len(runs.read_added(run.folder, x)) for x in earlier}
     stale = [
         f"{count} items were added to generation {x}, before the last training; "
         f"`undersong add {run.folder} --again` adds those that the catalogue still lacks"
@@ -195,7 +196,7 @@ def _add_block(
     yield from (x for x in rows if isinstance(x, Failure))
     fresh = [x for x in rows if not isinstance(x, Failure)]
     if fresh:
-        with additions.changing(run.folder):
+        with runs.changing_added(run.folder):
             stored = _store(fold_in, fresh)
         yield from stored
 
@@ -232,7 +233,7 @@ def _embed_content(
 def _store(fold_in: FoldIn, fresh: Sequence[Row]) -> list[Addition | Failure]:
     """Write rows into the file of the run, with the artists that they bring along."""
     run = fold_in.run
-    old = additions.read(run.folder, run.generation).to_dicts()
+    old = runs.read_added(run.folder, run.generation).to_dicts()
     keys, paths = {_key(x) for x in fresh}, {x["path"] for x in fresh if x["path"]}
     gone = [x for x in old if _key(x) in keys or x["path"] in paths]
     remaining = [x for x in old if x not in gone]
@@ -296,7 +297,7 @@ def _with_tracks(rows: Sequence[Row]) -> list[Row]:
 
 def _row(item: NewItem) -> Row:
     """The row of an item before it is embedded."""
-    row: Row = dict.fromkeys(additions.COLUMNS)
+    row: Row = dict.fromkeys(runs.ADDED_COLUMNS)
     return row | {
         "kind": item.kind,
         "id": item.id,
@@ -336,5 +337,5 @@ def _digest(item: NewItem) -> str:
 
 
 def _write(run: Run, rows: Sequence[Row]) -> None:
-    table = pl.DataFrame(rows, schema=additions.COLUMNS)
-    additions.write(run.folder, run.generation, table)
+    table = pl.DataFrame(rows, schema=runs.ADDED_COLUMNS)
+    runs.write_added(run.folder, run.generation, table)

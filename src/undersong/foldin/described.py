@@ -26,7 +26,7 @@ from undersong.foldin.added import ENCODERS, read_added
 from undersong.foldin.embed import FoldIn
 from undersong.foldin.encoders import weights_of
 from undersong.foldin.new_items import FILE, Value
-from undersong.runs.additions import COLUMNS
+from undersong.runs import ADDED_COLUMNS
 
 ROLES: dict[str, Role] = {
     "genre": "genre",
@@ -297,7 +297,7 @@ def embed_description(
     kind = fold_in.run.manifest["kind"]
     row = {"kind": kind, "id": "described", "name": "", "artist": ""}
     row["fields"] = json.dumps(description.fields)
-    table = pl.DataFrame([row], schema=COLUMNS)
+    table = pl.DataFrame([row], schema=ADDED_COLUMNS)
     read = read_added(fold_in.run, fold_in.known, table, kind)
     first = np.zeros(1, dtype=np.int64)
     missing = np.stack([x.missing for x in read], axis=1)

@@ -77,7 +77,7 @@ def warnings(
 
     Parameters
     ----------
-    added : rows of ``undersong.runs.additions``
+    added : rows of ``undersong.runs.read_added``
     manifest : of the run
     trained : kind -> number of trained items
     """

@@ -23,8 +23,7 @@ from undersong.foldin.added import catalogue_of, read_added, read_encoders, vect
 from undersong.foldin.drift import nearest_cosine
 from undersong.foldin.encoders import Encoders, ears_of, open_encoders
 from undersong.foldin.new_items import Reference, merge, read_reference
-from undersong.runs import Run
-from undersong.runs.additions import COLUMNS
+from undersong.runs import ADDED_COLUMNS, Run
 
 DERIVED = ""  # digest of an artist of whom nothing is known but by its tracks
 BLOCK = 256  # items embedded at a time
@@ -155,7 +154,7 @@ def refresh(rows: Sequence[Row], fold_in: FoldIn, touched: Iterable[tuple[Kind, 
         else dict(row)
         for row in rows
     ]
-    table = pl.DataFrame(refreshed, schema=COLUMNS)
+    table = pl.DataFrame(refreshed, schema=ADDED_COLUMNS)
     catalogue = catalogue_of(fold_in.known, table)
     encoders = read_encoders(fold_in.run)
     for kind in KINDS:

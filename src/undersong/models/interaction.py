@@ -25,13 +25,13 @@ from undersong.io.tensors import read_tensors, write_tensors
 from undersong.losses import MultiSimilarity, cosine, multi_similarity
 from undersong.metrics import cold_ndcg
 from undersong.progress import Progress, silent, watched
+from undersong.relations import Task
 from undersong.relations.colistening import SessionSettings, shared_sessions
 from undersong.settings import LATER
 from undersong.training import (
     Compute,
     History,
     Schedule,
-    Task,
     all_gather,
     anchors_with_partners,
     mixed_precision,

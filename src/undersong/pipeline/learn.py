@@ -25,7 +25,8 @@ from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent
 from undersong.ranking import training as ranking
 from undersong.ranking.crossfit import cross_fit
-from undersong.training import Compute, History, Task
+from undersong.relations import Task
+from undersong.training import Compute, History
 
 
 @dataclass(frozen=True)

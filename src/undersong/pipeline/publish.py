@@ -21,9 +21,9 @@ from undersong.explanation import data, explain
 from undersong.foldin.encoders import ABOUT, FOLDER
 from undersong.io.files import locked, replacing, sha256
 from undersong.progress import Progress, silent, watched
-from undersong.report.report_files import REPORT, path_of
+from undersong.report.formats import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
-from undersong.runs import Run, additions
+from undersong.runs import Run
 
 # Items of a kind whose answers are all computed, by cosine and in a learned order, of which a query
 # takes ten times as long: beyond, it would be hours.
@@ -66,7 +66,7 @@ def publish(folder: Path, shelf: Path, *, progress: Progress = silent) -> tuple[
 
 def _publish(run: Run, shelf: Path, *, progress: Progress) -> tuple[Run, bool]:
     report = path_of(run)
-    added = additions.place(run.folder, run.generation)
+    added = runs.added_path(run.folder, run.generation)
     exported = run.home / FOLDER / ABOUT
     about = {name: value for name, value in run.manifest.items() if name != "files"}
     about |= {
@@ -88,7 +88,7 @@ def _publish(run: Run, shelf: Path, *, progress: Progress) -> tuple[Run, bool]:
             _copy(path, home / FOLDER / path.name)
         copied = Run(shelf, home.name, run.manifest | {"files": files})
         about["lists"] = _compute(copied, progress=progress)
-        beside = additions.place(shelf, home.stem)
+        beside = runs.added_path(shelf, home.stem)
         beside.unlink(missing_ok=True)  # of a publication that failed or was killed
         if added.exists():
             _copy(added, beside)

@@ -34,7 +34,7 @@ from undersong.progress import Progress, silent
 from undersong.ranking import context
 from undersong.ranking import training as ranking
 from undersong.ranking.context import RankingContext
-from undersong.training import Task
+from undersong.relations import Task
 
 FORMAT = 1
 

@@ -32,7 +32,8 @@ from undersong.ranking.training import (
     partly_observed,
     train_ranking,
 )
-from undersong.training import Compute, Task
+from undersong.relations import Task
+from undersong.training import Compute
 
 AGREEING = 0.7  # share of the cosine's agreement that an order needs for items without relations
 ASKING = 1024  # such items that are asked

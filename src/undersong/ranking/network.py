@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 
 @dataclass(frozen=True)

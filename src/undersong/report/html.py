@@ -16,7 +16,7 @@ from undersong.errors import ArtifactError
 from undersong.evaluation.results import RANKED, Evaluation, Protocol
 from undersong.io.files import replacing
 from undersong.progress import Progress, silent
-from undersong.report import layout, plots, report_files
+from undersong.report import formats, layout, plots
 from undersong.report.contents import ANSWERS, LIST_LENGTH, Contents, collect
 from undersong.report.layout import digits, in_words, is_degree, is_popularity
 from undersong.report.plots import percent
@@ -45,13 +45,13 @@ def write(
     ArtifactError
         If the run has no report of this training, or ``catalogue_folder`` holds another catalogue.
     """
-    report_path = report_files.path_of(run)
+    report_path = formats.path_of(run)
     if report_path is None:
         raise ArtifactError(
-            f"{run.folder} has no {report_files.REPORT} of generation {run.generation}; make it "
+            f"{run.folder} has no {formats.REPORT} of generation {run.generation}; make it "
             f"with: undersong evaluate {run.folder}"
         )
-    report = report_files.read(report_path)
+    report = formats.read(report_path)
     contents = collect(run, catalogue_folder=catalogue_folder, seed=seed, progress=progress)
     with replacing(path) as temporary:
         temporary.write_text(page(run, report, contents=contents), encoding="utf-8")

@@ -22,7 +22,6 @@ from undersong.errors import (
     needs,
 )
 from undersong.runs import FOREIGN, RunReader
-from undersong.service.callers import Callers
 from undersong.service.dialects import (
     audiomuse,
     audioscrobbler,
@@ -30,11 +29,10 @@ from undersong.service.dialects import (
     listenbrainz_labs,
     opensubsonic,
 )
-from undersong.service.middleware import Limits, ShownToken, address
+from undersong.service.middleware import Callers, Limits, ShownToken, address, json, refusal
 from undersong.service.monitoring import AccessLog, Log, Metrics, line, silent
 from undersong.service.options import LOOK_SECONDS, ServiceSettings
 from undersong.service.page import read_media, read_page, route
-from undersong.service.responses import json, refusal
 from undersong.service.routes import routes
 from undersong.service.snapshot import Snapshot, warm
 

@@ -30,10 +30,9 @@ from undersong.model import make_query
 from undersong.retrieval import Neighbour, Neighbours, Query
 from undersong.retrieval.filters import NO_FACTS
 from undersong.runs import RunReader
-from undersong.service.middleware import Answer, address
+from undersong.service.middleware import Answer, address, json
 from undersong.service.options import BODY, QUESTION, UPLOAD, UPLOADS
 from undersong.service.page import Media, map_reply
-from undersong.service.responses import json
 from undersong.service.schemas import (
     Chain,
     CommonShape,

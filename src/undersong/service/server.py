@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from undersong.errors import DataError
-from undersong.service.callers import network
+from undersong.service.middleware import network, refusal
 from undersong.service.options import (
     CONNECTIONS,
     HEAD,
@@ -26,7 +26,6 @@ from undersong.service.options import (
     UNREAD,
     UNREAD_SECONDS,
 )
-from undersong.service.responses import refusal
 
 LONG = f"The head of a request may have {HEAD} bytes."
 CLOSE = {"Connection": "close"}

@@ -14,7 +14,7 @@ from undersong.catalogue import Attributes, Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
 from undersong.explanation import Background, Reasons, known, unknown
 from undersong.model import Model
-from undersong.report import layout, report_files
+from undersong.report import formats, layout
 from undersong.retrieval import ItemPath, Neighbours, Query
 from undersong.retrieval.filters import check, passing
 from undersong.runs import Run
@@ -98,7 +98,7 @@ class Snapshot:
 
         None where the run was not evaluated.
         """
-        path = report_files.path_of(self.model.run)
+        path = formats.path_of(self.model.run)
         if path is None:
             return None
         # Rows of (mean confidence, share that was right, answers); none without a learned order.

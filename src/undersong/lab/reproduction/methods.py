@@ -36,8 +36,9 @@ from undersong.pipeline.learn import find_device
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.progress import Progress, silent
+from undersong.relations import Task
 from undersong.settings import as_recorded, first_difference
-from undersong.training import Compute, Task
+from undersong.training import Compute
 
 FORMAT = 2  # since protocol ``found`` is asked, too
 

@@ -32,9 +32,8 @@ from undersong.lab.reproduction.outcomes import (
     tables_of,
 )
 from undersong.lab.reproduction.plan import Plan, catalogue_folder
+from undersong.report.formats import markdown_table, render_tables
 from undersong.report.layout import Table
-from undersong.report.report_files import markdown_table
-from undersong.report.terminal import render_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

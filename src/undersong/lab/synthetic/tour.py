@@ -16,7 +16,7 @@ from undersong.pipeline.publish import publish
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.progress import Progress
-from undersong.report import layout, report_files
+from undersong.report import formats, layout
 from undersong.runs import Run
 
 DEFAULTS = Settings(content=replace(Settings().content, ears=NONE))
@@ -67,7 +67,7 @@ def tour(
     say(f"   trained in {seconds}")
     say(f"5. undersong evaluate {run_folder}\n")
     report = compare(run, split="test", progress=progress)
-    report_files.write(report, run_folder)
+    formats.write(report, run_folder)
     for sentence in layout.summary(report):
         say("\n".join(wrap(sentence, 78, initial_indent="   ", subsequent_indent="   ")))
     say(f"   Every number, beside twelve baselines: {run_folder / 'report.md'}\n")

@@ -30,8 +30,9 @@ from undersong.models.interaction import embed_interaction
 from undersong.pipeline.learn import find_device, learn_sources, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress
+from undersong.relations import Task
 from undersong.settings import as_recorded, with_changes
-from undersong.training import Compute, History, Task
+from undersong.training import Compute, History
 
 FORMAT = 1
 REMEDY = "delete it to train it again"

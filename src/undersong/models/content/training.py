@@ -35,11 +35,11 @@ from undersong.models.content.network import (
     artist_embedding,
     settle,
 )
+from undersong.relations import Task
 from undersong.relations.similarity import symmetric
 from undersong.training import (
     Compute,
     History,
-    Task,
     all_gather,
     anchors_with_partners,
     broadcast,

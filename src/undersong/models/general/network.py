@@ -17,7 +17,7 @@ from undersong.losses import MultiRelationship, MultiSimilarity
 from undersong.products import Linear, linear
 from undersong.relations import EQUAL, LEARNED, read_reliability
 from undersong.settings import LATER
-from undersong.training.loop import Schedule
+from undersong.training import Schedule
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from undersong.losses import cosine, multi_relationship
 from undersong.metrics import cold_ndcg
 from undersong.models.general.network import GeneralModel, GeneralSettings
 from undersong.progress import Progress, silent, watched
+from undersong.relations import Task
 from undersong.training import (
     Compute,
     History,
-    Task,
     all_gather,
     anchors_with_partners,
     mixed_precision,

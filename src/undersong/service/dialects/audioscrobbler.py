@@ -17,7 +17,7 @@ from undersong.catalogue import Item
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Neighbours, Query
 from undersong.runs import RunReader
-from undersong.service import responses
+from undersong.service import middleware
 from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer, read_parameters, xml
 from undersong.service.middleware import SHOWN, address, fits
@@ -146,7 +146,7 @@ def _images() -> list[dict[str, str]]:
 
 def _success(parameters: Parameters, name: str, content: Content) -> Response:
     if _wants_json(parameters):
-        return responses.json({name: content})
+        return middleware.json({name: content})
     root = Element("lfm", status="ok")
     _append(root, name, content)
     return xml(root)
@@ -155,7 +155,7 @@ def _success(parameters: Parameters, name: str, content: Content) -> Response:
 def _failure(parameters: Parameters, code: int, text: str) -> Response:
     status = STATUSES[code]
     if _wants_json(parameters):
-        return responses.json({"error": code, "message": text, "links": []}, status=status)
+        return middleware.json({"error": code, "message": text, "links": []}, status=status)
     root = Element("lfm", status="failed")
     SubElement(root, "error", code=str(code)).text = text
     return xml(root, status=status)

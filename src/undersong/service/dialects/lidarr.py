@@ -9,8 +9,7 @@ from undersong.retrieval import Query
 from undersong.runs import RunReader
 from undersong.service.dialects import messages
 from undersong.service.dialects.messages import integer
-from undersong.service.middleware import address
-from undersong.service.responses import json
+from undersong.service.middleware import address, json
 from undersong.service.snapshot import Snapshot
 
 MOST = 200  # artists

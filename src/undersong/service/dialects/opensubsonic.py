@@ -21,7 +21,7 @@ from undersong.catalogue import Item, Kind
 from undersong.errors import DataError, UnknownItem
 from undersong.retrieval import Query
 from undersong.runs import RunReader
-from undersong.service import responses
+from undersong.service import middleware
 from undersong.service.dialects import messages
 from undersong.service.dialects.messages import Parameters, integer, read_parameters, xml
 from undersong.service.middleware import SHOWN, address, fits
@@ -314,7 +314,7 @@ def _reply(
         "openSubsonic": True,
     }
     if parameters.get("f") == "json":
-        return responses.json({"subsonic-response": envelope | content}, status=status)
+        return middleware.json({"subsonic-response": envelope | content}, status=status)
     root = Element("subsonic-response", xmlns=NAMESPACE)
     _fill(root, envelope | content)
     return xml(root, status=status)

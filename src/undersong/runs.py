@@ -1,4 +1,4 @@
-"""A run folder: what one training left, whole, dated and hashed; readers see one generation.
+"""Run folders: what one training left, whole, dated and hashed, and how readers open it.
 
 RUN/current.json                      which generation readers use: the one pointer
 RUN/generations/N/manifest.json       settings, seed, versions, sha256 of every file; written last
@@ -9,29 +9,33 @@ RUN/generations/N/weights/NAME.safetensors, encoders.json
 RUN/generations/N/evidence.safetensors  sources and relations that order answers
 RUN/generations/N/reasons/            what explains answers: shared things, E_G without each source
 RUN/generations/N/known.parquet       metadata of the artists, for items that are added later
-RUN/added/N.parquet                   items added to generation N since (`undersong add`)
+RUN/added/N.parquet                   one row an item added to generation N (`undersong add`)
+RUN/added/.lock                       while that is changed, so that two commands lose nothing
 RUN/work/                             checkpoints of a training that has not ended
+
+A shelf is a folder that ``undersong publish`` writes to; a run folder serves as well.
 """
 
 import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
 from undersong import embeddings
 from undersong.catalogue import Kind
 from undersong.embeddings import Embeddings
-from undersong.errors import ArtifactError, nearest_known
+from undersong.errors import ArtifactError, UndersongError, nearest_known
 from undersong.io.files import (
     Stamp,
     flush,
@@ -43,8 +47,74 @@ from undersong.io.files import (
     write_json,
     writing,
 )
-from undersong.io.table_files import read_table
-from undersong.runs import additions
+from undersong.io.table_files import content_sum, read_metadata, read_table, write_table
+
+ADDED_METADATA = {"undersong.added": "1"}
+ADDED_SUM = "undersong.sum"  # sha256 of what the table holds; an earlier version wrote none
+
+# ``fields`` is JSON, name -> word, words or number. ``given`` is a feature vector that a user gave,
+# ``content`` E_C and ``general`` E_G. ``nearest`` is the highest cosine of E_C to what CbRM learned
+# from; of ``said`` words and numbers the run knows all but ``unseen``.
+ADDED_COLUMNS: dict[str, pl.DataType] = {
+    "kind": pl.String(),
+    "id": pl.String(),
+    "name": pl.String(),
+    "about": pl.String(),
+    "artist": pl.String(),
+    "path": pl.String(),
+    "digest": pl.String(),
+    "fields": pl.String(),
+    "given": pl.List(pl.Float32()),
+    "content": pl.List(pl.Float32()),
+    "general": pl.List(pl.Float32()),
+    "nearest": pl.Float64(),
+    "said": pl.Int64(),
+    "unseen": pl.Int64(),
+    "added": pl.String(),
+}
+
+
+def added_path(folder: Path, generation: str) -> Path:
+    """Path of the items that were added to a generation of the run in ``folder``."""
+    return folder / "added" / f"{generation}.parquet"
+
+
+def added_generations(folder: Path) -> tuple[str, ...]:
+    """Generations of a run to which something was added, oldest first."""
+    numbers = (x.stem for x in (folder / "added").glob("*.parquet") if x.stem.isdigit())
+    return tuple(sorted(numbers, key=int))
+
+
+def read_added(folder: Path, generation: str) -> pl.DataFrame:
+    """Read what was added to a generation, in the order it came; no row if nothing was.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is damaged or has another format.
+    """
+    path = added_path(folder, generation)
+    if not path.exists():
+        return pl.DataFrame(schema=ADDED_COLUMNS)
+    hint = f"delete it and add the items again to {folder}"
+    table = read_table(path, hint=hint, metadata=ADDED_METADATA)
+    if dict(table.schema) != ADDED_COLUMNS:
+        raise ArtifactError(f"{path} holds other columns than {', '.join(ADDED_COLUMNS)}; {hint}")
+    if read_metadata(path, hint=hint).get(ADDED_SUM, content_sum(table)) != content_sum(table):
+        raise ArtifactError(f"{path} was changed since it was written; {hint}")
+    return table
+
+
+def write_added(folder: Path, generation: str, table: pl.DataFrame) -> None:
+    """Write what was added to a generation; a reader sees the old rows or the new ones."""
+    metadata = ADDED_METADATA | {ADDED_SUM: content_sum(table)}
+    write_table(added_path(folder, generation), table, metadata=metadata)
+
+
+def changing_added(folder: Path) -> AbstractContextManager[None]:
+    """Lock what was added; other writers wait (``undersong.io.files``)."""
+    return locked(folder / "added")
+
 
 FORMAT = 1
 THREADS = 4  # files that are checked at a time
@@ -126,8 +196,8 @@ class Run:
         return pl.concat([self.trained_items(kind), added], how="diagonal")
 
     def added(self, kind: Kind) -> pl.DataFrame:
-        """Items of one kind that were added to this generation (``undersong.runs.additions``)."""
-        return additions.read(self.folder, self.generation).filter(pl.col("kind") == kind)
+        """Items of one kind that were added to this generation (``undersong.runs``)."""
+        return read_added(self.folder, self.generation).filter(pl.col("kind") == kind)
 
     def trained_items(self, kind: Kind) -> pl.DataFrame:
         """Items of one kind that were in the catalogue, with the columns of ``items``."""
@@ -332,3 +402,109 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+T = TypeVar("T")
+Files = dict[Path, Stamp | None]
+# What reading may raise of a file that has the right hash but was written by something else.
+FOREIGN = (UndersongError, OSError, ValueError, LookupError, TypeError, pl.exceptions.PolarsError)
+
+
+class RunReader(Generic[T]):
+    """The current generation of a shelf, opened whole; ``refresh`` moves to the next.
+
+    Parameters
+    ----------
+    folder : Path
+    opening : from a generation to what the reader needs of it
+        Files are checked beside it, each before it is read and all before the reader has it.
+    readying : takes into memory what ``opening`` left for later, before a next generation is used
+        The first one is used as soon as it is open; whoever opens a shelf then sees to the rest.
+        All must be in memory in time: the files go once two newer generations are published.
+
+    Attributes
+    ----------
+    current : what ``opening`` gave of the generation in use
+        Read it once for each request, so that one request sees one generation.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no generation yet, or it is refused.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        opening: Callable[[Run], T],
+        readying: Callable[[T], None] = lambda opened: None,
+    ) -> None:
+        self.folder = folder
+        self._opening, self._readying = opening, readying
+        self._turn = threading.Lock()
+        self._seen = self._stamp()
+        self._refused: Files | None = None  # of a refused generation, as it was then
+        self._last: Files = {}  # and when it was looked at last
+        self.current = self._open()
+
+    def refresh(self) -> bool:
+        """Move to what the pointer names, if that changed; return whether anything is new.
+
+        Costs one look at the pointer when nothing changed. The new generation is checked and
+        opened beside the old one, which answers until one assignment puts the new in its place.
+        Any thread may call it; while one opens, the others go on with what there is.
+
+        Raises
+        ------
+        ArtifactError
+            If the new generation is refused. The old one stays in use, and the refusal is raised
+            once: the next look is taken when the pointer changes again, or the files of the refused
+            generation, which a copy of a shelf may bring after the pointer, have come to rest.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._stamp() == self._seen and not self._arrived():
+                return False
+            while True:
+                self._seen, self._refused = self._stamp(), None
+                try:
+                    self.current = self._open(ready=True)
+                except ArtifactError:
+                    # A publisher may have moved on while the files were read: look again.
+                    if self._stamp() == self._seen:
+                        self._refused = self._last = self._files()
+                        raise
+                if self._stamp() == self._seen:
+                    return True
+        finally:
+            self._turn.release()
+
+    def _arrived(self) -> bool:
+        """Whether a refused generation changed since, and does so no more."""
+        if self._refused is None:
+            return False
+        before, self._last = self._last, self._files()
+        return self._last == before != self._refused
+
+    def _files(self) -> Files:
+        """Return the stamps of all files of generations."""
+        return {x: stamp(x) for x in (self.folder / "generations").rglob("*")}
+
+    def _open(self, *, ready: bool = False) -> T:
+        run = read(self.folder)
+        try:
+            with run.checking():
+                opened = self._opening(run)
+                if ready:
+                    self._readying(opened)
+            return opened
+        except FOREIGN as error:
+            raise ArtifactError(
+                f"generation {run.generation} of {self.folder} is refused: {error or repr(error)}"
+            ) from error
+
+    def _stamp(self) -> Stamp | None:
+        """What changes whenever the pointer is replaced; None where there is none."""
+        return stamp(self.folder / "current.json")

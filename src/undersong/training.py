@@ -1,30 +1,139 @@
-"""One training loop for every model: progress, early stop, resume, seed, precision, device.
+"""How every model is trained: one loop, its batches, and several processes at once.
+
+Every process runs the same program on the same data with the same seed, and so draws the same
+batches. In a single process no function here does anything.
 
 Step t draws its batch and its dropout from (seed, t) alone, so a run that was interrupted and
-resumed takes the same steps as one that was not. Several processes train as one
-(``undersong.training.distributed``): their gradients are averaged, and the first one validates and
-writes.
+resumed takes the same steps as one that was not. Several processes train as one:
+their gradients are averaged, and the first one validates and writes.
 """
 
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as group
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from undersong.errors import ArtifactError
 from undersong.io.tensors import read_tensors, write_tensors
 from undersong.progress import Progress, silent
-from undersong.training import distributed
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the processes that `torchrun` started, if it did; leave them at the end.
+
+    The backend is NCCL with a GPU for each process of a machine, else gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
+        yield
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    enough = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.is_available() and enough
+    if gpus:
+        torch.cuda.set_device(local_rank)
+    # Its functions take the group that exists when they are loaded as a default. If the first
+    # optimizer loaded them, the group would outlive its end, and its threads would now and then
+    # abort the process.
+    import_module("torch.distributed.nn")
+    group.init_process_group("nccl" if gpus else "gloo")
+    try:
+        yield
+    finally:
+        group.destroy_process_group()
+
+
+def world_size() -> int:
+    """Return how many processes train together, 1 or more."""
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0; the first one writes and reports."""
+    return group.get_rank() if world_size() > 1 else 0
+
+
+def shard(n: int) -> slice:
+    """Return the rows of a batch of n that this process embeds; sizes differ by 1 at most."""
+    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
+
+
+def all_gather(rows: Tensor, n: int) -> Tensor:
+    """Gather the rows of all processes, (len of ``shard(n)``, d) -> (n, d), in order.
+
+    Each process computes the loss of the whole batch. The gradient of its own rows comes back
+    times the number of processes, so that the mean of the weights' gradients over processes is
+    that of one process with the whole batch.
+    """
+    if world_size() == 1:
+        return rows
+    return _AllGather.apply(rows, n)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _AllGather(torch.autograd.Function):
+    """Sum over processes of matrices that are zero except for their own rows."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, n: int) -> Tensor:
+        context.shard = shard(n)
+        batch = rows.new_zeros(n, rows.shape[1])
+        batch[context.shard] = rows
+        group.all_reduce(batch)
+        return batch
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[context.shard] * world_size(), None
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Average the gradients of all processes, in one message."""
+    if world_size() == 1:
+        return
+    gradients = [x.grad for x in model.parameters() if x.grad is not None]
+    flat = torch.cat([x.reshape(-1) for x in gradients])
+    group.all_reduce(flat)
+    flat /= world_size()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+@torch.no_grad()
+def same_state(model: nn.Module) -> None:
+    """Copy the weights and running statistics of the first process to all."""
+    if world_size() > 1:
+        for value in model.state_dict().values():
+            dense = value.contiguous()
+            group.broadcast(dense, src=0)
+            value.copy_(dense)
+
+
+def broadcast(value: float) -> float:
+    """Send a number of the first process to all, which wait for each other here."""
+    if world_size() == 1:
+        return value
+    number = torch.tensor([value], dtype=torch.float64)
+    number = number.cuda() if group.get_backend() == "nccl" else number
+    group.broadcast(number, src=0)
+    return float(number.item())
+
 
 FORMAT = 1
 
@@ -151,21 +260,21 @@ def train(
     state = _State(model, averaged, optimizer, best, History(), _fingerprint(model, schedule, seed))
     state.resume(checkpoint)
     history = state.history
-    if distributed.broadcast(history.steps) != history.steps:
+    if broadcast(history.steps) != history.steps:
         raise ArtifactError(
             f"{checkpoint} stands at another step here than where the first process reads it; "
             "put the run in a folder that all of them share"
         )
-    distributed.same_state(model)
-    distributed.same_state(averaged)
+    same_state(model)
+    same_state(averaged)
     losses: list[float] = []
     if not history.finished:
         progress(stage, history.steps, schedule.steps)
     while not history.finished:
         step = history.steps
-        for group in optimizer.param_groups:
-            rate = schedule.learning_rate * group["lr_multiplier"]
-            group["lr"] = rate * lr_factor(step, schedule)
+        for parameters in optimizer.param_groups:
+            rate = schedule.learning_rate * parameters["lr_multiplier"]
+            parameters["lr"] = rate * lr_factor(step, schedule)
         model.train()
         torch.manual_seed(_seed_of_dropout(seed, step))
         value = loss(np.random.default_rng([seed, step]))
@@ -173,7 +282,7 @@ def train(
         _check_finite(losses[-1], f"{stage}: the loss is {losses[-1]} at step {step}", schedule)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
-        distributed.average_gradients(model)
+        average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if schedule.average:
@@ -182,12 +291,12 @@ def train(
         if history.steps % schedule.validate_every == 0 or history.steps == schedule.steps:
             state.validate(validate, float(np.mean(losses)), schedule)
             losses.clear()
-            if distributed.rank() == 0:
+            if rank() == 0:
                 state.write(checkpoint)
         total = history.steps if history.finished else schedule.steps
         progress(stage, history.steps, total, _note(history, value.item()))
     model.load_state_dict(best)
-    distributed.same_state(model)
+    same_state(model)
     model.eval()
     return history
 
@@ -215,7 +324,7 @@ def lr_factor(step: int, schedule: Schedule) -> float:
 
 def _seed_of_dropout(seed: int, step: int) -> int:
     """Seed of one step, another one in each process: they embed different rows."""
-    here = [distributed.rank()] if distributed.rank() else []
+    here = [rank()] if rank() else []
     return int(np.random.SeedSequence([seed, step, *here]).generate_state(1)[0])
 
 
@@ -275,10 +384,10 @@ class _State:
     ) -> None:
         """Score the averaged weights, keep them if they are the best, and stop in time."""
         self.averaged.eval()
-        history, first = self.history, distributed.rank() == 0
+        history, first = self.history, rank() == 0
         score = -math.inf
         if validate is not None:
-            score = distributed.broadcast(validate(self.averaged) if first else 0.0)
+            score = broadcast(validate(self.averaged) if first else 0.0)
             history.scores.append((history.steps, score, mean_loss))
         if score > history.best_score or validate is None:
             history.best_step, history.best_score = history.steps, score
@@ -316,8 +425,8 @@ class _State:
             return
         groups: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
-            group, name = key.split(".", 1)
-            groups.setdefault(group, {})[name] = value
+            part, name = key.split(".", 1)
+            groups.setdefault(part, {})[name] = value
         self.model.load_state_dict(groups["model"])
         self.averaged.load_state_dict(groups["averaged"])
         self.best.update(groups["best"])

@@ -22,10 +22,10 @@ from undersong.catalogue import Field, Role, fold
 from undersong.embeddings import unit
 from undersong.errors import DataError, nearest_known
 from undersong.features import Encoder, Modality, TagEncoder
-from undersong.foldin.added import ENCODERS, read_added
+from undersong.foldin.added import ENCODERS, FILE, read_added
 from undersong.foldin.embed import FoldIn
 from undersong.foldin.encoders import weights_of
-from undersong.foldin.new_items import FILE, Value
+from undersong.foldin.new_items import Value
 from undersong.runs import ADDED_COLUMNS
 
 ROLES: dict[str, Role] = {

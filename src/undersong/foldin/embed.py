@@ -19,10 +19,17 @@ from undersong.catalogue import KINDS, Kind, words_about
 from undersong.embeddings import Embeddings, beside, unit
 from undersong.errors import DataError
 from undersong.features import AUDIO, CONTENT, read_items
-from undersong.foldin.added import catalogue_of, read_added, read_encoders, vectors
+from undersong.foldin.added import (
+    Reference,
+    catalogue_of,
+    read_added,
+    read_encoders,
+    read_reference,
+    vectors,
+)
 from undersong.foldin.drift import nearest_cosine
 from undersong.foldin.encoders import Encoders, ears_of, open_encoders
-from undersong.foldin.new_items import Reference, merge, read_reference
+from undersong.foldin.new_items import merge
 from undersong.runs import ADDED_COLUMNS, Run
 
 DERIVED = ""  # digest of an artist of whom nothing is known but by its tracks

@@ -1,15 +1,4 @@
-"""New items as a user describes them: files with tags, rows of a table, or words.
-
-They are compared with a reference: metadata of trained artists, and what was learned from.
-
-RUN/generations/N/known.parquet, one row an item, artists first:
-
-    kind      "artist" or "track"
-    id, name  str
-    artist    str, id of the artist: the item itself, or the one of the track
-    learned   bool, whether anything was learned from it before the refit
-    fields    struct, one entry a metadata field of artists that is not withheld; null for tracks
-"""
+"""New items as a user describes them: files with tags, rows of a table, or words."""
 
 import hashlib
 import json
@@ -17,115 +6,24 @@ import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from undersong.catalogue import FIELD_TYPES, ITEMS, Catalogue, Field, Kind, name_key
+from undersong.catalogue import ITEMS, Field, Kind
 from undersong.errors import DataError, nearest_known
+from undersong.foldin.added import Reference
 from undersong.importers.music.folder import row_of
 from undersong.importers.music.library import FILES, library, slug
 from undersong.importers.music.scan import Failure, ScannedFile
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Tags
-from undersong.io.files import check_format, reading, sha256
-from undersong.io.table_files import DAMAGE, read_metadata, read_table, read_user_table, write_table
-from undersong.runs import Run
-
-FILE = "known.parquet"
-FORMAT = 1
-_KEY = "undersong.known"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The trained items, as far as new ones need them.
-
-    Parameters
-    ----------
-    artists : id, name, and a column per metadata field of artists
-    items : kind, id, artist, learned
-    fields : of artists and tracks, none of them withheld
-    """
-
-    artists: pl.DataFrame
-    items: pl.DataFrame
-    fields: tuple[Field, ...]
-
-    def ids(self, kind: Kind) -> frozenset[str]:
-        """Ids of one kind."""
-        return frozenset(self.items.filter(pl.col("kind") == kind)["id"])
-
-    def find_artist(self, item: str, name: str) -> str | None:
-        """Find a trained artist by its id, or by its name (``catalogue.name_key``)."""
-        return item if item in self._artists else self._named.get(name_key(name))
-
-    @cached_property
-    def _artists(self) -> frozenset[str]:
-        return self.ids("artist")
-
-    @cached_property
-    def _named(self) -> dict[str, str]:
-        """Id of each name; of several the first."""
-        rows = self.artists.select("id", "name").drop_nulls().reverse().iter_rows()
-        return {name_key(name): item for item, name in rows}
-
-    def learned(self, kind: Kind) -> tuple[str, ...]:
-        """Ids of one kind that were learned from before the refit."""
-        return tuple(self.items.filter((pl.col("kind") == kind) & pl.col("learned"))["id"])
-
-
-def write_reference(
-    home: Path, catalogue: Catalogue, studied: Mapping[Kind, NDArray[np.bool_]]
-) -> None:
-    """Write the reference of a generation; ``studied`` tells what was learned from, by kind."""
-    fields = [x for x in catalogue.fields if not x.withheld]
-    columns = [x.name for x in fields if x.kind == "artist"]
-    artists = catalogue.artists.select(
-        pl.lit("artist").alias("kind"),
-        "id",
-        "name",
-        pl.col("id").alias("artist"),
-        *([pl.struct(columns).alias("fields")] if columns else []),
-    ).with_columns(learned=pl.Series(studied["artist"], dtype=pl.Boolean))
-    tracks = catalogue.tracks.select(
-        pl.lit("track").alias("kind"), "id", pl.col("title").alias("name"), "artist"
-    ).with_columns(learned=pl.Series(studied["track"], dtype=pl.Boolean))
-    about = {"format": FORMAT, "fields": [asdict(x) for x in fields]}
-    table = pl.concat([artists, tracks], how="diagonal")
-    write_table(home / FILE, table, metadata={_KEY: json.dumps(about)})
-
-
-def read_reference(run: Run) -> Reference:
-    """Read the reference of a run.
-
-    Raises
-    ------
-    ArtifactError
-        If the file is damaged or has another format.
-    """
-    path = run.file(FILE)
-    about = json.loads(read_metadata(path, hint="train again").get(_KEY, "{}"))
-    check_format(path, about.get("format"), FORMAT, hint="train again")
-    table = read_table(path, hint="train again")
-    fields = tuple(Field(**x) for x in about["fields"])
-    artists = table.filter(pl.col("kind") == "artist").select(
-        "id",
-        "name",
-        *(
-            pl.col("fields").struct.field(x.name).cast(FIELD_TYPES[x.type])
-            for x in fields
-            if x.kind == "artist"
-        ),
-    )
-    return Reference(artists, table.select("kind", "id", "artist", "learned"), fields)
-
+from undersong.io.files import reading, sha256
+from undersong.io.table_files import DAMAGE, read_user_table
 
 Value = str | float | list[str]
 TABLES = (".csv", ".parquet", ".toml")

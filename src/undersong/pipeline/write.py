@@ -22,7 +22,7 @@ from undersong.catalogue import (
 from undersong.explanation import ablation as reasons
 from undersong.features import CONTENT, read_items
 from undersong.foldin import drift
-from undersong.foldin.new_items import write_reference
+from undersong.foldin.added import write_reference
 from undersong.io.files import write_json
 from undersong.io.table_files import write_table
 from undersong.models.content.network import save_content

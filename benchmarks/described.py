@@ -28,7 +28,7 @@ from undersong.features import CONTENT, INTERACTION, read_sources, rows_of
 from undersong.foldin.added import read_encoders
 from undersong.foldin.described import DescribedItem, embed_description
 from undersong.foldin.embed import FoldIn
-from undersong.models.general import embed, load_general, save_general, train_general
+from undersong.models.general.training import embed, load_general, save_general, train_general
 from undersong.pipeline.learn import task_of
 from undersong.pipeline.run_settings import make_settings
 from undersong.training import Compute

@@ -328,7 +328,8 @@ def untrained(sources):
 
 def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Steps of GRM, without validation in between."""
-    from undersong.models.general import GeneralSettings, train_general
+    from undersong.models.general.network import GeneralSettings
+    from undersong.models.general.training import train_general
     from undersong.training import Compute, Schedule, Task
 
     catalogue, parts, sources = general_of(place)

@@ -13,7 +13,7 @@ ORDER = [
     "errors", "processors", "progress", "io", "servers", "sandbox", "metrics",
     "settings", "embeddings", "products", "losses", "catalogue", "runs", "relations", "training",
     "features", "audio", "models", "ranking", "importers", "foldin", "retrieval", "explanation",
-    "answers", "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab",
+    "item_index", "model", "evaluation", "report", "export", "pipeline", "api", "linkage", "lab",
     "cluster", "service", "cli", "__main__",
 ]
 # fmt: on
@@ -112,7 +112,7 @@ def test_every_way_to_import_is_seen(statement, expected):
 
 
 LIGHT = {"errors", "progress", "settings", "embeddings", "io", "runs", "catalogue"}
-LIGHT |= {"answers", "model", "cli"}
+LIGHT |= {"item_index", "model", "cli"}
 HEAVY = {"torch", "implicit", "matplotlib", "soundfile", "soxr"}
 
 

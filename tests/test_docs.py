@@ -15,7 +15,7 @@ import pytest
 from test_architecture import modules
 from undersong.audio.logmel import BANDS
 from undersong.cli.main import cli
-from undersong.models.general import GeneralSettings
+from undersong.models.general.network import GeneralSettings
 from undersong.models.interaction import InteractionSettings
 from undersong.pipeline.run_settings import Settings
 

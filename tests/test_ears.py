@@ -34,9 +34,9 @@ from undersong.catalogue.tables import Catalogue
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, Unavailable, UndersongError
-from undersong.foldin import ears_of, open_encoders
 from undersong.foldin.add import add_entries
 from undersong.foldin.embed import embed_file
+from undersong.foldin.encoders import ears_of, open_encoders
 from undersong.model import Model
 from undersong.pipeline.inference import embed_catalogue
 from undersong.pipeline.run_settings import read_settings

@@ -12,7 +12,7 @@ from undersong.catalogue import tables
 from undersong.evaluation.compare import sources_of
 from undersong.model import Model
 from undersong.models.content.network import load_content
-from undersong.models.general import embed, load_general
+from undersong.models.general.training import embed, load_general
 from undersong.retrieval.index import BLOCK
 from undersong.retrieval.neighbours import order
 from undersong.retrieval.query import Query

@@ -21,9 +21,9 @@ from undersong.cli.main import cli
 from undersong.cli.models import heard
 from undersong.embeddings import Embeddings, unit
 from undersong.features import Modality, side_by_side
-from undersong.models.general import load_general, save_general, training
+from undersong.models.general import training
 from undersong.models.general.network import GeneralModel, GeneralSettings
-from undersong.models.general.training import stay_side_by_side
+from undersong.models.general.training import load_general, save_general, stay_side_by_side
 from undersong.pipeline.learn import learn
 from undersong.pipeline.run_settings import read_settings
 from undersong.runs import RunReader

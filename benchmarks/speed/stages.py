@@ -158,7 +158,8 @@ def training(quick):
     from undersong import features, relations
     from undersong.catalogue import tables
     from undersong.lab.synthetic.twin import make_twin
-    from undersong.models.general import GeneralSettings, train_general
+    from undersong.models.general.network import GeneralSettings
+    from undersong.models.general.training import train_general
     from undersong.relations import Task
     from undersong.training import Compute, anchors_with_partners
 

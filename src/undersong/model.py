@@ -14,7 +14,6 @@ import scipy
 from numpy.typing import NDArray
 
 from undersong import features, runs
-from undersong.answers import ItemIndex, compose_playlist
 from undersong.catalogue import KINDS, Catalogue, Item, Kind, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, Unavailable, UnknownItem
@@ -23,7 +22,8 @@ from undersong.explanation import (
     read_background,
 )
 from undersong.features import Modality
-from undersong.foldin import Encoders, audio_unavailable, ears_of, open_encoders
+from undersong.foldin.encoders import Encoders, audio_unavailable, ears_of, open_encoders
+from undersong.item_index import ItemIndex, compose_playlist
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     ItemPath,

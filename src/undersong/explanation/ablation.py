@@ -16,7 +16,7 @@ from undersong.embeddings import Embeddings
 from undersong.explanation import data
 from undersong.features import Modality, rows_of
 from undersong.io.files import replacing
-from undersong.models.general import embed
+from undersong.models.general.training import embed
 from undersong.progress import Progress, silent
 
 BLOCK = 2048

@@ -22,7 +22,7 @@ from undersong.foldin.encoders import FOLDER, FORMAT, content_model, weights_of
 from undersong.io.files import replacing, sha256, write_json
 from undersong.io.tensors import read_about
 from undersong.models.content.network import columns_of, load_content
-from undersong.models.general import load_general
+from undersong.models.general.training import load_general
 from undersong.runs import Run
 
 OPSET = 18

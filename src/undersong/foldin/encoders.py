@@ -162,7 +162,7 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
     import torch
 
     from undersong.models.content.network import load_content
-    from undersong.models.general import load_general
+    from undersong.models.general.training import load_general
 
     general = load_general(run.file(weights_of("general")))
     models: dict[str, torch.nn.Module] = {}

@@ -17,7 +17,8 @@ from undersong.errors import SettingsError
 from undersong.features import CONTENT, INTERACTION, Encoder, Modality, read_sources
 from undersong.metrics import cold_ndcg
 from undersong.models.content import training
-from undersong.models.general import GeneralModel, check_related, embed, train_general
+from undersong.models.general.network import GeneralModel
+from undersong.models.general.training import check_related, embed, train_general
 from undersong.models.graph.network import GraphModel
 from undersong.models.graph.training import check_asked, embed_by, train_graph
 from undersong.models.interaction import embed_interaction

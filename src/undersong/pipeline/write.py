@@ -26,7 +26,7 @@ from undersong.foldin.added import write_reference
 from undersong.io.files import write_json
 from undersong.io.table_files import write_table
 from undersong.models.content.network import save_content
-from undersong.models.general import save_general
+from undersong.models.general.training import save_general
 from undersong.models.graph.training import save_graph
 from undersong.pipeline.learn import Learned, LearnedGraph, task_of
 from undersong.pipeline.run_settings import Settings

@@ -15,7 +15,8 @@ from undersong.features import AUDIO, CONTENT, Encoder, read_sources
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
-from undersong.models.general import GeneralSettings, any_related, embed, train_general
+from undersong.models.general.network import GeneralSettings
+from undersong.models.general.training import any_related, embed, train_general
 from undersong.progress import Progress
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings

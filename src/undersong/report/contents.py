@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.answers import ItemIndex
 from undersong.catalogue import (
     Catalogue,
     Kind,
@@ -19,6 +18,7 @@ from undersong.catalogue import (
     read_catalogue,
 )
 from undersong.errors import ArtifactError
+from undersong.item_index import ItemIndex
 from undersong.model import Model
 from undersong.progress import Progress, silent
 from undersong.retrieval import Index, Neighbours, Query, search

@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from undersong.answers import ItemIndex
 from undersong.catalogue import Kind, read_catalogue
 from undersong.errors import DataError, UnknownItem
+from undersong.item_index import ItemIndex
 from undersong.retrieval.projection import subregions
 from undersong.service.middleware import address
 from undersong.service.snapshot import Snapshot, best_known

@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 import polars as pl
 
-from undersong.answers import ItemIndex
 from undersong.catalogue import Attributes, Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
 from undersong.explanation import Background, Reasons, known, unknown
+from undersong.item_index import ItemIndex
 from undersong.model import Model
 from undersong.report import formats, layout
 from undersong.retrieval import ItemPath, Neighbours, Query

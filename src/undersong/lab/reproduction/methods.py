@@ -29,7 +29,8 @@ from undersong.lab.reproduction.datasets import DataSet, Questions, make_questio
 from undersong.lab.reproduction.job_runner import Job
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import Content, embed_content
-from undersong.models.general import GeneralSettings, embed, train_general
+from undersong.models.general.network import GeneralSettings
+from undersong.models.general.training import embed, train_general
 from undersong.models.graph.network import GraphSettings
 from undersong.models.graph.training import embed_graph, random_vectors
 from undersong.pipeline.learn import find_device

@@ -25,7 +25,7 @@ from undersong.io.files import read_json, write_json
 from undersong.metrics import cold_ndcg
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.training import embed_content
-from undersong.models.general import embed, train_general
+from undersong.models.general.training import embed, train_general
 from undersong.models.interaction import embed_interaction
 from undersong.pipeline.learn import find_device, learn_sources, task_of
 from undersong.pipeline.run_settings import Settings

@@ -12,7 +12,7 @@ from undersong.catalogue.describe import (
     plot_relations,
     relation_counts,
 )
-from undersong.catalogue.tables import ITEMS, RELATIONS, Catalogue, Field
+from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.cli.catalogues import sources_text
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UndersongError, install
@@ -117,6 +117,19 @@ def test_an_artist_that_only_a_withheld_field_knows_has_no_source(catalogue):
     assert tracks.without_source == 1  # t1
     assert (artists.users, artists.plays) == (2, 11)
     assert (tracks.users, tracks.plays) == (0, 0)
+
+
+def test_plays_read_in_blocks_are_those_of_the_whole_table(catalogue, monkeypatch):
+    rows = [("artist", f"u{x % 7}", "abcdf"[x % 5], float(x % 3)) for x in range(29)]
+    plays = pl.concat([catalogue.plays, pl.LazyFrame(rows, schema=PLAYS, orient="row")])
+    several = replace(catalogue, plays=plays)
+    whole = describe_catalogue(several)
+    monkeypatch.setattr("undersong.catalogue.describe.AT_ONCE", 4)
+    assert describe_catalogue(several) == whole
+    table = plays.collect()
+    assert whole.kinds[0].users == table["user"].n_unique() == 7
+    assert whole.kinds[0].plays == table["plays"].sum()
+    assert whole.kinds[0].coverage[-2].items == 5
 
 
 def test_a_catalogue_of_artists_alone_is_described():

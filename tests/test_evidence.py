@@ -417,14 +417,18 @@ def test_of_many_items_those_of_few_cells_are_looked_at(small_cells):
 
 
 def test_looking_around_reports_how_far_it_is(small_cells):
-    evidence, steps = random_evidence(), []
+    evidence, reported = random_evidence(), {}
     looked = evidence.looking_around(
-        lambda stage, done, total, note="": steps.append((done, total))
+        lambda stage, done, total, note="": reported.setdefault(stage, []).append((done, total))
     )
+    steps = reported["who is near whom"]
     assert steps[0] == (0, N)
     assert steps[-1] == (N, N)
-    assert steps == sorted(steps)
     assert len(steps) > len(evidence.cells.beside)
+    assert reported["cells"][-1] == (4, 4)  # three rounds of k-means, and all are assigned
+    for some in reported.values():
+        shares = [done / total for done, total in some]
+        assert shares == sorted(shares)
     np.testing.assert_array_equal(looked.measured, evidence.crowd)
     np.testing.assert_array_equal(looked.near[0], evidence.kin[0])
 

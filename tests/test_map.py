@@ -4,7 +4,7 @@ import pytest
 
 from undersong import runs
 from undersong.catalogue import attributes
-from undersong.embeddings import Embeddings
+from undersong.embeddings import Embeddings, unit
 from undersong.retrieval import projection
 
 GROUPS, SIZE, WIDTH = 4, 29, 11
@@ -37,6 +37,18 @@ def test_the_map_is_the_same_for_the_same_seed_and_fills_the_square(laid):
     assert laid.dtype == np.float32
     assert np.abs(laid).max() == 1
     np.testing.assert_allclose(laid.max(axis=0) + laid.min(axis=0), 0, atol=1e-5)
+
+
+def test_the_neighbours_on_which_the_map_rests_are_those_of_a_slow_search(monkeypatch):
+    monkeypatch.setattr(projection, "BLOCK", 13)
+    vectors = np.random.default_rng(2).normal(size=(61, 5)).astype(np.float32)
+    steps = []
+    near, apart = projection._nearest(vectors, 7, progress=lambda *step: steps.append(step))
+    exact = 1 - unit(vectors).astype(np.float64) @ unit(vectors).T.astype(np.float64)
+    np.fill_diagonal(exact, np.inf)
+    np.testing.assert_array_equal(near, np.argsort(exact, axis=1)[:, :7])
+    np.testing.assert_allclose(apart, np.sort(exact, axis=1)[:, :7], atol=1e-6)
+    assert [x[1] for x in steps] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_length_of_a_vector_does_not_matter(laid):

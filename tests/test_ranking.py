@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import tempfile
 from functools import partial
 from types import SimpleNamespace
 
@@ -296,6 +297,29 @@ def test_lists_are_of_hidden_relations_alone():
     assert few.features.shape == (len(queries), 41, len(evidence.names))
 
 
+def test_lists_whose_features_lie_in_a_file_are_those_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "AT_ONCE", 23)
+    monkeypatch.setattr(training, "BLOCK", 31)
+    evidence, model = random_evidence(), RankingModel(len(random_evidence().names), SETTINGS)
+    truth = (evidence.relations + random_relations(seed=8)).astype(bool)
+    make = partial(make_lists, evidence, truth=truth, labelled=np.ones(N, dtype=bool), count=149)
+    some = [np.arange(5, 120, 2), np.arange(0, 137, 3), np.array([], dtype=np.int64)]
+    here = [make(x) for x in some]
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        there = [make(x, file=file) for x in some]
+        assert not list(tmp_path.iterdir())  # it has no name, and goes with the process
+        for one, other in zip([*here, join(here)], [*there, join(there)], strict=True):
+            assert len(one.features) == len(other.features) == len(other.total)
+            for name in ("features", "relevant", "present", "total", "judged", "unlinked"):
+                np.testing.assert_array_equal(getattr(one, name)[:], getattr(other, name)[:])
+            np.testing.assert_array_equal(one.features[..., 3], other.column(3))
+        turn = np.array([11, 2, 60, 2])
+        np.testing.assert_array_equal(join(here).features[turn], join(there).features[turn])
+        training._scale(model, join(there), 1)
+    seen = join(here).features[join(here).present].astype(np.float64)
+    np.testing.assert_allclose(model.mean, seen.mean(axis=0), atol=1e-5)
+
+
 @pytest.mark.parametrize(("folds", "share"), [(2, 0.2), (3, 0.24), (1, 0.5)])
 def test_strangers_are_linked_and_never_in_two_groups(folds, share):
     linked = np.arange(5, 216, 2)
@@ -429,16 +453,22 @@ CONTENT = ContentSettings(
 )
 
 
+def in_memory(lists):
+    return dataclasses.replace(lists, features=lists.features[:])
+
+
 def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     """Rehearse and give what was learned from: (evidence, queries, truth, among) of every call."""
     calls, given = [], []
 
-    def recording(evidence, queries, truth, *, labelled, count, progress, among=None):
+    def recording(evidence, queries, truth, *, among=None, **others):
         calls.append((evidence, queries, truth, among))
-        return make_lists(evidence, queries, truth, labelled=labelled, count=count, among=among)
+        return make_lists(evidence, queries, truth, among=among, **others)
 
     def learning(lists, validation, judging, **others):
-        given.append((lists, validation, judging))
+        given.append(
+            (in_memory(lists), {**validation, "cold": in_memory(validation["cold"])}, judging)
+        )
 
     monkeypatch.setattr(crossfit, "make_lists", recording)
     monkeypatch.setattr(crossfit, "train_ranking", learning)
@@ -447,8 +477,7 @@ def rehearsed(world, folder, monkeypatch, *, folds=2, embeddings=None):
     encoders = inputs.fit(world, "artist", parts == "train")
     found = crossfit.cross_fit(
         Task(world, "artist", parts),
-        encoders=encoders,
-        embeddings=embeddings or {},
+        sources=inputs.read_sources(world, "artist", encoders, embeddings or {}),
         judged=judged,
         content_settings=CONTENT,
         general_settings=GENERAL,
@@ -600,10 +629,10 @@ def test_an_order_that_answers_unlinked_items_with_anything_is_not_used(
     monkeypatch.setattr(crossfit, "train_ranking", lambda *_, **__: fitted)
     monkeypatch.setattr(crossfit, "agreement", lambda *_, **__: (order, 0.9))
     splits = world.artists["split"].to_numpy().astype("<U10")
+    encoders = inputs.fit(world, "artist", splits == "train")
     learned = crossfit.cross_fit(
         Task(world, "artist", splits),
-        encoders=inputs.fit(world, "artist", splits == "train"),
-        embeddings={},
+        sources=inputs.read_sources(world, "artist", encoders, {}),
         judged=np.random.default_rng(0).normal(size=(len(splits), 7)).astype(np.float32),
         content_settings=CONTENT,
         general_settings=GENERAL,

@@ -20,8 +20,14 @@ def index():
     centre = unit(generator.normal(size=(300, WIDTH)).astype(np.float32))
     noise = generator.normal(size=(N, WIDTH)).astype(np.float32)
     vectors = unit(centre[generator.integers(300, size=N)] + 0.2 * noise)
-    embeddings = Embeddings(tuple(f"i{x}" for x in range(N)), vectors)
-    return Index(embeddings, approximate=approximate.make(vectors))
+    embeddings, shares = Embeddings(tuple(f"i{x}" for x in range(N)), vectors), []
+    made = approximate.make(
+        vectors, progress=lambda stage, done, total, note="": shares.append(done / total)
+    )
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(set(shares)) > 10 + 2  # also within the rounds of k-means
+    return Index(embeddings, approximate=made)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6, 0.2, 0.004])

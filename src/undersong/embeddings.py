@@ -66,7 +66,12 @@ class Embeddings:
         return {item: row for row, item in enumerate(self.ids)}
 
     def align(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Put the vectors in the order of ``ids``: (n, d) with zeros where absent, (n,) missing."""
+        """Put the vectors in the order of ``ids``: (n, d) with zeros where absent, (n,) missing.
+
+        Where that is their own order they are not copied: nobody may write into what is returned.
+        """
+        if tuple(ids) == self.ids:
+            return self.vectors, np.zeros(len(self.ids), dtype=bool)
         rows = np.array([self.index.get(item, -1) for item in ids], dtype=np.int64)
         missing = rows < 0
         aligned = np.zeros((len(rows), self.vectors.shape[1]), dtype=np.float32)

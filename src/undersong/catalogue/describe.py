@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undersong.catalogue.plays import AT_ONCE
 from undersong.catalogue.schema import KINDS, Kind, Role
 from undersong.catalogue.tables import Catalogue
 from undersong.errors import DataError
@@ -111,11 +112,9 @@ def relation_counts(catalogue: Catalogue, kind: Kind) -> NDArray[np.int64]:
 def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
     counts = relation_counts(catalogue, kind)
     tail = counts == 0
-    pairs, played = catalogue.pairs(kind), catalogue.played(kind)
-    counted = played.select(pl.n_unique("user"), pl.sum("plays"))
-    users, plays = counted.collect(engine="streaming").row(0)
+    pairs, (users, plays, played) = catalogue.pairs(kind), _played(catalogue, kind)
     by_source = pairs.group_by("source").len().sort(["len", "source"], descending=[True, False])
-    sources = list(_sources(catalogue, kind))
+    sources = list(_sources(catalogue, kind, played))
     readable = [x.there for x in sources if not x.withheld]
     return KindDescription(
         kind=kind,
@@ -140,11 +139,26 @@ def _describe_kind(catalogue: Catalogue, kind: Kind) -> KindDescription:
         ),
         without_source=int((~np.any(readable, axis=0)).sum()) if readable else len(counts),
         users=users,
-        plays=float(plays),
+        plays=plays,
     )
 
 
-def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
+def _played(catalogue: Catalogue, kind: Kind) -> tuple[int, float, pl.Series]:
+    """Return how many users play one kind of item, their plays, and the items that have any.
+
+    ``AT_ONCE`` rows are read at a time.
+    """
+    users = items = pl.Series(dtype=pl.String)
+    plays = 0.0
+    for start in range(0, catalogue.count_plays(), AT_ONCE):
+        block = catalogue.plays.slice(start, AT_ONCE).filter(pl.col("kind") == kind).collect()
+        users = users.append(block["user"]).unique()
+        items = items.append(block.filter(pl.col("plays") > 0)["item"]).unique()
+        plays += float(block["plays"].sum())
+    return len(users), plays, items
+
+
+def _sources(catalogue: Catalogue, kind: Kind, played: pl.Series) -> Iterator[_Source]:
     """Return every source of one kind of item and the items that it covers."""
     items = catalogue.items(kind)
     for field in catalogue.fields_of(kind):
@@ -160,10 +174,8 @@ def _sources(catalogue: Catalogue, kind: Kind) -> Iterator[_Source]:
             yield _Source(name, width, _among(items["id"], ids))
         elif kind == "artist":
             yield _Source(name, f"{width}, of a track", _with_track(catalogue, ids))
-    played = catalogue.played(kind).filter(pl.col("plays") > 0)
-    heard_of = played.select(pl.col("item").unique()).collect(engine="streaming")["item"]
-    if len(heard_of):
-        yield _Source("plays", "", _among(items["id"], heard_of))
+    if len(played):
+        yield _Source("plays", "", _among(items["id"], played))
     heard = catalogue.tracks.filter(pl.col("path").is_not_null())["id"]
     if len(heard):
         own = kind == "track"

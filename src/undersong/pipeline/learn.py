@@ -98,8 +98,7 @@ def learn(
     clock.stop("general")
     ranked = cross_fit(
         task,
-        encoders=encoders,
-        embeddings=known.embeddings,
+        sources=sources,
         judged=judged.align(catalogue.ids(task.kind))[0],
         content_settings=settings.content,
         general_settings=settings.general,

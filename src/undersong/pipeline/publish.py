@@ -110,10 +110,8 @@ def _compute(copied: Run, *, progress: Progress) -> dict[str, Any]:
     lists: dict[str, Any] = {}
     for kind in KINDS:
         if copied.has_embeddings(kind, "general"):
-            progress("cells", 0, 1)
             index = open_index(copied, kind)
-            approximate.make_cells(index.embeddings, copied.home, kind=kind)
-            progress("cells", 1, 1)
+            approximate.make_cells(index.embeddings, copied.home, kind=kind, progress=progress)
             largest = LARGEST_WEIGHED if index.ranker else LARGEST_LISTED
             if len(index.embeddings.ids) <= largest:
                 listed = precomputed.make_lists(index, copied.home, kind=kind, progress=progress)

@@ -5,7 +5,7 @@ more of very many, and whoever asks is compared with those of its own cell and o
 it: so that the nearest of n cost n^1.5 with a small constant to prepare, and a fixed number each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undersong.embeddings import unit
+from undersong.progress import Progress, part_of, silent
 
 SMALL = 16_384  # items that are one cell
 SIZE = 256  # items of a cell, about; a cell has four times as many at most
@@ -127,7 +128,9 @@ def highest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.argpartition(values, width - k, axis=1)[:, width - k :]
 
 
-def make_cells(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
+def make_cells(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], *, progress: Progress = silent
+) -> Cells:
     """Put some items of unit vectors, (n, d), into cells, always the same for the same vectors."""
     m = len(rows)
     if m <= SMALL:
@@ -135,12 +138,14 @@ def make_cells(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
     count = int(min(m // SIZE, CELLS * np.sqrt(m)))
     generator = np.random.default_rng(0)
     some = vectors[np.sort(generator.choice(rows, min(LEARNED * count, m), replace=False))]
-    centres = some[np.sort(generator.choice(len(some), count, replace=False))]
-    for _ in range(ROUNDS):
-        centres = _means(some, _assigned(some, centres), centres)
-    cell = np.concatenate(
-        [_assigned(vectors[rows[x : x + SMALL]], centres) for x in range(0, m, SMALL)]
-    )
+    parts = ROUNDS + -(-m // len(some))  # all are assigned, too
+    first = np.sort(generator.choice(len(some), count, replace=False))
+    centres = learn_centres(some, some[first], rounds=ROUNDS, parts=parts, progress=progress)
+    cell = np.empty(m, dtype=np.int64)
+    report = part_of(progress, "cells", ROUNDS, parts, "")
+    for start in range(0, m, BLOCK):
+        cell[start : start + BLOCK] = _assigned(vectors[rows[start : start + BLOCK]], centres)
+        report(start * (parts - ROUNDS), m)
     order = rows[np.argsort(cell, kind="stable")].astype(np.int32)
     whole = np.bincount(cell, minlength=count)
     # A cell of very many, such as of items that are all alike, is cut.
@@ -153,6 +158,7 @@ def make_cells(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> Cells:
     )
     blocks = np.array_split(np.arange(len(centres)), -(-len(centres) // BLOCK))
     beside = [_in_order(centres[x] @ centres.T, own=x) for x in blocks]
+    progress("cells", parts, parts)
     return Cells(order, places.astype(np.int64), np.concatenate(beside))
 
 
@@ -164,12 +170,36 @@ def _in_order(cosines: NDArray[np.float32], *, own: NDArray[np.int64]) -> NDArra
     return np.take_along_axis(best, turn, axis=1).astype(np.int32)
 
 
-def _assigned(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
+def learn_centres(
+    vectors: NDArray[np.float32],
+    centres: NDArray[np.float32],
+    *,
+    rounds: int,
+    parts: int,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """Move unit centres, (c, d), to the middle of the vectors, (m, d), nearest to each (k-means).
+
+    Rounds are reported as the first of the ``parts`` of the work.
+    """
+    for done in range(rounds):
+        report = part_of(progress, "cells", done, parts, "")
+        centres = _means(vectors, _assigned(vectors, centres, report), centres)
+    return centres
+
+
+def _assigned(
+    vectors: NDArray[np.float32],
+    centres: NDArray[np.float32],
+    report: Callable[[int, int], None] = lambda here, whole: None,
+) -> NDArray[np.int64]:
     """Return the nearest centre of each vector, (m,)."""
-    blocks = [
-        (vectors[x : x + BLOCK] @ centres.T).argmax(axis=1) for x in range(0, len(vectors), BLOCK)
-    ]
-    return np.concatenate(blocks)
+    nearest = np.empty(len(vectors), dtype=np.int64)
+    for start in range(0, len(vectors), BLOCK):
+        some = slice(start, start + BLOCK)
+        nearest[some] = (vectors[some] @ centres.T).argmax(axis=1)
+        report(start, len(vectors))
+    return nearest
 
 
 def _means(

@@ -149,9 +149,14 @@ class RankingContext:
         return self._look_around(silent)
 
     def looking_around(self, progress: Progress) -> RankingContext:
-        """Return the same with ``crowd`` and ``kin``, of which very many items take a minute."""
-        crowd, kin = self._look_around(progress)
-        return replace(self, measured=crowd, near=kin, made=self.cells)
+        """Return the same with ``cells``, ``crowd`` and ``kin``, of which very many items take
+        minutes."""
+        made = self.made or make_cells(
+            self.vectors, np.flatnonzero(self.embedded), progress=progress
+        )
+        seen = replace(self, made=made)
+        crowd, kin = seen._look_around(progress)
+        return replace(seen, measured=crowd, near=kin)
 
     def _look_around(self, progress: Progress) -> tuple[NDArray[np.float32], Kin]:
         """Look around every item once."""

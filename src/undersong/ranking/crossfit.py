@@ -1,23 +1,23 @@
 """Rehearsal: known items play strangers, so that ranking learns what evidence is worth to them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue import Kind, tail_odds
-from undersong.embeddings import Embeddings
+from undersong.catalogue import tail_odds
 from undersong.errors import DataError
-from undersong.features import AUDIO, CONTENT, Encoder, read_sources
+from undersong.features import AUDIO, CONTENT, Modality, weigh
+from undersong.io.files import writing
 from undersong.models.content.inputs import choose_sources
 from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
 from undersong.models.general.network import GeneralSettings
 from undersong.models.general.training import any_related, embed, train_general
-from undersong.progress import Progress
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings
 from undersong.ranking.ranker import Ranker, rerank
@@ -45,8 +45,7 @@ DEEP = 10  # answers
 def cross_fit(
     task: Task,
     *,
-    encoders: tuple[Encoder, ...],
-    embeddings: Mapping[tuple[Kind, str], Embeddings],
+    sources: Sequence[Modality],
     judged: NDArray[np.float32],
     content_settings: ContentSettings,
     general_settings: GeneralSettings,
@@ -59,8 +58,13 @@ def cross_fit(
 
     Parameters
     ----------
+    sources : what GRM reads of every item
     judged : (n, d) float32, E_G that saw no relation of validation items; zeros where missing
-    embeddings : E_C and E_U
+
+    Notes
+    -----
+    What speaks for the candidates lies in a file among the checkpoints, which has no name and goes
+    with the process: of a million items it is 2 GB.
     """
     if settings.folds == 0 or not any_related(task):
         return None
@@ -70,46 +74,38 @@ def cross_fit(
     related = task.related("train")
     play = partial(
         _of_fold,
-        encoders=encoders,
-        embeddings=embeddings,
+        sources=sources,
         content_settings=content_settings,
         general_settings=_shortened(general_settings),
         linkable=related.getnnz(axis=1) > 0,
     )
     has_link, train = related.getnnz(axis=1) > 0, task.within("train")
     log_odds = tail_odds(task.catalogue, task.kind, has_link=has_link, among=train)
-    try:
-        lists, judging = _rehearsed(
-            play, task, log_odds=log_odds, settings=settings, compute=compute
+    with writing(compute.work):
+        compute.work.mkdir(parents=True, exist_ok=True)
+    with writing(compute.work), TemporaryFile(dir=compute.work) as file:
+        make = partial(make_lists, count=settings.candidates, progress=compute.progress, file=file)
+        try:
+            lists, judging = _rehearsed(
+                play, task, make, log_odds=log_odds, settings=settings, compute=compute
+            )
+        except DataError:  # too few relations are left for a GRM: then there is no rehearsal
+            return None
+        if not lists:
+            return None
+        linkable = (related.getnnz(axis=1) > 0) | (truth.getnnz(axis=1) > 0)
+        cold = RankingContext(judged, sources, related, linkable=linkable)
+        cold = cold.looking_around(compute.progress)
+        validation = task.within("validation")
+        fitted = train_ranking(
+            join(lists),
+            _validating(make, cold, queries, truth, asks=validation, seed=compute.seed),
+            judging,
+            names=cold.names,
+            on_relations=cold.on_relations,
+            settings=settings,
+            compute=compute,
         )
-    except DataError:  # too few relations are left for a GRM: then there is no rehearsal
-        return None
-    if not lists:
-        return None
-    sources = read_sources(task.catalogue, task.kind, encoders, embeddings)
-    linkable = (related.getnnz(axis=1) > 0) | (truth.getnnz(axis=1) > 0)
-    cold = RankingContext(judged, sources, related, linkable=linkable)
-    cold = cold.looking_around(compute.progress)
-    validation = task.within("validation")
-    all_lists = join(lists)
-    del lists  # which of very many items take as much memory again
-    fitted = train_ranking(
-        all_lists,
-        _validating(
-            cold,
-            queries,
-            truth,
-            asks=validation,
-            candidates=settings.candidates,
-            seed=compute.seed,
-            progress=compute.progress,
-        ),
-        judging,
-        names=cold.names,
-        on_relations=cold.on_relations,
-        settings=settings,
-        compute=compute,
-    )
     if fitted is None:
         return None
     unlinked = np.flatnonzero(train & ~has_link & cold.embedded)
@@ -150,6 +146,7 @@ def agreement(
 def _rehearsed(
     play: Callable[..., RankingContext],
     task: Task,
+    make: Callable[..., RankingLists],
     *,
     log_odds: NDArray[np.float64],
     settings: RankingSettings,
@@ -175,26 +172,22 @@ def _rehearsed(
         evidence = play(
             replace(task, splits=splits), compute=compute.inside(f"fold-{fold}"), stage=stage
         )
-        count, progress = settings.candidates, compute.progress
         if fold < settings.folds:
-            lists += _of_strangers(
-                generator, evidence, related, among=hidden, count=count, progress=progress
-            )
+            lists += _of_strangers(make, generator, evidence, related, among=hidden)
         else:
-            judging = _judging(evidence, related, hidden, count=count, progress=progress)
+            judging = _judging(make, evidence, related, hidden)
         del evidence  # before the next is made: of a million items it takes 2 GiB
     return lists, judging
 
 
 def _validating(
+    make: Callable[..., RankingLists],
     cold: RankingContext,
     queries: NDArray[np.int64],
     truth: sparse.csr_matrix,
     *,
     asks: NDArray[np.bool_],
-    candidates: int,
     seed: int,
-    progress: Progress,
 ) -> dict[str, RankingLists]:
     """Lists of validation items, which say when to stop.
 
@@ -202,7 +195,7 @@ def _validating(
     """
     labelled = truth.getnnz(axis=1) > 0
     among, linked = between(truth, asks)
-    make = partial(make_lists, labelled=labelled, count=candidates, progress=progress)
+    make = partial(make, labelled=labelled)
     rows, visible, hidden = known_askers(np.random.default_rng([seed, 3]), cold.relations, truth)
     others = {
         "each other": make(cold, queries, among, among=asks),
@@ -214,12 +207,10 @@ def _validating(
 
 
 def _judging(
+    make: Callable[..., RankingLists],
     evidence: RankingContext,
     related: sparse.csr_matrix,
     hidden: NDArray[np.int64],
-    *,
-    count: int,
-    progress: Progress,
 ) -> dict[str, RankingLists]:
     """Lists of items that look like the unlinked: they ask, and known items should find them."""
     strange = np.zeros(related.shape[0], dtype=bool)
@@ -227,7 +218,7 @@ def _judging(
     labelled = related.getnnz(axis=1) > 0
     left = less(related, evidence.relations)
     known = np.flatnonzero(~strange & (left.getnnz(axis=1) > 0) & (evidence.degree > 0))
-    make = partial(make_lists, labelled=labelled, count=count, progress=progress)
+    make = partial(make, labelled=labelled)
     return {
         "tail-like, cold": make(evidence, hidden, related),
         "tail-like, found": make(evidence, known, left),
@@ -249,13 +240,12 @@ def between(
 
 
 def _of_strangers(
+    make: Callable[..., RankingLists],
     generator: np.random.Generator,
     evidence: RankingContext,
     related: sparse.csr_matrix,
     *,
     among: NDArray[np.int64],
-    count: int,
-    progress: Progress,
 ) -> list[RankingLists]:
     """Make the five kinds of lists that are answered later, of items that play strangers.
 
@@ -268,14 +258,12 @@ def _of_strangers(
     each_other, others = between(related, strange)
     shown, left = partly_observed(generator, evidence.relations, related)
     known, visible, hidden = known_askers(generator, evidence.relations, related)
-    some, linked = evidence.seeing(shown), evidence.seeing(others)
-    labelled = related.getnnz(axis=1) > 0
-    make = partial(make_lists, labelled=labelled, count=count, progress=progress)
-    return [
+    make = partial(make, labelled=related.getnnz(axis=1) > 0)
+    return [  # who sees what goes before the next is made: of a million items each takes .8 GiB
         make(evidence, among, related),
         make(evidence, among, each_other, among=strange),
-        make(some, among, left),
-        make(linked, among, each_other, among=strange),
+        make(evidence.seeing(shown), among, left),
+        make(evidence.seeing(others), among, each_other, among=strange),
         make(evidence.seeing(visible), known, hidden),
     ]
 
@@ -283,8 +271,7 @@ def _of_strangers(
 def _of_fold(
     task: Task,
     *,
-    encoders: tuple[Encoder, ...],
-    embeddings: Mapping[tuple[Kind, str], Embeddings],
+    sources: Sequence[Modality],
     content_settings: ContentSettings,
     general_settings: GeneralSettings,
     linkable: NDArray[np.bool_],
@@ -298,12 +285,11 @@ def _of_fold(
     E_C of feature vectors is learned anew; with audio files, which take long, it is kept, and so
     it has seen relations of strangers, or in a run of tracks of their artists. E_U reads none.
     """
-    known = dict(embeddings)
     if task.kind == "artist" and AUDIO not in choose_sources(task.catalogue, content_settings):
         heard = embed_content(task, settings=content_settings, compute=compute)
         if heard:
-            known[("artist", CONTENT)] = heard.artists
-    sources = read_sources(task.catalogue, task.kind, encoders, known)
+            anew = Modality(CONTENT, *heard.artists.align(task.ids))
+            sources = weigh([anew if x.name == CONTENT else x for x in sources])
     model, _ = train_general(task, sources, settings=general_settings, compute=compute, stage=stage)
     vectors = embed(model, sources, device=compute.device, progress=compute.progress)
     vectors[np.all([x.missing for x in sources], axis=0)] = 0

@@ -7,10 +7,11 @@ those relations again (beyond the paper).
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ from undersong.training import Compute, History, train
 
 Reliability = tuple[tuple[float, float, int], ...]
 
-BLOCK = 256
+BLOCK = 256  # lists read at a time
+AT_ONCE = 64  # lists gathered at a time: of a million items they take .8 s
 FEWEST = 40  # lists to learn from, and as many to judge by; with fewer nothing is learned
 COLD_ITEMS = 2048  # of a fold at most: more lists teach hardly more and take memory
 ASKERS = 0.25  # share of the linked items that ask while a fold's strangers are to be found
@@ -41,12 +43,38 @@ BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliabili
 
 
 @dataclass(frozen=True)
+class StoredFeatures:
+    """Features of q lists in a file of many, read as they are used.
+
+    Parameters
+    ----------
+    starts : (q,) byte at which each list begins
+    shape : (c, f) of each, float32
+    """
+
+    file: IO[bytes]
+    starts: NDArray[np.int64]
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, some: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        starts = self.starts[some]
+        features = np.empty((len(starts), *self.shape), dtype=np.float32)
+        for start, own in zip(starts.tolist(), features, strict=True):
+            self.file.seek(start)
+            own[:] = np.frombuffer(self.file.read(own.nbytes), np.float32).reshape(self.shape)
+        return features
+
+
+@dataclass(frozen=True)
 class RankingLists:
     """Candidates of some queries, what speaks for each, and which are right.
 
     Parameters
     ----------
-    features : (q, c, f) float32
+    features : (q, c, f) float32, in memory or in a file
     relevant : (q, c) bool
     present : (q, c) bool, False for an empty place
     total : (q,) relevant items of each query, among the candidates or not
@@ -56,12 +84,22 @@ class RankingLists:
     unlinked : (q, c) bool, candidates of which no relation could be seen
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | StoredFeatures
     relevant: NDArray[np.bool_]
     present: NDArray[np.bool_]
     total: NDArray[np.int64]
     judged: NDArray[np.bool_]
     unlinked: NDArray[np.bool_]
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield the features of some lists after the other: which, and (b, c, f)."""
+        for start in range(0, max(len(self.total), 1), BLOCK):
+            some = slice(start, start + BLOCK)
+            yield some, self.features[some]
+
+    def column(self, place: int) -> NDArray[np.float32]:
+        """Return one column of the features, (q, c)."""
+        return np.concatenate([x[..., place] for _, x in self.blocks()])
 
 
 @dataclass(frozen=True)
@@ -175,21 +213,23 @@ def make_lists(
     count: int,
     among: NDArray[np.bool_] | None = None,
     progress: Progress = silent,
+    file: IO[bytes] | None = None,
 ) -> RankingLists:
     """Gather the candidates of every query; relations that may be seen are no candidates.
 
     Of all queries those that have something right to be found, ``among`` whom they ask.
-    ``labelled``, (n,) bool, are the items that any list mentions.
+    ``labelled``, (n,) bool, are the items that any list mentions. Features are added to a ``file``,
+    or stay in memory.
     """
     if among is not None:
         truth = truth.multiply(among[None, :]).tocsr()
         truth.eliminate_zeros()
     queries = queries[truth[queries].getnnz(axis=1) > 0]
-    width = len(evidence.names)
-    empty = np.empty((0, count), dtype=bool)
-    blocks = [(np.empty((0, count, width), dtype=np.float32), *[empty] * 4)]
-    for start in watched(range(0, len(queries), BLOCK), progress, "lists"):
-        rows = queries[start : start + BLOCK]
+    shape = count, len(evidence.names)
+    first: NDArray[Any] = np.empty((0, *shape), dtype=np.float32) if file is None else np.empty(0)
+    blocks = [(first, *[np.empty((0, count), dtype=bool)] * 4)]
+    for start in watched(range(0, len(queries), AT_ONCE), progress, "lists"):
+        rows = queries[start : start + AT_ONCE]
         block = gather_candidates(
             evidence, rows, count=count, among=among, excluded=evidence.relations
         )
@@ -199,32 +239,43 @@ def make_lists(
         relevant = np.array(hits, dtype=bool).reshape(present.shape) & present
         judged = present & labelled[block.candidates]
         unlinked = present & (evidence.degree[block.candidates] == 0)
-        blocks.append((block.features, relevant, present, judged, unlinked))
-    columns = (_joined(x, count) for x in zip(*blocks, strict=True))
-    features, relevant, present, judged, unlinked = columns
+        columns = block.features, relevant, present, judged, unlinked
+        features, *others = (_filled(x, count) for x in columns)
+        blocks.append((features if file is None else _append(file, features), *others))
+    features, relevant, present, judged, unlinked = map(np.concatenate, zip(*blocks, strict=True))
+    kept = features if file is None else StoredFeatures(file, features.astype(np.int64), shape)
     total = np.diff(truth[queries].indptr).astype(np.int64)
-    return RankingLists(features, relevant, present, total, judged, unlinked)
+    return RankingLists(kept, relevant, present, total, judged, unlinked)
 
 
-def _joined(parts: Sequence[NDArray[Any]], count: int) -> NDArray[Any]:
-    """Put blocks of lists one after another, each filled up to the same length."""
-    short = [count - x.shape[1] for x in parts]
-    filled = [
-        np.pad(x, [(0, 0), (0, lacking), *[(0, 0)] * (x.ndim - 2)])
-        for x, lacking in zip(parts, short, strict=True)
-    ]
-    return np.concatenate(filled)
+def _filled(part: NDArray[Any], count: int) -> NDArray[Any]:
+    """Fill lists up to one length, with zeros."""
+    return np.pad(part, [(0, 0), (0, count - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+
+
+def _append(file: IO[bytes], features: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Add lists to a file: the byte at which each begins."""
+    start = file.seek(0, os.SEEK_END)
+    file.write(np.ascontiguousarray(features).data)
+    return np.linspace(start, file.tell(), len(features), endpoint=False, dtype=np.int64)
 
 
 def join(lists: Sequence[RankingLists]) -> RankingLists:
     """Put lists of the same columns and length one after another, without those to learn nothing
     from: lists in which nothing is right."""
     useful = [x.relevant.any(axis=1) for x in lists]
-    columns = [
-        np.concatenate([getattr(x, column.name)[k] for x, k in zip(lists, useful, strict=True)])
-        for column in fields(RankingLists)
-    ]
-    return RankingLists(*columns)
+
+    def joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([x[chosen] for x, chosen in zip(parts, useful, strict=True)])
+
+    stored = [x.features for x in lists if isinstance(x.features, StoredFeatures)]
+    features: NDArray[np.float32] | StoredFeatures
+    if stored:
+        features = replace(stored[0], starts=joined(x.starts for x in stored))
+    else:
+        features = joined(x.features[:] for x in lists)
+    rest = [joined(getattr(x, column.name) for x in lists) for column in fields(RankingLists)[1:]]
+    return RankingLists(features, *rest)
 
 
 def train_ranking(
@@ -254,23 +305,22 @@ def train_ranking(
     device = compute.device
     model = RankingModel(len(names), settings).to(device)
     _scale(model, lists, names.index("cosine"))
-    features = torch.from_numpy(lists.features)
-    relevant, judged = torch.from_numpy(lists.relevant), torch.from_numpy(lists.judged)
     blind = torch.from_numpy(on_relations).to(device)
     nothing = torch.zeros_like(blind)
 
     def loss(generator: np.random.Generator) -> Tensor:
-        size = min(settings.queries, len(features))
-        rows = torch.from_numpy(generator.choice(len(features), size=size, replace=False))
+        size = min(settings.queries, len(lists.total))
+        rows = generator.choice(len(lists.total), size=size, replace=False)
+        columns = lists.features, lists.relevant, lists.judged
+        features, relevant, judged = (torch.from_numpy(x[rows]).to(device) for x in columns)
         without = torch.from_numpy(generator.random((size, 1, 1)) < settings.blind).to(device)
-        scores = model(features[rows].to(device), without & blind)
-        scores = scores.masked_fill(~judged[rows].to(device), -torch.inf)
-        return listwise(scores, relevant[rows].to(device))
+        scores = model(features, without & blind)
+        return listwise(scores.masked_fill(~judged, -torch.inf), relevant)
 
     @torch.no_grad()
     def score(now: nn.Module, some: RankingLists) -> NDArray[np.float32]:
-        blocks = torch.split(torch.from_numpy(some.features), BLOCK)
-        scores = torch.cat([now(x.to(device), nothing) for x in blocks]).cpu().numpy()
+        blocks = (torch.from_numpy(x).to(device) for _, x in some.blocks())
+        scores = torch.cat([now(x, nothing) for x in blocks]).cpu().numpy()
         return np.where(some.present, scores, -np.inf).astype(np.float32)
 
     outcome = train(
@@ -285,7 +335,7 @@ def train_ranking(
     )
     every = {**validation, **judging}
     reached = {name: ndcg(score(model, x), x) for name, x in every.items()}
-    cosine = {name: ndcg(x.features[..., names.index("cosine")], x) for name, x in every.items()}
+    cosine = {name: ndcg(x.column(names.index("cosine")), x) for name, x in every.items()}
     guards = [name for name in every if not judging or name in judging]
     ahead = any(reached[name] > cosine[name] for name in every)
     if not ahead or any(reached[name] < cosine[name] for name in guards):
@@ -410,11 +460,16 @@ def _scale(model: RankingModel, lists: RankingLists, cosine: int) -> None:
     A column of yes and no is never stretched over more than 1 / RARE: the few items that lack what
     nearly all have would lie far outside of anything that was learned.
     """
-    seen = lists.features[lists.present]
-    mean, deviation = seen.mean(axis=0), seen.std(axis=0)
+    count, sums = lists.present.sum(), np.zeros((2, lists.features.shape[-1]))
+    answers = np.ones(sums.shape[1], dtype=bool)
+    for some, features in lists.blocks():
+        seen = features[lists.present[some]].astype(np.float64)
+        sums += seen.sum(axis=0), (seen**2).sum(axis=0)
+        answers &= np.all((seen == 0) | (seen == 1), axis=0)
+    mean = sums[0] / count
+    deviation = np.sqrt(np.maximum(sums[1] / count - mean**2, 0))
     deviation = np.where(deviation > 1e-6, deviation, 1)
-    answers = np.all((seen == 0) | (seen == 1), axis=0)
     deviation[answers] = np.maximum(deviation[answers], RARE)
-    model.mean.copy_(torch.from_numpy(mean))
+    model.mean.copy_(torch.from_numpy(mean.astype(np.float32)))
     model.deviation.copy_(torch.from_numpy(deviation.astype(np.float32)))
     model.rule.weight[0, cosine] = 1.0

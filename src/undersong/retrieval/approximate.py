@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError
 from undersong.io.files import replacing
+from undersong.progress import Progress, part_of, silent
+from undersong.ranking.cells import learn_centres
 from undersong.retrieval.index import TopK, by_cosine
 
 SIZE = 100_000  # items from which on cells are made: there exact search takes some 8 ms a query
 CELLS = 4.0  # cells for each square root of the number of items
 PROBED = 16  # cells that are looked into
 TRAINED = 64  # items for each cell that the cells are learned from
+ROUNDS = 10  # of k-means
+ADDED = 4  # rounds that it takes to add all, about
+BLOCK = 8192  # items that are added at a time
 DEEP = 4  # answers by compressed vectors, for each one wanted, that are compared exactly
 REMEDY = "publish the run again with `undersong publish`"
 
@@ -95,32 +100,42 @@ def file_of(kind: str) -> str:
     return f"approximate/{kind}.faiss"
 
 
-def make_cells(embeddings: Embeddings, folder: Path, *, kind: str) -> bool:
-    """Write the cells of many items below a generation's folder; say whether it was worth it.
+def make_cells(
+    embeddings: Embeddings, folder: Path, *, kind: str, progress: Progress = silent
+) -> bool:
+    """Write the cells of many items below a generation's folder; return whether it was worth it.
 
     Below ``SIZE`` items, or without faiss, nothing is written: the exact search serves them.
     """
     if len(embeddings.ids) < SIZE or not available():
         return False
-    write(folder / file_of(kind), make(embeddings.vectors))
+    write(folder / file_of(kind), make(embeddings.vectors, progress=progress))
     return True
 
 
-def make(vectors: NDArray[np.float32], *, seed: int = 0) -> Approximate:
+def make(
+    vectors: NDArray[np.float32], *, seed: int = 0, progress: Progress = silent
+) -> Approximate:
     """Put items of unit vectors, (n, d), into cells, each with a byte for every number.
 
-    The cells are learned from a random part of the items, the same for the same seed.
+    The cells are learned from a random part of the items, the same for the same seed. faiss would
+    learn them as well, but without a sign of it for a minute.
     """
     import faiss
 
     n, d = vectors.shape
-    cells = max(1, int(CELLS * np.sqrt(n)))
+    cells, parts = max(1, int(CELLS * np.sqrt(n))), ROUNDS + ADDED
     some = np.random.default_rng(seed).permutation(n)[: TRAINED * cells]
+    first, learned = vectors[some[:cells]], vectors[np.sort(some)]
+    centres = learn_centres(learned, first, rounds=ROUNDS, parts=parts, progress=progress)
     made: Any = faiss.index_factory(d, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
-    made.cp.seed = seed
-    made.cp.min_points_per_centroid = 1
-    made.train(vectors[np.sort(some)])
-    made.add(vectors)
+    made.quantizer.add(centres)
+    made.train(learned)
+    report = part_of(progress, "cells", ROUNDS, parts, "")
+    for start in range(0, n, BLOCK):
+        made.add(vectors[start : start + BLOCK])
+        report(ADDED * start, n)
+    progress("cells", parts, parts)
     return Approximate(made)
 
 

@@ -20,13 +20,14 @@ from undersong.embeddings import unit
 from undersong.errors import needs
 from undersong.io.table_files import read_table, write_table
 from undersong.progress import Progress, silent, watched
+from undersong.ranking.cells import highest
 from undersong.retrieval import approximate
 from undersong.runs import Run
 
 FILE, REGIONS_FILE = "map.parquet", "regions.parquet"
 PERPLEXITY = 30
 STEPS = 750  # of t-SNE: 250 with exaggeration, 500 without
-SHOWN_EVERY = 10  # of them: of 50,000 items they take some two seconds
+SHOWN_EVERY = 5  # of them: of 50,000 items they take a second
 FEWEST = 10  # items below which t-SNE has nothing to do and two principal components are shown
 LARGEST = 50_000  # items that are laid out; of more, a sample is, and the others join it
 NEAREST = 10  # items that say where another joins
@@ -232,15 +233,12 @@ def _by_tsne(vectors: NDArray[np.float32], *, seed: int, progress: Progress) -> 
     with needs("map", "the map"):
         from openTSNE import TSNE
         from openTSNE.affinity import PerplexityBasedNN
+        from openTSNE.nearest_neighbors import PrecomputedNeighbors
+    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    near = PrecomputedNeighbors(*_nearest(vectors, int(3 * perplexity), progress=progress))
     progress("map", 0, STEPS)
-    # One thread, and exact neighbours: several would add in another order each time.
-    likeness = PerplexityBasedNN(
-        vectors,
-        perplexity=min(PERPLEXITY, (len(vectors) - 1) / 3),
-        method="exact",
-        metric="cosine",
-        n_jobs=1,
-    )
+    # One thread: several would add in another order each time.
+    likeness = PerplexityBasedNN(perplexity=perplexity, knn_index=near, n_jobs=1)
     done = 0
 
     def show(step: int, error: float, embedding: NDArray[np.float64]) -> None:
@@ -254,6 +252,26 @@ def _by_tsne(vectors: NDArray[np.float32], *, seed: int, progress: Progress) -> 
     places = _in_the_square(np.asarray(layout.fit(affinities=likeness, initialization=start)))
     progress("map", STEPS, STEPS)
     return places
+
+
+def _nearest(
+    vectors: NDArray[np.float32], k: int, *, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the k others nearest to each by cosine, best first, and 1 - cosine, (n, k) each."""
+    vectors = unit(vectors)
+    near = np.empty((len(vectors), k), dtype=np.int64)
+    apart = np.empty((len(vectors), k))
+    for start in watched(range(0, len(vectors), BLOCK), progress, "map, neighbours"):
+        rows = slice(start, start + BLOCK)
+        cosines = vectors[rows] @ vectors.T
+        here = np.arange(len(cosines))
+        cosines[here, start + here] = -np.inf
+        best = highest(cosines, k)
+        values = np.take_along_axis(cosines, best, axis=1).astype(np.float64)
+        turn = np.argsort(-values, axis=1, kind="stable")
+        near[rows] = np.take_along_axis(best, turn, axis=1)
+        apart[rows] = np.maximum(1 - np.take_along_axis(values, turn, axis=1), 0)
+    return near, apart
 
 
 def _principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

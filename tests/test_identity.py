@@ -227,6 +227,30 @@ def test_what_sources_say_of_one_artist_is_put_together():
     assert merged.origins == (Origin("A", "CC0"), Origin("B", "CC0"))
 
 
+@pytest.mark.parametrize("same_users", [False, True])
+def test_plays_are_merged_in_blocks_of_users_as_all_at_once(tmp_path, monkeypatch, same_users):
+    generator, sources = np.random.default_rng(4), {}
+    for name, ids in (("b", "xyz"), ("a b", "uvwxy")):
+        pairs = [(f"l{x}", y) for x in generator.permutation(17) for y in ids]
+        kept = [x for x in pairs if generator.random() < 0.6]
+        plays = [(*x, float(generator.integers(9))) for x in kept]
+        sources[name] = catalogue([(x, f"Name of {x}") for x in ids], plays=plays)
+    whole = merge(sources, same_users=same_users)
+    now = {(s, i): x for _, s, i, x in whole.identities.rows()}
+    expected = {}
+    for name, one in sources.items():
+        for _, user, item, plays in one.plays.collect().iter_rows():
+            key = ("artist", user if same_users else f"{name}:{user}", now[name, item])
+            expected[key] = expected.get(key, 0) + plays
+    monkeypatch.setattr("undersong.linkage.merge.AT_ONCE", 11)
+    merged = merge(sources, same_users=same_users, scratch=tmp_path).catalogue.plays
+    assert merged.collect().rows() == [(*key, expected[key]) for key in sorted(expected)]
+    assert merged.collect().equals(whole.catalogue.plays.collect())
+    assert len(list(tmp_path.iterdir())) > 5
+    sizes = [len(pl.read_parquet(x)) for x in tmp_path.iterdir()]
+    assert max(sizes) <= 11 + 2 * 5  # of the last user of a block all rows stay together
+
+
 def test_features_of_one_space_are_averaged_and_of_two_widths_refused():
     def with_vectors(item, vectors):
         space = {("sound", "artist"): Embeddings((item,), np.array(vectors, dtype=np.float32))}

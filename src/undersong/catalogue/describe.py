@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undersong.catalogue.plays import AT_ONCE
 from undersong.catalogue.schema import KINDS, Kind, Role
-from undersong.catalogue.tables import Catalogue
+from undersong.catalogue.tables import AT_ONCE, Catalogue
 from undersong.errors import DataError
 from undersong.io.display import new_figure, text_of
 from undersong.io.files import replacing

@@ -213,10 +213,10 @@ def write_catalogue(catalogue: Catalogue, folder: Path, *, source: str = "") -> 
     """
     words = [SOUNDS] if set(WORDS) <= set(catalogue.fields) else []
     fields = tuple(x for x in catalogue.fields if x.name not in words)
-    tables = {
+    tables: dict[str, pl.DataFrame | pl.LazyFrame] = {
         "artists": catalogue.artists.drop(words),
         "tracks": catalogue.tracks.drop(words),
-        "plays": catalogue.plays.collect(),
+        "plays": catalogue.plays,
         "relations": catalogue.relations,
     }
     with replacing_tables(

@@ -20,6 +20,7 @@ from undersong.models.general.training import embed
 from undersong.progress import Progress, silent
 
 BLOCK = 2048
+SIZE = 256  # items of which E_G is computed: so many, or a multiple
 
 
 def write_without(
@@ -49,9 +50,11 @@ def write_without(
             block = np.repeat(vectors[rows].astype(np.float16)[:, None], len(groups), axis=1)
             for column, hidden in enumerate(groups.values()):
                 present = np.any([~x.missing[rows] for x in sources if x.name in hidden], axis=0)
-                if present.any():
-                    some = rows_of(sources, rows[present])
-                    block[present, column] = without(model, some, hidden, device=device)
+                if some := int(present.sum()):
+                    # Of few sizes: for each new one kernels are prepared, and memory taken.
+                    whole = np.resize(rows[present], -(-some // SIZE) * SIZE)
+                    left = without(model, rows_of(sources, whole), hidden, device=device)
+                    block[present, column] = left[:some]
             file.write(block.astype("<f2").tobytes())
             progress("reasons", int(rows[-1]) + 1, n)
 

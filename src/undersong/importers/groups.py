@@ -184,7 +184,7 @@ def _tracks(catalogue: Catalogue, members: pl.DataFrame, field: Field | None) ->
 def _plays(catalogue: Catalogue, members: pl.DataFrame) -> pl.LazyFrame:
     """Add up how often each user plays the tracks of a group; those of tracks stay."""
     played = catalogue.played("track").join(
-        members.lazy(), left_on="item", right_on="track", how="inner"
+        members.lazy(), left_on="item", right_on="track", how="inner", maintain_order="left_right"
     )
     of_groups = played.group_by("user", "group", maintain_order=True).agg(pl.col("plays").sum())
     both = [

@@ -74,22 +74,25 @@ DAMAGE = (PolarsError, pl.exceptions.PanicException)
 
 
 def write_table(
-    path: Path, table: pl.DataFrame, *, metadata: Mapping[str, str] | None = None
+    path: Path, table: pl.DataFrame | pl.LazyFrame, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a table, and the metadata that names its format."""
+    """Write a table, and the metadata that names its format.
+
+    One that is still to be read, from other files, is read and written in parts.
+    """
     with writing_tables({path: table}, metadata=metadata):
         pass
 
 
 @contextmanager
 def writing_tables(
-    tables: Mapping[Path, pl.DataFrame], *, metadata: Mapping[str, str] | None = None
+    tables: Mapping[Path, pl.DataFrame | pl.LazyFrame], *, metadata: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Write tables that take their places at the end of the block; not if it raises."""
     with ExitStack() as stack:
         for path, table in tables.items():
             temporary = stack.enter_context(replacing(path))
-            table.write_parquet(temporary, metadata=dict(metadata or {}))
+            table.lazy().sink_parquet(temporary, metadata=dict(metadata or {}))
         yield
 
 

@@ -3,7 +3,9 @@
 Of listens that several sources of one merge have, a user, an item and a second count once.
 """
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from undersong.linkage.records import (
     writing_records,
 )
 
+ORDER = ["kind", "user", "item"]  # of plays
 KEY = ["user", "artist", "track", "listened_at"]
 
 
@@ -78,13 +81,11 @@ def once(merged: Merged, folders: Mapping[str, Path]) -> Merged:
         for kind in KINDS
     )
     plays = (
-        merged.catalogue.plays.join(twice.lazy(), on=["kind", "user", "item"], how="left")
+        merged.catalogue.plays.join(twice.lazy(), on=ORDER, how="left", maintain_order="left")
         .with_columns(pl.col("plays") - pl.col("twice").fill_null(0.0))
         .drop("twice")
-        .sort("kind", "user", "item")
-        .collect()
     )
-    return replace(merged, catalogue=replace(merged.catalogue, plays=plays.lazy()))
+    return replace(merged, catalogue=replace(merged.catalogue, plays=plays))
 
 
 def _listens(merged: Merged, source: str, folder: Path) -> pl.LazyFrame:
@@ -145,7 +146,7 @@ def merge_folders(
     Merged into it again, every item keeps its id and ``corrections.csv`` holds. Who is who is
     written first, so ids stay also where the rest is interrupted. Ids of services that importers
     noted beside the catalogues are noted of the merged items. Another writer of ``out`` is waited
-    for.
+    for. The plays of the catalogue that is returned are to be read from ``out``.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def merge_folders(
         named[name] = folder
     if out.resolve() in [x.resolve() for x in folders]:
         raise DataError(f"{out} is a source and the result; write the result elsewhere")
-    with importing(out, "merge", replace=replace):
+    with importing(out, "merge", replace=replace), _scratch(out) as scratch:
         services = {name: read_services(folder) for name, folder in named.items()}
         merged = merge(
             {name: read_catalogue(folder) for name, folder in named.items()},
@@ -180,12 +181,24 @@ def merge_folders(
             redirects=redirects_of(services.values()),
             aliases=aliases,
             servers={x for x, folder in named.items() if recorded_source(folder) in SERVERS},
+            scratch=scratch,
         )
         if same_users:
             merged = once(merged, named)
         with writing_records(out, carry(merged.identities, services), merged.ambiguous):
             write_catalogue(merged.catalogue, out, source="merge")
     return merged
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """Yield a folder for the time of a merge; what one left that was killed goes first."""
+    folder = out / ".merging"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def summary(merged: Merged) -> str:

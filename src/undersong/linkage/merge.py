@@ -4,8 +4,10 @@ Nothing is lost and nothing counts twice: plays of merged items add up, relation
 items, and every item of every source is in ``identities``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from types import MappingProxyType
 
 import polars as pl
@@ -13,6 +15,7 @@ import polars as pl
 from undersong.catalogue import KINDS, PLAYS, RELATIONS, Catalogue, Kind, name_key
 from undersong.errors import DataError
 from undersong.importers.music.credits import NO_ALIASES, Aliases
+from undersong.io.table_files import write_table
 from undersong.linkage import items as values
 from undersong.linkage.items import Key, LinkedItem, items_of
 from undersong.linkage.matching import match
@@ -26,6 +29,8 @@ from undersong.linkage.records import (
     of_kind,
     word,
 )
+
+AT_ONCE = 2**21  # plays that are merged at a time
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def merge(
     redirects: Mapping[str, str] = MappingProxyType({}),
     servers: Collection[str] = (),
     aliases: Aliases = NO_ALIASES,
+    scratch: Path | None = None,
 ) -> Merged:
     """Make one catalogue of several.
 
@@ -69,6 +75,8 @@ def merge(
     redirects : ids of MusicBrainz that were merged into others, with those
     servers : sources whose ids an item keeps, since players ask by them
     aliases : of artists, who have the name in every source then
+    scratch : folder for plays, which are then read and merged ``AT_ONCE`` rows at a time
+        The plays of what is returned lie there. Without it they are held in memory.
 
     Raises
     ------
@@ -108,7 +116,7 @@ def merge(
             (kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b])
             for x in matching.ambiguous
         ]
-    whole, between_same = _combine(sources, ids, same_users=same_users)
+    whole, between_same = _combine(sources, ids, same_users=same_users, scratch=scratch)
     return Merged(
         whole,
         pl.DataFrame(identities, schema=IDENTITIES, orient="row").sort(
@@ -189,23 +197,21 @@ def _redirects(
 
 
 def _combine(
-    sources: Mapping[str, Catalogue], ids: Mapping[Kind, Mapping[Key, str]], *, same_users: bool
+    sources: Mapping[str, Catalogue],
+    ids: Mapping[Kind, Mapping[Key, str]],
+    *,
+    same_users: bool,
+    scratch: Path | None,
 ) -> tuple[Catalogue, int]:
     """Put all tables together under the new ids; also how many relations became none."""
     named = {
         kind: {name: {k[1]: now for k, now in known.items() if k[0] == name} for name in sources}
         for kind, known in ids.items()
     }
-    plays, relations = [pl.LazyFrame(schema=PLAYS)], [pl.DataFrame(schema=RELATIONS)]
+    relations = [pl.DataFrame(schema=RELATIONS)]
     for name, one in sources.items():
-        prefix = "" if same_users else f"{name}:"
-        users = (pl.lit(prefix) + pl.col("user")).alias("user")
         for kind in KINDS:
             now = named[kind][name]
-            rows = one.plays.filter(pl.col("kind") == kind)
-            plays.append(
-                rows.with_columns(users, pl.col("item").replace_strict(now, return_dtype=pl.String))
-            )
             pairs = one.relations.filter(pl.col("kind") == kind).with_columns(
                 pl.col("a", "b").replace_strict(now, return_dtype=pl.String)
             )
@@ -216,19 +222,72 @@ def _combine(
             )
     related = pl.concat(x.select(*RELATIONS) for x in relations)
     apart = related.filter(pl.col("a") != pl.col("b"))
-    every = pl.concat(x.select(*PLAYS) for x in plays)
-    order = ["kind", "user", "item"]
     fields = values.fields_of(sources)
     return Catalogue(
         artists=values.items(sources, "artist", named, fields),
         tracks=values.items(sources, "track", named, fields),
-        plays=every.group_by(order).agg(pl.col("plays").sort().sum()).sort(order).collect().lazy(),
+        plays=_kept(_plays(sources, named, same_users=same_users), scratch),
         relations=apart.unique().sort(*RELATIONS),
         fields=fields,
         features=values.features(sources, named),
         audio_root=values.audio_root(sources),
         origins=tuple(dict.fromkeys(x for one in sources.values() for x in one.origins)),
     ), len(related) - len(apart)
+
+
+def _plays(
+    sources: Mapping[str, Catalogue],
+    ids: Mapping[Kind, Mapping[str, Mapping[str, str]]],
+    *,
+    same_users: bool,
+) -> Iterator[pl.DataFrame]:
+    """Yield the plays of all sources under the new ids, in the order of kind, user and item.
+
+    Those of so many users at a time that there are about ``AT_ONCE``; each time the files are read
+    again, of which a table in the order of its users is only read where these stand.
+    """
+    known = {name: pl.lit("" if same_users else f"{name}:") + pl.col("user") for name in sources}
+    for kind in sorted(KINDS):
+        items = {
+            name: pl.col("item").replace_strict(
+                pl.Series(now.keys(), dtype=pl.String), pl.Series(now.values(), dtype=pl.String)
+            )
+            for name, now in ids[kind].items()
+        }
+        users = pl.concat(
+            one.played(kind)
+            .group_by("user")
+            .agg(rows=pl.len().cast(pl.Int64))
+            .with_columns(now=known[name], source=pl.lit(name))
+            .collect(engine="streaming")
+            for name, one in sources.items()
+        ).sort("now")
+        block = (pl.col("rows").cum_sum() // AT_ONCE).alias("block")
+        users = users.with_columns(block).with_columns(pl.col("block").min().over("now"))
+        for some in users.partition_by("block", maintain_order=True):
+            ends = some.group_by("source").agg(pl.min("user").alias("a"), pl.max("user").alias("b"))
+            rows = pl.concat(
+                sources[name]
+                .played(kind)
+                .filter(pl.col("user").is_between(pl.lit(first), pl.lit(last)))
+                .select(user=known[name], item=items[name], plays="plays")
+                for name, first, last in ends.sort("source").iter_rows()
+            )
+            added = rows.group_by("user", "item").agg(pl.col("plays").sort().sum())
+            kinds = pl.lit(kind, dtype=pl.String).alias("kind")
+            yield added.sort("user", "item").select(kinds, "user", "item", "plays").collect()
+
+
+def _kept(blocks: Iterator[pl.DataFrame], scratch: Path | None) -> pl.LazyFrame:
+    """Hold blocks of plays in memory, or in files of a folder."""
+    blocks = chain([pl.DataFrame(schema=PLAYS)], blocks)
+    if scratch is None:
+        return pl.concat(blocks).lazy()
+    paths = []
+    for number, block in enumerate(blocks):
+        paths.append(scratch / f"plays-{number}.parquet")
+        write_table(paths[-1], block)
+    return pl.scan_parquet(paths)
 
 
 def name_clusters(

@@ -12,10 +12,16 @@ from undersong.catalogue.tables import ITEMS, Catalogue
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import SettingsError
 from undersong.evaluation.method import Method, from_vectors
-from undersong.lab.reproduction import ablations, pages, pooling
-from undersong.lab.reproduction.ablations import LOSSES, Ablation, ablations_of, rows_of, sources_in
+from undersong.lab.reproduction import ablations, pages
+from undersong.lab.reproduction.ablations import (
+    LOSSES,
+    Ablation,
+    Bags,
+    ablations_of,
+    rows_of,
+    sources_in,
+)
 from undersong.lab.reproduction.datasets import read_answers
-from undersong.lab.reproduction.pooling import Bags
 from undersong.losses import FORMS
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
@@ -123,7 +129,7 @@ def home(tmp_path_factory):
     put(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablations, "ablations_of", lambda *_: ROWS)
-        patch.setattr(pooling, "SCHEDULE", replace(pooling.SCHEDULE, steps=6, validate_every=3))
+        patch.setattr(ablations, "SCHEDULE", replace(ablations.SCHEDULE, steps=6, validate_every=3))
         yield folder, ablations.ablate(plan_in(folder, seeds=1), [ARTISTS])[0]
 
 
@@ -194,8 +200,8 @@ def test_the_page_of_ablations_says_what_matters(home):
 def bags(seed, *, n=9, width=5):
     """Artists with 0 to 7 tracks."""
     generator = np.random.default_rng(seed)
-    tracks = np.zeros((n, pooling.MOST, width), dtype=np.float32)
-    there = np.arange(pooling.MOST) < np.arange(n)[:, None] % 8
+    tracks = np.zeros((n, ablations.MOST, width), dtype=np.float32)
+    there = np.arange(ablations.MOST) < np.arange(n)[:, None] % 8
     tracks[there] = unit(generator.normal(size=(there.sum(), width)).astype(np.float32))
     return Bags(tracks, there)
 
@@ -205,7 +211,7 @@ def test_bags_hold_the_most_popular_tracks_first_and_an_own_vector_where_there_i
     tracks = world.features["descriptors", "track"]
     own = Embeddings(("a84", "a00"), np.ones((2, 7), dtype=np.float32))
     popular = world.tracks.with_columns(popularity=pl.int_range(pl.len()).cast(pl.Float64))
-    found = pooling.bags_of(replace(world, tracks=popular), tracks=tracks, artists=own)
+    found = ablations.bags_of(replace(world, tracks=popular), tracks=tracks, artists=own)
     np.testing.assert_array_equal(found.tracks[0, 0], tracks.vectors[tracks.index["a00-1"]])
     np.testing.assert_array_equal(found.tracks[0, 1], tracks.vectors[tracks.index["a00-0"]])
     np.testing.assert_array_equal(found.tracks[84, 0], np.ones(7))
@@ -214,7 +220,7 @@ def test_bags_hold_the_most_popular_tracks_first_and_an_own_vector_where_there_i
 
 def test_as_many_prototypes_as_tracks_compare_the_best_pair_of_tracks():
     given = bags(1, n=6)
-    found = pooling.prototypes(given, count=6, seed=0).scores(np.arange(6))
+    found = ablations.prototypes(given, count=6, seed=0).scores(np.arange(6))
     for a in range(6):
         for b in range(6):
             if given.there[a].any() and given.there[b].any():
@@ -226,15 +232,15 @@ def test_as_many_prototypes_as_tracks_compare_the_best_pair_of_tracks():
 
 def test_one_prototype_is_the_mean_of_the_tracks():
     given = bags(2)
-    one = pooling.prototypes(given, count=1, seed=0).scores(np.arange(9))
-    mean = pooling.mean_pooling(given, top=pooling.MOST).scores(np.arange(9))
+    one = ablations.prototypes(given, count=1, seed=0).scores(np.arange(9))
+    mean = ablations.mean_pooling(given, top=ablations.MOST).scores(np.arange(9))
     np.testing.assert_allclose(one, mean, atol=1e-5)
 
 
 def test_prototypes_find_the_two_styles_of_an_artist():
-    tracks = np.zeros((1, pooling.MOST, 3), dtype=np.float32)
+    tracks = np.zeros((1, ablations.MOST, 3), dtype=np.float32)
     tracks[0, :5] = [[1, 0, 0], [0.99, 0.1, 0], [0, 1, 0], [0, 0.99, 0.1], [1, 0.05, 0]]
-    centres, used = pooling._k_means(Bags(tracks, np.arange(pooling.MOST)[None] < 5), 2, 0)
+    centres, used = ablations._k_means(Bags(tracks, np.arange(ablations.MOST)[None] < 5), 2, 0)
     assert used.all()
     assert sorted(int(x.argmax()) for x in centres[0]) == [0, 1]
 
@@ -243,7 +249,7 @@ def test_attention_begins_as_the_mean_and_learns_which_tracks_tell():
     """One track of each artist tells its group; a first column says which one it is."""
     generator = np.random.default_rng(0)
     n, width, groups = 90, 8, 6
-    tracks = np.zeros((n, pooling.MOST, width), dtype=np.float32)
+    tracks = np.zeros((n, ablations.MOST, width), dtype=np.float32)
     tracks[:, :4] = generator.normal(size=(n, 4, width))
     tracks[:, :4, 0] = -1
     tracks[:, 0] = 0.3 * generator.normal(size=(n, width))
@@ -254,14 +260,14 @@ def test_attention_begins_as_the_mean_and_learns_which_tracks_tell():
     same = (label[:, None] == label) & ~np.eye(n, dtype=bool)
     train = np.arange(n) < 60
     truth = sparse.csr_matrix(same)
-    learned = pooling.attention_pooling(
+    learned = ablations.attention_pooling(
         given,
         sparse.csr_matrix(same & train[:, None] & train),
         queries=np.arange(60, 90),
         truth=truth,
         seed=0,
     )
-    plain = pooling.mean_pooling(given, top=pooling.MOST)
+    plain = ablations.mean_pooling(given, top=ablations.MOST)
 
     def right(method):
         scores = method.scores(np.arange(60, 90))
@@ -275,7 +281,7 @@ def test_scaling_takes_from_hubs_what_everybody_gives_them():
     generator = np.random.default_rng(5)
     vectors = generator.normal(size=(23, 4)).astype(np.float32)
     method = from_vectors("x", vectors, missing=np.arange(23) == 7)
-    found = pooling.without_hubs(method, 23, near=3, size=10)
+    found = ablations.without_hubs(method, 23, near=3, size=10)
     plain = method.scores(np.arange(23))
     density = np.zeros(23)
     for row in range(23):

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 
 from undersong.errors import ArtifactError, SettingsError
-from undersong.lab.synthetic import music, styles, world
-from undersong.lab.synthetic.styles import REGIONS, plain
+from undersong.lab.synthetic import music, world
+from undersong.lab.synthetic.music import REGIONS, plain
 from undersong.lab.synthetic.world import make_demo
 
 SECONDS = 6.0
@@ -26,7 +26,7 @@ def sounds():
                 for track in range(TRACKS)
             ]
         )
-        for row, style in enumerate(styles.STYLES)
+        for row, style in enumerate(music.STYLES)
     }
 
 
@@ -94,7 +94,7 @@ def test_bright_styles_are_brighter_than_dull_ones(sounds):
 
 
 def test_the_beat_of_a_track_is_the_tempo_of_its_style(sounds):
-    by_name = {style.name: style for style in styles.STYLES}
+    by_name = {style.name: style for style in music.STYLES}
     for name in ("techno", "house", "rock", "dub", "hip hop", "chiptune"):
         beat = by_name[name].tempo / 60
         near = np.linspace(0.94, 1.06, 25)
@@ -104,8 +104,8 @@ def test_the_beat_of_a_track_is_the_tempo_of_its_style(sounds):
 
 
 def test_a_track_keeps_to_the_scale_of_its_key():
-    style = next(x for x in styles.STYLES if x.name == "folk")
-    scale = np.array(styles.SCALES[style.scale])
+    style = next(x for x in music.STYLES if x.name == "folk")
+    scale = np.array(music.SCALES[style.scale])
     for seed in range(5):
         score = music.compose(style, np.random.default_rng(seed), seconds=SECONDS)
         sound = music.render(style, np.random.default_rng(seed), seconds=SECONDS)
@@ -137,26 +137,26 @@ def test_swing_moves_the_off_beat_eighth_and_nothing_on_the_beat():
 
 
 def test_a_blend_lies_between_two_styles():
-    first, second = styles.STYLES[0], styles.STYLES[10]
-    none, whole = styles.blend(first, second, 0), styles.blend(first, second, 1)
+    first, second = music.STYLES[0], music.STYLES[10]
+    none, whole = music.blend(first, second, 0), music.blend(first, second, 1)
     assert (none.tempo, none.kick) == (pytest.approx(first.tempo), first.kick)
     assert (whole.tempo, whole.kick) == (pytest.approx(second.tempo), second.kick)
-    half = styles.blend(first, second, 0.5)
+    half = music.blend(first, second, 0.5)
     assert half.tempo == pytest.approx((first.tempo * second.tempo) ** 0.5)
     assert half.drive == pytest.approx((first.drive + second.drive) / 2)
     assert half.scale == first.scale
-    assert styles.loudness(half.kick).sum() == pytest.approx(
-        styles.loudness(second.kick).sum() / 2, rel=0.2
+    assert music.loudness(half.kick).sum() == pytest.approx(
+        music.loudness(second.kick).sum() / 2, rel=0.2
     )
 
 
 def test_every_pattern_has_a_digit_or_a_dot_for_each_of_16_steps():
-    for style in styles.STYLES:
-        for name in styles.PATTERNS:
+    for style in music.STYLES:
+        for name in music.PATTERNS:
             pattern = getattr(style, name)
-            assert len(pattern) == styles.STEPS, (style.name, name)
+            assert len(pattern) == music.STEPS, (style.name, name)
             assert set(pattern) <= set(".123456789"), (style.name, name)
-        assert style.scale in styles.SCALES
+        assert style.scale in music.SCALES
 
 
 def test_37_percent_of_the_artists_have_no_relation_and_they_are_the_less_known():

@@ -22,7 +22,7 @@ from undersong.evaluation.results import around
 from undersong.evaluation.scoring import Judged, Whole
 from undersong.lab.reproduction import claims, datasets, noise, outcomes, pages
 from undersong.lab.reproduction.datasets import DataSet, ModelAnswers
-from undersong.lab.reproduction.experiment import ANSWERED, reproduce
+from undersong.lab.reproduction.experiment import ANSWERED, Plan, open_folder, reproduce, seed_runs
 from undersong.lab.reproduction.job_runner import Job, run_jobs
 from undersong.lab.reproduction.outcomes import (
     Estimate,
@@ -30,7 +30,6 @@ from undersong.lab.reproduction.outcomes import (
     estimate,
     whole_estimate,
 )
-from undersong.lab.reproduction.plan import Plan, open_folder, seed_runs
 from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
 from undersong.relations import listeners, shared_listeners

@@ -4,7 +4,7 @@ from scipy import sparse
 
 from undersong import metrics
 from undersong.errors import ArtifactError
-from undersong.evaluation.ties import CELLS, blocks, make_ties, rank
+from undersong.evaluation.method import CELLS, blocks, make_ties, rank
 
 N, QUERIES, K = 37, 11, 5
 

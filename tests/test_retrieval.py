@@ -11,7 +11,7 @@ from undersong.catalogue.attributes import Attributes
 from undersong.embeddings import Embeddings, unit
 from undersong.errors import ArtifactError, DataError
 from undersong.ranking.ranker import scorer
-from undersong.retrieval import filters, paths, precomputed
+from undersong.retrieval import filters, neighbours, precomputed
 from undersong.retrieval.index import Index, TopK, by_cosine
 from undersong.retrieval.neighbours import search, write_neighbours
 from undersong.retrieval.query import Query
@@ -462,9 +462,9 @@ def slow_chain(links, start, end):
 
 def test_a_chain_is_the_cheapest_one_and_names_no_item_twice():
     index = plain(n=83)
-    links = paths.graph(index, k=4)
+    links = neighbours.graph(index, k=4)
     for start, end in [(0, 82), (5, 17), (40, 41), (7, 7)]:
-        found = paths.shortest_path(links, start, end)
+        found = neighbours.shortest_path(links, start, end)
         assert (found.rows[0], found.rows[-1]) == (start, end)
         assert len(set(found.rows)) == len(found.rows)
         cost = sum(links[a, b] for a, b in pairwise(found.rows))
@@ -473,29 +473,31 @@ def test_a_chain_is_the_cheapest_one_and_names_no_item_twice():
 
 
 def test_a_chain_of_few_steps_may_cost_more():
-    links = paths.graph(plain(n=83, width=3), k=4)
+    links = neighbours.graph(plain(n=83, width=3), k=4)
     shorter = 0
     for end in range(60, 83):
-        free = paths.shortest_path(links, 0, end)
-        needed = next(s for s in range(1, 83) if paths.shortest_path(links, 0, end, steps=s).rows)
-        short = paths.shortest_path(links, 0, end, steps=needed)
+        free = neighbours.shortest_path(links, 0, end)
+        needed = next(
+            s for s in range(1, 83) if neighbours.shortest_path(links, 0, end, steps=s).rows
+        )
+        short = neighbours.shortest_path(links, 0, end, steps=needed)
         assert len(short.rows) - 1 == needed <= len(free.rows) - 1
         shorter += needed < len(free.rows) - 1
         assert (1 - short.similarity).sum() >= (1 - free.similarity).sum() - 1e-6
     assert shorter > 3
-    assert not paths.shortest_path(links, 0, end, steps=needed - 1).rows
+    assert not neighbours.shortest_path(links, 0, end, steps=needed - 1).rows
     with pytest.raises(DataError, match="steps is 0; allow 1 or more"):
-        paths.shortest_path(links, 0, 82, steps=0)
+        neighbours.shortest_path(links, 0, 82, steps=0)
 
 
 def test_there_is_no_chain_between_two_worlds_and_twins_are_near():
     vectors = np.zeros((14, 2), np.float32)
     vectors[:6, 0], vectors[6:13, 1] = 1, 1  # 13 has no E_G
     index = Index(Embeddings(tuple(f"i{x}" for x in range(14)), vectors))
-    links = paths.graph(index, k=3)
-    assert paths.shortest_path(links, 0, 9).rows == ()
-    assert paths.shortest_path(links, 0, 13).rows == ()
-    twins = paths.shortest_path(links, 0, 5)
+    links = neighbours.graph(index, k=3)
+    assert neighbours.shortest_path(links, 0, 9).rows == ()
+    assert neighbours.shortest_path(links, 0, 13).rows == ()
+    twins = neighbours.shortest_path(links, 0, 5)
     assert twins.rows[-1] == 5
     assert (twins.similarity > 0.999).all()
 
@@ -504,7 +506,7 @@ def test_stored_lists_say_who_is_near_on_a_chain(tmp_path):
     index = learned()
     precomputed.make_lists(index, tmp_path, kind="artist", length=31)
     stored = replace(index, lists=precomputed.read(tmp_path / "lists/artist.npy", n=N))
-    links = paths.graph(stored, k=5)
+    links = neighbours.graph(stored, k=5)
     near = stored.lists.rows[LOOSE.argmax(), :5]
     assert (links[LOOSE.argmax(), near].toarray() > 0).all()
     assert abs(links - links.T).max() < 1e-6

@@ -15,12 +15,9 @@ from numpy.typing import NDArray
 from undersong.catalogue import Attributes, Item, Kind, Names
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
-from undersong.explanation import (
-    Background,
-    Reasons,
-    explain_pairs,
-    open_background,
-)
+from undersong.explanation.data import Background, open_background
+from undersong.explanation.explain import explain_pairs
+from undersong.explanation.reasons import Reasons
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
@@ -180,7 +177,7 @@ class ItemIndex:
 
     @cached_property
     def links(self) -> scipy.sparse.csr_matrix:
-        """Steps of paths (``undersong.retrieval.paths.graph``)."""
+        """Steps of paths (``undersong.retrieval.neighbours.graph``)."""
         return graph(self.index, progress=self.progress)
 
     @cached_property

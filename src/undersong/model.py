@@ -17,10 +17,8 @@ from undersong import features, runs
 from undersong.catalogue import KINDS, Catalogue, Item, Kind, read_catalogue
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError, Unavailable, UnknownItem
-from undersong.explanation import (
-    Reasons,
-    read_background,
-)
+from undersong.explanation.data import read_background
+from undersong.explanation.reasons import Reasons
 from undersong.features import Modality
 from undersong.foldin.encoders import Encoders, audio_unavailable, ears_of, open_encoders
 from undersong.item_index import ItemIndex, compose_playlist
@@ -235,7 +233,7 @@ class Model:
     def path(
         self, a: str | Item, b: str | Item, *, kind: Kind | None = None, steps: int | None = None
     ) -> ItemPath:
-        """Return the path from a to b in which each step is near (``undersong.retrieval.paths``).
+        """Return the path from a to b in which each step is near.
 
         Parameters
         ----------

@@ -209,6 +209,7 @@ def reproduce(
     from undersong.io.files import locked
     from undersong.lab.reproduction.ablations import ablate
     from undersong.lab.reproduction.datasets import named
+    from undersong.lab.reproduction.experiment import Plan
     from undersong.lab.reproduction.experiment import reproduce as reproduce_paper
     from undersong.lab.reproduction.job_runner import usual_processes
     from undersong.lab.reproduction.noise import measure_noise
@@ -219,7 +220,6 @@ def reproduce(
         terminal,
         write,
     )
-    from undersong.lab.reproduction.plan import Plan
 
     if ablations and noise:
         raise click.UsageError("give --ablations or --noise, one at a time")

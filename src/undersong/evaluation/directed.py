@@ -16,11 +16,10 @@ from scipy import sparse
 
 from undersong.catalogue import rows_of
 from undersong.errors import ArtifactError
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, blocks, make_ties, rank
 from undersong.evaluation.protocols import EvaluationSettings
 from undersong.evaluation.results import DEPTHS, Protocol, Slice
 from undersong.evaluation.scoring import Judged, summarise
-from undersong.evaluation.ties import blocks, make_ties, rank
 from undersong.io.table_files import read_table
 
 FILE = "directed.parquet"

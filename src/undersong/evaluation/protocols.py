@@ -15,10 +15,9 @@ from scipy import sparse
 from undersong.catalogue import Kind, draw_alike, tail_odds
 from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.classical import random, visible_edges
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, make_ties
 from undersong.evaluation.results import NORMAL, Evaluation, Interval, Number, Protocol, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
-from undersong.evaluation.ties import make_ties
 from undersong.metrics import DEEP
 from undersong.progress import Progress, part_of, silent
 from undersong.relations import Task, known

@@ -11,7 +11,7 @@ from undersong import metrics
 from undersong.catalogue import linked
 from undersong.errors import ArtifactError
 from undersong.evaluation.baselines.classical import item_popularity, word_matrix
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, Ranking, Ties, blocks, rank
 from undersong.evaluation.results import (
     NORMAL,
     Interval,
@@ -23,7 +23,6 @@ from undersong.evaluation.results import (
     percentile_interval,
     standard_error,
 )
-from undersong.evaluation.ties import Ranking, Ties, blocks, rank
 from undersong.relations import META_ROLES, Task, codes
 
 FAR = 50  # answers of a known item among which one that nobody has linked should be

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from undersong.catalogue import Kind, rows_of
 from undersong.errors import DataError
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, make_ties
 from undersong.evaluation.protocols import (
     About,
     EvaluationSettings,
@@ -27,7 +27,6 @@ from undersong.evaluation.protocols import (
 )
 from undersong.evaluation.results import Protocol
 from undersong.evaluation.scoring import Pool, Traits, judge
-from undersong.evaluation.ties import make_ties
 from undersong.io.files import reading
 from undersong.io.table_files import DAMAGE
 from undersong.progress import Progress, part_of, silent

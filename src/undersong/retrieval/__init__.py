@@ -3,8 +3,7 @@
 from undersong.retrieval.filters import nearer
 from undersong.retrieval.fusion import fuse
 from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
-from undersong.retrieval.neighbours import search, write_neighbours
-from undersong.retrieval.paths import graph, shortest_path
+from undersong.retrieval.neighbours import graph, search, shortest_path, write_neighbours
 from undersong.retrieval.playlists import Rules, Songs, fill, read_songs
 from undersong.retrieval.projection import read_map, read_regions
 from undersong.retrieval.query import ItemPath, Neighbour, Neighbours, PathStep, Query

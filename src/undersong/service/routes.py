@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from undersong.catalogue import Item, suggest
 from undersong.errors import ArtifactError, DataError
-from undersong.explanation import Reasons, shared
+from undersong.explanation.reasons import Reasons, shared
 from undersong.io.files import read_json
 from undersong.model import make_query
 from undersong.retrieval import Neighbour, Neighbours, Query

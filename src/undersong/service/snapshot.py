@@ -11,7 +11,9 @@ import polars as pl
 
 from undersong.catalogue import Attributes, Item, Kind
 from undersong.errors import ArtifactError, DataError, UnknownItem, nearest_known
-from undersong.explanation import Background, Reasons, known, unknown
+from undersong.explanation.data import Background
+from undersong.explanation.explain import known
+from undersong.explanation.reasons import Reasons, unknown
 from undersong.item_index import ItemIndex
 from undersong.model import Model
 from undersong.report import formats, layout

@@ -13,10 +13,9 @@ from undersong import relations
 from undersong.catalogue import RELATIONS, Catalogue, Kind, split, write_catalogue
 from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.classical import visible_edges
-from undersong.evaluation.method import Method
+from undersong.evaluation.method import Method, Ties, make_ties
 from undersong.evaluation.protocols import EvaluationSettings, pools_of
 from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
-from undersong.evaluation.ties import Ties, make_ties
 from undersong.importers.tables.conversion import import_tables
 from undersong.io.files import read_json, sha256, write_json
 from undersong.io.table_files import read_metadata, read_table, write_table

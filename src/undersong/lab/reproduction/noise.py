@@ -30,10 +30,10 @@ from undersong.lab.reproduction.datasets import (
     read_answers,
     write_answers,
 )
+from undersong.lab.reproduction.experiment import Plan, measure
 from undersong.lab.reproduction.job_runner import Job
 from undersong.lab.reproduction.methods import SeedRun, make_general, train
 from undersong.lab.reproduction.outcomes import COLD, PAPER, Estimate, Results
-from undersong.lab.reproduction.plan import Plan, measure
 from undersong.progress import Progress, silent
 from undersong.relations import Task
 from undersong.settings import with_changes

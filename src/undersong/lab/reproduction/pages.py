@@ -14,6 +14,7 @@ from undersong.io.files import replacing, write_json
 from undersong.lab.reproduction import outcomes
 from undersong.lab.reproduction.ablations import COLUMNS, Row, rows_of
 from undersong.lab.reproduction.claims import claims_of, line
+from undersong.lab.reproduction.experiment import Plan, catalogue_folder
 from undersong.lab.reproduction.noise import curves_of, noise_claims
 from undersong.lab.reproduction.outcomes import (
     ACCURACY,
@@ -31,7 +32,6 @@ from undersong.lab.reproduction.outcomes import (
     plus_minus,
     tables_of,
 )
-from undersong.lab.reproduction.plan import Plan, catalogue_folder
 from undersong.report.formats import markdown_table, render_tables
 from undersong.report.layout import Table
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError, SettingsError
 from undersong.io.files import read_json, replacing, write_json
 from undersong.lab.synthetic import music
-from undersong.lab.synthetic.styles import (
+from undersong.lab.synthetic.music import (
     REGIONS,
     STYLES,
     Style,

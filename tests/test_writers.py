@@ -1,4 +1,4 @@
-"""Several writers of one folder, kill -9, full and read-only disks: processes and mounts are real."""
+"""Several writers of one folder, kill -9, full and read-only disks: real processes, real mounts."""
 
 import errno
 import fcntl

@@ -43,6 +43,23 @@ def hearing_home(_hearing_once, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """A reader of the shelf whose dialects are tried (``spoken``)."""
+    import spoken
+
+    return spoken.make_shelf(tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture(scope="session")
+def port(shelf):
+    """The port of a service of it."""
+    import spoken
+
+    with spoken.served(shelf) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """The catalogue, media, run and shelf of the page (``browsing``)."""
     import browsing

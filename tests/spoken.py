@@ -151,11 +151,12 @@ def ask(port, path, **headers):
 
 
 @contextmanager
-def served(reader, *, token=None, certificate=None, upstream=None):
-    """Serve a shelf with uvicorn on any free port; gives the port."""
+def served(reader, *, token=None, certificate=None, upstream=None, **options):
+    """Serve a shelf with uvicorn on any free port, in a thread; gives the port."""
     app = make_app(reader, ServiceSettings(token=token, upstream=upstream))
     files = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", **files))
+    settings = {"log_level": "error"} | files | options
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -5,14 +5,8 @@ from spoken import ARTISTS, NAMES, TOKEN, TRACKS, artist_of, make_shelf, mbid, s
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def address(shelf):
-    with served(shelf) as port:
-        yield f"http://127.0.0.1:{port}/api"
+def address(port):
+    return f"http://127.0.0.1:{port}/api"
 
 
 def ask(address, name, **sent):

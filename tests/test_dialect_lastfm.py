@@ -37,14 +37,8 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def address(shelf):
-    with served(shelf) as port:
-        yield f"http://127.0.0.1:{port}/2.0/"
+def address(port):
+    return f"http://127.0.0.1:{port}/2.0/"
 
 
 def ask(address, method, **sent):

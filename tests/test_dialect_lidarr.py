@@ -1,18 +1,12 @@
 import httpx
 import pytest
 
-from spoken import ARTISTS, TOKEN, make_shelf, mbid, served
+from spoken import ARTISTS, TOKEN, mbid, served
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def address(shelf):
-    with served(shelf) as port:
-        yield f"http://127.0.0.1:{port}/lidarr/similar"
+def address(port):
+    return f"http://127.0.0.1:{port}/lidarr/similar"
 
 
 def test_a_list_is_the_mbids_of_similar_artists_however_the_artist_is_named(address):

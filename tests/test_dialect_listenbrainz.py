@@ -8,7 +8,6 @@ from spoken import (
     artist_of,
     by_other_python,
     make_certificate,
-    make_shelf,
     mbid,
     served,
 )
@@ -51,14 +50,8 @@ else:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def address(shelf):
-    with served(shelf) as port:
-        yield f"http://127.0.0.1:{port}"
+def address(port):
+    return f"http://127.0.0.1:{port}"
 
 
 def test_troi_finds_similar_artists_and_radio_over_tls(shelf, tmp_path):

@@ -40,17 +40,6 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
-    return make_shelf(tmp_path_factory.mktemp("shelf"))
-
-
-@pytest.fixture(scope="module")
-def port(shelf):
-    with served(shelf) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
 def guarded(shelf):
     with served(shelf, token=TOKEN) as port:
         yield port

@@ -9,10 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
-import uvicorn
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
@@ -37,23 +36,9 @@ def reader(tmp_path_factory):
     return make_shelf(tmp_path_factory.mktemp("callers"))
 
 
-@contextmanager
 def impatient(reader):
-    """The service with the HTTP of the real one in a thread of the test; gives the port."""
-    config = uvicorn.Config(
-        make_app(reader, ServiceSettings()), port=0, http=server.Impatient, log_config=None
-    )
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield running.servers[0].sockets[0].getsockname()[1]
-    finally:
-        running.should_exit = True
-        thread.join(timeout=20)
+    """Serve it with the HTTP of the real service; gives the port."""
+    return served(reader, http=server.Impatient, log_config=None)
 
 
 def connect(port, source="127.0.0.1"):

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, serving
+from spoken import ARTISTS, TRACKS, ask, make_certificate, make_shelf, rename, served, serving
 from undersong import runs
 from undersong.cli.main import cli
 from undersong.cli.serving import is_loopback
@@ -60,24 +59,6 @@ def running(folder):
     """A service that tests share: its process, first line and port."""
     with serving(folder, "--quiet") as found:
         yield found
-
-
-@contextmanager
-def in_process(reader, protocol=server.Impatient):
-    """The service in a thread of the test, with the HTTP of the real one; gives the port."""
-    app = make_app(reader, ServiceSettings())
-    config = uvicorn.Config(app, port=0, http=protocol, log_config=None)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield running.servers[0].sockets[0].getsockname()[1]
-    finally:
-        running.should_exit = True
-        thread.join(timeout=20)
 
 
 def test_the_first_line_says_where_with_what_and_in_which_dialects(running):
@@ -350,7 +331,8 @@ def test_loopback_is_known(host, near):
 
 def test_a_client_that_never_ends_its_head_is_cut_off(folder, monkeypatch):
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
-    with in_process(make_shelf(folder / "again")) as port:
+    again = make_shelf(folder / "again")
+    with served(again, http=server.Impatient, log_config=None) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
             slow.sendall(b"GET /health HTTP/1.1\r\nHost:")
             began = time.monotonic()

@@ -26,16 +26,12 @@ def setting(*, dropout=0.3):
     return model, loss, validate
 
 
-def run(tmp_path, schedule, *, seed=0, **kept):
-    model, loss, validate = setting(**kept)
-    outcome = train(
-        model,
-        loss=loss,
-        validate=validate,
-        schedule=schedule,
-        seed=seed,
-        checkpoint=tmp_path / "c.safetensors",
-    )
+def run(tmp_path, schedule, *, seed=0, dropout=0.3, **changes):
+    """Train the model of ``setting``; ``changes`` are other arguments of ``train``."""
+    model, loss, validate = setting(dropout=dropout)
+    arguments = {"loss": loss, "validate": validate} | changes
+    checkpoint = tmp_path / "c.safetensors"
+    outcome = train(model, schedule=schedule, seed=seed, checkpoint=checkpoint, **arguments)
     return model, outcome
 
 
@@ -68,17 +64,8 @@ def test_without_a_judge_the_last_weights_stay_and_no_score_is_made_up(tmp_path)
 
 
 def test_before_the_first_validation_the_loss_is_shown(tmp_path):
-    model, loss, validate = setting()
     notes = []
-    train(
-        model,
-        loss=loss,
-        validate=validate,
-        schedule=Schedule(**QUICK),
-        seed=0,
-        checkpoint=tmp_path / "c.safetensors",
-        progress=lambda stage, done, total, note="": notes.append(note),
-    )
+    run(tmp_path, Schedule(**QUICK), progress=lambda *words: notes.append("".join(words[3:])))
     first = QUICK["validate_every"]
     assert all(x.startswith("loss ") for x in notes[1:first])
     assert notes[first].startswith("best -")
@@ -112,7 +99,6 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tmp_path, average, monkey
 
 
 def test_keeps_the_weights_that_validated_best(tmp_path):
-    model, loss, _ = setting()
     scores = iter([1.0, 5.0, 2.0, 3.0, 4.0, 4.5])
     seen = []
 
@@ -120,29 +106,14 @@ def test_keeps_the_weights_that_validated_best(tmp_path):
         seen.append(weights(now))
         return next(scores)
 
-    outcome = train(
-        model,
-        loss=loss,
-        validate=validate,
-        schedule=Schedule(**QUICK),
-        seed=0,
-        checkpoint=tmp_path / "c.safetensors",
-    )
+    model, outcome = run(tmp_path, Schedule(**QUICK), validate=validate)
     assert (outcome.best_step, outcome.best_score) == (8, 5.0)
     for name, value in weights(model).items():
         torch.testing.assert_close(value, seen[1][name], rtol=0, atol=0)
 
 
 def test_stops_when_validation_no_longer_gains(tmp_path):
-    model, loss, _ = setting()
-    outcome = train(
-        model,
-        loss=loss,
-        validate=lambda now: 0.0,
-        schedule=Schedule(**{**QUICK, "patience": 2}),
-        seed=0,
-        checkpoint=tmp_path / "c.safetensors",
-    )
+    _, outcome = run(tmp_path, Schedule(**{**QUICK, "patience": 2}), validate=lambda now: 0.0)
     assert outcome.steps == 12
     assert outcome.finished
 
@@ -161,34 +132,19 @@ def test_another_seed_begins_anew_and_draws_other_batches(tmp_path):
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first, outcome = run(tmp_path, Schedule(**QUICK))
-    model, loss, validate = setting()
 
     def never(generator):
         raise AssertionError("drew a batch")
 
-    again = train(
-        model,
-        loss=never,
-        validate=validate,
-        schedule=Schedule(**QUICK),
-        seed=0,
-        checkpoint=tmp_path / "c.safetensors",
-    )
+    model, again = run(tmp_path, Schedule(**QUICK), loss=never)
     assert again.scores == outcome.scores
     torch.testing.assert_close(model[0].weight, first[0].weight, rtol=0, atol=0)
 
 
 def test_a_loss_that_is_not_finite_names_the_remedy(tmp_path):
-    model, _, validate = setting()
+    nothing = torch.full((2,), float("nan"), requires_grad=True)
     with pytest.raises(ArtifactError, match=r"loss is nan at step 0; lower learning_rate"):
-        train(
-            model,
-            loss=lambda g: model(torch.full((2, 3), float("nan"))).sum(),
-            validate=validate,
-            schedule=Schedule(**QUICK),
-            seed=0,
-            checkpoint=tmp_path / "c.safetensors",
-        )
+        run(tmp_path, Schedule(**QUICK), loss=lambda generator: nothing.sum())
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

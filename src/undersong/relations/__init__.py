@@ -22,28 +22,3 @@ from undersong.relations.similarity import (
     same_or_similar_artist,
     weighed,
 )
-
-__all__ = [
-    "EQUAL",
-    "LEARNED",
-    "META_ROLES",
-    "RelationSource",
-    "Task",
-    "among_some",
-    "at_one_remove",
-    "block",
-    "codes",
-    "held_out",
-    "known",
-    "listeners",
-    "listening_scores",
-    "meta_agreement",
-    "meta_codes",
-    "meta_consistent",
-    "read_reliability",
-    "relation_sources",
-    "reliability",
-    "same_or_similar_artist",
-    "shared_listeners",
-    "weighed",
-]

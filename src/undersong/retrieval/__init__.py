@@ -2,7 +2,7 @@
 
 from undersong.retrieval.filters import nearer
 from undersong.retrieval.fusion import fuse
-from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK, nothing
+from undersong.retrieval.index import BLOCK, Index, Precomputed, TopK
 from undersong.retrieval.neighbours import graph, search, shortest_path, write_neighbours
 from undersong.retrieval.playlists import Rules, Songs, fill, read_songs
 from undersong.retrieval.projection import read_map, read_regions
@@ -17,36 +17,3 @@ from undersong.retrieval.run_index import (
     open_lists,
 )
 from undersong.retrieval.seeds import Library
-
-__all__ = [
-    "BLOCK",
-    "Index",
-    "ItemPath",
-    "Library",
-    "Neighbour",
-    "Neighbours",
-    "PathStep",
-    "Precomputed",
-    "Query",
-    "Rules",
-    "Songs",
-    "TopK",
-    "attributes_of",
-    "fill",
-    "fuse",
-    "graph",
-    "has_learned_order",
-    "has_lists",
-    "nearer",
-    "nothing",
-    "open_embeddings",
-    "open_graph",
-    "open_index",
-    "open_lists",
-    "read_map",
-    "read_regions",
-    "read_songs",
-    "search",
-    "shortest_path",
-    "write_neighbours",
-]

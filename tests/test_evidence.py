@@ -425,6 +425,9 @@ def test_looking_around_reports_how_far_it_is(small_cells):
     assert steps[0] == (0, N)
     assert steps[-1] == (N, N)
     assert len(steps) > len(evidence.cells.beside)
+    assert looked.walked.shape == evidence.walked.shape
+    assert len(reported["walks"]) > 20  # hop by hop
+    assert len(reported["nearest linked"]) == 2
     assert reported["cells"][-1] == (4, 4)  # three rounds of k-means, and all are assigned
     for some in reported.values():
         shares = [done / total for done, total in some]

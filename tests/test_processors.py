@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
 from undersong.processors import (
     COUNTS,
     affine_processors,
+    computed_once,
     set_threads,
     underrated,
     usable_processors,
@@ -94,3 +98,22 @@ def test_the_command_line_sets_them_before_torch_is_loaded():
     bare = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=bare)
     assert run.stdout == "PASSIVE\n"
+
+
+def test_what_two_threads_ask_for_is_computed_by_one():
+    together, computed = Barrier(2), []
+
+    class Asked:
+        @computed_once
+        def answer(self) -> object:
+            computed.append(self)
+            with suppress(BrokenBarrierError):  # nobody else comes
+                together.wait(timeout=0.3)
+            return object()
+
+    asked, other = Asked(), Asked()
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda _: asked.answer, range(2)))
+    assert computed == [asked]
+    assert answers[0] is answers[1] is asked.answer
+    assert other.answer is not asked.answer

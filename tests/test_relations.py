@@ -118,7 +118,11 @@ def test_items_at_one_remove_equal_the_slow_walk(monkeypatch, block):
     for row in range(19):
         for column in sorted(np.flatnonzero(two[row]), key=lambda j: (-two[row, j], j))[:3]:
             expected[row, column] = expected[column, row] = True
-    found = relations.at_one_remove(sparse.csr_matrix(dense), top=3)
+    steps = []
+    found = relations.at_one_remove(
+        sparse.csr_matrix(dense), top=3, progress=lambda *step: steps.append(step)
+    )
+    assert steps[-1][1] == steps[-1][2] > 0
     assert (found.toarray() == expected).mean() > 0.98  # equal but for ties of rounding
 
 

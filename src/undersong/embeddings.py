@@ -8,7 +8,6 @@ import mmap
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from undersong.errors import ArtifactError, DataError
 from undersong.io.table_files import read_table, write_table
 from undersong.io.tensors import map_array, write_array
+from undersong.processors import computed_once
 
 METADATA = {"undersong.embeddings": "1"}  # what marks a Parquet file as one of embeddings
 
@@ -60,7 +60,7 @@ class Embeddings:
             twice = next(x for row, x in enumerate(self.ids) if self.index[x] != row)
             raise DataError(f"id {twice!r} has two vectors; keep one of them")
 
-    @cached_property
+    @computed_once
     def index(self) -> dict[str, int]:
         """Row of each id."""
         return {item: row for row, item in enumerate(self.ids)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +17,7 @@ from undersong.errors import DataError
 from undersong.explanation.data import Background, open_background
 from undersong.explanation.explain import explain_pairs
 from undersong.explanation.reasons import Reasons
+from undersong.processors import computed_once
 from undersong.progress import Progress, silent
 from undersong.retrieval import (
     Index,
@@ -56,7 +56,7 @@ class ItemIndex:
     run: Run
     progress: Progress = field(default=silent, compare=False)
 
-    @cached_property
+    @computed_once
     def names(self) -> Names:
         """All items, in the order of the catalogue."""
         table = self.run.items(self.kind).select(
@@ -68,11 +68,11 @@ class ItemIndex:
         )
         return Names(table, self.kind)
 
-    @cached_property
+    @computed_once
     def _listed(self) -> tuple[tuple[str, ...], Precomputed | None]:
         return open_lists(self.run, self.kind)
 
-    @cached_property
+    @computed_once
     def _has_lists(self) -> bool:
         return has_lists(self.run, self.kind)
 
@@ -91,22 +91,22 @@ class ItemIndex:
         """The first answers of each of ``ids``; None where they were not computed."""
         return self._listed[1]
 
-    @cached_property
+    @computed_once
     def row(self) -> dict[str, int]:
         """Row in the index of each of ``ids``."""
         return {item: row for row, item in enumerate(self.ids)}
 
-    @cached_property
+    @computed_once
     def name_rows(self) -> NDArray[np.int64]:
         """Row in ``names`` of each row of the index."""
         return np.array([self.names.row[x] for x in self.ids], dtype=np.int64)
 
-    @cached_property
+    @computed_once
     def index(self) -> Index:
         """What finds answers that are in no list."""
         return open_index(self.run, self.kind)
 
-    @cached_property
+    @computed_once
     def cosine_index(self) -> Index:
         """The same by the cosine of E_G alone; where ``index`` is open, over its vectors."""
         if "index" in vars(self):
@@ -115,7 +115,7 @@ class ItemIndex:
             index = open_index(self.run, self.kind, paper=True)
         return self._with_links(index)
 
-    @cached_property
+    @computed_once
     def graph_index(self) -> Index:
         """The same by the graph network behind GRM."""
         return self._with_links(open_graph(self.run, self.kind))
@@ -124,7 +124,7 @@ class ItemIndex:
         rows = [self.names.row[x] for x in index.embeddings.ids]
         return replace(index, linked=self.names.table["relations"].to_numpy()[rows] > 0)
 
-    @cached_property
+    @computed_once
     def without_vector(self) -> frozenset[str]:
         """Ids in ``cosine_index`` of which only relations are known: they have no cosine."""
         embeddings = self.cosine_index.embeddings
@@ -133,25 +133,25 @@ class ItemIndex:
         empty = np.flatnonzero(~embeddings.vectors.any(axis=1))
         return frozenset(embeddings.ids[x] for x in empty)
 
-    @cached_property
+    @computed_once
     def attributes(self) -> Attributes | None:
         """What filters ask for, in the order of ``index``; None for a run from before filters."""
         ids = self.index.embeddings.ids if "index" in vars(self) else self.ids
         return attributes_of(self.run, self.kind, ids)
 
-    @cached_property
+    @computed_once
     def cosine_attributes(self) -> Attributes | None:
         """The same in the order of ``cosine_index``."""
         if self._shares_vectors:
             return self.attributes
         return attributes_of(self.run, self.kind, self.cosine_index.embeddings.ids)
 
-    @cached_property
+    @computed_once
     def graph_attributes(self) -> Attributes | None:
         """The same in the order of ``graph_index``."""
         return attributes_of(self.run, self.kind, self.graph_index.embeddings.ids)
 
-    @cached_property
+    @computed_once
     def by_artist(self) -> dict[str, tuple[str, ...]]:
         """Ids of what each artist has, of which more than the name is known, best known first."""
         if self.attributes is None:
@@ -164,33 +164,33 @@ class ItemIndex:
     def _shares_vectors(self) -> bool:
         return "index" in vars(self) and self.index.embeddings is self.cosine_index.embeddings
 
-    @cached_property
+    @computed_once
     def background(self) -> Background | None:
         """What reasons are made from; None where the run has none for this kind."""
         return open_background(self.run, self.kind)
 
-    @cached_property
+    @computed_once
     def content(self) -> Embeddings | None:
         """E_C of the items whose sound is known; None where there are none."""
         there = self.run.has_embeddings(self.kind, "content")
         return self.run.embeddings(self.kind, "content") if there else None
 
-    @cached_property
+    @computed_once
     def links(self) -> scipy.sparse.csr_matrix:
         """Steps of paths (``undersong.retrieval.neighbours.graph``)."""
         return graph(self.index, progress=self.progress)
 
-    @cached_property
+    @computed_once
     def places(self) -> pl.DataFrame | None:
         """The map: id, x, y; None before `undersong publish` has drawn it."""
         return read_map(self.run, self.kind)
 
-    @cached_property
+    @computed_once
     def regions(self) -> pl.DataFrame | None:
         """Regions of the map: genre, x, y, items; None before it is drawn."""
         return read_regions(self.run)
 
-    @cached_property
+    @computed_once
     def positions(self) -> NDArray[np.floating]:
         """Place on the map of each row of ``names``, (n, 2); NaN where it has none."""
         if self.places is None:
@@ -199,7 +199,7 @@ class ItemIndex:
         places = ids.join(self.places, on="id", how="left", maintain_order="left")
         return places.select("x", "y").to_numpy()
 
-    @cached_property
+    @computed_once
     def by_mbid(self) -> dict[str, list[int]]:
         """Rows in ``names`` of each MusicBrainz id, in lower case."""
         rows: dict[str, list[int]] = {}

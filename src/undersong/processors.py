@@ -6,10 +6,14 @@ is not running. Asleep they cost nothing: see docs/speed.md for both kinds of ma
 """
 
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+Value = TypeVar("Value")
 
 COUNTS = (
     "OMP_NUM_THREADS",
@@ -21,6 +25,24 @@ COUNTS = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 AVX_512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+class computed_once(cached_property[Value]):
+    """A property computed at the first question; other threads that ask meanwhile wait for it.
+
+    Of ``cached_property`` each thread computes its own: forty questions to a service that has just
+    begun would read the same gigabytes forty times.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        super().__init__(compute)
+        self._computing = RLock()
+
+    if not TYPE_CHECKING:  # for which it is a cached_property
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any:
+            with self._computing:
+                return super().__get__(instance, owner)
 
 
 def usable_processors(*, cgroups: Path = CGROUPS, membership: Path | None = None) -> int:

@@ -18,7 +18,6 @@ has those of its artist.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +25,7 @@ import polars as pl
 from undersong.catalogue.schema import Kind, Role
 from undersong.catalogue.tables import Catalogue
 from undersong.io.table_files import read_table, write_table
+from undersong.processors import computed_once
 
 ATTRIBUTES_FILE = "facts.parquet"
 COLUMNS: dict[str, pl.DataType] = {
@@ -60,17 +60,17 @@ class Attributes:
         """Facts of items of which only the id is known."""
         return cls(pl.DataFrame({"id": pl.Series(ids, dtype=pl.String)}))
 
-    @cached_property
+    @computed_once
     def index(self) -> dict[str, int]:
         """Row of each id."""
         return {item: row for row, item in enumerate(self.table["id"])}
 
-    @cached_property
+    @computed_once
     def genres(self) -> tuple[str, ...]:
         """Every genre that an item has, by name."""
         return tuple(self.table["genres"].explode().drop_nulls().unique().sort())
 
-    @cached_property
+    @computed_once
     def regions(self) -> tuple[str, ...]:
         """Every region that an item is from, by name."""
         return tuple(self.table["region"].drop_nulls().unique().sort())

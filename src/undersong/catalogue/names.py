@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from undersong.embeddings import Embeddings
 from undersong.errors import DataError, UnknownItem, nearest_known
 from undersong.io.files import reading
 from undersong.io.table_files import DAMAGE, read_user_table
+from undersong.processors import computed_once
 
 # Letters that are no plain letter with an accent, and what people type in their place.
 PLAIN = str.maketrans(
@@ -161,27 +161,27 @@ class Names:
         names = {self.folded[row]: row for row in reversed(rows)}
         return [names[x] for x in difflib.get_close_matches(folded, names, n=limit, cutoff=0.7)]
 
-    @cached_property
+    @computed_once
     def linked(self) -> bool:
         """Whether any relation is known; else a mark for items without would be at all."""
         return bool((self.table["relations"] > 0).any())
 
-    @cached_property
+    @computed_once
     def row(self) -> dict[str, int]:
         """Row of each id."""
         return {item: row for row, item in enumerate(self.table["id"])}
 
-    @cached_property
+    @computed_once
     def folded(self) -> pl.Series:
         """Names as ``fold`` leaves them, in the order of the table."""
         return pl.Series([fold(x) for x in self.table["name"]], dtype=pl.String)
 
-    @cached_property
+    @computed_once
     def by_folded(self) -> dict[str, list[int]]:
         """Rows of each folded name."""
         return _rows(self.folded)
 
-    @cached_property
+    @computed_once
     def fame(self) -> NDArray[np.int64]:
         """Position of each row among all, the best known first: popularity, then relations."""
         order = self.table.with_row_index("row").sort(
@@ -191,7 +191,7 @@ class Names:
         position[order.to_numpy()] = np.arange(len(order))
         return position
 
-    @cached_property
+    @computed_once
     def _by_name(self) -> dict[str, list[int]]:
         return _rows(self.table["name"])
 
@@ -203,7 +203,7 @@ class Names:
             return (self.item(self.row[query]), *self.best_known(others))
         return self.named(query)
 
-    @cached_property
+    @computed_once
     def _by_key(self) -> dict[str, list[int]]:
         return _rows(map(name_key, self.table["name"]))
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from undersong.features import Modality
 from undersong.io.files import check_format
 from undersong.io.table_files import read_metadata, read_table, write_table
 from undersong.io.tensors import map_array
+from undersong.processors import computed_once
 from undersong.progress import Progress, silent, watched
 from undersong.runs import Run
 
@@ -91,23 +91,23 @@ class Background:
     titles: dict[str, str]
     first: NDArray[np.void] | None = None
 
-    @cached_property
+    @computed_once
     def ids(self) -> tuple[str, ...]:
         """Id of each row."""
         return tuple(self.table["id"])
 
-    @cached_property
+    @computed_once
     def index(self) -> dict[str, int]:
         """Row of each id."""
         return {item: row for row, item in enumerate(self.ids)}
 
-    @cached_property
+    @computed_once
     def known_of(self) -> NDArray[np.bool_]:
         """Whether anything of each group is known of each item, (n, g)."""
         columns = [self.table["sources"].list.contains(name).to_numpy() for name in self.groups]
         return np.stack(columns, axis=1)
 
-    @cached_property
+    @computed_once
     def place(self) -> NDArray[np.int64]:
         """Row in ``without`` of each item, (n,); -1 for those without E_G."""
         embedded = self.known_of.any(axis=1)
@@ -128,29 +128,29 @@ class Background:
         bare = np.stack([np.broadcast_to(gone[-1], gone[:-1].shape), gone[:-1]], axis=2)
         return np.einsum("pgd,gd->pg", left[:-1], left[-1]), bare
 
-    @cached_property
+    @computed_once
     def words(self) -> tuple[str, ...]:
         """Every tag, in order."""
         return tuple(self.table["tags"].explode().drop_nulls().unique().sort())
 
-    @cached_property
+    @computed_once
     def tags(self) -> SharedThings:
         """Numbers in ``words`` of the tags of each item."""
         tags = self.table["tags"].cast(pl.List(pl.Enum(self.words)))
         codes = tags.explode().drop_nulls().to_physical().to_numpy()
         return SharedThings(_starts(self.table["tags"]), codes.astype(np.int64))
 
-    @cached_property
+    @computed_once
     def having(self) -> NDArray[np.int64]:
         """How many items have each tag."""
         return np.bincount(self.tags.values, minlength=len(self.words))
 
-    @cached_property
+    @computed_once
     def listeners(self) -> SharedThings:
         """Users who played each item."""
         return _lists(self.table["listeners"])
 
-    @cached_property
+    @computed_once
     def related(self) -> SharedThings:
         """Rows of the known relations of each item."""
         return _lists(self.table["related"])
@@ -160,7 +160,7 @@ class Background:
         stated = self.table["said_by"][a].gather(np.flatnonzero(self.related.of(a) == b))
         return str(stated[0]) if len(stated) else None
 
-    @cached_property
+    @computed_once
     def tracks_of(self) -> SharedThings:
         """Rows in ``tracks`` of the tracks of each item."""
         rows = self.tracks.index if self.tracks else {}

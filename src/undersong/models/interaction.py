@@ -7,6 +7,7 @@ Flow:
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from undersong.training import (
 )
 
 CONTEXT_POWER = 0.75  # evens out how often items are met by chance (Levy and Goldberg)
+AT_ONCE = 8  # vectors that are multiplied together
 STRONGEST = 2048  # co-listened items of each item that the factorisation sees
 CELLS = 2**26  # of all items together, at most: of more than 32,768 each shows fewer
 
@@ -104,18 +106,26 @@ def factorise(
     start = np.random.default_rng(seed).standard_normal(information.shape[0])
     products = 0
 
-    def product(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    def product(matrix: sparse.spmatrix, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal products
         products += 1  # how many it takes nobody knows before
         progress("UiRM, factors", products, max(8 * rank, products + 1))
-        return np.asarray(information @ vector)
+        return np.asarray(matrix @ vectors)
+
+    def several(matrix: sparse.spmatrix, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Multiply many vectors some at a time: together those of very many items take minutes."""
+        multiplied = np.empty((matrix.shape[0], vectors.shape[1]))
+        for start in range(0, vectors.shape[1], AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            multiplied[:, some] = product(matrix, vectors[:, some])
+        return multiplied
 
     matrix = LinearOperator(
         information.shape,
-        matvec=product,
+        matvec=partial(product, information),
         rmatvec=information.T.dot,
-        matmat=information.dot,
-        rmatmat=information.T.dot,
+        matmat=partial(several, information),
+        rmatmat=partial(several, information.T),
         dtype=information.dtype,
     )
     items, values, _ = svds(matrix, k=rank, v0=start)

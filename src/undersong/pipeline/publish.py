@@ -7,7 +7,7 @@ memory, and the first answers of every item or, of very many, the cells that the
 (``undersong.retrieval.precomputed``, ``approximate``).
 """
 
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from undersong.errors import ArtifactError
 from undersong.explanation import data, explain
 from undersong.foldin.encoders import ABOUT, FOLDER
 from undersong.io.files import locked, replacing, sha256
-from undersong.progress import Progress, silent, watched
+from undersong.progress import Progress, part_of, silent, watched
 from undersong.report.formats import REPORT, path_of
 from undersong.retrieval import Index, approximate, open_index, precomputed, projection
 from undersong.runs import Run
@@ -29,6 +29,7 @@ from undersong.runs import Run
 # takes ten times as long: beyond, it would be hours.
 LARGEST_LISTED, LARGEST_WEIGHED = 200_000, 50_000
 
+COPIED = 1 << 25  # bytes of a file that are copied at a time
 MAPPED = ("general", "content")  # embeddings of which readers map the vectors
 
 # Made anew here; and a list of audio files of the machine that trained, which answers nothing.
@@ -79,9 +80,11 @@ def _publish(run: Run, shelf: Path, *, progress: Progress) -> tuple[Run, bool]:
         return shown, False
     with runs.publishing(shelf, about) as home:
         files = {x: y for x, y in run.manifest["files"].items() if x not in LEFT_OUT}
-        for name in watched(sorted(files), progress, "files"):
-            _copy(run.home / name, home / name)
+        for done, name in enumerate(sorted(files)):
+            report_copied = part_of(progress, "files", done, len(files), "")
+            _copy(run.home / name, home / name, report=report_copied)
             runs.check(home / name, files[name])
+        progress("files", 100 * len(files), 100 * len(files))
         if report:
             _copy(report, home / REPORT)
         for path in sorted(exported.parent.glob("*") if exported.exists() else ()):
@@ -196,9 +199,14 @@ def _shows(shown: Run, about: dict[str, Any]) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(
+    source: Path, target: Path, *, report: Callable[[int, int], None] = lambda here, whole: None
+) -> None:
     try:
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+        size = source.stat().st_size
+        with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as to:
+            while block := read.read(COPIED):
+                to.write(block)
+                report(to.tell(), size)
     except FileNotFoundError as error:
         raise ArtifactError(f"{source} is missing; {runs.REMEDY}") from error

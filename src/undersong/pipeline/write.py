@@ -30,7 +30,7 @@ from undersong.models.general.training import save_general
 from undersong.models.graph.training import save_graph
 from undersong.pipeline.learn import Learned, LearnedGraph, task_of
 from undersong.pipeline.run_settings import Settings
-from undersong.progress import Progress, silent
+from undersong.progress import Progress, silent, watched
 from undersong.ranking import context
 from undersong.ranking import training as ranking
 from undersong.ranking.context import RankingContext
@@ -95,7 +95,7 @@ def write(
     studied : (n,) bool of each kind, items that something was learned from before the refit
     """
     task = learned.task
-    for (kind, name), embeddings in learned.embeddings.items():
+    for (kind, name), embeddings in watched(list(learned.embeddings.items()), progress, "writing"):
         embeddings.write(home / "embeddings" / f"{kind}.{name}.parquet")
     save_general(learned.model, home / "weights" / "general.safetensors")
     if learned.content:

@@ -7,13 +7,13 @@ it: so that the nearest of n cost n^1.5 with a small constant to prepare, and a 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undersong.embeddings import unit
+from undersong.processors import computed_once
 from undersong.progress import Progress, part_of, silent
 
 SMALL = 16_384  # items that are one cell
@@ -41,7 +41,7 @@ class Cells:
     starts: NDArray[np.int64]
     beside: NDArray[np.int32]
 
-    @cached_property
+    @computed_once
     def cell(self) -> NDArray[np.int32]:
         """Cell of each item up to the last that has one, (n,); -1 where it has none."""
         cell = np.full(int(self.order.max(initial=-1)) + 1, -1, dtype=np.int32)

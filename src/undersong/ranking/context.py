@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from undersong.embeddings import unit
 from undersong.errors import ArtifactError
 from undersong.features import Modality
 from undersong.io.tensors import map_tensors, write_tensors
-from undersong.progress import Progress, silent
+from undersong.processors import computed_once
+from undersong.progress import Progress, silent, watched
 from undersong.ranking.cells import Cells, highest, make_cells
 
 SHOWN = 32  # relations of a candidate that are looked at one by one
@@ -85,6 +85,7 @@ class RankingContext:
     linkable : (n,) bool, items that are linked in any of the relations that may be seen in turn
     near : ``kin`` of these vectors where it was computed before
     led : (n, 256) float16, ``walked`` by these relations where it was computed before, as in a run
+    progress : who hears of ``nearest`` and ``walked``, of which very many items take a minute
     """
 
     vectors: NDArray[np.float32]
@@ -96,6 +97,7 @@ class RankingContext:
     linkable: NDArray[np.bool_] | None = None
     near: Kin | None = None
     led: NDArray[np.float16] | None = None
+    progress: Progress = silent
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,42 +111,42 @@ class RankingContext:
         """Return which columns of ``features`` read relations."""
         return np.array([name in ON_RELATIONS for name in self.names])
 
-    @cached_property
+    @computed_once
     def degree(self) -> NDArray[np.int64]:
         """Relations of each item, (n,)."""
         return np.asarray(np.diff(self.relations.indptr), dtype=np.int64)
 
-    @cached_property
+    @computed_once
     def embedded(self) -> NDArray[np.bool_]:
         """Return which items have an E_G, (n,)."""
         return np.asarray(self.vectors.any(axis=1))
 
-    @cached_property
+    @computed_once
     def known(self) -> NDArray[np.bool_]:
         """Return which items can ask and be answers: those with an E_G or a relation, (n,)."""
         return self.embedded | (self.degree > 0)
 
-    @cached_property
+    @computed_once
     def linked(self) -> NDArray[np.int64]:
         """Rows of the items that have relations and an E_G."""
         return np.flatnonzero((self.degree > 0) & self.embedded)
 
-    @cached_property
+    @computed_once
     def cells(self) -> Cells:
         """Cells of the items that have an E_G: who is near whom is looked up in them."""
         return self.made or make_cells(self.vectors, np.flatnonzero(self.embedded))
 
-    @cached_property
+    @computed_once
     def crowd(self) -> NDArray[np.float32]:
         """Mean cosine of each item to its 10 nearest, (n,): high for a hub (CSLS)."""
         return self._around[0] if self.measured is None else self.measured
 
-    @cached_property
+    @computed_once
     def kin(self) -> Kin:
         """The 48 items nearest to each that are ``linkable``, best first."""
         return self._around[1] if self.near is None else self.near
 
-    @cached_property
+    @computed_once
     def _around(self) -> tuple[NDArray[np.float32], Kin]:
         return self._look_around(silent)
 
@@ -154,7 +156,7 @@ class RankingContext:
         made = self.made or make_cells(
             self.vectors, np.flatnonzero(self.embedded), progress=progress
         )
-        seen = replace(self, made=made)
+        seen = replace(self, made=made, progress=progress)
         crowd, kin = seen._look_around(progress)
         return replace(seen, measured=crowd, near=kin)
 
@@ -181,7 +183,7 @@ class RankingContext:
         progress("who is near whom", n, n)
         return np.where(np.isfinite(crowd), crowd, 0), (items, nearness)
 
-    @cached_property
+    @computed_once
     def nearest(self) -> scipy.sparse.csr_matrix:
         """Softmax over the cosines of the 30 linked items nearest to each item, (n, n).
 
@@ -193,7 +195,7 @@ class RankingContext:
         n, (kin, nearness) = len(self.vectors), self.kin
         items = np.zeros((n, NEAR), dtype=np.int32)
         weights = np.zeros((n, NEAR), dtype=np.float32)
-        for start in range(0, n, BLOCK):
+        for start in watched(range(0, n, BLOCK), self.progress, "nearest linked"):
             rows = slice(start, start + BLOCK)
             there = np.isfinite(nearness[rows]) & (self.degree[kin[rows]] > 0)
             first = np.argsort(~there, axis=1, kind="stable")[:, :NEAR]
@@ -204,7 +206,7 @@ class RankingContext:
         cells = (weights.ravel(), items.ravel(), np.arange(0, n * NEAR + 1, NEAR))
         return scipy.sparse.csr_matrix(cells, shape=(n, n))
 
-    @cached_property
+    @computed_once
     def walked(self) -> NDArray[np.float16]:
         """Where walks from each item lead: a vector of length 1, or zeros if nowhere, (n, 256).
 
@@ -221,12 +223,13 @@ class RankingContext:
         onward = (share @ self.relations.astype(np.float32)).tocsr()
         random, parts = np.random.default_rng(0), WIDTH // PART
         walked = np.empty((n, WIDTH), np.float16)
-        for first in range(0, WIDTH, PART):
+        for done, first in enumerate(range(0, WIDTH, PART)):
             sent = onward @ (
                 random.standard_normal((n, PART), dtype=np.float32) / np.float32(np.sqrt(PART))
             )
             part = unit(sent)
-            for _ in range(HOPS - 1):
+            for hop in range(1, HOPS):
+                self.progress("walks", HOPS * done + hop, HOPS * parts)
                 part = onward @ part
                 part *= FARTHER
                 part += sent
@@ -234,9 +237,10 @@ class RankingContext:
                 part /= np.where(length > 0, length, 1)
             part[unlinked] = unit(self.nearest[unlinked] @ part)
             walked[:, first : first + PART] = part / np.float32(np.sqrt(parts))
+        self.progress("walks", HOPS * parts, HOPS * parts)
         return walked
 
-    @cached_property
+    @computed_once
     def followers(self) -> scipy.sparse.csr_matrix:
         """Unlinked items that are nearest to each linked one, (n, n): a walk goes on to those."""
         n = len(self.vectors)
@@ -254,7 +258,7 @@ class RankingContext:
         cells = (weights[chosen], (lead[chosen], item[chosen]))
         return scipy.sparse.csr_matrix(cells, shape=(n, n))
 
-    @cached_property
+    @computed_once
     def common_weight(self) -> NDArray[np.float32]:
         """Weight of an item that two others have in common: 1 / ln(relations) (Adamic-Adar)."""
         several = self.degree > 1

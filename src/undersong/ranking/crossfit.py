@@ -18,6 +18,7 @@ from undersong.models.content.network import ContentSettings
 from undersong.models.content.training import embed_content
 from undersong.models.general.network import GeneralSettings
 from undersong.models.general.training import any_related, embed, train_general
+from undersong.progress import Progress, silent, watched
 from undersong.ranking.context import RankingContext
 from undersong.ranking.network import RankingSettings
 from undersong.ranking.ranker import Ranker, rerank
@@ -38,7 +39,7 @@ from undersong.training import Compute
 
 AGREEING = 0.7  # share of the cosine's agreement that an order needs for items without relations
 ASKING = 1024  # such items that are asked
-BLOCK = 256
+BLOCK = 64  # of those at a time: of a million items they take a second
 DEEP = 10  # answers
 
 
@@ -110,7 +111,9 @@ def cross_fit(
         return None
     unlinked = np.flatnonzero(train & ~has_link & cold.embedded)
     asking = np.random.default_rng([compute.seed, 4]).permutation(unlinked)[:ASKING]
-    order, cosine = agreement(fitted.ranker, cold, asking, codes=task.codes)
+    order, cosine = agreement(
+        fitted.ranker, cold, asking, codes=task.codes, progress=compute.progress
+    )
     return fitted if order >= AGREEING * cosine else None
 
 
@@ -120,6 +123,7 @@ def agreement(
     rows: NDArray[np.int64],
     *,
     codes: NDArray[np.int32],
+    progress: Progress = silent,
 ) -> tuple[float, float]:
     """Return how far ten answers agree with the query in metadata, by the order and by the cosine.
 
@@ -129,7 +133,7 @@ def agreement(
     metadata shows that. 0 where nothing can be compared.
     """
     shares: tuple[list[float], list[float]] = ([], [])
-    for start in range(0, len(rows), BLOCK):
+    for start in watched(range(0, len(rows), BLOCK), progress, "agreement"):
         block = rows[start : start + BLOCK]
         by_order = rerank(ranker, context, block).candidates[:, :DEEP]
         by_cosine = context.cells.nearest(context.vectors, block, k=DEEP)

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from undersong.catalogue import Catalogue, Field, Kind, Role, rows_of
 from undersong.errors import DataError, nearest_known
+from undersong.progress import Progress, silent, watched
 
 Rows = NDArray[np.int64]
 WALKS = 512  # items whose walks of two steps are held at once
@@ -47,7 +48,9 @@ def known(
     return symmetric(a, b, len(ids))
 
 
-def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
+def at_one_remove(
+    related: sparse.csr_matrix, *, top: int, progress: Progress = silent
+) -> sparse.csr_matrix:
     """Pairs that are not related but best joined by items related to both, (n, n) bool.
 
     Each item has the ``top`` items that a random walk of two steps along the relations reaches
@@ -59,7 +62,7 @@ def at_one_remove(related: sparse.csr_matrix, *, top: int) -> sparse.csr_matrix:
     step = (sparse.diags(1 / np.maximum(degree, 1)) @ related.astype(np.float32)).tocsr()
     near = related.astype(np.float32) + sparse.identity(n, dtype=np.float32, format="csr")
     pairs = [np.empty((2, 0), dtype=np.int64)]
-    for start in range(0, n, WALKS):
+    for start in watched(range(0, n, WALKS), progress, "at one remove"):
         some = slice(start, start + WALKS)
         # No walk arrives with a chance above 1: what is near comes out below 0.
         walk = step[some] @ step - 2 * near[some]

@@ -78,7 +78,7 @@ def train_general(
     model = GeneralModel(widths, settings, weights=starts).to(compute.device)
     outcome = train(
         model,
-        loss=_objective(model, sources, task, related, device=compute.device),
+        loss=_objective(model, sources, task, related, compute=compute),
         validate=_judge(task, sources, device=compute.device),
         schedule=settings.training,
         seed=compute.seed,
@@ -96,11 +96,11 @@ def _objective(
     task: Task,
     related: sparse.csr_matrix,
     *,
-    device: str,
+    compute: Compute,
 ) -> Callable[[np.random.Generator], Tensor]:
     """Equation 4 on a batch of training items, as a function of what draws the batch."""
-    settings, codes = model.settings, task.codes
-    indirect = relations.at_one_remove(related, top=settings.indirect)
+    settings, codes, device = model.settings, task.codes, compute.device
+    indirect = relations.at_one_remove(related, top=settings.indirect, progress=compute.progress)
     wider, weights = related + indirect, None
     if settings.reliability != relations.EQUAL:
         weights = relations.weighed(task, relations.reliability(task, settings.reliability))

@@ -69,7 +69,7 @@ def test_factors_reproduce_the_information_of_listeners():
     plays = relations.listeners(catalogue, "artist")[:, :35]
     steps = []
     factors = factorise(plays, 34, seed=0, progress=lambda *step: steps.append(step))
-    ends = [(done, total) for stage, done, total in steps if stage == "UiRM, factors"]
+    ends = [(done, total) for stage, done, total, *_ in steps if stage == "UiRM, factors"]
     assert ends[-1][0] == ends[-1][1] == len(ends) - 1  # each product is one more
     information = slow_information(plays)
     assert factors.shape == (35, 34)

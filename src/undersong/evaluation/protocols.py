@@ -15,7 +15,7 @@ from scipy import sparse
 from undersong.catalogue import Kind, draw_alike, tail_odds
 from undersong.errors import DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.classical import random, visible_edges
-from undersong.evaluation.method import Method, make_ties
+from undersong.evaluation.method import Method, Ties, make_ties
 from undersong.evaluation.results import NORMAL, Evaluation, Interval, Number, Protocol, Slice
 from undersong.evaluation.scoring import Judged, Pool, Traits, judge, summarise, traits
 from undersong.metrics import DEEP
@@ -125,19 +125,9 @@ def evaluate(
         has_link=degree_of(pools["cold"].truth) > 0,
         among=~task.within("test") | (split == "test"),
     )
-    answers = {
-        method.name: judge(
-            method,
-            {x: y for x, y in pools.items() if x.startswith("paper") or not method.sees_edges},
-            traits=judged_by,
-            ties=ties,
-            k=settings.k,
-            block=settings.block,
-            seed=settings.seed,
-            progress=part_of(progress, "evaluate", turn, len(methods), method.name),
-        )
-        for turn, method in enumerate(methods)
-    }
+    answers = judge_all(
+        methods, pools, traits=judged_by, ties=ties, settings=settings, progress=progress
+    )
     protocols: dict[str, Protocol] = {}
     for name, pool in pools.items():
         judged = {x: own[name] for x, own in answers.items() if name in own}
@@ -178,6 +168,34 @@ def evaluate(
         popularity=judged_by.measure,
         protocols=of_protocols(protocols),
     )
+
+
+def judge_all(
+    methods: Sequence[Method],
+    pools: Mapping[str, Pool],
+    *,
+    traits: Traits,
+    ties: Ties,
+    settings: EvaluationSettings,
+    progress: Progress = silent,
+) -> dict[str, dict[str, Judged]]:
+    """Judge each method in the pools that it may take part in: method -> pool -> what it got.
+
+    One that sees relations of the items that ask has a part in ``paper`` alone.
+    """
+    return {
+        method.name: judge(
+            method,
+            {x: y for x, y in pools.items() if x.startswith("paper") or not method.sees_edges},
+            traits=traits,
+            ties=ties,
+            k=settings.k,
+            block=settings.block,
+            seed=settings.seed,
+            progress=part_of(progress, "evaluate", turn, len(methods), method.name),
+        )
+        for turn, method in enumerate(methods)
+    }
 
 
 def _check(task: Task, split: str) -> None:

@@ -22,14 +22,15 @@ from undersong.evaluation.protocols import (
     by_degree,
     degree_of,
     found_pool,
+    judge_all,
     protocol_of,
     with_combined,
 )
 from undersong.evaluation.results import Protocol
-from undersong.evaluation.scoring import Pool, Traits, judge
+from undersong.evaluation.scoring import Pool, Traits
 from undersong.io.files import reading
 from undersong.io.table_files import DAMAGE
-from undersong.progress import Progress, part_of, silent
+from undersong.progress import Progress, silent
 
 COLUMNS = ("a", "b")
 
@@ -131,19 +132,9 @@ def judge_truth(
     ties = make_ties(truth.shape[0], seed=settings.seed)
     seen = replace(traits, long_tail=degree_of(visible) == 0)
     methods = [x for x in methods if not x.sees_edges]
-    answers = {
-        method.name: judge(
-            method,
-            pools,
-            traits=seen,
-            ties=ties,
-            k=settings.k,
-            block=settings.block,
-            seed=settings.seed,
-            progress=part_of(progress, "evaluate", turn, len(methods), method.name),
-        )
-        for turn, method in enumerate(methods)
-    }
+    answers = judge_all(
+        methods, pools, traits=seen, ties=ties, settings=settings, progress=progress
+    )
     protocols: dict[str, Protocol] = {}
     for name, pool in pools.items():
         judged = {x: own[name] for x, own in answers.items()}

@@ -14,8 +14,8 @@ from undersong.catalogue import RELATIONS, Catalogue, Kind, split, write_catalog
 from undersong.errors import ArtifactError, DataError, SettingsError, nearest_known
 from undersong.evaluation.baselines.classical import visible_edges
 from undersong.evaluation.method import Method, Ties, make_ties
-from undersong.evaluation.protocols import EvaluationSettings, pools_of
-from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, judge, traits
+from undersong.evaluation.protocols import EvaluationSettings, judge_all, pools_of
+from undersong.evaluation.scoring import Judged, Pool, Traits, Whole, traits
 from undersong.importers.tables.conversion import import_tables
 from undersong.io.files import read_json, sha256, write_json
 from undersong.io.table_files import read_metadata, read_table, write_table
@@ -244,26 +244,15 @@ def make_questions(task: Task, split: str, *, settings: EvaluationSettings = JUD
 
 
 def ask(method: Method, questions: Questions) -> ModelAnswers:
-    """Judge one method in every pool that it may take part in.
-
-    One that sees relations of the items of the split has no part in ``cold`` and ``found``.
-    """
-    settings = questions.settings
-    pools = {
-        name: pool
-        for name, pool in questions.pools.items()
-        if name.startswith("paper") or not method.sees_edges
-    }
-    judged = judge(
-        method,
-        pools,
+    """Judge one method in every pool that it may take part in."""
+    judged = judge_all(
+        [method],
+        questions.pools,
         traits=questions.traits,
         ties=questions.ties,
-        k=settings.k,
-        block=settings.block,
-        seed=settings.seed,
+        settings=questions.settings,
     )
-    return ModelAnswers(judged, method.note)
+    return ModelAnswers(judged[method.name], method.note)
 
 
 def write_answers(answers: ModelAnswers, path: Path) -> None:

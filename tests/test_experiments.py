@@ -22,7 +22,14 @@ from undersong.evaluation.results import around
 from undersong.evaluation.scoring import Judged, Whole
 from undersong.lab.reproduction import claims, datasets, noise, outcomes, pages
 from undersong.lab.reproduction.datasets import DataSet, ModelAnswers
-from undersong.lab.reproduction.experiment import ANSWERED, Plan, open_folder, reproduce, seed_runs
+from undersong.lab.reproduction.experiment import (
+    ANSWERED,
+    Plan,
+    open_folder,
+    reproduce,
+    seed_runs,
+    with_cosine,
+)
 from undersong.lab.reproduction.job_runner import Job, run_jobs
 from undersong.lab.reproduction.outcomes import (
     Estimate,
@@ -230,6 +237,27 @@ def test_a_mean_over_seeds_is_the_mean_of_what_each_seed_answered(home):
     assert found.value == pytest.approx(np.mean(single))
     assert found.spread == pytest.approx(np.std(single, ddof=1))
     assert found.low < found.value < found.high
+
+
+def test_a_seed_that_learned_no_order_counts_with_the_cosine_and_is_told():
+    def answers(note, *pools):
+        return ModelAnswers({x: f"{x} of {note}" for x in pools}, note)
+
+    general = {seed: answers(f"GRM {seed}", "paper", "cold") for seed in (3, 4, 5)}
+    ordered = {4: answers("an order", "paper", "cold")}
+    filled = with_cosine("undersong", ordered, {"GRM": general})
+    assert {x: y.pools["cold"] for x, y in filled.items()} == {
+        3: "cold of GRM 3",
+        4: "cold of an order",
+        5: "cold of GRM 5",
+    }
+    assert {x.note for x in filled.values()} == {
+        "an order; 2 of 3 seeds learned none and answer by E_G"
+    }
+    edges = {5: answers("with edges", "paper")}
+    filled = with_cosine("undersong, with edges", edges, {"GRM": general})
+    assert filled[3].pools == {"paper": "paper of GRM 3"}
+    assert with_cosine("random", ordered, {"GRM": general}) is ordered
 
 
 def test_seeds_differ_and_the_items_that_ask_do_not(home):

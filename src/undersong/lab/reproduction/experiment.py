@@ -21,6 +21,7 @@ from undersong.evaluation.baselines.classical import (
 from undersong.evaluation.baselines.network import NetworkSettings
 from undersong.evaluation.compare import MODELS, baselines, learned
 from undersong.evaluation.method import Method
+from undersong.evaluation.results import RANKED
 from undersong.features import INTERACTION
 from undersong.io.files import read_json, write_json
 from undersong.lab.reproduction import datasets
@@ -304,4 +305,26 @@ def _read_answers(by_seed: Sequence[SeedRun]) -> dict[str, Mapping[int, ModelAns
         for name in names:
             answered = datasets.read_answers(seed_run.answers(name))
             answers.setdefault(name, {})[seed_run.seed] = answered
-    return dict(answers)
+    return {name: with_cosine(name, by_seed, answers) for name, by_seed in answers.items()}
+
+
+def with_cosine(
+    name: str,
+    by_seed: Mapping[int, ModelAnswers],
+    answers: Mapping[str, Mapping[int, ModelAnswers]],
+) -> Mapping[int, ModelAnswers]:
+    """Add to the learned order the seeds that learned none: their answers are by the cosine of E_G.
+
+    A mean over the others alone would be one of the lucky seeds.
+    """
+    if not name.startswith(RANKED):
+        return by_seed
+    pools, note = next((x.pools, x.note) for x in by_seed.values())
+    general = answers["GRM"]
+    if missing := general.keys() - by_seed.keys():
+        note += f"; {len(missing)} of {len(general)} seeds learned none and answer by E_G"
+    both = {seed: by_seed.get(seed, x) for seed, x in general.items()}
+    return {
+        seed: ModelAnswers({pool: x.pools[pool] for pool in pools}, note)
+        for seed, x in both.items()
+    }

@@ -88,7 +88,9 @@ def train_graph(
     check_asked(training, asked)
     torch.manual_seed(compute.seed)
     model = GraphModel(vectors.shape[1], settings).to(compute.device)
-    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(compute.device)
+    inputs = torch.tensor(vectors).to(
+        compute.device
+    )  # a copy: vectors may be a file that is read only
     history = train(
         model,
         loss=_loss(model, inputs, training),
@@ -191,7 +193,7 @@ def embed_by(
     relations as there are layers has a vector.
     """
     device = next(model.parameters()).device
-    inputs = torch.from_numpy(np.ascontiguousarray(vectors)).to(device)
+    inputs = torch.tensor(vectors).to(device)
     embedded = _embed(model, inputs, visible)
     embedded[~_reached(vectors, visible, model.settings.layers)] = 0
     return embedded

@@ -88,9 +88,8 @@ def train_graph(
     check_asked(training, asked)
     torch.manual_seed(compute.seed)
     model = GraphModel(vectors.shape[1], settings).to(compute.device)
-    inputs = torch.tensor(vectors).to(
-        compute.device
-    )  # a copy: vectors may be a file that is read only
+    # Copied: they may lie in a file that is read only.
+    inputs = torch.tensor(vectors).to(compute.device)
     history = train(
         model,
         loss=_loss(model, inputs, training),

@@ -104,17 +104,12 @@ def test_the_trap_would_be_run_by_a_child_that_looks_there(download, tmp_path):
     assert (tmp_path / "mark").read_text() == "json"
 
 
-def touch(path, progress):
-    """Work of a job."""
-    path.touch()
-
-
 SPAWN = """
 import sys
 sys.path[0] = sys.argv[1]
 from functools import partial
 from pathlib import Path
-from test_children import touch
+from worked import touch
 from undersong.lab.reproduction.job_runner import Job, run_jobs
 home = Path(sys.argv[2])
 jobs = [Job(x, 1.0, home / x, partial(touch, home / x)) for x in ("first", "second", "third")]

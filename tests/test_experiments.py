@@ -41,6 +41,7 @@ from undersong.models.graph.network import GraphSettings
 from undersong.progress import silent
 from undersong.relations import listeners, shared_listeners
 from undersong.training import Schedule
+from worked import work_of
 
 GRAPH = GraphSettings(
     layers=2,
@@ -565,19 +566,6 @@ def test_a_plan_skips_what_is_done_and_reports_how_long_the_rest_takes(tmp_path)
     reports.clear()
     run_jobs(jobs, progress=lambda *words: reports.append(words))
     assert reports == [("reproduce", 3, 3)]
-
-
-def work_of(folder, name, needs, progress):
-    """Write a file, if those it needs are there; what it does besides stands in its name."""
-    assert all((folder / x).exists() for x in needs)
-    if name == "dies":
-        os._exit(7)
-    if name == "refuses":
-        raise DataError("nothing to learn from")
-    if name == "fails":
-        raise ZeroDivisionError("by 0")
-    progress("working", 1, 2, os.environ["OMP_NUM_THREADS"])
-    (folder / name).write_text(str(os.getpid()))
 
 
 def jobs_in(folder, needs):

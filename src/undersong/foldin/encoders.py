@@ -173,7 +173,7 @@ def _open_torch(run: Run) -> Mapping[str, Callable[[Sequence[NDArray[Any]]], Flo
 
     def embed(inputs: Sequence[NDArray[Any]], model: torch.nn.Module) -> Floats:
         with torch.inference_mode():
-            tensors = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+            tensors = [torch.from_numpy(np.require(x, requirements=["C", "W"])) for x in inputs]
             output = model(tensors[:-1], tensors[-1]) if model is general else model(*tensors)
         return np.asarray(output.numpy(), dtype=np.float32)
 

@@ -327,11 +327,15 @@ class RelationSource:
 
 def relation_sources(catalogue: Catalogue, kind: Kind) -> tuple[RelationSource, ...]:
     """Compare the sources of relations of one kind of item; none where there are not several."""
-    pairs = catalogue.pairs(kind).with_columns(pl.col("source").fill_null(""))
+    known = catalogue.relations.lazy().filter(kind=kind).drop("kind")
+    known = known.with_columns(pl.col("source").fill_null(""))
+    if known.select(pl.n_unique("source")).collect().item() < 2:
+        return ()
+    pairs = known.collect()
     everything = Task(catalogue, kind, np.full(len(catalogue.items(kind)), "train"))
     learned = reliability(everything, LEARNED)
     compared = []
-    for name, share in learned.items() if len(learned) > 1 else ():
+    for name, share in learned.items():
         own, others = pairs.filter(source=name), pairs.filter(pl.col("source") != name)
         named = pl.concat([others["a"], others["b"]]).unique().implode()
         both = own.filter(pl.col("a").is_in(named), pl.col("b").is_in(named))

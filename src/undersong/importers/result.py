@@ -101,7 +101,7 @@ def import_source(
     path : file, folder or address of the source
     folder : of the catalogue; another writer there is waited for
     source : name of the import
-    replace : also a catalogue of another kind (``manifest.importing``)
+    replace : also a catalogue of another kind (``catalogue.importing``)
 
     Raises
     ------

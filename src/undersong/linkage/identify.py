@@ -151,7 +151,7 @@ def merge_folders(
     Parameters
     ----------
     aliases : of artists
-    replace : also a catalogue that was not merged (``manifest.importing``)
+    replace : also a catalogue that was not merged (``catalogue.importing``)
 
     Raises
     ------

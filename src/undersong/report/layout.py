@@ -294,7 +294,7 @@ def by_slice(
 
 
 def is_popularity(part: Slice) -> bool:
-    """Whether a slice is a fifth of popularity (``evaluation.found.by_popularity``)."""
+    """Whether a slice is a fifth of popularity (``evaluation.protocols.by_popularity``)."""
     return part.name.startswith("popularity")
 
 

@@ -216,7 +216,7 @@ def import_folder(
         All of it is read again.
     forget : whether files that cannot be seen now are gone
         Else what is known of them stays (``scan.compare``).
-    replace : whatever catalogue is there, as if nothing were (``manifest.importing``)
+    replace : whatever catalogue is there, as if nothing were (``catalogue.importing``)
     workers : processes that read tags; by default as many as there are processors
 
     Raises

@@ -409,7 +409,7 @@ def ablate(
     Raises
     ------
     UndersongError
-        As ``plan.measure`` does.
+        As ``measure`` does.
     """
     return measure(plan, sets, jobs_of=_jobs, read_answers=_read_answers, progress=progress)
 

@@ -69,7 +69,7 @@ def measure_noise(
     Raises
     ------
     UndersongError
-        As ``plan.measure`` does.
+        As ``measure`` does.
     """
     return measure(
         plan,

@@ -243,7 +243,21 @@ def test_plays_are_merged_in_blocks_of_users_as_all_at_once(tmp_path, monkeypatc
             key = ("artist", user if same_users else f"{name}:{user}", now[name, item])
             expected[key] = expected.get(key, 0) + plays
     monkeypatch.setattr("undersong.linkage.merge.AT_ONCE", 11)
-    merged = merge(sources, same_users=same_users, scratch=tmp_path).catalogue.plays
+    steps = {}
+    merged = merge(
+        sources,
+        same_users=same_users,
+        scratch=tmp_path,
+        progress=lambda stage, *step: steps.setdefault(stage, []).append(step),
+    ).catalogue.plays
+    assert list(steps) == [
+        "names of artists",
+        "who is who",
+        "names of tracks",
+        "plays of artists",
+    ]
+    assert len(steps["plays of artists"]) > 5
+    assert all(x[-1][0] == x[-1][1] for x in steps.values())
     assert merged.collect().rows() == [(*key, expected[key]) for key in sorted(expected)]
     assert merged.collect().equals(whole.catalogue.plays.collect())
     assert len(list(tmp_path.iterdir())) > 5

@@ -227,18 +227,22 @@ def merge(
             f"{len(folders)} folders are given; name the catalogues first and the result last"
         )
     *sources, out = folders
+    from undersong.cli.group import ProgressDisplay
+
     with needs("identity", "merging"):
         from undersong.importers.music.credits import read_aliases
         from undersong.linkage.identify import merge_folders, summary
 
-    merged = merge_folders(
-        sources,
-        out,
-        conflicts=conflicts,
-        same_users=same_users,
-        aliases=read_aliases(aliases),
-        replace=replace,
-    )
+    with ProgressDisplay() as progress:
+        merged = merge_folders(
+            sources,
+            out,
+            conflicts=conflicts,
+            same_users=same_users,
+            aliases=read_aliases(aliases),
+            replace=replace,
+            progress=progress,
+        )
     echo(f"{summary(merged)}\ncatalogue written to {out}")
 
 

@@ -45,6 +45,7 @@ from undersong.linkage.records import (
     word,
     writing_records,
 )
+from undersong.progress import Progress, silent
 
 ORDER = ["kind", "user", "item"]  # of plays
 KEY = ["user", "artist", "track", "listened_at"]
@@ -140,6 +141,7 @@ def merge_folders(
     same_users: bool = False,
     aliases: Aliases = NO_ALIASES,
     replace: bool = False,
+    progress: Progress = silent,
 ) -> Merged:
     """Merge catalogues into a folder; each source has the name of its folder.
 
@@ -182,6 +184,7 @@ def merge_folders(
             aliases=aliases,
             servers={x for x, folder in named.items() if recorded_source(folder) in SERVERS},
             scratch=scratch,
+            progress=progress,
         )
         if same_users:
             merged = once(merged, named)

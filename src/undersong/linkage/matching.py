@@ -15,6 +15,9 @@ from undersong.linkage.items import (
     spell,
     together,
 )
+from undersong.progress import Progress, silent
+
+OFTEN = 4096  # names that are compared between two reports
 
 
 class Clusters:
@@ -109,6 +112,7 @@ def match(
     same: Iterable[tuple[Key, Key]] = (),
     different: Iterable[tuple[Key, Key]] = (),
     conflicts: int = 2,
+    progress: Progress = silent,
 ) -> Matching:
     """Find which items are the same.
 
@@ -132,10 +136,13 @@ def match(
     ambiguous: set[Ambiguity] = set()
     blocks = _blocks(ordered)
     shared = shared_words(ordered)
-    for _, block in sorted(blocks.items()):
+    for done, (_, block) in enumerate(sorted(blocks.items())):
+        if done % OFTEN == 0:
+            progress("who is who", done, len(blocks))
         if len(block) > 1:
             ambiguous |= _join_names(clusters, block, shared, conflicts)
     ambiguous |= _join_guests(clusters, blocks)
+    progress("who is who", len(blocks), len(blocks))
     rows = {x.key: row for row, x in enumerate(ordered)}
     left = (x for x in ambiguous if clusters.of(rows[x.a]) != clusters.of(rows[x.b]))
     return Matching(clusters.all(), sorted(left))

@@ -29,6 +29,7 @@ from undersong.linkage.records import (
     of_kind,
     word,
 )
+from undersong.progress import Progress, silent, watched
 
 AT_ONCE = 2**21  # plays that are merged at a time
 
@@ -61,6 +62,7 @@ def merge(
     servers: Collection[str] = (),
     aliases: Aliases = NO_ALIASES,
     scratch: Path | None = None,
+    progress: Progress = silent,
 ) -> Merged:
     """Make one catalogue of several.
 
@@ -94,7 +96,9 @@ def merge(
     ambiguous: list[tuple[str, ...]] = []
     for kind in KINDS:
         items = [
-            x for name, one in sources.items() for x in items_of(name, one, kind, homes, redirects)
+            x
+            for name in watched(list(sources), progress, f"names of {kind}s")
+            for x in items_of(name, sources[name], kind, homes, redirects)
         ]
         aliased = _aliased(plain, items, aliases) if kind == "artist" else []
         matching = match(
@@ -102,6 +106,7 @@ def merge(
             same=[*of_kind(corrections, kind, "same"), *aliased],
             different=of_kind(corrections, kind, "different"),
             conflicts=conflicts,
+            progress=progress,
         )
         earlier = known.get(kind, ({}, {}))
         new_ids = name_clusters(matching.clusters, earlier[0], servers=servers)
@@ -116,7 +121,9 @@ def merge(
             (kind, x.reason, word(x.a), word(x.b), names[x.a], names[x.b])
             for x in matching.ambiguous
         ]
-    whole, between_same = _combine(sources, ids, same_users=same_users, scratch=scratch)
+    whole, between_same = _combine(
+        sources, ids, same_users=same_users, scratch=scratch, progress=progress
+    )
     return Merged(
         whole,
         pl.DataFrame(identities, schema=IDENTITIES, orient="row").sort(
@@ -202,6 +209,7 @@ def _combine(
     *,
     same_users: bool,
     scratch: Path | None,
+    progress: Progress,
 ) -> tuple[Catalogue, int]:
     """Put all tables together under the new ids; also how many relations became none."""
     named = {
@@ -226,7 +234,7 @@ def _combine(
     return Catalogue(
         artists=values.items(sources, "artist", named, fields),
         tracks=values.items(sources, "track", named, fields),
-        plays=_kept(_plays(sources, named, same_users=same_users), scratch),
+        plays=_kept(_plays(sources, named, same_users=same_users, progress=progress), scratch),
         relations=apart.unique().sort(*RELATIONS),
         fields=fields,
         features=values.features(sources, named),
@@ -240,6 +248,7 @@ def _plays(
     ids: Mapping[Kind, Mapping[str, Mapping[str, str]]],
     *,
     same_users: bool,
+    progress: Progress,
 ) -> Iterator[pl.DataFrame]:
     """Yield the plays of all sources under the new ids, in the order of kind, user and item.
 
@@ -264,7 +273,8 @@ def _plays(
         ).sort("now")
         block = (pl.col("rows").cum_sum() // AT_ONCE).alias("block")
         users = users.with_columns(block).with_columns(pl.col("block").min().over("now"))
-        for some in users.partition_by("block", maintain_order=True):
+        parts = users.partition_by("block", maintain_order=True)
+        for some in watched(parts, progress, f"plays of {kind}s"):
             ends = some.group_by("source").agg(pl.min("user").alias("a"), pl.max("user").alias("b"))
             rows = pl.concat(
                 sources[name]

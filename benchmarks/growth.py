@@ -330,7 +330,8 @@ def steps(place: Path, size: int, plays: int) -> Callable[[], object]:
     """Steps of GRM, without validation in between."""
     from undersong.models.general.network import GeneralSettings
     from undersong.models.general.training import train_general
-    from undersong.training import Compute, Schedule, Task
+    from undersong.relations import Task
+    from undersong.training import Compute, Schedule
 
     catalogue, parts, sources = general_of(place)
     everything = np.full_like(parts, "train")

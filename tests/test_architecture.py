@@ -1,6 +1,7 @@
 """Packages import one way: each only those before it, and no modules of one in a circle."""
 
 import ast
+import importlib
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_the_lab_and_the_commands_are_imported_by_the_command_line_alone(package
         package_of(x) for x in modules() for y in imports_of(x) if package_of(y) == package
     }
     assert importing <= {package, "cli", "__main__"}
+
+
+def test_what_benchmarks_import_exists():
+    for path in (PACKAGE.parent.parent / "benchmarks").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("undersong."):
+                module = importlib.import_module(str(node.module))
+                for name in (x.name for x in node.names):
+                    there = hasattr(module, name) or f"{node.module}.{name}"[10:] in modules()
+                    assert there, f"{path}:{node.lineno}: {node.module} has no {name}"
 
 
 def test_no_import_is_relative():

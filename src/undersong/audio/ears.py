@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from undersong import settings as settings_file
 from undersong.audio.logmel import RATE, Mel, mel_power
 from undersong.errors import ArtifactError, DataError, nearest_known
-from undersong.io.files import reading, sha256
 from undersong.io.onnx_files import OnnxNetwork
 
 AUTO, NONE = "auto", "none"
@@ -235,6 +234,9 @@ def read_ears(path: Path) -> Ears:
     table = settings_file.read_toml(path)
     contract = cast(Contract, settings_file.build(Contract, table, f"{path}:"))
     ears, hint = Ears(contract, path), f"run `undersong ears install {contract.name}` again"
+    # Not above: polars comes with it, whose threads a child that decodes must not have.
+    from undersong.io.files import reading, sha256
+
     with reading(ears.network, hint=hint):
         if sha256(ears.network) != contract.sha256:
             raise ArtifactError(f"{ears.network} was changed since it was installed; {hint}")

@@ -201,7 +201,8 @@ def listed(place: Path, size: int, plays: int) -> Callable[[], object]:
     catalogue, _, evidence = evidence_of(place)
     ranker = order_of(evidence).ranker
     index = Index(Embeddings(catalogue.ids("artist"), evidence.vectors), ranker, evidence)
-    rows = evidence.by_cell[size // 3 :][:QUERIES]  # in the order in which lists are made
+    every = np.arange(size)
+    rows = every[evidence.cells.in_turn(every)][size // 3 :][:QUERIES]  # as lists are made
     next(search(index, rows[:1], query=Query(k=K)))  # cells and who is near whom, as in a run
     return lambda: [None for _ in search(index, rows, query=Query(k=K))]
 

@@ -170,16 +170,6 @@ def test_what_is_right_is_learned_better_than_by_cosine_and_confidence_is_honest
     assert sum(count for _, _, count in table) == lists.present.sum()
 
 
-def test_the_rule_learns_weights_that_so_few_steps_of_the_layers_could_not_reach(tmp_path):
-    schedule = dataclasses.replace(SETTINGS.training, learning_rate=0.002, average=0.5)
-    settings = dataclasses.replace(SETTINGS, training=schedule)
-    lists, validation = join([planted_lists(120, seed=1)]), planted_lists(61, seed=2)
-    weights = trained(lists, validation, tmp_path, settings=settings).ranker.weights
-    farthest = schedule.steps * schedule.learning_rate
-    assert weights["rule.weight"][0, NAMES.index("walk")] > 1.2 * farthest
-    assert np.abs(weights["last.weight"]).max() < farthest
-
-
 def test_unlinked_candidates_are_as_sure_as_they_are_often_right(tmp_path):
     def planted(queries, seed):  # unlinked candidates are right three times less often
         lists = planted_lists(queries, seed=seed)
@@ -253,7 +243,7 @@ def test_where_cosine_is_best_nothing_is_kept(tmp_path):
         lists = planted_lists(queries, seed=seed)
         relevant = (lists.features[..., 1] > 0.8) & lists.present
         relevant[:, 0] |= ~relevant.any(axis=1)
-        lists.features[relevant, 1] += 5
+        lists.features[relevant, 1] += 2
         return dataclasses.replace(lists, relevant=relevant, total=relevant.sum(axis=1))
 
     assert trained(join([by_cosine(90, 1)]), by_cosine(50, 2), tmp_path) is None

@@ -38,7 +38,6 @@ COLD_ITEMS = 2048  # of a fold at most: more lists teach hardly more and take me
 ASKERS = 0.25  # share of the linked items that ask while a fold's strangers are to be found
 FORGOTTEN = 0.2  # share of their other relations that they hide, too
 VISIBLE = 0.7  # share of the hidden relations that a stranger who is half known shows
-PACE = 5.0  # of the linear rule's learning rate: walks need weights that few steps do not reach
 RARE = 0.3  # smallest deviation of a column of yes and no: that of a tenth
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)  # of confidence, for the reliability table
 
@@ -331,7 +330,6 @@ def train_ranking(
         schedule=settings.training,
         seed=compute.seed,
         checkpoint=compute.work / "ranking.safetensors",
-        lr_multipliers={"rule.": PACE},
         stage="ranking",
         progress=compute.progress,
     )

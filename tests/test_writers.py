@@ -185,7 +185,7 @@ def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, caplo
 
 def test_two_imports_at_once_leave_a_whole_catalogue(sources):
     home = sources / "home"
-    for _ in range(3):
+    for _ in range(4):
         both = [begin(lastfm(sources, home)) for _ in range(2)]
         for process in both:
             out, err = process.communicate()
@@ -207,10 +207,10 @@ def test_of_two_imports_of_different_kinds_the_second_is_refused(sources):
 def test_killed_beside_a_second_writer_an_import_leaves_the_old_or_the_new(sources):
     home = sources / "home"
     called(from_tables(sources, home))
-    for turn in range(5):
+    for turn in range(8):
         first = begin(from_tables(sources, home))
         second = begin(from_tables(sources, home))
-        time.sleep(0.3 + 0.16 * turn)
+        time.sleep(0.3 + 0.09 * turn)
         first.send_signal(signal.SIGKILL)
         first.communicate()
         _, err = second.communicate()

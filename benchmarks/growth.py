@@ -203,7 +203,8 @@ def listed(place: Path, size: int, plays: int) -> Callable[[], object]:
     index = Index(Embeddings(catalogue.ids("artist"), evidence.vectors), ranker, evidence)
     every = np.arange(size)
     rows = every[evidence.cells.in_turn(every)][size // 3 :][:QUERIES]  # as lists are made
-    next(search(index, rows[:1], query=Query(k=K)))  # cells and who is near whom, as in a run
+    # Cells, who is near whom, and where walks lead from who has relations: as in a run.
+    next(search(index, rows[:32], query=Query(k=K)))
     return lambda: [None for _ in search(index, rows, query=Query(k=K))]
 
 

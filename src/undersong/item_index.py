@@ -224,9 +224,9 @@ class ItemIndex:
         if lists is None or row is None or k > lists.rows.shape[1]:
             return None
         rows = lists.rows[row, :k]
-        return self._neighbours(
+        return self.neighbours(
             (item,),
-            self.name_rows[rows[rows >= 0]].tolist(),
+            [self.ids[x] for x in rows[rows >= 0].tolist()],
             lists.scores[row, :k].tolist(),
             lists.confidence[row, :k].tolist(),
         )
@@ -341,22 +341,9 @@ class ItemIndex:
         note: str = "",
     ) -> Neighbours:
         """Return answers with their names, scores and confidence rounded; NaN is not known."""
-        rows = [self.names.row[x] for x in ids]
-        return self._neighbours(queries, rows, scores, confidence, seeds=seeds, note=note)
-
-    def _neighbours(
-        self,
-        queries: Sequence[Item],
-        rows: Sequence[int],
-        scores: Sequence[float],
-        confidence: Sequence[float] = (),
-        *,
-        seeds: Sequence[tuple[str, ...]] = (),
-        note: str = "",
-    ) -> Neighbours:
-        chances = [None if x != x else round(x, 4) for x in confidence] or [None] * len(rows)
+        chances = [None if x != x else round(x, 4) for x in confidence] or [None] * len(ids)
         columns = zip(
-            map(self.names.item, rows), scores, chances, seeds or [()] * len(rows), strict=False
+            map(self.names.get, ids), scores, chances, seeds or [()] * len(ids), strict=False
         )
         neighbours = tuple(
             Neighbour(rank, item, round(score, 4), chance, own)

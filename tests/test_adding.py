@@ -14,8 +14,7 @@ from scipy import sparse
 
 from adding_worlds import RATE, fresh, hearing_run, tagged
 from planted import small_world
-from undersong import features as inputs
-from undersong import runs
+from undersong import features as inputs, runs
 from undersong.cli.main import cli
 from undersong.embeddings import unit
 from undersong.errors import ArtifactError, DataError, UnknownItem

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from undersong.audio import decode as decoding
-from undersong.audio import file
+from undersong.audio import decode as decoding, file
 from undersong.audio.decode import Decoded, decode
 from undersong.audio.logmel import (
     BANDS,

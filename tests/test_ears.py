@@ -13,8 +13,7 @@ from click.testing import CliRunner
 
 from adding_worlds import hearing_run, tagged
 from undersong import runs
-from undersong.audio import extract as extraction
-from undersong.audio import file, installation
+from undersong.audio import extract as extraction, file, installation
 from undersong.audio.decode import Decoder, decode
 from undersong.audio.ears import Contract, choose_ears, cut_pieces, installed
 from undersong.audio.extract import extract

@@ -13,15 +13,13 @@ from click.testing import CliRunner
 
 from planted import QUICK_SETTINGS, small_world
 from random_evidence import random_evidence, random_network, ranker_of
-from undersong import features as inputs
-from undersong import runs
+from undersong import features as inputs, runs
 from undersong.catalogue import tables
 from undersong.catalogue.tables import Field
 from undersong.cli.main import cli
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError, UnknownItem
-from undersong.explanation import ablation, data, explain
-from undersong.explanation import reasons as wording
+from undersong.explanation import ablation, data, explain, reasons as wording
 from undersong.explanation.data import Background
 from undersong.explanation.explain import explain_pairs, of_cosines
 from undersong.explanation.reasons import KnownOfItem

@@ -9,8 +9,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from undersong.audio import extract as extraction
-from undersong.audio import file
+from undersong.audio import extract as extraction, file
 from undersong.audio.extract import extract
 from undersong.audio.logmel import BANDS, FRAMES, log_mel
 from undersong.catalogue import tables

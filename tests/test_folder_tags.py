@@ -7,8 +7,7 @@ import pytest
 import soundfile
 
 import tagged
-from undersong.importers.music import tag_readers as tag_reading
-from undersong.importers.music import tags
+from undersong.importers.music import tag_readers as tag_reading, tags
 from undersong.importers.music.credits import credits_of
 from undersong.importers.music.tag_readers import tag_readers
 from undersong.importers.music.tags import Unreadable

@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from undersong.catalogue import tables
 from undersong.catalogue.check import check_catalogue

@@ -13,8 +13,7 @@ import pexpect
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from jellyfin_apiclient_python import JellyfinClient
 
 from media_servers import PASSWORD, Jellyfin, answering, as_json, supysonic, write_song

@@ -3,9 +3,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as settings_of_examples
-from hypothesis import strategies as st
+from hypothesis import given, settings as settings_of_examples, strategies as st
 
 from undersong import losses, products
 from undersong.losses import (

@@ -19,14 +19,12 @@ from random_evidence import (
     random_relations,
     ranker_of,
 )
-from undersong import features as inputs
-from undersong import relations
+from undersong import features as inputs, relations
 from undersong.catalogue.splits import tail_odds
 from undersong.embeddings import Embeddings
 from undersong.models.content.network import ContentSettings
 from undersong.models.general.network import GeneralSettings
-from undersong.ranking import crossfit, training
-from undersong.ranking import ranker as ranker_file
+from undersong.ranking import crossfit, ranker as ranker_file, training
 from undersong.ranking.candidates import gather_candidates
 from undersong.ranking.network import RankingModel, RankingSettings, listwise
 from undersong.ranking.ranker import rerank

@@ -6,8 +6,7 @@ import pytest
 from scipy import sparse
 
 from undersong import relations
-from undersong.catalogue import tables
-from undersong.catalogue import tables as catalogue_plays
+from undersong.catalogue import tables, tables as catalogue_plays
 from undersong.catalogue.tables import ITEMS, PLAYS, RELATIONS, Catalogue, Field
 from undersong.errors import ArtifactError, DataError
 from undersong.relations import colistening, similarity

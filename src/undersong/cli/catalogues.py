@@ -126,8 +126,7 @@ def check(path: Path, data: Path | None) -> None:
     Example:
         undersong check mapping.toml
     """
-    from undersong.catalogue import check_catalogue
-    from undersong.catalogue import issues_text as text
+    from undersong.catalogue import check_catalogue, issues_text as text
     from undersong.cli.group import ProgressDisplay
     from undersong.importers.tables.conversion import check_tables
 

@@ -174,8 +174,7 @@ def logins(path: Path | None) -> "tuple[Login, ...]":
         If nothing of these says who.
     """
     with needs("servers", "a media server"):
-        from undersong.servers.connection import LOGIN as VARIABLE
-        from undersong.servers.connection import Login, read_logins
+        from undersong.servers.connection import LOGIN as VARIABLE, Login, read_logins
 
     if known := read_logins(path):
         return known

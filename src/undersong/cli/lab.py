@@ -118,8 +118,7 @@ def tune(
         undersong tune my/catalogue my/study --trials 40 --confirm
     """
     with needs("tune", "tuning"):
-        from undersong.lab.tuning.study import text
-        from undersong.lab.tuning.study import tune as search
+        from undersong.lab.tuning.study import text, tune as search
     from undersong.cli.group import ProgressDisplay
     from undersong.pipeline.run_settings import read_settings
 
@@ -209,8 +208,7 @@ def reproduce(
     from undersong.io.files import locked
     from undersong.lab.reproduction.ablations import ablate
     from undersong.lab.reproduction.datasets import named
-    from undersong.lab.reproduction.experiment import Plan
-    from undersong.lab.reproduction.experiment import reproduce as reproduce_paper
+    from undersong.lab.reproduction.experiment import Plan, reproduce as reproduce_paper
     from undersong.lab.reproduction.job_runner import usual_processes
     from undersong.lab.reproduction.noise import measure_noise
     from undersong.lab.reproduction.pages import (

@@ -246,8 +246,7 @@ def refresh(context: click.Context, folder: Path, music: Path | None, serving: b
         undersong refresh my/music
     """
     with needs("train", "refreshing"):
-        from undersong.pipeline.refresh import SHELF
-        from undersong.pipeline.refresh import refresh as run
+        from undersong.pipeline.refresh import SHELF, refresh as run
 
     if music is not None:
         write_plan(folder, music)

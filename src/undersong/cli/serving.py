@@ -27,8 +27,7 @@ def publish(run: Path, shelf: Path) -> None:
         undersong publish my/run my/shelf
     """
     from undersong.cli.group import ProgressDisplay
-    from undersong.pipeline.publish import publish as make
-    from undersong.pipeline.publish import unlisted
+    from undersong.pipeline.publish import publish as make, unlisted
 
     with ProgressDisplay() as progress:
         published, new = make(run, shelf, progress=progress)

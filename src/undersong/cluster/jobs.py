@@ -19,8 +19,7 @@ from undersong.errors import UndersongError
 from undersong.pipeline.run_settings import Settings
 from undersong.pipeline.train import train_run
 from undersong.retrieval import BLOCK, Index, Query, TopK, search
-from undersong.runs import Run
-from undersong.runs import read as read_run
+from undersong.runs import Run, read as read_run
 
 
 def retrieve_there(

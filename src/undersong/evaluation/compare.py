@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from undersong.catalogue import Catalogue, Kind, SplitSettings, fingerprint, read_catalogue
-from undersong.catalogue import split as split_items
+from undersong.catalogue import (
+    Catalogue,
+    Kind,
+    SplitSettings,
+    fingerprint,
+    read_catalogue,
+    split as split_items,
+)
 from undersong.embeddings import Embeddings
 from undersong.errors import ArtifactError, DataError
 from undersong.evaluation.baselines.classical import (

@@ -18,8 +18,7 @@ from undersong.foldin.added import read_encoders
 from undersong.models.content.inputs import Clips, read_clips
 from undersong.models.content.network import load_content
 from undersong.models.content.training import of_items
-from undersong.models.general.training import embed as embed_general
-from undersong.models.general.training import load_general
+from undersong.models.general.training import embed as embed_general, load_general
 from undersong.progress import Progress, silent
 from undersong.runs import Run
 

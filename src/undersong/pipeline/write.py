@@ -31,8 +31,7 @@ from undersong.models.graph.training import save_graph
 from undersong.pipeline.learn import Learned, LearnedGraph, task_of
 from undersong.pipeline.run_settings import Settings
 from undersong.progress import Progress, silent, watched
-from undersong.ranking import context
-from undersong.ranking import training as ranking
+from undersong.ranking import context, training as ranking
 from undersong.ranking.context import RankingContext
 from undersong.relations import Task
 

@@ -9,8 +9,7 @@ from undersong.catalogue import ATTRIBUTES_FILE, Attributes, Kind, read_attribut
 from undersong.embeddings import Embeddings
 from undersong.errors import DataError
 from undersong.foldin import added
-from undersong.ranking import context
-from undersong.ranking import ranker as ranker_file
+from undersong.ranking import context, ranker as ranker_file
 from undersong.retrieval import approximate, precomputed
 from undersong.retrieval.index import Index, Precomputed
 from undersong.runs import Run

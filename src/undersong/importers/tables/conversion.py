@@ -1,7 +1,6 @@
 """A user's CSV and Parquet files -> catalogue, as a mapping file says which column is what."""
 
-from collections.abc import Mapping as Lookup
-from collections.abc import Sequence
+from collections.abc import Mapping as Lookup, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast

@@ -13,8 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
-from undersong import features, relations
-from undersong import settings as settings_file
+from undersong import features, relations, settings as settings_file
 from undersong.errors import DataError
 from undersong.features import CONTENT, KNOWN_OF_EACH, Modality
 from undersong.io.tensors import read_tensors, write_tensors
